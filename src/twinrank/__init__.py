@@ -1,0 +1,31 @@
+"""twinrank trains, measures and serves a document ranker for every kind of query alike."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from twinrank.data import Dataset
+    from twinrank.evaluate import evaluate
+    from twinrank.experiment import fit
+    from twinrank.recipe import Recipe
+    from twinrank.search import Ranker
+
+__version__ = "0.1.0"
+__all__ = ["Dataset", "Ranker", "Recipe", "evaluate", "fit"]
+
+_HOMES = {
+    "Dataset": "twinrank.data",
+    "Ranker": "twinrank.search",
+    "Recipe": "twinrank.recipe",
+    "evaluate": "twinrank.evaluate",
+    "fit": "twinrank.experiment",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Import a public name on first use, so that `twinrank --help` need not import torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'twinrank' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,213 @@
+"""The command line: one short typed function a command; the logic lives in the rooms."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from twinrank import __version__
+from twinrank.errors import DataError, TwinrankError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+FAULTS_SHOWN = 20
+
+app = typer.Typer(
+    help="Train, measure and serve a document ranker for every kind of query alike.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+Data = Annotated[Path, typer.Argument(help="Data set: a folder in BEIR's layout.")]
+RankerFolder = Annotated[Path, typer.Argument(metavar="RANKER", help="Folder of a ranker.")]
+Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda or mps.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Split = Annotated[str, typer.Option(help="Split to measure on: train, validation or test.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder for the run; it becomes the ranker.")],
+    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a TOML file.")] = "residual",
+    seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume/--fresh", help="Go on from what OUT holds, or start over.")
+    ] = True,
+    device: Device = "auto",
+    json: AsJson = False,
+) -> None:
+    """Carry out a recipe: encode what is new, fit the towers, leave a ranker.
+
+    Run the same command again after a kill and it goes on from the last epoch.
+
+    Example: `twinrank train examples/help-centre --recipe residual --out runs/first`
+    """
+    from twinrank.data import Dataset
+    from twinrank.encode import FeatureStore
+    from twinrank.experiment import fit
+    from twinrank.recipe import Recipe
+    from twinrank.report import quality_table
+
+    chosen = Recipe.load(recipe)
+    dataset = Dataset.load(data)
+    store = FeatureStore()
+    ranker = fit(dataset, chosen, seed=seed, out=out, store=store, resume=resume, device=device)
+    summary = {"ranker": str(out), "recipe": chosen.name, **ranker.origin.model_dump()}
+    _print(summary if json else quality_table(ranker, out))
+
+
+@app.command()
+def evaluate(
+    ranker: RankerFolder,
+    data: Data,
+    split: Split = "test",
+    device: Device = "auto",
+    json: AsJson = False,
+) -> None:
+    """Measure a ranker on a split: per query type, overall, at its worst, with intervals.
+
+    Example: `twinrank evaluate runs/first examples/help-centre --split test`
+    """
+    from twinrank.data import Dataset
+    from twinrank.encode import FeatureStore
+    from twinrank.evaluate import evaluate as measured
+    from twinrank.report import evaluation_table
+    from twinrank.search import Ranker
+
+    loaded = Ranker.load(ranker, store=FeatureStore(), device=device)
+    evaluation = measured(loaded, Dataset.load(data), split=split)
+    _print(evaluation.as_dict() if json else evaluation_table(evaluation, f"{ranker}, {split}"))
+
+
+@app.command()
+def rank(
+    ranker: RankerFolder,
+    text: Annotated[
+        str | None, typer.Argument(help="A question or a conversation; left out: read from stdin.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Rank every line of a JSONL file with a `text` field.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many answers.")] = 5,
+    device: Device = "auto",
+    json: AsJson = False,
+) -> None:
+    """Rank the answers for one text, for stdin (read whole), or for each line of a file.
+
+    Example: `twinrank rank runs/first "it wont let me in again"`
+    """
+    from twinrank.data import read_texts
+    from twinrank.report import ranking_table
+    from twinrank.search import Ranker
+
+    if text is not None and file:
+        raise typer.BadParameter("give a text or --file, not both")
+    texts = read_texts(file) if file else [sys.stdin.read() if text is None else text]
+    rankings = Ranker.load(ranker, device=device).rank(texts, k)
+    if json:
+        pairs = zip(texts, rankings, strict=True)
+        _print([{"query": t, "answers": [a.as_dict() for a in answers]} for t, answers in pairs])
+        return
+    for query, answers in zip(texts, rankings, strict=True):
+        _print(ranking_table(answers, query))
+
+
+@app.command()
+def compare(
+    data: Data,
+    recipes: Annotated[str, typer.Option(help="Names or TOML files, with commas between.")],
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds for each recipe.")] = 3,
+    split: Split = "test",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for runs and tables; default runs/DATA.")
+    ] = None,
+    device: Device = "auto",
+    json: AsJson = False,
+) -> None:
+    """Encode once, train all, and put the recipes side by side in one table.
+
+    Runs that OUT holds already are not done again. The table is also written there, as
+    comparison.json and comparison.md.
+
+    Example: `twinrank compare examples/help-centre --recipes bm25,zero-shot,residual --seeds 3`
+    """
+    from twinrank.data import Dataset
+    from twinrank.encode import FeatureStore
+    from twinrank.experiment import compare as compared
+    from twinrank.recipe import Recipe
+    from twinrank.report import comparison_table, write_comparison
+
+    chosen = [Recipe.load(name.strip()) for name in recipes.split(",")]
+    dataset = Dataset.load(data)
+    home = out or Path("runs") / dataset.name
+    comparison = compared(
+        dataset, chosen, seeds=seeds, split=split, out=home, store=FeatureStore(), device=device
+    )
+    written = write_comparison(comparison, home)
+    _print(comparison.as_dict() if json else comparison_table(comparison))
+    for path in written:
+        typer.echo(f"written: {path}", err=True)
+
+
+def _print(what: RenderableType | dict[str, Any] | list[Any]) -> None:
+    """JSON for programs, anything else for people."""
+    import json as _json
+
+    from rich.console import Console
+
+    if isinstance(what, dict | list):
+        typer.echo(_json.dumps(what, indent=2, ensure_ascii=False))
+    else:
+        Console().print(what)
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, DataError):
+        shown = [str(fault) for fault in error.faults[:FAULTS_SHOWN]]
+        more = len(error.faults) - len(shown)
+        return "\n".join([*shown, *([f"... and {more:,} more faults"] if more else [])])
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}; check the path, its permissions and free space"
+    return str(error)
+
+
+def main() -> None:
+    """Run a command; an error of the input is one clear line, and exit code 2."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("twinrank").setLevel(logging.INFO)
+    try:
+        app()
+    except (TwinrankError, OSError) as error:
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(_explain(error), err=True)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

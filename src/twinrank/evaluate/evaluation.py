@@ -1,0 +1,161 @@
+"""A ranker measured on a split: per query type, overall, at its worst, with uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+from scipy import sparse, stats
+
+from twinrank.data import Dataset, Queries
+from twinrank.errors import RankerError
+from twinrank.evaluate.metrics import METRICS, per_query
+from twinrank.search import Ranker
+
+Figures = dict[str, float]
+Intervals = dict[str, tuple[float, float] | None]
+
+RESAMPLES = 1000
+CELLS_A_CHUNK = 8_000_000  # scores held at once
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of one ranker on some queries.
+
+    Attributes:
+        overall: the mean over all queries, for each of `METRICS`.
+        types: the same for each query type.
+        worst: for each metric, the figure of the type where it is worst.
+        gap: for each metric, best type minus worst (for the loss, worst minus best).
+        intervals: 95 % bootstrap intervals of `overall` and of each of `types`.
+        counts: queries measured, overall and by type.
+        per_query: id, type, thread and every metric, a row a query.
+    """
+
+    overall: Figures
+    types: dict[str, Figures]
+    worst: Figures
+    gap: Figures
+    intervals: dict[str, Any]
+    counts: dict[str, Any]
+    per_query: pl.DataFrame = field(repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, without the rows of single queries."""
+        return {
+            "overall": self.overall,
+            "types": self.types,
+            "worst": self.worst,
+            "gap": self.gap,
+            "intervals": self.intervals,
+            "counts": self.counts,
+        }
+
+
+def evaluate(ranker: Ranker, dataset: Dataset, *, split: str = "test") -> Evaluation:
+    """Measure a ranker on one split of a data set.
+
+    Raises:
+        DataError: if the split is missing or holds no label.
+        RankerError: if the data set has answers that the ranker does not know.
+    """
+    queries = dataset.split(split)
+    columns = _columns_in_ranker(ranker, dataset)
+    labels = queries.labels.tocoo()
+    shape = (len(queries), ranker.answers.height)
+    moved = sparse.csr_array((labels.data, (labels.row, columns[labels.col])), shape=shape)
+    ranker.prepare(queries.texts)
+    moved_queries = replace(queries, labels=moved)
+    return summarise(measure(lambda rows: ranker.scores(queries.texts[rows]), moved_queries))
+
+
+def measure(score: Callable[[slice], Float[np.ndarray, "n m"]], queries: Queries) -> pl.DataFrame:
+    """Every metric of every query: id, type, thread and a column a metric; bounded memory.
+
+    Args:
+        score: gives the scores (n x m) of the queries in a slice.
+        queries: m answers wide; each has at least one label.
+    """
+    height = max(1, CELLS_A_CHUNK // max(1, queries.labels.shape[1]))
+    chunks = []
+    for start in range(0, len(queries), height):
+        rows = slice(start, start + height)
+        chunks.append(per_query(score(rows), queries.labels[rows]))
+    figures = {metric: np.concatenate([chunk[metric] for chunk in chunks]) for metric in METRICS}
+    return queries.frame.select("id", "type", "thread").with_columns(**figures)
+
+
+def means(rows: pl.DataFrame) -> Figures:
+    """The mean of every metric over rows as `measure` gives them."""
+    return {metric: float(np.mean(rows[metric].to_numpy())) for metric in METRICS}
+
+
+def by_type(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """The rows of each query type, types in alphabetical order."""
+    return {
+        str(kind): rows.filter(pl.col("type") == kind) for kind in sorted(rows["type"].unique())
+    }
+
+
+def summarise(rows: pl.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> Evaluation:
+    """The figures of an `Evaluation` from its rows (id, type, thread and every metric)."""
+    parts = by_type(rows)
+    overall = means(rows)
+    types = {kind: means(part) for kind, part in parts.items()}
+    spread = {metric: [figures[metric] for figures in types.values()] for metric in METRICS}
+    return Evaluation(
+        overall=overall,
+        types=types,
+        worst={m: max(v) if m == "loss" else min(v) for m, v in spread.items()},
+        gap={m: max(v) - min(v) for m, v in spread.items()},
+        intervals={
+            "overall": _intervals(rows, resamples, seed),
+            "types": {kind: _intervals(part, resamples, seed) for kind, part in parts.items()},
+        },
+        counts={"overall": rows.height, "types": {k: part.height for k, part in parts.items()}},
+        per_query=rows,
+    )
+
+
+def _intervals(rows: pl.DataFrame, resamples: int, seed: int) -> Intervals:
+    """95 % percentile bootstrap over threads.
+
+    The queries of one thread share a label, so they are drawn together: the cluster bootstrap
+    (Field and Welsh 2007).
+    """
+    totals = rows.group_by("thread", maintain_order=True).agg(
+        pl.len(), *(pl.sum(m) for m in METRICS)
+    )
+    if totals.height < 2:
+        return dict.fromkeys(METRICS)  # one thread alone says nothing of the spread
+    sums = totals.select(METRICS).to_numpy().T
+    counts = np.broadcast_to(totals["len"].to_numpy(), sums.shape)
+    low, high = stats.bootstrap(
+        (sums, counts),
+        lambda s, c, axis: s.sum(axis=axis) / c.sum(axis=axis),
+        axis=-1,
+        paired=True,
+        vectorized=True,
+        n_resamples=resamples,
+        batch=max(1, 2_000_000 // totals.height),
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return {m: (float(a), float(b)) for m, a, b in zip(METRICS, low, high, strict=True)}
+
+
+def _columns_in_ranker(ranker: Ranker, dataset: Dataset) -> np.ndarray:
+    """Where each answer of the data set stands in the ranker."""
+    place = {answer: i for i, answer in enumerate(ranker.answers["id"])}
+    missing = [answer for answer in dataset.answers["id"] if answer not in place]
+    if missing:
+        raise RankerError(
+            f"{len(missing)} answers of {dataset.name} are unknown to the ranker "
+            f"(the first: {missing[0]!r}); add them with Ranker.add_answers, or train on this data"
+        )
+    return np.array([place[answer] for answer in dataset.answers["id"]])

@@ -1,0 +1,76 @@
+"""Ranking metrics per query, from the ranks of its right answers.
+
+Ties are broken by corpus order: of two answers with one score, the earlier in the data set
+ranks first, here and in `Ranker.rank` alike.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import sparse
+from scipy.special import logsumexp
+
+ACCURACY_AT = (1, 3, 10)
+MAP_AT = (3, 10)
+METRICS = (*(f"accuracy@{k}" for k in ACCURACY_AT), *(f"map@{k}" for k in MAP_AT), "loss")
+
+
+def ranks_of_right(
+    scores: Float[np.ndarray, "n m"], labels: sparse.csr_array
+) -> Int[np.ndarray, " labels"]:
+    """Rank (1 = best) of every right answer, in the order of `labels.indices`.
+
+    The rank of answer j is one plus the number of answers with a higher score, or an equal
+    score and an earlier place. Shape: (number of labels,).
+    """
+    owner = np.repeat(np.arange(labels.shape[0]), np.diff(labels.indptr))
+    rivals = scores[owner]
+    own = rivals[np.arange(labels.nnz), labels.indices][:, None]
+    earlier = np.arange(scores.shape[1]) < labels.indices[:, None]
+    better: np.ndarray = np.sum((rivals > own) | ((rivals == own) & earlier), axis=1)
+    return 1 + better
+
+
+def accuracy_at(
+    k: int, ranks: Int[np.ndarray, " labels"], bounds: Int[np.ndarray, " n_plus_1"]
+) -> Float[np.ndarray, " n"]:
+    """1 where any right answer is among the first k (Success@k, hit rate@k), else 0."""
+    return np.maximum.reduceat((ranks <= k).astype(np.float64), bounds[:-1])
+
+
+def average_precision_at(
+    k: int, ranks: Int[np.ndarray, " labels"], bounds: Int[np.ndarray, " n_plus_1"]
+) -> Float[np.ndarray, " n"]:
+    """AP@k: sum of precision at each right answer's rank <= k, over ALL right answers.
+
+    The denominator is the number of right answers, also where it exceeds k, as trec_eval's
+    `map_cut` and ranx have it. With one right answer it is 1/rank where rank <= k.
+    """
+    owner = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    order = np.lexsort((ranks, owner))  # a query's right answers, best first
+    nth = np.arange(len(ranks)) - bounds[owner] + 1
+    sorted_ranks = ranks[order]
+    precision = np.where(sorted_ranks <= k, nth / sorted_ranks, 0.0)
+    sums: np.ndarray = np.add.reduceat(precision, bounds[:-1])
+    return np.asarray(sums / np.diff(bounds))
+
+
+def losses(scores: Float[np.ndarray, "n m"], labels: sparse.csr_array) -> Float[np.ndarray, " n"]:
+    """Cross-entropy per query: -log of the softmax mass on its right answers (nats)."""
+    on_right = np.where(labels.toarray() > 0, scores, -np.inf)
+    return logsumexp(scores, axis=1) - logsumexp(on_right, axis=1)
+
+
+def per_query(
+    scores: Float[np.ndarray, "n m"], labels: sparse.csr_array
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """Every metric of `METRICS` for every query; each query has at least one right answer."""
+    scores = np.asarray(scores, dtype=np.float64)
+    ranks = ranks_of_right(scores, labels)
+    bounds = labels.indptr.astype(np.int64)
+    return {
+        **{f"accuracy@{k}": accuracy_at(k, ranks, bounds) for k in ACCURACY_AT},
+        **{f"map@{k}": average_precision_at(k, ranks, bounds) for k in MAP_AT},
+        "loss": losses(scores, labels),
+    }

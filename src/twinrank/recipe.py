@@ -1,0 +1,158 @@
+"""A recipe: every choice of one training, as frozen, validated data."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import Stemmer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from twinrank.errors import RecipeError
+
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Settings(BaseModel):
+    """Frozen, and an unknown key is an error rather than a silent no-op."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EncoderSettings(_Settings):
+    """Which frozen backbone is read, and how."""
+
+    name: str = "all-MiniLM-L6-v2"
+    pooling: Literal["mean", "cls"] = "mean"
+    max_tokens: Annotated[int, Field(ge=8)] = 128
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+class WordSettings(_Settings):
+    """How the `bm25` channel reads words."""
+
+    language: str = "english"
+
+    @field_validator("language")
+    @classmethod
+    def _has_a_stemmer(cls, language: str) -> str:
+        known = Stemmer.algorithms()
+        if language not in known:
+            raise ValueError(f"no Snowball stemmer for {language!r}; there are {', '.join(known)}")
+        return language
+
+
+class TowerSettings(_Settings):
+    """The trained heads that map features into the space where scores are dot products."""
+
+    kind: Literal["projection", "residual"] = "residual"
+    dual: bool = False
+    dropout: Rate = 0.1
+
+
+class TrainingSettings(_Settings):
+    """How the towers are fitted.
+
+    `index = "exact"` projects every answer at every step; `"stale"` re-projects
+    `answer_batch` answers a step and scores against older vectors of the rest.
+    """
+
+    batch_size: Positive = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    epochs: Positive = 50
+    patience: Positive = 10
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    index: Literal["exact", "stale"] = "exact"
+    answer_batch: Positive = 50
+
+
+class Recipe(_Settings):
+    """Every choice of one training.
+
+    Args:
+        name: what tables call it.
+        channel: `dense` scores by dot products of towers (or of bare features), `bm25` by words.
+        words: of the `bm25` channel alone.
+        encoder: of the `dense` channel alone.
+        towers: absent for the untrained encoder, the zero-shot ranker.
+        training: goes with towers.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    channel: Literal["dense", "bm25"] = "dense"
+    words: WordSettings | None = None
+    encoder: EncoderSettings | None = None
+    towers: TowerSettings | None = None
+    training: TrainingSettings | None = None
+
+    @model_validator(mode="after")
+    def _settings_fit_together(self) -> Recipe:
+        if self.channel == "bm25" and (self.encoder or self.towers or not self.words):
+            raise ValueError('channel "bm25" takes a [words] table, and no [encoder] or [towers]')
+        if self.channel == "dense" and (self.words or not self.encoder):
+            raise ValueError('channel "dense" takes an [encoder] table, and no [words]')
+        if bool(self.towers) != bool(self.training):
+            raise ValueError("[towers] and [training] go together: give both or neither")
+        return self
+
+    @classmethod
+    def load(cls, name_or_file: str | Path) -> Recipe:
+        """A named recipe, or the one in a TOML file.
+
+        Raises:
+            RecipeError: if there is no such recipe, or it does not validate.
+        """
+        text = str(name_or_file)
+        if text.endswith(".toml"):
+            file = Path(text)
+            if not file.is_file():
+                raise RecipeError(f"{file}: no such recipe file; check the path")
+            return cls._parse(file.read_text(encoding="utf-8"), source=text, name=file.stem)
+        packaged = resources.files("twinrank") / "recipes" / f"{text}.toml"
+        if text not in recipe_names():
+            raise RecipeError(
+                f"no recipe is called {text!r}; choose one of {', '.join(recipe_names())}, "
+                "or give a file that ends in .toml"
+            )
+        return cls._parse(packaged.read_text(encoding="utf-8"), source=text, name=text)
+
+    @classmethod
+    def _parse(cls, toml: str, *, source: str, name: str) -> Recipe:
+        try:
+            values: dict[str, Any] = tomllib.loads(toml)
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError(f"{source}: not valid TOML: {error}") from None
+        return cls.validated({"name": name, **values}, source=source)
+
+    @classmethod
+    def validated(cls, values: dict[str, Any], *, source: str) -> Recipe:
+        """A recipe from plain values; `source` is named in the error."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}"
+                for fault in error.errors()
+            )
+            raise RecipeError(f"{source}: {faults}") from None
+
+    def values(self) -> dict[str, Any]:
+        """Plain JSON values, without what is absent."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The recipes that come with twinrank, sorted."""
+    folder = resources.files("twinrank") / "recipes"
+    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir()))

@@ -1,0 +1,73 @@
+"""The BM25 channel: what words alone say, by bm25s."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import bm25s
+import numpy as np
+import Stemmer
+from jaxtyping import Bool, Float
+
+from twinrank.errors import RankerError
+
+# The languages for which bm25s has a list of stop words.
+_STOP_WORDS = frozenset(
+    {"danish", "dutch", "english", "french", "german", "italian"}
+    | {"norwegian", "portuguese", "russian", "spanish", "swedish", "turkish"}
+)
+
+
+class Bm25:
+    """Scores answers for queries by BM25 (Lucene's variant, k1 = 1.5, b = 0.75).
+
+    Args:
+        answers: the text of each answer.
+        language: a Snowball stemmer's name; stop words are dropped where bm25s knows them.
+        scale: factor on the scores; it changes no rank.
+
+    Raises:
+        RankerError: if the answers hold no word at all.
+    """
+
+    def __init__(self, answers: Sequence[str], *, language: str, scale: float = 1.0) -> None:
+        self.scale = scale
+        self._stop_words = language if language in _STOP_WORDS else []
+        self._stemmer = Stemmer.Stemmer(language)
+        self._answers = self._words(answers)
+        self._index = self._indexed()
+
+    def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "n m"]:
+        """Scores of every answer for every text; all zero where no word is shared."""
+        table = np.zeros((len(texts), len(self._answers)), dtype=np.float32)
+        for row, words in zip(table, self._words(texts), strict=True):
+            if words:
+                row[:] = self._index.get_scores(words)
+        return table * np.float32(self.scale)
+
+    def add(self, texts: Sequence[str]) -> None:
+        """Take answers in, behind those there are."""
+        self._answers = self._answers + self._words(texts)
+        self._index = self._indexed()
+
+    def keep(self, rows: Bool[np.ndarray, " m"]) -> None:
+        """Forget the answers whose row is false."""
+        self._answers = [words for words, kept in zip(self._answers, rows, strict=True) if kept]
+        self._index = self._indexed()
+
+    def _indexed(self) -> bm25s.BM25:
+        if not any(self._answers):
+            raise RankerError("no answer holds a word BM25 could index; check the answers' texts")
+        index = bm25s.BM25()
+        index.index(self._answers, show_progress=False)
+        return index
+
+    def _words(self, texts: Sequence[str]) -> list[list[str]]:
+        words: list[list[str]] = bm25s.tokenize(
+            list(texts),
+            stopwords=self._stop_words,
+            stemmer=self._stemmer,
+            return_ids=False,
+            show_progress=False,
+        )
+        return words

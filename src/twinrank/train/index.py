@@ -1,0 +1,88 @@
+"""The answers' vectors that a training step scores against: all fresh, or mostly stale."""
+
+from __future__ import annotations
+
+import copy
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from twinrank.model.towers import Towers
+
+
+class Index(Protocol):
+    """Gives every answer's vector to a step; some of them carry gradients."""
+
+    def refresh(self, towers: Towers, step: int) -> Float[Tensor, "m d"]:
+        """The vectors to score against at this step (counted from the start of training)."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What a later step depends on."""
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state."""
+
+
+class ExactIndex:
+    """Every answer is projected at every step, so no vector is ever older than the tower."""
+
+    def __init__(self, features: Float[Tensor, "m d"]) -> None:
+        self.features = features
+
+    def refresh(self, towers: Towers, step: int) -> Float[Tensor, "m d"]:  # noqa: ARG002
+        """All answers through the tower, all with gradients."""
+        return towers.answer(self.features)
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing: every step starts fresh."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Nothing to go on from."""
+
+
+class StaleIndex:
+    """The handover's: a step projects one batch of answers, and the rest keep older vectors.
+
+    Gradients flow through the fresh batch alone. Batches walk through one seeded permutation
+    of the answers, so that no vector is older than ceil(m / batch) steps.
+    """
+
+    def __init__(self, features: Float[Tensor, "m d"], batch: int, seed: int) -> None:
+        self.features = features
+        self.batch = min(batch, len(features))
+        generator = torch.Generator().manual_seed(seed)
+        self.order = torch.randperm(len(features), generator=generator).to(features.device)
+        self.vectors: Tensor | None = None
+
+    def refresh(self, towers: Towers, step: int) -> Float[Tensor, "m d"]:
+        """The index with this step's batch fresh; older entries are constants."""
+        if self.vectors is None:
+            self.vectors = _first_vectors(towers, self.features)
+        places = torch.arange(self.batch, device=self.order.device) + step * self.batch
+        rows = self.order[places % len(self.order)].sort().values
+        vectors = self.vectors.index_copy(0, rows, towers.answer(self.features[rows]))
+        self.vectors = vectors.detach()
+        return vectors
+
+    def state(self) -> dict[str, Tensor]:
+        """The vectors as the last step left them; empty before the first."""
+        return {} if self.vectors is None else {"vectors": self.vectors}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state."""
+        vectors = state.get("vectors")
+        self.vectors = None if vectors is None else vectors.to(self.features.device)
+
+
+@torch.no_grad()
+def _first_vectors(towers: Towers, features: Float[Tensor, "m d"]) -> Float[Tensor, "m d"]:
+    """Vectors to start the index with: as a training step makes them, of all answers at once.
+
+    A copy of the towers makes them, and generators are put back, so that training goes on as
+    if this had not been.
+    """
+    with torch.random.fork_rng():
+        return copy.deepcopy(towers).train().answer(features)

@@ -1,0 +1,130 @@
+import json
+
+import polars as pl
+import pytest
+
+from twinrank.data import Dataset, answer_texts
+from twinrank.errors import DataError
+
+
+def write(path, corpus, queries, **qrels):
+    (path / "qrels").mkdir(parents=True, exist_ok=True)
+    for name, rows in {"corpus": corpus, "queries": queries}.items():
+        (path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for split, pairs in qrels.items():
+        lines = ["query-id\tcorpus-id\tscore", *("\t".join(map(str, pair)) for pair in pairs)]
+        (path / "qrels" / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+    return path
+
+
+CORPUS = [
+    {"_id": "a1", "title": "Reset", "text": "Press it."},
+    {"_id": "a2", "title": "Why?", "text": "Because."},
+    {"_id": "a3", "title": "", "text": "No title."},
+]
+QUERIES = [
+    {"_id": "q1", "text": "one", "metadata": {"type": "chat", "thread": "t1"}},
+    {"_id": "q2", "text": "two", "metadata": {"type": "mail", "thread": "t1"}},
+    {"_id": "q3", "text": "three"},
+    {"_id": "q4", "text": "four", "metadata": {"other": [1]}},
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    train = [("q1", "a1", 1), ("q1", "a3", 2), ("q2", "a1", 1), ("q2", "a2", 0)]
+    return write(tmp_path / "small", CORPUS, QUERIES, train=train, dev=[("q3", "a2", 1)])
+
+
+def test_reads_several_right_answers_in_the_order_of_the_answers(folder):
+    train = Dataset.load(folder).split("train")
+    assert train.frame["id"].to_list() == ["q1", "q2"]
+    assert train.texts == ["one", "two"]
+    assert train.labels.toarray().tolist() == [[1, 0, 1], [1, 0, 0]]
+
+
+def test_judged_wrong_is_no_label_and_is_counted(folder):
+    assert Dataset.load(folder).judged_wrong == 1
+
+
+def test_plain_beir_has_one_type_and_a_thread_a_query(folder):
+    queries = Dataset.load(folder).split("validation").frame
+    assert queries.select("type", "thread").row(0) == ("query", "q3")
+    assert Dataset.load(folder).types == ("chat", "mail", "query")
+
+
+def test_unlabelled_are_in_no_qrels_file(folder):
+    unlabelled = Dataset.load(folder).unlabelled()
+    assert unlabelled.frame["id"].to_list() == ["q4"]
+    assert unlabelled.labels.nnz == 0
+
+
+def test_a_missing_split_says_which_there_are(folder):
+    with pytest.raises(
+        DataError, match=r"test.tsv: no labels; this data set has train, validation"
+    ):
+        Dataset.load(folder).split("test")
+
+
+def test_saved_and_loaded_it_is_the_same(folder, tmp_path):
+    dataset = Dataset.load(folder)
+    dataset.save(tmp_path / "copy")
+    copy = Dataset.load(tmp_path / "copy")
+    assert copy.fingerprint == dataset.fingerprint
+    assert copy.answers.equals(dataset.answers)
+    assert copy.queries.collect().equals(dataset.queries.collect())
+    assert sorted(copy.labels.rows()) == sorted(dataset.labels.rows())
+
+
+def test_saved_over_itself_it_keeps_other_files_and_drops_old_splits(folder):
+    (folder / "README.md").write_text("mine")
+    dataset = Dataset.load(folder)
+    fingerprint = dataset.fingerprint
+    dataset.save(folder)
+    assert (folder / "README.md").read_text() == "mine"
+    assert sorted(f.name for f in (folder / "qrels").iterdir()) == ["train.tsv", "validation.tsv"]
+    assert Dataset.load(folder).fingerprint == fingerprint
+
+
+@pytest.mark.parametrize("what", ["text", "type", "label", "title"])
+def test_the_fingerprint_tells_contents_apart(folder, tmp_path, what):
+    corpus, queries = json.loads(json.dumps([CORPUS, QUERIES]))
+    label = ("q1", "a1", 1)
+    if what == "text":
+        queries[0]["text"] = "uno"
+    elif what == "type":
+        queries[0]["metadata"]["type"] = "mail"
+    elif what == "title":
+        corpus[0]["title"] = "Reset it"
+    else:
+        label = ("q1", "a2", 1)
+    train = [label, ("q1", "a3", 2), ("q2", "a1", 1)]
+    other = write(tmp_path / "o", corpus, queries, train=train, dev=[("q3", "a2", 1)])
+    assert Dataset.load(other).fingerprint != Dataset.load(folder).fingerprint
+
+
+def test_the_encoder_reads_title_and_text():
+    answers = pl.DataFrame(
+        {"title": ["Reset", "Why?", "", "Alone "], "text": ["Press it.", "Because.", "Text", ""]}
+    )
+    assert answer_texts(answers) == ["Reset. Press it.", "Why? Because.", "Text", "Alone"]
+
+
+def test_sections_with_gaps_are_filled(tmp_path):
+    corpus = [{"_id": "a", "text": "x", "metadata": {"sections": [{"text": "s"}, {"title": "t"}]}}]
+    folder = write(tmp_path, corpus, QUERIES[:1], train=[("q1", "a", 1)])
+    sections = Dataset.load(folder).answers["sections"].to_list()
+    assert sections == [[{"title": "", "text": "s"}, {"title": "t", "text": ""}]]
+
+
+def test_a_path_with_the_signs_of_a_pattern(folder):
+    odd = folder.rename(folder.with_name("a[1]*"))
+    assert len(Dataset.load(odd).split("train")) == 2
+
+
+def test_crlf_line_ends_and_blank_lines_are_fine(folder):
+    for file in (folder / "corpus.jsonl", folder / "qrels" / "train.tsv"):
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    queries = folder / "queries.jsonl"
+    queries.write_text(queries.read_text().replace("\n", "\n\n"))
+    assert len(Dataset.load(folder).split("train")) == 2

@@ -1,0 +1,82 @@
+import numpy as np
+import polars as pl
+import pytest
+from scipy import sparse
+
+from twinrank.data import Queries
+from twinrank.encode import FeatureStore
+from twinrank.errors import RankerError
+from twinrank.evaluate import METRICS, evaluate, evaluation, measure, per_query, summarise
+from twinrank.experiment import fit
+
+
+def rows(values, types, threads):
+    frame = {"id": [str(i) for i in range(len(values))], "type": types, "thread": threads}
+    return pl.DataFrame(frame).with_columns(**{m: pl.Series(values, dtype=pl.Float64) for m in METRICS})
+
+
+def test_overall_types_worst_and_gap():
+    got = summarise(rows([1, 0, 1, 1], ["a", "a", "b", "b"], ["1", "2", "3", "4"]))
+    assert got.overall["map@3"] == 0.75
+    assert {kind: figures["map@3"] for kind, figures in got.types.items()} == {"a": 0.5, "b": 1.0}
+    assert got.worst["map@3"] == 0.5
+    assert got.worst["loss"] == 1.0  # the worst loss is the highest
+    assert got.gap["map@3"] == 0.5
+    assert got.counts == {"overall": 4, "types": {"a": 2, "b": 2}}
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(150):
+        values = (rng.random(80) < 0.6).astype(float)
+        table = rows(values, ["a"] * 80, [str(i) for i in range(80)])
+        low, high = summarise(table, resamples=200, seed=trial).intervals["overall"]["map@3"]
+        hits += low <= 0.6 <= high
+    assert 0.88 <= hits / 150 <= 0.99
+
+
+def test_queries_of_one_thread_count_once_for_the_interval():
+    values = [1.0, 0.0] * 50
+    alone = summarise(rows(values, ["a"] * 100, [str(i) for i in range(100)]))
+    values = [v for v in values for _ in range(4)]
+    four_each = summarise(rows(values, ["a"] * 400, [str(i // 4) for i in range(400)]))
+    widths = [np.diff(e.intervals["overall"]["map@3"])[0] for e in (alone, four_each)]
+    assert widths[1] == pytest.approx(widths[0], rel=0.1)
+
+
+def test_one_thread_alone_has_no_interval():
+    got = summarise(rows([1, 0], ["a", "a"], ["t", "t"]))
+    assert got.intervals["overall"]["map@3"] is None
+
+
+def test_chunks_do_not_change_the_figures(monkeypatch):
+    rng = np.random.default_rng(1)
+    scores = rng.normal(size=(23, 9)).astype(np.float32)
+    labels = sparse.csr_array(np.eye(9)[rng.integers(9, size=23)])
+    frame = pl.DataFrame({"id": [str(i) for i in range(23)]}).with_columns(
+        type=pl.lit("q"), thread="id", text="id"
+    )
+    monkeypatch.setattr(evaluation, "CELLS_A_CHUNK", 40)
+    got = measure(lambda part: scores[part], Queries(frame, labels))
+    for metric, values in per_query(scores, labels).items():
+        np.testing.assert_allclose(got[metric].to_numpy(), values)
+
+
+def test_answers_added_to_the_ranker_compete(recipes, help_centre):
+    ranker = fit(help_centre, recipes["bm25"])
+    before = evaluate(ranker, help_centre, split="test")
+    twins = help_centre.answers.with_columns(id=pl.col("id") + "-twin")
+    ranker.answers = pl.concat([twins, ranker.answers])  # twins stand first, and win all ties
+    texts = [*help_centre.answer_texts(), *help_centre.answer_texts()]
+    ranker.channel = type(ranker.channel)(texts, language="english")
+    after = evaluate(ranker, help_centre, split="test")
+    assert after.overall["accuracy@1"] == 0.0
+    assert before.overall["accuracy@1"] > 0.3
+
+
+def test_answers_unknown_to_the_ranker_are_refused(recipes, help_centre):
+    ranker = fit(help_centre, recipes["zero-shot"], store=FeatureStore())
+    ranker.remove_answers(help_centre.answers["id"].head(2))
+    with pytest.raises(RankerError, match="2 answers of .* are unknown"):
+        evaluate(ranker, help_centre)

@@ -1,0 +1,66 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from twinrank.model import Towers
+from twinrank.model.towers import Projection
+
+
+def test_residual_starts_as_the_untrained_encoder():
+    features = torch.randn(5, 16) * 3
+    residual, none = Towers("residual", 16).eval(), Towers("none", 16).eval()
+    torch.testing.assert_close(residual.query(features), none.query(features))
+    torch.testing.assert_close(residual.scale, none.scale)
+
+
+@pytest.mark.parametrize("kind", ["residual", "none"])
+def test_unit_vectors(kind):
+    towers = Towers(kind, 16, dual=True)
+    for parameter in towers.parameters():
+        nn.init.normal_(parameter)
+    for project in (towers.query, towers.answer):
+        lengths = project(torch.randn(9, 16)).norm(dim=1)
+        torch.testing.assert_close(lengths, torch.ones(9))
+
+
+def test_projection_is_the_handovers_head():
+    kinds = [type(layer) for layer in Projection(8, 0.11)]
+    assert kinds == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout, nn.Linear, nn.BatchNorm1d]
+
+
+def test_projection_equals_the_formula_in_eval_mode():
+    head = Projection(6, 0.5).double()
+    head(torch.randn(50, 6, dtype=torch.float64) * 2 + 1)  # moves the running statistics
+    head.eval()
+    x = torch.randn(4, 6, dtype=torch.float64)
+    first, norm, _, _, last, norm2 = head
+
+    def standardised(y, bn):
+        return (y - bn.running_mean) / (bn.running_var + bn.eps).sqrt() * bn.weight + bn.bias
+
+    hidden = functional.relu(standardised(x @ first.weight.T + first.bias, norm))
+    expected = standardised(hidden @ last.weight.T + last.bias, norm2)
+    torch.testing.assert_close(head(x), expected)
+
+
+def test_single_shares_its_tower_and_dual_does_not():
+    x = torch.randn(3, 8)
+    single, dual = Towers("projection", 8).eval(), Towers("projection", 8, dual=True).eval()
+    torch.testing.assert_close(single.query(x), single.answer(x))
+    assert not torch.allclose(dual.query(x), dual.answer(x))
+    assert sum(p.numel() for p in dual.parameters()) > 1.9 * sum(
+        p.numel() for p in single.parameters()
+    )
+
+
+def test_scores_are_scaled_dot_products():
+    towers = Towers("none", 4)
+    q, a = torch.randn(2, 4), torch.randn(3, 4)
+    torch.testing.assert_close(towers.scores(q, a), 20.0 * q @ a.T)
+
+
+def test_a_projections_scale_is_one_and_stays():
+    towers = Towers("projection", 4)
+    assert towers.scale.item() == 1.0
+    assert not towers.log_scale.requires_grad

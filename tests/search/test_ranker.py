@@ -1,0 +1,173 @@
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from twinrank.data import Dataset
+from twinrank.encode import FeatureStore
+from twinrank.errors import RankerError
+from twinrank.experiment import fit
+from twinrank.search import Bm25, Ranker
+
+CHANNELS = ["bm25", "zero-shot", "towers"]
+TEXTS = ["it wont let me in again", "User: hello\nAgent: hi\nUser: where is my money??"]
+
+
+@pytest.fixture(params=CHANNELS)
+def ranker(request, recipes, help_centre):
+    return fit(help_centre, recipes[request.param], store=FeatureStore())
+
+
+def new_answer(ranker, answer_id="new"):
+    sections = pl.Series("sections", [[]], dtype=ranker.answers.schema["sections"])
+    row = {"id": [answer_id], "title": ["Zeppelins"], "text": ["Moor your zeppelin."]}
+    return pl.DataFrame({**row, "url": pl.Series([None], dtype=pl.String), "sections": sections})
+
+
+def test_saved_and_loaded_it_scores_the_same(ranker, tmp_path):
+    ranker.save(tmp_path)
+    loaded = Ranker.load(tmp_path)
+    np.testing.assert_array_equal(loaded.scores(TEXTS), ranker.scores(TEXTS))
+    assert loaded.recipe == ranker.recipe
+    assert loaded.origin == ranker.origin
+    assert loaded.answers.equals(ranker.answers)
+
+
+def test_the_folder_holds_json_and_safetensors_alone(ranker, tmp_path):
+    ranker.save(tmp_path)
+    suffixes = {file.suffix for file in tmp_path.iterdir()}
+    assert suffixes <= {".json", ".jsonl", ".safetensors"}
+
+
+def test_rank_gives_the_best_first(ranker):
+    scores = ranker.scores(TEXTS)
+    for row, answers in zip(scores, ranker.rank(TEXTS, k=7), strict=True):
+        assert [a.rank for a in answers] == list(range(1, 8))
+        np.testing.assert_allclose([a.score for a in answers], np.sort(row)[::-1][:7])
+        assert answers[0].id == ranker.answers["id"][int(np.argmax(row))]
+
+
+def test_k_beyond_the_answers_gives_them_all(ranker):
+    (answers,) = ranker.rank("hello", k=10_000)
+    assert sorted(a.id for a in answers) == sorted(ranker.answers["id"])
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_an_empty_text_is_refused(ranker, text):
+    with pytest.raises(RankerError, match="text 2 of 2 is empty"):
+        ranker.rank(["fine", text])
+
+
+def test_an_added_answer_is_found_and_a_removed_one_is_not(ranker):
+    before = ranker.scores(TEXTS)
+    ranker.add_answers(new_answer(ranker))
+    assert "new" in {a.id for a in ranker.rank("how do I moor a zeppelin", k=3)[0]}
+    ranker.remove_answers(["new"])
+    np.testing.assert_allclose(ranker.scores(TEXTS), before, rtol=1e-6)
+
+
+def test_removing_and_adding_gives_what_a_fresh_start_gives(ranker, tmp_path):
+    first = ranker.answers.head(1)
+    before = ranker.scores(TEXTS)
+    ranker.remove_answers(first["id"])
+    assert ranker.scores(TEXTS).shape == (2, before.shape[1] - 1)
+    ranker.add_answers(first)
+    np.testing.assert_allclose(ranker.scores(TEXTS), np.roll(before, -1, axis=1), atol=1e-4)
+    ranker.save(tmp_path)
+    np.testing.assert_array_equal(Ranker.load(tmp_path).scores(TEXTS), ranker.scores(TEXTS))
+
+
+def test_bad_changes_leave_the_ranker_alone(ranker):
+    before = ranker.answers
+    with pytest.raises(RankerError, match="is already there"):
+        ranker.add_answers(ranker.answers.head(2))
+    with pytest.raises(RankerError, match="no answer 'nonsense'"):
+        ranker.remove_answers(["nonsense", before["id"][0]])
+    with pytest.raises(RankerError, match="needs an answer"):
+        ranker.remove_answers(before["id"])
+    assert ranker.answers.equals(before)
+    assert ranker.scores(TEXTS).shape[1] == before.height
+
+
+def test_bm25_equals_the_textbook(help_centre):
+    """Okapi's term frequencies and Lucene's idf, in float64 over the same words."""
+    texts = help_centre.answer_texts()
+    channel = Bm25(texts, language="english")
+    words, query = channel._answers, channel._words([TEXTS[1]])[0]
+    mean = np.mean([len(w) for w in words])
+    expected = np.zeros(len(texts))
+    for word in query:
+        having = sum(word in w for w in words)
+        idf = np.log(1 + (len(words) - having + 0.5) / (having + 0.5))
+        for j, w in enumerate(words):
+            tf = w.count(word)
+            expected[j] += idf * tf / (tf + 1.5 * (1 - 0.75 + 0.75 * len(w) / mean))
+    np.testing.assert_allclose(channel.scores([TEXTS[1]])[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_bm25_without_a_shared_word_scores_nothing(help_centre):
+    channel = Bm25(help_centre.answer_texts(), language="english")
+    assert not channel.scores(["", "xyzzy"]).any()
+
+
+@pytest.fixture
+def saved(recipes, help_centre, tmp_path):
+    fit(help_centre, recipes["towers"], store=FeatureStore()).save(tmp_path / "ranker")
+    return tmp_path / "ranker"
+
+
+def test_a_folder_that_is_no_ranker(tmp_path):
+    with pytest.raises(RankerError, match=r"no ranker.json here"):
+        Ranker.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["towers.safetensors", "vectors.safetensors", "corpus.jsonl"])
+def test_a_missing_or_changed_file_is_named(saved, name):
+    file = saved / name
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(RankerError, match=rf"{name}: not as ranker.json says"):
+        Ranker.load(saved)
+    file.unlink()
+    with pytest.raises(RankerError, match=rf"{name}: missing"):
+        Ranker.load(saved)
+
+
+def edit(saved, **changes):
+    card = json.loads((saved / "ranker.json").read_text())
+    (saved / "ranker.json").write_text(json.dumps(card | changes))
+
+
+def test_another_format_version_is_refused(saved):
+    edit(saved, format=99)
+    with pytest.raises(RankerError, match=r"format: .*reads format 1"):
+        Ranker.load(saved)
+
+
+def test_another_encoder_is_refused(saved):
+    edit(saved, encoder_identity="0" * 64)
+    with pytest.raises(RankerError, match="whose weights or tokenizer differ"):
+        Ranker.load(saved)
+
+
+def test_an_encoder_that_is_gone_is_refused(saved):
+    card = json.loads((saved / "ranker.json").read_text())
+    card["recipe"]["encoder"]["name"] = "./gone"
+    edit(saved, recipe=card["recipe"])
+    with pytest.raises(RankerError, match="its encoder cannot be opened"):
+        Ranker.load(saved)
+
+
+def test_towers_of_another_recipe_are_refused(saved):
+    state = load_file(saved / "towers.safetensors")
+    state.pop(sorted(state)[-1])
+    save_file({name: torch.clone(t) for name, t in state.items()}, saved / "towers.safetensors")
+    import hashlib
+
+    digest = hashlib.sha256((saved / "towers.safetensors").read_bytes()).hexdigest()
+    card = json.loads((saved / "ranker.json").read_text())
+    edit(saved, files=card["files"] | {"towers.safetensors": digest})
+    with pytest.raises(RankerError, match="towers do not fit the recipe"):
+        Ranker.load(saved)
