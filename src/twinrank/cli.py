@@ -173,6 +173,36 @@ def compare(
         typer.echo(f"written: {path}", err=True)
 
 
+@app.command()
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove stored features.")] = False,
+    encoder: Annotated[
+        str | None, typer.Option(help="With --clear: only this encoder's, by fingerprint.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="With --clear: do not ask.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Show what the feature store holds for each encoder, or clear it.
+
+    The store is in `$TWINRANK_CACHE`, by default `~/.cache/twinrank/features`.
+
+    Example: `twinrank cache`
+    """
+    from twinrank.encode import FeatureStore
+    from twinrank.report import cache_table
+
+    store = FeatureStore()
+    entries = store.entries()
+    if clear:
+        whose = f"of {encoder}" if encoder else f"of {len(entries)} encoders"
+        if not yes:
+            typer.confirm(f"Remove the features {whose} from {store.root}?", abort=True)
+        freed = store.clear(encoder)
+        _print({"freed_bytes": freed} if json else f"{freed / 1e6:,.1f} MB freed")
+        return
+    _print([entry.as_dict() for entry in entries] if json else cache_table(entries, store.root))
+
+
 def _print(what: RenderableType | dict[str, Any] | list[Any]) -> None:
     """JSON for programs, anything else for people."""
     import json as _json
@@ -200,6 +230,7 @@ def main() -> None:
     """Run a command; an error of the input is one clear line, and exit code 2."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("twinrank").setLevel(logging.INFO)
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
     try:
         app()
     except (TwinrankError, OSError) as error:

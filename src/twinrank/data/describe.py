@@ -22,7 +22,6 @@ COUNTED_AT_ONCE = 1_000
 FEW = 50  # with fewer queries of a type in a split, its figures say little
 TOP = 10
 TOKEN_SHARES = ("over_share", "unread_share")
-SHARE_WIDTH = 5
 
 CountTokens = Callable[[list[str]], np.ndarray]
 
@@ -64,7 +63,8 @@ class Description:
 
     def tables(self) -> RenderableType:
         """The same for people."""
-        parts = (_splits_table(self), _facts_table(self), _lengths_table(self))
+        tables = (_splits_table, _shares_table, _spreads_table, _lengths_table)
+        parts = [table(self) for table in tables]
         return Group(*parts, *(Text(f" ! {warning}", "yellow") for warning in self.warnings))
 
 
@@ -217,31 +217,38 @@ def _splits_table(description: Description) -> Table:
         f"{description.name}: {counts['answers']:,} answers, {counts['queries']:,} queries in "
         f"{counts['threads']:,} threads, {counts['labels']:,} labels",
     )
+    width = len(f"{counts['queries']:,}")
     for kind in splits[0]["types"]:
         cells = [(split["types"][kind]["count"], split["queries"]) for split in splits]
         cells.append((sum(count for count, _ in cells), counts["queries"]))
-        table.add_row(Text(kind), *(_with_share(*cell) for cell in cells))
+        table.add_row(Text(kind), *(_with_share(*cell, width) for cell in cells))
     table.add_section()
     for row in ("queries", "labels", "threads", "answers"):
-        cells = [f"{split[row]:,}" for split in splits] + [f"{counts[row]:,}"]
-        name = "answers right" if row == "answers" else f"all {row}"
-        table.add_row(name, *(cell + " " * SHARE_WIDTH for cell in cells))
+        totals = [split[row] for split in splits] + [counts[row]]
+        if row == "answers":
+            totals[-1] -= description.answers["never_right"]
+        name = "right answers" if row == "answers" else f"all {row}"
+        table.add_row(name, *(f"{total:,}" for total in totals))
     return table
 
 
-def _facts_table(description: Description) -> Table:
-    counts, answers = description.counts, description.answers
+def _spreads_table(description: Description) -> Table:
     table = _table(("", "mean", "median", "90 %", "max"))
     for name, spread in description.spreads.items():
         table.add_row(name.replace("_", " "), *map(_number, spread.values()))
-    table.add_section()
+    return table
+
+
+def _shares_table(description: Description) -> Table:
+    counts, answers = description.counts, description.answers
+    table = _table(("", "count", "share"))
     for name, part, whole in (
         ("answers never right", answers["never_right"], counts["answers"]),
         ("answers right for every type", answers["of_every_type"], counts["answers"]),
         ("labels of the ten commonest answers", answers["top_ten_labels"], counts["labels"]),
         ("threads of several types", counts["threads_of_several_types"], counts["threads"]),
     ):
-        table.add_row(name, f"{part:,}", Text(f"{_share(part, whole):.0%}", "dim"))
+        table.add_row(name, f"{part:,}", f"{_share(part, whole):.0%}")
     if counts["judged_wrong"]:
         table.add_row("judged not right, so no labels", f"{counts['judged_wrong']:,}")
     return table
@@ -263,8 +270,8 @@ def _lengths_table(description: Description) -> Table:
     return table
 
 
-def _with_share(part: int, whole: int) -> Text:
-    return Text(f"{part:,}").append(f"{_share(part, whole):{SHARE_WIDTH}.0%}", "dim")
+def _with_share(part: int, whole: int, width: int) -> Text:
+    return Text(f"{_share(part, whole):.0%} ", "dim").append(f"{part:{width},}", "not dim")
 
 
 def _share(part: float, whole: float) -> float:

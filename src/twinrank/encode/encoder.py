@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from twinrank.encode.hardware import resolve_device, resolve_precision
 from twinrank.encode.resolve import resolve
-from twinrank.encode.tokens import count, load_tokenizer, token_ids
+from twinrank.encode.tokens import load_tokenizer, token_ids
 from twinrank.errors import EncoderError
 from twinrank.progress import progress_bar
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from twinrank.encode.network import Network
 
 POOLINGS = ("cls", "mean")
+# Texts are sorted by length among as many; only these are held as tokens.
 CHUNK = 16_384
-TOKENS_A_BATCH = {"cpu": 4_096, "mps": 16_384, "cuda": 65_536}
+# Padded tokens: measured on CPU (from 4,096 on, activations leave its caches), a guess elsewhere.
+TOKENS_A_BATCH = {"cpu": 2_048, "mps": 16_384, "cuda": 65_536}
 
 
 class Encoder:
@@ -52,6 +55,10 @@ class Encoder:
         self._files = resolve(self.name)
         self._asked = (precision, device)
         self.dim = self._files.dim
+        if max_tokens < 3:
+            raise EncoderError(
+                f"max_tokens {max_tokens} is too few: two are special; give 3 or more"
+            )
         limit = self._files.position_limit
         if limit is not None and max_tokens > limit:
             raise EncoderError(
@@ -98,22 +105,41 @@ class Encoder:
 
     def batches(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Features as they are ready: row numbers (n) in `texts`, and their (n, 2, d)."""
-        for start in range(0, len(texts), CHUNK):
-            ids = token_ids(self._cutting, texts[start : start + CHUNK])
-            for rows in plan(
-                [len(text) for text in ids], TOKENS_A_BATCH[self.device.split(":")[0]]
-            ):
-                batch = self._network.features([ids[row] for row in rows])
-                if not np.isfinite(batch).all():
+        if isinstance(texts, str):
+            raise TypeError("texts is one string; give a list of strings")
+        budget = TOKENS_A_BATCH[self.device.split(":")[0]]
+        for start, ids in self._tokenised(texts):
+            for rows in plan([len(text) for text in ids], budget):
+                features = self._network.features([ids[row] for row in rows])
+                if not np.isfinite(features).all():
                     raise EncoderError(
                         f"{self.name}: features are not finite in {self.precision}; "
                         "try precision='fp32', or check the weights"
                     )
-                yield rows + start, batch
+                yield rows + start, features
+
+    def _tokenised(self, texts: Sequence[str]) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """Chunks of texts as token ids; the next is made while the last is being encoded."""
+
+        def tokenise(start: int) -> list[np.ndarray]:
+            return token_ids(self._cutting, texts[start : start + CHUNK])
+
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(tokenise, 0)
+            for start in range(0, len(texts), CHUNK):
+                ids = coming.result()
+                if start + CHUNK < len(texts):
+                    coming = ahead.submit(tokenise, start + CHUNK)
+                yield start, ids
 
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
         """Number of tokens (N) before cutting, special ones included; loads no model."""
-        return count(self._counting, texts)
+        counts = [
+            len(ids)
+            for start in range(0, len(texts), CHUNK)
+            for ids in token_ids(self._counting, texts[start : start + CHUNK])
+        ]
+        return np.array(counts, np.int64)
 
     @cached_property
     def _cutting(self) -> Tokenizer:

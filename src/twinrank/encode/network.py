@@ -2,46 +2,90 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from transformers import AutoModel
+from transformers.utils import logging as transformers_logging
 
 from twinrank.encode.resolve import EncoderFiles
 from twinrank.errors import EncoderError
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
 
 class Network:
-    """A loaded model on its device."""
+    """A loaded model on its device.
+
+    Args:
+        files: the encoder's.
+        precision: fp32 or bf16. All of the model computes in it: on CPUs with bf16 instructions
+            its matrix products take half the time, and keeping the rest in fp32 costs more in
+            conversions than it gains (see benchmarks/encode.py for what is lost: cosine .9999).
+        device: cpu, cuda or mps.
+
+    Raises:
+        EncoderError: if the weights cannot be loaded, or lack some that the model needs.
+    """
 
     def __init__(self, files: EncoderFiles, *, precision: str, device: str) -> None:
-        self.pad = int(files.config.get("pad_token_id") or 0)
-        self.device = torch.device(device)
+        self._pad = int(files.config.get("pad_token_id") or 0)
+        self._device = torch.device(device)
         try:
-            model = AutoModel.from_pretrained(
-                files.folder,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
-            )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
+            with _quiet():
+                model, loading = AutoModel.from_pretrained(
+                    files.folder,
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    use_safetensors=True,
+                    dtype=DTYPES[precision],
+                    output_loading_info=True,
+                )
+        except Exception as error:  # whatever transformers or safetensors find wrong with it
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise EncoderError(f"{files.folder}: cannot be loaded: {reason}") from error
-        self.model = model.to(self.device).eval()
+        # transformers fills what is missing with random numbers; only the pooler is not used here.
+        lacking = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))
+        if lacking:
+            raise EncoderError(
+                f"{files.weights[0]}: lacks {len(lacking)} weights, {lacking[0]} first; "
+                "restore the file, or the config.json that belongs to it"
+            )
+        self._model = model.to(self._device).eval()
 
     @torch.inference_mode()
-    def features(self, ids: list[list[int]]) -> np.ndarray:
-        """Cls and mean features (n, 2, d), float32, of n token sequences."""
-        length = max(map(len, ids))
-        padded = np.full((len(ids), length), self.pad, np.int64)
-        mask = np.zeros((len(ids), length), np.int64)
-        for row, sequence in enumerate(ids):
-            padded[row, : len(sequence)] = sequence
-            mask[row, : len(sequence)] = 1
-        attended = torch.from_numpy(mask).to(self.device)
-        hidden = self.model(
-            input_ids=torch.from_numpy(padded).to(self.device), attention_mask=attended
-        ).last_hidden_state.float()
-        weights = attended.unsqueeze(-1)
+    def features(self, ids: Sequence[np.ndarray]) -> np.ndarray:
+        """Cls and mean features (n, 2, d), float32, of n token sequences.
+
+        cls is the last hidden state of the first token, mean that of all tokens but padding.
+        """
+        lengths = np.array([len(sequence) for sequence in ids])
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        padded = np.full(mask.shape, self._pad, np.int64)
+        padded[mask] = np.concatenate(ids)
+        attended = torch.from_numpy(mask).to(self._device)
+        output = self._model(
+            input_ids=torch.from_numpy(padded).to(self._device), attention_mask=attended.long()
+        )
+        hidden = output.last_hidden_state.float()
+        weights = attended.unsqueeze(-1).float()
         mean = (hidden * weights).sum(1) / weights.sum(1)
-        return torch.stack([hidden[:, 0], mean], dim=1).cpu().numpy()
+        pooled: np.ndarray = torch.stack([hidden[:, 0], mean], dim=1).cpu().numpy()
+        return pooled
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from reporting, as it loads, on heads that are not used here."""
+    level = transformers_logging.get_verbosity()
+    bar = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bar:
+            transformers_logging.enable_progress_bar()

@@ -149,9 +149,11 @@ def _tokenizer(folder: Path) -> tuple[Path, ...]:
 
 
 def _refuse_code(file: Path, settings: dict[str, Any]) -> None:
-    if settings.get("auto_map"):
+    kernels = settings.get("attn_implementation") or settings.get("_attn_implementation")
+    if settings.get("auto_map") or "/" in str(kernels or ""):
+        what = "auto_map" if settings.get("auto_map") else str(kernels)
         raise EncoderError(
-            f"{file}: the model wants to run code of its own (auto_map), which is never done; "
+            f"{file}: the model wants to run code of its own ({what}), which is never done; "
             "use one that transformers knows by itself"
         )
 

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,6 +38,10 @@ class StoreEntry:
     texts: int
     bytes: int
     last_use: datetime
+
+    def as_dict(self) -> dict[str, str | int]:
+        """Plain JSON values."""
+        return {**asdict(self), "last_use": self.last_use.isoformat(timespec="seconds")}
 
 
 class FeatureStore:

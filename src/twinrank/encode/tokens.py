@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from twinrank.encode.resolve import EncoderFiles
 from twinrank.errors import EncoderError
 
-COUNTED_AT_ONCE = 4096
+AT_ONCE = 1024
 
 
 def load_tokenizer(files: EncoderFiles, max_tokens: int | None = None) -> Tokenizer:
@@ -39,25 +39,20 @@ def load_tokenizer(files: EncoderFiles, max_tokens: int | None = None) -> Tokeni
     return tokenizer
 
 
-def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
     """Ids of each text's tokens, special ones included.
 
     Raises:
         EncoderError: if a text is not valid Unicode.
     """
-    try:
-        return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
-    except UnicodeEncodeError as error:
-        raise EncoderError(
-            f"a text is not valid Unicode ({error.reason}): {str(error.object)[:40]!r}; "
-            "replace its lone surrogates"
-        ) from None
-
-
-def count(tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
-    """Number of tokens of each text (N), special ones included."""
-    counts = np.empty(len(texts), np.int64)
-    for start in range(0, len(texts), COUNTED_AT_ONCE):
-        ids = token_ids(tokenizer, texts[start : start + COUNTED_AT_ONCE])
-        counts[start : start + len(ids)] = [len(text) for text in ids]
-    return counts
+    ids: list[np.ndarray] = []
+    for start in range(0, len(texts), AT_ONCE):  # the tokenizer holds more a text than its ids
+        try:
+            found = tokenizer.encode_batch_fast(list(texts[start : start + AT_ONCE]))
+        except UnicodeEncodeError as error:
+            raise EncoderError(
+                f"a text is not valid Unicode ({error.reason}): {str(error.object)[:40]!r}; "
+                "replace its lone surrogates"
+            ) from None
+        ids.extend(np.array(encoding.ids, np.int32) for encoding in found)
+    return ids

@@ -98,7 +98,7 @@ def _untrained(
     towers = towers_of(recipe, reader.encoder.dim).eval()
     channel = Dense.of(reader, towers, answers)
     if validation:
-        cosines = channel.scores_of(queries) / float(towers.scale)
+        cosines = channel.scores_of(queries) / towers.scale.item()
         with torch.no_grad():
             towers.log_scale.fill_(fit_scale(cosines, validation.labels)).log_()
     return Ranker(recipe, dataset.answers, channel, origin)

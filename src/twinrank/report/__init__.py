@@ -1,6 +1,7 @@
 """What people look at: tables for the terminal and for Markdown."""
 
 from twinrank.report.tables import (
+    cache_table,
     comparison_markdown,
     comparison_table,
     evaluation_table,
@@ -10,6 +11,7 @@ from twinrank.report.tables import (
 )
 
 __all__ = [
+    "cache_table",
     "comparison_markdown",
     "comparison_table",
     "evaluation_table",

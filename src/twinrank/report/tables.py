@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from twinrank.encode.store import StoreEntry
 from twinrank.evaluate import METRICS, Evaluation
 from twinrank.experiment import Comparison, Entry
 from twinrank.search import RankedAnswer, Ranker
@@ -97,6 +98,22 @@ def ranking_table(answers: Sequence[RankedAnswer], query: str) -> Table:
     for answer in answers:
         score = f"{answer.score:.2f}"
         table.add_row(str(answer.rank), score, Text(answer.id), Text(answer.title))
+    return table
+
+
+def cache_table(entries: Sequence[StoreEntry], root: Path) -> Table:
+    """What the feature store holds, an encoder a row."""
+    table = _table(f"{root}: features of {len(entries)} encoders")
+    for name in ("encoder", "tokens", "precision"):
+        table.add_column(name)
+    for name in ("texts", "MB"):
+        table.add_column(name, justify="right")
+    table.add_column("last use (UTC)")
+    table.add_column("fingerprint", overflow="fold")
+    for entry in entries:
+        size, used = f"{entry.bytes / 1e6:,.1f}", f"{entry.last_use:%Y-%m-%d %H:%M}"
+        row = (entry.name, str(entry.max_tokens), entry.precision, f"{entry.texts:,}", size, used)
+        table.add_row(*map(Text, (*row, entry.fingerprint)))
     return table
 
 

@@ -1,0 +1,83 @@
+"""A tiny encoder, the bundled data set, and recipes small enough to train in a second."""
+
+import os
+import string
+import sys
+from pathlib import Path
+
+import pytest
+
+from twinrank.data import Dataset
+from twinrank.recipe import Recipe
+
+HELP_CENTRE = Path(__file__).parents[1] / "examples" / "help-centre"
+WORDS = "password reset invoice refund calendar booking client phone card team hello the".split()
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # a test that would reach for a model hub must fail
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    os.environ["TWINRANK_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A BERT with random weights, 32 wide, whose word pieces spell any text."""
+    import torch
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    pieces = [*string.ascii_lowercase, *string.digits, *string.punctuation]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = [*special, *pieces, *(f"##{piece}" for piece in pieces), *WORDS]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    BertWordPieceTokenizer(str(folder / "vocab.txt")).save(str(folder / "tokenizer.json"))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=64,
+            max_position_embeddings=64,
+        )
+        BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def help_centre_folder() -> Path:
+    return HELP_CENTRE
+
+
+@pytest.fixture(scope="session")
+def help_centre() -> Dataset:
+    return Dataset.load(HELP_CENTRE)
+
+
+@pytest.fixture(scope="session")
+def recipe_files(tiny_model, tmp_path_factory) -> dict[str, Path]:
+    """Recipe files of every kind, on the tiny encoder."""
+    folder = tmp_path_factory.mktemp("recipes")
+    encoder = f'[encoder]\nname = "{tiny_model}"\nmax_tokens = 64\nprecision = "fp32"\n'
+    training = "[training]\nepochs = 8\nlearning_rate = 3e-3\n"
+    texts = {
+        "bm25": 'channel = "bm25"\n[words]\n',
+        "zero-shot": encoder,
+        "towers": f'{encoder}[towers]\nkind = "residual"\n{training}',
+    }
+    for name, text in texts.items():
+        (folder / f"{name}.toml").write_text(text)
+    return {name: folder / f"{name}.toml" for name in texts}
+
+
+@pytest.fixture(scope="session")
+def recipes(recipe_files) -> dict[str, Recipe]:
+    return {name: Recipe.load(file) for name, file in recipe_files.items()}
+
+
+if sys.platform == "linux":  # two test processes share two cores better without spinning threads
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

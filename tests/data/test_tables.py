@@ -1,0 +1,362 @@
+import json
+import logging
+
+import polars as pl
+import pytest
+
+from twinrank.data.dataset import Dataset
+from twinrank.data.tables import Columns, import_tables
+from twinrank.errors import DataError, TwinrankError
+
+ANSWERS = [
+    {"id": "a1", "title": "Log in", "content": "Press, then\nwait."},
+    {"id": "a2", "title": "Pay", "content": 'Say "pay".'},
+]
+QUERIES = [
+    {"title": "no login", "content": "it says no", "type": "question", "answer id": "a1"},
+    {"title": "", "content": "hello; æøå", "type": "conversation", "answer id": "a1; a2"},
+    {"title": "only a title", "content": "", "type": "question", "answer id": ""},
+]
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+def write(file, rows):
+    frame = pl.DataFrame(rows)
+    match file.suffix:
+        case ".csv":
+            frame.write_csv(file)
+        case ".tsv":
+            frame.write_csv(file, separator="\t")
+        case ".jsonl":
+            frame.write_ndjson(file)
+        case ".parquet":
+            frame.write_parquet(file)
+    return file
+
+
+def imported(tmp_path, answers=ANSWERS, queries=QUERIES, labels=None, suffix=".jsonl", **options):
+    return import_tables(
+        tmp_path / "out",
+        answers=write(tmp_path / f"answers{suffix}", answers),
+        queries=write(tmp_path / f"queries{suffix}", queries),
+        labels=labels and write(tmp_path / f"labels{suffix}", labels),
+        **options,
+    )
+
+
+def said(tmp_path, **tables):
+    """The faults of an import, as (file name, line, what); nothing may be written."""
+    with pytest.raises(DataError) as caught:
+        imported(tmp_path, **tables)
+    assert not (tmp_path / "out").exists()
+    return [(fault.file.name, fault.line, fault.what) for fault in caught.value.faults]
+
+
+def rows(dataset):
+    return dataset.queries.select("id", "type", "thread", "text").collect().rows()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_tables_of_every_kind_become_the_same_data_set(tmp_path, suffix):
+    dataset = imported(tmp_path, suffix=suffix)
+    lines = [n + 1 for n in range(3)] if suffix in (".jsonl", ".parquet") else [2, 3, 4]
+    q1, q2, q3 = (f"q{line}" for line in lines)
+    assert rows(dataset) == [
+        (q1, "question", q1, "no login\nit says no"),
+        (q2, "conversation", q2, "hello; æøå"),
+        (q3, "question", q3, "only a title"),
+    ]
+    assert dataset.labels.rows() == [(q1, "a1", "train"), (q2, "a1", "train"), (q2, "a2", "train")]
+    assert dataset.answers.select("id", "title", "text").rows() == [
+        tuple(a.values()) for a in ANSWERS
+    ]
+    assert dataset.fingerprint == Dataset.load(tmp_path / "out").fingerprint
+
+
+def test_columns_of_any_name_and_order(tmp_path):
+    answers = [{"body text": "Press.", "no": 7, "heading": "Log in"}]
+    queries = [{"what": "no login", "ticket": 70, "kind": "mail", "of": "t1", "solved by": "7"}]
+    dataset = imported(
+        tmp_path,
+        answers=answers,
+        queries=queries,
+        columns=Columns.parse(
+            [
+                *("answer_id=no", "answer_title=heading", "answer_text=body text"),
+                *("query_id=ticket", "query_text=what", "query_type=kind", "query_thread=of"),
+                "query_answer=Solved-By",
+            ]
+        ),
+    )
+    assert rows(dataset) == [("70", "mail", "t1", "no login")]
+    assert dataset.labels.rows() == [("70", "7", "train")]
+
+
+def test_labels_of_their_own_table_with_scores_and_splits(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    queries = [{"id": i, "content": f"text {i}", "answer": "how I did it"} for i in range(3)]
+    labels = [
+        {"query-id": 0, "corpus-id": "a1", "score": 1, "split": "train"},
+        {"query-id": 0, "corpus-id": "a2", "score": 2, "split": "train"},
+        {"query-id": 1, "corpus-id": "a1", "score": 0, "split": "Dev"},
+        {"query-id": 1, "corpus-id": "a2", "score": 1, "split": "val"},
+        {"query-id": 2, "corpus-id": "a1", "score": 1, "split": "test"},
+    ]
+    dataset = imported(tmp_path, queries=queries, labels=labels)
+    assert sorted(dataset.labels.rows()) == [
+        ("0", "a1", "train"),
+        ("0", "a2", "train"),
+        ("1", "a2", "validation"),
+        ("2", "a1", "test"),
+    ]
+    assert dataset.types == ("query",)
+    assert "1 judgements of zero or less are no labels" in caplog.text
+
+
+def test_the_split_of_queries_is_that_of_their_labels(tmp_path):
+    splits = ("train", "test", None)
+    queries = [{**q, "split": split} for q, split in zip(QUERIES, splits, strict=True)]
+    assert imported(tmp_path, queries=queries).labels["split"].to_list() == [
+        "train",
+        "test",
+        "test",
+    ]
+
+
+def test_ids_that_came_as_floats_are_integers(tmp_path):
+    answers = [{"id": 12, "content": "Press."}]
+    queries = [{"id": i, "content": "help", "answer": a} for i, a in enumerate([12.0, None])]
+    dataset = imported(tmp_path, answers=answers, queries=queries, suffix=".parquet")
+    assert dataset.labels.rows() == [("0", "12", "train")]
+
+
+@pytest.mark.parametrize("named", [["a1", "a2"], '["a1", "a2"]', "a1;a2", " a2 ;a1; ;a1"])
+def test_several_right_answers_in_a_list_or_with_separators(tmp_path, named):
+    dataset = imported(tmp_path, queries=[{"id": "q", "text": "help", "answers": named}])
+    assert set(dataset.labels["answer"]) == {"a1", "a2"}
+
+
+def test_another_separator(tmp_path):
+    queries = [{"id": "q", "text": "help", "answers": "a1, a2"}]
+    dataset = imported(tmp_path, queries=queries, columns=Columns(separator=","))
+    assert dataset.labels.height == 2
+
+
+SECTIONS = [{"title": "First", "text": "Press."}, {"title": "", "text": "Wait."}]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "cell"),
+    [
+        (".jsonl", SECTIONS),
+        (".parquet", SECTIONS),
+        (".csv", json.dumps(SECTIONS)),
+        (".jsonl", [{"title": "First", "content": "Press."}, {"title": None, "content": "Wait."}]),
+    ],
+)
+def test_sections_in_a_list(tmp_path, suffix, cell):
+    answers = [{"id": "a1", "title": "Log in", "sections": cell}]
+    queries = [{"text": "help", "answer": "a1"}]
+    dataset = imported(tmp_path, answers=answers, queries=queries, suffix=suffix)
+    assert dataset.answers["text"].to_list() == ["First\nPress.\nWait."]
+    assert dataset.answers["sections"].to_list() == [SECTIONS]
+
+
+def test_sections_in_rows(tmp_path):
+    parts = [
+        ("a1", "Log in", "First", "Press."),
+        ("a2", "Pay", "", "Pay."),
+        ("a1", "", "", "Wait."),
+    ]
+    names = ("id", "title", "section", "text")
+    answers = [dict(zip(names, part, strict=True)) for part in parts]
+    queries = [{"text": "help", "answer": "a1"}]
+    dataset = imported(tmp_path, answers=answers, queries=queries, suffix=".csv")
+    assert dataset.answers.select("id", "title", "text").rows() == [
+        ("a1", "Log in", "First\nPress.\nWait."),
+        ("a2", "Pay", "Pay."),
+    ]
+    assert dataset.answers["sections"][0].to_list() == SECTIONS
+
+
+def test_a_spreadsheets_csv_with_bom_crlf_and_semicolons(tmp_path):
+    answers, queries = tmp_path / "answers.csv", tmp_path / "queries.csv"
+    answers.write_bytes('\ufeffId;Title;Content\r\n1;Log in;"Press; wait\r\nlong"\r\n'.encode())
+    queries.write_bytes("Content;Type;Answer ID\r\nhjælp, tak;mail;1\r\n\r\n".encode())
+    dataset = import_tables(tmp_path / "out", answers=answers, queries=queries)
+    assert dataset.answers["text"].to_list() == ["Press; wait\r\nlong"]
+    assert rows(dataset) == [("q2", "mail", "q2", "hjælp, tak")]
+
+
+FIELDS = ("id", "text", "type", "thread", "answer", "split")
+
+
+def query(**changes):
+    sound = {"id": "q9", "text": "t", "type": "x", "thread": "t9", "answer": "a1", "split": "train"}
+    return {**sound, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"id": ""}, "no id"),
+        ({"id": "a\tb"}, "the id a\tb holds a tab or a line break"),
+        ({"id": "q1"}, "the id q1 is that of line 1 too"),
+        ({"text": " "}, "no text"),
+        ({"type": None}, "no type, though others have one"),
+        ({"answer": "a9"}, "no answer a9 in"),
+        ({"split": "training"}, "training is no split"),
+        ({"split": None}, "no split, though others have one"),
+        ({"thread": "t1", "split": "test"}, "thread t1 is in train by line 1"),
+    ],
+)
+def test_a_faulty_query_is_named_and_left_out_if_asked(tmp_path, caplog, changes, what):
+    queries = [query(id="q1", thread="t1"), query(id="q2", thread="t2"), query(**changes)]
+    [(name, line, why)] = said(tmp_path, queries=queries)
+    assert (name, line) == ("queries.jsonl", 3)
+    assert why.startswith(what)
+    dataset = imported(tmp_path, queries=queries, skip_faulty=True)
+    assert [row[0] for row in rows(dataset)] == ["q1", "q2"]
+    assert dataset.labels["query"].to_list() == ["q1", "q2"]
+    assert "queries.jsonl: 1 rows left out, the first in line 3" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"id": None}, "no id"),
+        ({"id": "a1"}, "the id a1 is that of line 1 too"),
+        ({"title": "", "content": None}, "neither title nor text"),
+        ({"sections": '{"title": "First"}'}, "the sections are no list of sections"),
+        ({"sections": "First"}, "the sections are no list of sections"),
+    ],
+)
+def test_a_faulty_answer_is_named_and_left_out_with_its_labels(tmp_path, caplog, changes, what):
+    answers = [ANSWERS[0], {"id": "a2", "title": "Pay", "content": "Pay.", **changes}]
+    queries = [query(), query(id="q8", answer=answers[1]["id"] or "a1")]
+    assert said(tmp_path, answers=answers, queries=queries) == [("answers.jsonl", 2, what)]
+    dataset = imported(tmp_path, answers=answers, queries=queries, skip_faulty=True)
+    assert dataset.answers["id"].to_list() == ["a1"]
+    gone = queries[1]["answer"] == "a2"
+    assert dataset.labels.height == 2 - gone
+    assert ("1 labels fell away with them" in caplog.text) == gone
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"query": None}, "a label without a query"),
+        ({"query": "q7"}, "no query q7 in"),
+        ({"answer": None}, "a label without an answer"),
+        ({"answer": "a7"}, "no answer a7 in"),
+        ({"score": "much"}, "the score much is no number"),
+        ({"query": "q1", "answer": "a1"}, "q1 and a1 are a label already"),
+    ],
+)
+def test_a_faulty_label_is_named_and_left_out_if_asked(tmp_path, changes, what):
+    queries = [{"id": "q1", "text": "t"}, {"id": "q2", "text": "t"}]
+    labels = [
+        {"query": "q1", "answer": "a1", "score": "1"},
+        {"query": "q2", "answer": "a2", "score": "1", **changes},
+    ]
+    [(name, line, why)] = said(tmp_path, queries=queries, labels=labels)
+    assert (name, line) == ("labels.jsonl", 2)
+    assert why.startswith(what)
+    dataset = imported(tmp_path, queries=queries, labels=labels, skip_faulty=True)
+    assert dataset.labels.rows() == [("q1", "a1", "train")]
+
+
+def test_all_faults_of_all_tables_come_at_once_in_order(tmp_path):
+    answers = [*ANSWERS, {"id": "", "title": "x", "content": "x"}]
+    queries = [query(text="", answer="a9"), query(id="q8", type=None)]
+    found = said(tmp_path, answers=answers, queries=queries, suffix=".csv")
+    assert [(name, line) for name, line, _ in found] == [
+        ("answers.csv", 5),
+        ("queries.csv", 2),
+        ("queries.csv", 2),
+        ("queries.csv", 3),
+    ]
+
+
+def test_lines_of_csv_count_line_breaks_in_cells(tmp_path):
+    queries = [query(text="one\ntwo\nthree"), query(id="q8", text="")]
+    assert said(tmp_path, queries=queries, suffix=".csv") == [("queries.csv", 5, "no text")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line", "what"),
+    [
+        ("q.csv", b"id,text\n1,a\n2,b,c\n3,d\n", 3, "3 fields, but the header has 2"),
+        ("q.csv", b"id,text\n1,a\n2\n3,d\n", 3, "1 fields, but the header has 2"),
+        ("q.csv", b"id,text\n1,a\n2,\xff\n3,d\n", 3, "the line is not UTF-8"),
+        ("q.csv", b'id,text\n1,a\n2,"b\n3,d\n', None, "unreadable from line 4 on"),
+        ("q.csv", b"id,id\n1,a\n", None, "two columns have the same name"),
+        ("q.csv", b"", None, "the file is empty"),
+        ("q.csv", b"id,text\n", None, "no rows to import"),
+        ("q.jsonl", b'{"id": 1, "text": "a"}\n\n{"id": 2\n{"id": 3, "text": "d"}', 3, "not JSON"),
+        ("q.parquet", b"PAR1", None, "not readable as Parquet"),
+        ("q.xlsx", b"", None, "a table cannot be a .xlsx"),
+    ],
+)
+def test_a_file_that_breaks_is_named_and_other_rows_kept_if_asked(
+    tmp_path, name, content, line, what
+):
+    file = tmp_path / name
+    file.write_bytes(content)
+    answers = write(tmp_path / "answers.csv", ANSWERS)
+    with pytest.raises(DataError) as caught:
+        import_tables(tmp_path / "out", answers=answers, queries=file)
+    fault = caught.value.faults[0]
+    assert (fault.file, fault.line) == (file, line)
+    assert what in fault.what
+    if line is None:  # what follows is not known: nothing to keep
+        with pytest.raises(DataError):
+            import_tables(tmp_path / "out", answers=answers, queries=file, skip_faulty=True)
+        return
+    dataset = import_tables(tmp_path / "out", answers=answers, queries=file, skip_faulty=True)
+    assert [row[0] for row in rows(dataset)] == ["1", "3"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_missing_file_is_named(tmp_path, suffix):
+    file = tmp_path / f"none{suffix}"
+    with pytest.raises(DataError) as caught:
+        import_tables(tmp_path / "out", answers=file, queries=write(tmp_path / "q.csv", QUERIES))
+    assert [fault.file for fault in caught.value.faults] == [file]
+
+
+def test_a_missing_column_is_named_with_those_there_are(tmp_path):
+    [(name, _, what)] = said(tmp_path, queries=[{"subject": "a", "mail": "b"}])
+    assert name == "queries.jsonl"
+    assert what == "no column fits query_text or query_title; the columns are subject, mail"
+
+
+def test_a_column_named_that_is_not_there_is_a_fault_though_it_is_optional(tmp_path):
+    [(_, _, what)] = said(tmp_path, columns=Columns(query_thread="ticket"))
+    assert what == "no column ticket; the columns are title, content, type, answer id"
+
+
+def test_two_columns_that_fit_are_named_and_either_can_be_chosen(tmp_path):
+    queries = [{"text": "a", "answer": "press it", "answer_id": "a1"}]
+    [(_, _, what)] = said(tmp_path, queries=queries)
+    assert what == "answer and answer_id could both be query_answer"
+    dataset = imported(tmp_path, queries=queries, columns=Columns(query_answer="answer_id"))
+    assert dataset.labels.height == 1
+
+
+@pytest.mark.parametrize("item", ["query_txt=body", "query_text", "query_text="])
+def test_columns_that_cannot_be_are_refused(item):
+    with pytest.raises(TwinrankError, match="write FIELD=NAME, FIELD one of answer_id"):
+        Columns.parse([item])
+
+
+def test_a_data_set_that_is_there_is_left_alone(tmp_path):
+    before = imported(tmp_path).fingerprint
+    with pytest.raises(DataError, match="there is a data set already"):
+        imported(tmp_path, queries=QUERIES[:1])
+    assert Dataset.load(tmp_path / "out").fingerprint == before
+
+
+def test_faults_everywhere_leave_nothing_to_import(tmp_path):
+    with pytest.raises(DataError, match="no text"):
+        imported(tmp_path, queries=[query(text="")], skip_faulty=True)

@@ -1,0 +1,160 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel, AutoTokenizer
+
+from twinrank.encode import POOLINGS, Encoder
+from twinrank.encode.encoder import plan
+from twinrank.encode.resolve import resolve
+from twinrank.errors import EncoderError
+
+TEXTS = [
+    "it wont let me in again",
+    "",
+    "User: hello\nAgent: hi there!\nUser: my client's card was declined, twice. " * 12,
+    "æøå 你好 🙂",
+    "refund",
+]
+
+
+def cosines(a, b):
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+@pytest.fixture(scope="module")
+def peer():
+    model = SentenceTransformer(str(resolve("all-MiniLM-L6-v2").folder), device="cpu")
+    model.max_seq_length = 128
+    return model.encode(TEXTS)
+
+
+@pytest.mark.parametrize(("precision", "at_least"), [("fp32", 0.99999), ("bf16", 0.999)])
+def test_mean_pooling_is_that_of_sentence_transformers(peer, precision, at_least):
+    ours = Encoder(max_tokens=128, precision=precision).encode(TEXTS)[:, POOLINGS.index("mean")]
+    assert cosines(ours, peer).min() >= at_least
+
+
+def test_both_poolings_equal_the_plain_transformer(tiny_model):
+    model = AutoModel.from_pretrained(tiny_model).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    got = Encoder(str(tiny_model), max_tokens=48, precision="fp32").encode(TEXTS)
+    for row, text in zip(got, TEXTS, strict=True):
+        inputs = tokenizer(text, truncation=True, max_length=48, return_tensors="pt")
+        with torch.no_grad():
+            hidden = model(**inputs).last_hidden_state[0].numpy()
+        np.testing.assert_allclose(row[0], hidden[0], atol=2e-5)
+        np.testing.assert_allclose(row[1], hidden.mean(axis=0), atol=2e-5)
+
+
+def test_the_order_and_company_of_texts_do_not_matter(tiny_model):
+    encoder = Encoder(str(tiny_model), max_tokens=32, precision="fp32")
+    together = encoder.encode(TEXTS * 30)
+    for i in (0, 2, 77, 149):
+        alone = encoder.encode([(TEXTS * 30)[i]])[0]
+        np.testing.assert_allclose(together[i], alone, atol=1e-5)
+
+
+def test_nothing_to_encode(tiny_model):
+    assert Encoder(str(tiny_model), max_tokens=32).encode([]).shape == (0, 2, 32)
+
+
+def test_tokens_are_counted_before_cutting_with_the_special_ones(tiny_model):
+    encoder = Encoder(str(tiny_model), max_tokens=16)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    expected = [len(tokenizer(text)["input_ids"]) for text in TEXTS]
+    assert encoder.count_tokens(TEXTS).tolist() == expected
+    assert max(expected) > 16
+
+
+def test_batches_hold_every_text_once_within_the_budget():
+    lengths = np.random.default_rng(0).integers(1, 128, size=500)
+    batches = plan(lengths.tolist(), 1000)
+    assert sorted(np.concatenate(batches)) == list(range(500))
+    for rows in batches:
+        assert len(rows) == 1 or len(rows) * lengths[rows].max() <= 1000
+    padded = sum(len(rows) * lengths[rows].max() for rows in batches)
+    assert padded < 1.05 * lengths.sum()
+
+
+def test_the_identity_changes_with_what_the_encoder_is_and_nothing_else(tiny_model, tmp_path):
+    first = Encoder(str(tiny_model), max_tokens=32, precision="fp32")
+    copy = shutil.copytree(tiny_model, tmp_path / "copy")
+    assert Encoder(str(copy), max_tokens=32, precision="fp32").identity == first.identity
+    assert Encoder(str(tiny_model), max_tokens=48, precision="fp32").identity != first.identity
+    other = Encoder(str(tiny_model), max_tokens=32, precision="bf16")
+    assert other.identity == first.identity
+    assert other.fingerprint != first.fingerprint
+    weights = copy / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert Encoder(str(copy), max_tokens=32, precision="fp32").identity != first.identity
+
+
+def test_making_one_does_not_import_torch(tiny_model):
+    code = (
+        "import sys; from twinrank.encode import Encoder; e = Encoder(sys.argv[1], max_tokens=32);"
+        "e.identity, e.dim, e.count_tokens(['a']); print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tiny_model)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
+
+
+def without(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def only_pickle(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def own_code(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModel": "evil.Model"}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def broken_weights(folder):
+    (folder / "model.safetensors").write_bytes(b"nonsense")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (without("config.json"), "config.json"),
+        (without("model.safetensors"), "safetensors"),
+        (only_pickle, "safetensors"),
+        (own_code, "code"),
+        (broken_weights, "cannot be loaded"),
+    ],
+)
+def test_an_encoder_that_is_unsafe_or_incomplete_is_refused(tiny_model, tmp_path, spoil, message):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    spoil(folder)
+    with pytest.raises(EncoderError, match=message) as caught:
+        Encoder(str(folder), max_tokens=32).encode(["a"])
+    assert "\n" not in str(caught.value)
+
+
+def test_more_tokens_than_positions_are_refused(tiny_model):
+    with pytest.raises(EncoderError, match="at most 64 tokens"):
+        Encoder(str(tiny_model), max_tokens=65)
+
+
+def test_an_unknown_name_says_so_offline():
+    with pytest.raises(EncoderError, match="nobody/nothing"):
+        Encoder("nobody/nothing", max_tokens=32)
+
+
+@pytest.mark.parametrize("wrong", [{"precision": "int3"}, {"device": "abacus"}])
+def test_unknown_choices_are_refused(tiny_model, wrong):
+    with pytest.raises(EncoderError, match="choose"):
+        Encoder(str(tiny_model), max_tokens=32, **wrong)
