@@ -52,8 +52,8 @@ def main(
         chosen = texts.sample(min(limit, len(texts)), seed=0).to_list()
         rows.append({"type": kind, **_race(ours, peer, chosen, repeats)})
     if out:
-        figures = {"data": dataset.name, "encoder": encoder, "device": ours.device, "rows": rows}
-        figures["threads"] = torch.get_num_threads()
+        head = {"data": dataset.name, "encoder": encoder, "device": ours.device}
+        figures = {**head, "threads": torch.get_num_threads(), "rows": rows}
         out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     _show(rows, f"{encoder} on {ours.device}, {torch.get_num_threads()} threads")
 

@@ -4,7 +4,8 @@ Measures, in one process, on the same data, with the same towers and batches:
   * one epoch of the handover's loop: each step runs the frozen encoder on its batch of
     queries and on one batch of answers (the stale index), then trains the towers;
   * one epoch on stored features against the exact index (every answer, every step);
-  * the whole of training: one encoding pass and all epochs, beside as many of the handover's.
+  * the whole of training until early stopping: one encoding pass and all epochs with their
+    validation, beside as many of the handover's epochs without any.
 
 The handover's epoch is timed on `--steps` steps, spread over the data, and scaled to a whole
 epoch: its steps are alike, and a whole one takes minutes. Both loops use the same encoder,
@@ -32,10 +33,13 @@ from torch.nn.utils import clip_grad_norm_
 from twinrank.data import Dataset, Queries
 from twinrank.encode import POOLINGS, Encoder
 from twinrank.encode.resolve import resolve
-from twinrank.recipe import Recipe, TrainingSettings
+from twinrank.model import Towers
+from twinrank.recipe import Recipe
 from twinrank.search import towers_of
 from twinrank.train import Examples, cross_entropy, fit_towers
 from twinrank.train.index import StaleIndex
+
+CLS = POOLINGS.index("cls")
 
 
 def main(
@@ -62,33 +66,44 @@ def main(
 def _measure(dataset: Dataset, recipe: Recipe, encoder: Encoder, steps: int) -> dict[str, object]:
     settings = recipe.training
     assert settings  # noqa: S101 (the recipe is ours)
-    exact = settings.model_copy(update={"index": "exact"})
     train = dataset.split("train")
     answers = dataset.answer_texts()
     encoder.encode(train.texts[:64])  # warm-up
 
-    seconds = [s for _, s in zip(range(steps), _handover_steps(recipe, encoder, train, answers, steps), strict=False)]
-    a_epoch = int(np.ceil(len(train) / settings.batch_size))
-    handover = float(np.mean(seconds)) * a_epoch
+    seconds = list(_handover_steps(recipe, encoder, train, answers, steps))
+    handover = float(np.mean(seconds)) * int(np.ceil(len(train) / settings.batch_size))
 
     began = time.perf_counter()
-    place = POOLINGS.index("cls")
-    features = encoder.encode([*train.texts, *answers])[:, place]
+    validation = dataset.split("validation")
+    features = encoder.encode([*train.texts, *validation.texts, *answers])[:, CLS]
     encoding = time.perf_counter() - began
-    seen, known = np.split(features, [len(train)])
-    stored, epochs = _stored(recipe, exact, Examples(seen, train.labels), known)
-    total = encoding + stored * epochs
+    seen, unseen, known = np.split(features, [len(train), len(train) + len(validation)])
+    right = torch.as_tensor(validation.labels.toarray() > 0)
+
+    def validate(towers: Towers) -> dict[str, float]:
+        queries, index = (torch.as_tensor(f) for f in (unseen, known))
+        scores = towers.scores(towers.query(queries), towers.answer(index))
+        return {"loss": cross_entropy(scores, right).mean().item()}
+
+    torch.manual_seed(0)
+    towers = towers_of(recipe, encoder.dim)
+    began = time.perf_counter()
+    history = fit_towers(towers, Examples(seen, train.labels), known, settings, validate)
+    training = time.perf_counter() - began
+    epochs = len(history) - 1
+    stored = float(np.median([record["seconds"] for record in history[2:]]))  # after a warm-up
     return {
         "precision": encoder.precision,
         "queries": len(train),
         "answers": len(answers),
-        "epochs": epochs,
-        "handover_step_s": float(np.mean(seconds)),
-        "handover_epoch_s": handover,
-        "stored_epoch_s": stored,
-        "encoding_s": encoding,
-        "epoch_ratio": handover / stored,
-        "whole_ratio": handover * epochs / total,
+        "epochs until early stopping": epochs,
+        "handover: a step, s": float(np.mean(seconds)),
+        "handover: an epoch, s": handover,
+        "stored: encoding once, s": encoding,
+        "stored: an epoch, s": stored,
+        "stored: all epochs with validation, s": training,
+        "times faster: an epoch": handover / stored,
+        "times faster: the whole": handover * epochs / (encoding + training),
     }
 
 
@@ -98,7 +113,6 @@ def _handover_steps(
     """Seconds of single steps of the handover's loop; the first, a warm-up, is not given."""
     settings = recipe.training
     assert settings  # noqa: S101
-    place = POOLINGS.index("cls")
     torch.manual_seed(0)
     towers = towers_of(recipe, encoder.dim).train()
     optimizer = torch.optim.AdamW(towers.parameters(), lr=settings.learning_rate, fused=True)
@@ -109,10 +123,8 @@ def _handover_steps(
         rows = rng.choice(len(train), size=min(settings.batch_size, len(train)), replace=False)
         fresh = rng.choice(len(answers), size=index.batch, replace=False)
         began = time.perf_counter()
-        queries = torch.as_tensor(encoder.encode([train.texts[i] for i in rows])[:, place])
-        index.features[fresh] = torch.as_tensor(
-            encoder.encode([answers[j] for j in fresh])[:, place]
-        )
+        queries = torch.as_tensor(encoder.encode([train.texts[i] for i in rows])[:, CLS])
+        index.features[fresh] = torch.as_tensor(encoder.encode([answers[j] for j in fresh])[:, CLS])
         vectors = index.refresh(towers, step)
         right = torch.as_tensor(train.labels[rows].toarray() > 0)
         loss = cross_entropy(towers.scores(towers.query(queries), vectors), right).mean()
@@ -122,18 +134,6 @@ def _handover_steps(
         optimizer.step()
         if step:
             yield time.perf_counter() - began
-
-
-def _stored(
-    recipe: Recipe, settings: TrainingSettings, train: Examples, answers: np.ndarray
-) -> tuple[float, int]:
-    """Median seconds of an epoch on stored features, and how many epochs a recipe may take."""
-    torch.manual_seed(0)
-    towers = towers_of(recipe, answers.shape[1])
-    timed = settings.model_copy(update={"epochs": 6, "patience": 6})
-    history = fit_towers(towers, train, answers, timed, lambda _: {"loss": 0.0})
-    epochs = [record["seconds"] for record in history[2:]]  # the first warms up
-    return float(np.median(epochs)), settings.epochs
 
 
 def _random_bert_base(folder: Path) -> str:
@@ -148,7 +148,9 @@ def _random_bert_base(folder: Path) -> str:
 
 
 def _show(figures: dict[str, object]) -> None:
-    table = Table(title="Training: the encoder in the loop, and stored features", title_justify="left")
+    table = Table(
+        title="Training: the encoder in the loop, and stored features", title_justify="left"
+    )
     table.add_column("")
     table.add_column("value", justify="right")
     for name, value in figures.items():

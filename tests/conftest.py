@@ -11,7 +11,7 @@ from twinrank.data import Dataset
 from twinrank.recipe import Recipe
 
 HELP_CENTRE = Path(__file__).parents[1] / "examples" / "help-centre"
-WORDS = "password reset invoice refund calendar booking client phone card team hello the".split()
+WORDS = ["password", "reset", "invoice", "refund", "calendar", "booking", "hello", "the"]
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that would reach for a model hub must fail
 

@@ -48,6 +48,86 @@ def _options(
     pass
 
 
+@app.command("import")
+def import_(
+    out: Annotated[Path, typer.Argument(help="Folder for the data set.")],
+    queries: Annotated[Path, typer.Option(help="Table of queries: CSV, TSV, JSONL or Parquet.")],
+    answers: Annotated[Path, typer.Option(help="Table of answers.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="Table of right answers, if the queries do not name them.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=NAME", help="A column's name: query_text=body; repeat."),
+    ] = None,
+    separator: Annotated[str, typer.Option(help="Between several right answers.")] = ";",
+    skip_faulty: Annotated[
+        bool, typer.Option("--skip-faulty", help="Leave out rows that cannot be used.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Make a data set of tables of answers and queries.
+
+    Columns are found by their usual names, such as id, title, text or content, type, answer.
+    Without a column that says the split, all labels go to train: divide them with `split`.
+
+    Example: `twinrank import data/mine --answers articles.csv --queries tickets.csv`
+    """
+    from twinrank.data import Columns, import_tables
+    from twinrank.data import describe as described
+
+    named = Columns.parse([*(column or []), f"separator={separator}"])
+    dataset = import_tables(
+        out, queries=queries, answers=answers, labels=labels, columns=named, skip_faulty=skip_faulty
+    )
+    description = described(dataset)
+    _print(description.as_dict() if json else description.tables())
+
+
+@app.command()
+def split(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder for the divided data set; may be DATA itself.")],
+    validation: Annotated[float, typer.Option(min=0, max=1, help="Share of the threads.")] = 0.15,
+    test: Annotated[float, typer.Option(min=0, max=1, help="Share of the threads.")] = 0.15,
+    seed: Annotated[int, typer.Option(help="Another seed divides otherwise.")] = 0,
+    json: AsJson = False,
+) -> None:
+    """Divide the labels into train, validation and test; no thread falls in two of them.
+
+    Example: `twinrank split data/mine --out data/mine --test 0.2`
+    """
+    from twinrank.data import Dataset
+    from twinrank.data import describe as described
+    from twinrank.data import split as divided
+
+    divided(Dataset.load(data), validation=validation, test=test, seed=seed).save(out)
+    description = described(Dataset.load(out))
+    _print(description.as_dict() if json else description.tables())
+
+
+@app.command()
+def describe(
+    data: Data,
+    encoder: Annotated[
+        str, typer.Option(help="Whose tokens to count; `none` counts none.")
+    ] = "all-MiniLM-L6-v2",
+    max_tokens: Annotated[int, typer.Option(min=8, help="Where the encoder cuts.")] = 128,
+    json: AsJson = False,
+) -> None:
+    """Show what a data set holds: counts, balance of types, lengths, and what to beware of.
+
+    Example: `twinrank describe examples/help-centre`
+    """
+    from twinrank.data import Dataset
+    from twinrank.data import describe as described
+    from twinrank.encode import Encoder
+
+    count = None if encoder == "none" else Encoder(encoder, max_tokens=max_tokens).count_tokens
+    description = described(Dataset.load(data), count, max_tokens)
+    _print(description.as_dict() if json else description.tables())
+
+
 @app.command()
 def train(
     data: Data,
@@ -230,7 +310,6 @@ def main() -> None:
     """Run a command; an error of the input is one clear line, and exit code 2."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("twinrank").setLevel(logging.INFO)
-    logging.getLogger("bm25s").setLevel(logging.WARNING)
     try:
         app()
     except (TwinrankError, OSError) as error:

@@ -42,10 +42,10 @@ def row(**fields):
 
 C, Q, TR, TE = "corpus.jsonl", "queries.jsonl", "qrels/train.tsv", "qrels/test.tsv"
 FAULTS = {
-    "broken JSON": (C, 2, '{"_id": "a2"', "broken JSON"),
-    "not an object": (Q, 2, "[1]", "a JSON array, not an object"),
-    "null line": (Q, 2, "null", "a JSON null, not an object"),
-    "NaN": (Q, 2, '{"_id": "q2", "text": NaN}', "broken JSON"),
+    "broken JSON": (C, 2, '{"_id": "a2"', "the line is not JSON"),
+    "not an object": (Q, 2, "[1]", "the line is not a JSON object"),
+    "null line": (Q, 2, "null", "the line is not a JSON object"),
+    "NaN": (Q, 2, '{"_id": "q2", "text": NaN}', "the line is not JSON"),
     "not UTF-8": (Q, 2, b'{"_id": "q2", "text": "\xff"}', "not UTF-8"),
     "byte order mark": (Q, 1, b"\xef\xbb\xbf" + row(_id="q1", text="x").encode(), "byte order"),
     "no id": (C, 2, row(title="x"), "empty or missing _id"),
@@ -56,7 +56,7 @@ FAULTS = {
     "empty text": (Q, 2, row(_id="q2", text=" \n"), "empty or missing text"),
     "no text": (Q, 2, row(_id="q2"), "empty or missing text"),
     "text is an object": (Q, 2, row(_id="q2", text={"a": 1}), "text is a JSON object, not text"),
-    "half a character": (Q, 2, r'{"_id": "q2", "text": "x\ud800y"}', "half a surrogate pair"),
+    "half a character": (Q, 2, r'{"_id": "q2", "text": "x\ud800y"}', "half a character"),
     "nothing to read": (C, 2, row(_id="a2", title=" ", text=""), "neither title nor text"),
     "metadata is text": (Q, 2, row(_id="q2", text="x", metadata="y"), "metadata is a JSON string"),
     "metadata is a list": (C, 2, row(_id="a2", text="x", metadata=[1]), "metadata is a JSON array"),

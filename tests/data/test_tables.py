@@ -188,9 +188,6 @@ def test_a_spreadsheets_csv_with_bom_crlf_and_semicolons(tmp_path):
     assert rows(dataset) == [("q2", "mail", "q2", "hjælp, tak")]
 
 
-FIELDS = ("id", "text", "type", "thread", "answer", "split")
-
-
 def query(**changes):
     sound = {"id": "q9", "text": "t", "type": "x", "thread": "t9", "answer": "a1", "split": "train"}
     return {**sound, **changes}
@@ -334,6 +331,8 @@ def test_a_missing_column_is_named_with_those_there_are(tmp_path):
 def test_a_column_named_that_is_not_there_is_a_fault_though_it_is_optional(tmp_path):
     [(_, _, what)] = said(tmp_path, columns=Columns(query_thread="ticket"))
     assert what == "no column ticket; the columns are title, content, type, answer id"
+    [(_, _, what)] = said(tmp_path, columns=Columns(answer_id="number"))
+    assert what == "no column number; the columns are id, title, content"
 
 
 def test_two_columns_that_fit_are_named_and_either_can_be_chosen(tmp_path):

@@ -33,7 +33,7 @@ def test_an_empty_file_has_no_texts(tmp_path):
 
 def test_a_missing_file_is_named(tmp_path):
     file = tmp_path / "none.jsonl"
-    assert faults(file) == [(file, None, "there is no such file")]
+    assert faults(file) == [(file, None, "missing")]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,9 @@ def stored(store, encoder):
 
 
 @given(calls=st.lists(st.lists(st.sampled_from(texts_of(12)), max_size=15), max_size=5))
-@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_calls_give_what_encoding_gives(tmp_path_factory, encoder, calls):
     store = FeatureStore(tmp_path_factory.mktemp("store"))
     seen = set()
@@ -153,7 +155,7 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path, encoder, monkeypatch):
     store = FeatureStore(tmp_path)
     store.features(encoder, texts_of(5), "mean")
 
-    def full(*args):
+    def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:

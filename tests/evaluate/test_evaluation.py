@@ -12,7 +12,8 @@ from twinrank.experiment import fit
 
 def rows(values, types, threads):
     frame = {"id": [str(i) for i in range(len(values))], "type": types, "thread": threads}
-    return pl.DataFrame(frame).with_columns(**{m: pl.Series(values, dtype=pl.Float64) for m in METRICS})
+    figures = {m: pl.Series(values, dtype=pl.Float64) for m in METRICS}
+    return pl.DataFrame(frame).with_columns(**figures)
 
 
 def test_overall_types_worst_and_gap():
@@ -78,5 +79,5 @@ def test_answers_added_to_the_ranker_compete(recipes, help_centre):
 def test_answers_unknown_to_the_ranker_are_refused(recipes, help_centre):
     ranker = fit(help_centre, recipes["zero-shot"], store=FeatureStore())
     ranker.remove_answers(help_centre.answers["id"].head(2))
-    with pytest.raises(RankerError, match="2 answers of .* are unknown"):
+    with pytest.raises(RankerError, match=r"2 answers of .* are unknown"):
         evaluate(ranker, help_centre)

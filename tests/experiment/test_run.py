@@ -82,16 +82,19 @@ def test_another_training_does_not_go_on_in_the_same_folder(
     else:
         with monkeypatch.context() as patched, pytest.raises(Killed):
 
-            def killed(self, *args, **kwargs):
+            def killed(*_):
                 raise Killed
 
             patched.setattr(run_module.Ranker, "save", killed)
             fit(help_centre, recipes["towers"], out=tmp_path, store=store)
     with pytest.raises(RankerError, match="another seed"):
         fit(help_centre, recipes["towers"], seed=1, out=tmp_path, store=store)
-    assert fit(
-        help_centre, recipes["towers"], seed=1, out=tmp_path, store=store, resume=False
-    ).origin.seed == 1
+    assert (
+        fit(
+            help_centre, recipes["towers"], seed=1, out=tmp_path, store=store, resume=False
+        ).origin.seed
+        == 1
+    )
 
 
 def test_fitting_leaves_the_callers_random_numbers_alone(recipes, help_centre):
@@ -106,7 +109,7 @@ def test_a_recipe_that_trains_needs_both_splits(recipes, help_centre, tmp_path):
     help_centre.save(tmp_path / "data")
     (tmp_path / "data" / "qrels" / "validation.tsv").unlink()
     cut = type(help_centre).load(tmp_path / "data")
-    with pytest.raises(DataError, match="validation.tsv: no labels; this data set has"):
+    with pytest.raises(DataError, match=r"validation.tsv: no labels; this data set has"):
         fit(cut, recipes["towers"], store=FeatureStore())
     assert fit(cut, recipes["bm25"]).channel.scale == 1.0
 

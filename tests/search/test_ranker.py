@@ -6,7 +6,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from twinrank.data import Dataset
 from twinrank.encode import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.experiment import fit

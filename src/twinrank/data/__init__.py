@@ -1,15 +1,23 @@
 """Data sets: loaded, checked, imported from tables, split and described."""
 
 from twinrank.data.dataset import SPLITS, Dataset, Queries, answer_texts
+from twinrank.data.describe import Description, describe
 from twinrank.data.files import read_answers, write_answers
+from twinrank.data.split import split
+from twinrank.data.tables import Columns, import_tables
 from twinrank.data.texts import read_texts
 
 __all__ = [
     "SPLITS",
+    "Columns",
     "Dataset",
+    "Description",
     "Queries",
     "answer_texts",
+    "describe",
+    "import_tables",
     "read_answers",
     "read_texts",
+    "split",
     "write_answers",
 ]

@@ -180,8 +180,9 @@ def _tokens(texts: list[str], count: CountTokens, limit: int, name: str) -> dict
             advance(len(counted[-1]))
     tokens = np.concatenate(counted)
     unread = np.maximum(tokens - limit, 0)
-    shares = (_share((unread > 0).sum(), len(tokens)), _share(unread.sum(), tokens.sum()))
-    return _spread(tokens) | dict(zip(TOKEN_SHARES, map(float, shares), strict=True))
+    parts = ((unread > 0).sum(), len(tokens)), (unread.sum(), tokens.sum())
+    shares = [_share(int(part), int(whole)) for part, whole in parts]
+    return _spread(tokens) | dict(zip(TOKEN_SHARES, shares, strict=True))
 
 
 def _warnings(
@@ -274,7 +275,7 @@ def _with_share(part: int, whole: int, width: int) -> Text:
     return Text(f"{_share(part, whole):.0%} ", "dim").append(f"{part:{width},}", "not dim")
 
 
-def _share(part: float, whole: float) -> float:
+def _share(part: int, whole: int) -> float:
     return part / max(whole, 1)
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from twinrank.data import files
+from twinrank.data.lines import BOM, byte_lines, json_lines
 from twinrank.errors import Fault
 
-BOM = b"\xef\xbb\xbf"
-Row = tuple[int, dict[str, Any]]
 Lines = dict[str, int]  # id -> the line it first stands on
 
 
@@ -20,43 +18,18 @@ def find_faults(path: Path) -> list[Fault]:
     if not path.is_dir():
         return [Fault(path, None, "no such folder", "check the path")]
     faults: list[Fault] = []
+    qrels = files.qrels_files(path).values()
+    for file in (path / files.ANSWERS, path / files.QUERIES, *qrels):
+        _check_byte_order_mark(file, faults)
     answers = _check_answers(path / files.ANSWERS, faults)
     queries, threads = _check_queries(path / files.QUERIES, faults)
     if files.twice_the_validation(path):
         file = path / "qrels" / "dev.tsv"
         faults.append(Fault(file, None, "validation.tsv is there too", "delete one of the two"))
     seen: dict[str, tuple[Path, int]] = {}
-    for file in files.qrels_files(path).values():
+    for file in qrels:
         _check_qrels(file, answers, queries, threads, seen, faults)
     return faults
-
-
-def json_lines(file: Path, faults: list[Fault]) -> Iterator[Row]:
-    """Line number and object of every line that holds one; the others become faults."""
-    if not file.is_file():
-        faults.append(Fault(file, None, "missing", "put it there, or check the path"))
-        return
-    with file.open("rb") as stream:
-        for number, raw in enumerate(stream, 1):
-            if raw.startswith(BOM) and number == 1:
-                what = "starts with a byte order mark"
-                faults.append(Fault(file, 1, what, "save the file as UTF-8 without one"))
-                raw = raw.removeprefix(BOM)
-            if not raw.strip():
-                continue
-            try:
-                row = json.loads(raw.decode(), parse_constant=_no_constant)
-            except UnicodeDecodeError:
-                faults.append(Fault(file, number, "not UTF-8", "save the file as UTF-8"))
-            except (ValueError, RecursionError) as error:
-                what = f"broken JSON ({error})"
-                faults.append(Fault(file, number, what, "write one JSON object a line"))
-            else:
-                if isinstance(row, dict):
-                    yield number, row
-                else:
-                    what = f"a JSON {_kind(row)}, not an object"
-                    faults.append(Fault(file, number, what, "write one JSON object a line"))
 
 
 def _check_answers(file: Path, faults: list[Fault]) -> Lines:
@@ -169,19 +142,22 @@ def _check_leak(
 
 
 def _text_lines(file: Path, faults: list[Fault]) -> Iterator[tuple[int, str]]:
-    with file.open("rb") as stream:
-        for number, raw in enumerate(stream, 1):
-            if number == 1 and raw.startswith(BOM):
+    for number, raw in byte_lines(file, faults):
+        try:
+            line = raw.decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            faults.append(Fault(file, number, "the line is not UTF-8", "save the file as UTF-8"))
+            continue
+        if line or number == 1:
+            yield number, line
+
+
+def _check_byte_order_mark(file: Path, faults: list[Fault]) -> None:
+    if file.is_file():
+        with file.open("rb") as stream:
+            if stream.read(len(BOM)) == BOM:
                 what = "starts with a byte order mark"
                 faults.append(Fault(file, 1, what, "save the file as UTF-8 without one"))
-                raw = raw.removeprefix(BOM)
-            try:
-                line = raw.decode().rstrip("\r\n")
-            except UnicodeDecodeError:
-                faults.append(Fault(file, number, "not UTF-8", "save the file as UTF-8"))
-                continue
-            if line or number == 1:
-                yield number, line
 
 
 def _check_id(
@@ -203,14 +179,10 @@ def _check_id(
 def _check_text(
     file: Path, number: int, row: dict[str, Any], name: str, faults: list[Fault]
 ) -> bool:
-    """True if a field is text that can be stored, a number or absent."""
+    """True if a field is text, a number or absent."""
     if isinstance(row.get(name), list | dict):
         what = f"{name} is a JSON {_kind(row[name])}, not text"
         faults.append(Fault(file, number, what, "write it as one string"))
-        return False
-    if any("\ud800" <= character <= "\udfff" for character in str(row.get(name))):
-        mend = "write the character whole, or delete it"
-        faults.append(Fault(file, number, f"{name} holds half a surrogate pair", mend))
         return False
     return True
 
@@ -227,7 +199,3 @@ def _metadata(file: Path, number: int, row: dict[str, Any], faults: list[Fault])
 def _kind(value: object) -> str:
     names = {list: "array", dict: "object", str: "string", bool: "true or false"}
     return names.get(type(value), "null" if value is None else "number")
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")

@@ -94,4 +94,5 @@ def write_queries(queries: pl.LazyFrame, file: Path) -> None:
 def write_qrels(labels: pl.DataFrame, file: Path) -> None:
     """Write labels (query, answer) as a qrels file, each with a score of 1."""
     rows = labels.select("query", "answer", score=pl.lit(1))
-    rows.rename({"query": "query-id", "answer": "corpus-id"}).write_csv(file, separator="\t")
+    rows = rows.rename({"query": "query-id", "answer": "corpus-id"})
+    rows.write_csv(file, separator="\t", quote_style="never")

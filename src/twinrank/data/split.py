@@ -87,7 +87,7 @@ def _held_out(threads: pl.DataFrame, wanted: int, start: float) -> np.ndarray:
     groups = threads["answer"].rle_id().to_numpy()
     free = ~threads["kept"].to_numpy()
     sizes = np.bincount(groups)
-    spare = np.bincount(groups, weights=free)
+    spare = np.bincount(groups, weights=free).astype(np.float64)  # integers if there are none
     share = np.divide(_fill(sizes, spare, wanted), spare, out=np.zeros(len(spare)), where=spare > 0)
     return _every(np.where(free, share[groups], 0.0), start)
 

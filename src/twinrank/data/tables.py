@@ -7,13 +7,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import polars as pl
 
 from twinrank.data.dataset import SPLITS, Dataset
 from twinrank.data.files import ANSWERS, SECTIONS
-from twinrank.data.texts import records
+from twinrank.data.import_checks import Check, answer_checks, pair_checks, query_checks
+from twinrank.data.records import records
 from twinrank.errors import DataError, Fault, TwinrankError
 
 log = logging.getLogger(__name__)
@@ -26,8 +27,6 @@ NEEDED = {  # of each group at least one
     "label": (("label_query",), ("label_answer",)),
 }
 SPELLINGS = {"dev": "validation", "val": "validation", "valid": "validation"}
-
-Check = tuple[pl.Expr, pl.Expr, str]  # what is wrong with a row: when, in words, and the mend
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Columns:
     separator: str = ";"
 
     @classmethod
-    def parse(cls, given: Sequence[str]) -> Self:
+    def parse(cls, given: Sequence[str]) -> Columns:
         """From items like `query_text=body`.
 
         Raises:
@@ -124,9 +123,9 @@ def import_tables(
     answer_rows, query_rows = _answers(found["answer"]), _queries(found["query"])
     named = found["label"] if labels else _named_answers(query_rows, columns.separator)
     pairs = _pairs(named, query_rows, answer_rows)
-    faults += _faults(answer_rows, answers, _answer_checks())
-    faults += _faults(query_rows, queries, _query_checks())
-    faults += _faults(pairs, labels or queries, _pair_checks(answers, queries))
+    faults += _faults(answer_rows, answers, answer_checks())
+    faults += _faults(query_rows, queries, query_checks())
+    faults += _faults(pairs, labels or queries, pair_checks(answers, queries))
     if faults and not skip_faulty:
         order = list(files.values())
         raise DataError(sorted(faults, key=lambda fault: (order.index(fault.file), fault.line)))
@@ -202,9 +201,10 @@ def _resolve(
     names: dict[str, str | None] = {}
     usual = asdict(Columns())
     listed = f"the columns are {', '.join(there)}"
+    own = {field for field, tried in asked.items() if "|".join(tried) not in ("", usual[field])}
     for field, tried in asked.items():
         fitting = [name for name in there if _plain(name) in map(_plain, tried)]
-        if not fitting and "|".join(tried) not in ("", usual[field]):
+        if not fitting and field in own:
             what = f"no column {' or '.join(tried)}; {listed}"
             faults.append(Fault(file, None, what, f"correct the name of {field}"))
         if len(fitting) > 1:
@@ -212,7 +212,7 @@ def _resolve(
             faults.append(Fault(file, None, what, f"say which: {field}=NAME"))
         names[field] = fitting[0] if fitting else None
     for group in NEEDED[kind]:
-        if not any(names[field] for field in group):
+        if not any(names[field] or field in own for field in group):
             what = f"no column fits {' or '.join(group)}; {listed}"
             faults.append(Fault(file, None, what, f"say which does: {group[0]}=NAME"))
     return names
@@ -308,77 +308,6 @@ def _pairs(rows: pl.DataFrame, queries: pl.DataFrame, answers: pl.DataFrame) -> 
         rows = rows.with_columns(split=pl.lit(SPLITS[0]))
     of_thread = pl.col("split", "line").first().over("thread").name.prefix("first_")
     return rows.with_columns(of_thread)
-
-
-def _id_checks() -> list[Check]:
-    column = pl.col("id")
-    first = pl.col("line").first().over("id")
-    return [
-        (column.is_null(), pl.lit("no id"), "give it one"),
-        (
-            column.str.contains(r"\p{Cc}"),
-            pl.format("the id {} holds a tab or a line break", "id"),
-            "take it out",
-        ),
-        (
-            column.is_not_null() & ~column.is_first_distinct(),
-            pl.format("the id {} is that of line {} too", "id", first),
-            "give every row an id of its own",
-        ),
-    ]
-
-
-def _answer_checks() -> list[Check]:
-    empty = (pl.col("title").fill_null("") == "") & (pl.col("text").fill_null("") == "")
-    mend = 'write a JSON list of {"title": ..., "text": ...}'
-    return [
-        *_id_checks(),
-        (pl.col("unreadable"), pl.lit("the sections are no list of sections"), mend),
-        (empty, pl.lit("neither title nor text"), "write one, or delete the row"),
-    ]
-
-
-def _query_checks() -> list[Check]:
-    return [
-        *_id_checks(),
-        (pl.col("text") == "", pl.lit("no text"), "write one, or delete the row"),
-        (pl.col("type").is_null(), pl.lit("no type, though others have one"), "give it one"),
-    ]
-
-
-def _pair_checks(answers: Path, queries: Path) -> list[Check]:
-    query, answer, split = pl.col("query"), pl.col("answer"), pl.col("split")
-    unknown = query.is_not_null() & pl.col("thread").is_null()
-    leaks = pl.col("thread").is_not_null() & (split != pl.col("first_split"))
-    pair = pl.struct("query", "answer")
-    allowed = f"give one of {', '.join(SPLITS)}"
-    return [
-        (query.is_null(), pl.lit("a label without a query"), "give its id"),
-        (unknown, pl.format(f"no query {{}} in {queries}", query), "correct the id"),
-        (answer.is_null(), pl.lit("a label without an answer"), "give its id"),
-        (
-            answer.is_not_null() & ~pl.col("known"),
-            pl.format(f"no answer {{}} in {answers}", answer),
-            "correct the id, or the separator of several",
-        ),
-        (
-            pl.col("scored").is_not_null() & pl.col("score").is_null(),
-            pl.format("the score {} is no number", "scored"),
-            "write a number: more than zero is right",
-        ),
-        (
-            query.is_not_null() & answer.is_not_null() & ~pair.is_first_distinct(),
-            pl.format("{} and {} are a label already", query, answer),
-            "delete the row",
-        ),
-        (split.is_null(), pl.lit("no split, though others have one"), allowed),
-        (~split.is_in(SPLITS), pl.format("{} is no split", split), allowed),
-        (
-            leaks,
-            pl.format("thread {} is in {} by line {}", "thread", "first_split", "first_line"),
-            "keep a thread in one split",
-        ),
-    ]
 
 
 def _faults(rows: pl.DataFrame, file: Path, checks: list[Check]) -> list[Fault]:

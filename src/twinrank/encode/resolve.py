@@ -92,10 +92,10 @@ def resolve(name: str) -> EncoderFiles:
             or code of its own.
     """
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         return inspect(folder)
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise EncoderError(f"{folder}: no such folder; check the path of the encoder")
+        raise EncoderError(f"{name}: no such folder; check the path of the encoder")
     package = PACKAGED.get(name)
     if package and (spec := importlib.util.find_spec(package)) and spec.origin:
         return inspect(Path(spec.origin).parent / "model")
@@ -188,7 +188,7 @@ def _from_hub(name: str) -> Path:
         return cached
     try:
         return fetch(local=False)
-    except (OSError, ValueError) as error:  # every error of the hub's is one of the two
+    except Exception as error:  # the hub's own errors, and those of its network client
         package = PACKAGED.get(name)
         mend = (
             "pip install 'twinrank[minilm]', or give a folder"

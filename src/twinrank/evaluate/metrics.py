@@ -52,14 +52,15 @@ def average_precision_at(
     nth = np.arange(len(ranks)) - bounds[owner] + 1
     sorted_ranks = ranks[order]
     precision = np.where(sorted_ranks <= k, nth / sorted_ranks, 0.0)
-    sums: np.ndarray = np.add.reduceat(precision, bounds[:-1])
-    return np.asarray(sums / np.diff(bounds))
+    found: np.ndarray = np.add.reduceat(precision, bounds[:-1]) / np.diff(bounds)
+    return found
 
 
 def losses(scores: Float[np.ndarray, "n m"], labels: sparse.csr_array) -> Float[np.ndarray, " n"]:
     """Cross-entropy per query: -log of the softmax mass on its right answers (nats)."""
     on_right = np.where(labels.toarray() > 0, scores, -np.inf)
-    return logsumexp(scores, axis=1) - logsumexp(on_right, axis=1)
+    loss: np.ndarray = logsumexp(scores, axis=1) - logsumexp(on_right, axis=1)
+    return loss
 
 
 def per_query(

@@ -69,20 +69,26 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """A row a recipe: accuracy@3 and MAP@10, overall and by type, mean and spread over seeds."""
-    head, rows = _comparison_cells(comparison)
+    """A row a recipe: top-3 accuracy by type and MAP@10; spreads over seeds; intervals below."""
     table = _table(_caption(comparison))
-    for i, name in enumerate(head):
+    for i, name in enumerate(_comparison_head(comparison)):
         table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
+    for entry in comparison.entries:
+        cells = [
+            Text(value).append(f"\n{around}", style="dim") if around else Text(value)
+            for value, around in _comparison_cells(entry, comparison)
+        ]
+        table.add_row(Text(entry.recipe.name), *cells)
     return table
 
 
 def comparison_markdown(comparison: Comparison) -> str:
     """The same table in Markdown."""
-    head, rows = _comparison_cells(comparison)
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    head = _comparison_head(comparison)
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for entry in comparison.entries:
+        cells = [f"{v} ({a})" if a else v for v, a in _comparison_cells(entry, comparison)]
+        lines.append([entry.recipe.name, *cells])
     body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"{_caption(comparison)}\n\n{body}\n"
 
@@ -127,34 +133,46 @@ def interval(bounds: tuple[float, float] | None) -> str:
     return "" if bounds is None else f"{figure(bounds[0])}-{figure(bounds[1])}"
 
 
-def _comparison_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+def _comparison_head(comparison: Comparison) -> list[str]:
+    shown, parity = _types_shown(comparison)
+    gap, worst = (["gap"], ["worst"]) if parity else ([], [])
+    return ["recipe", "top-3", *shown, *gap, "MAP@10", *worst]
+
+
+def _types_shown(comparison: Comparison) -> tuple[list[str], bool]:
+    """The types with a column of their own, and whether there are several to be even over."""
     types = list(comparison.entries[0].mean.types)
-    shown = types if 1 < len(types) <= TYPES_SHOWN else []
-    parity = ["worst", "gap"] if len(types) > 1 else []
-    head = ["recipe", "seeds", "top-3", "95 %", *shown, *parity, "MAP@10", "95 %", *parity]
-    return head, [_comparison_row(entry, shown, bool(parity)) for entry in comparison.entries]
+    return (types if 1 < len(types) <= TYPES_SHOWN else []), len(types) > 1
 
 
-def _comparison_row(entry: Entry, shown: Sequence[str], parity: bool) -> list[str]:
-    mean, row = entry.mean, [entry.recipe.name, str(len(entry.seeds))]
-    for metric, kinds in (("accuracy@3", shown), ("map@10", ())):
-        row += [_with_spread(mean.overall[metric], entry.spread(metric))]
-        row += [interval(mean.intervals["overall"][metric])]
-        row += [_with_spread(mean.types[k][metric], entry.spread(metric, k)) for k in kinds]
-        row += [figure(mean.worst[metric]), figure(mean.gap[metric])] if parity else []
-    return row
+def _comparison_cells(entry: Entry, comparison: Comparison) -> list[tuple[str, str]]:
+    """Figure with spread, and interval, of each column but the first."""
+    shown, parity = _types_shown(comparison)
+    mean = entry.mean
+
+    def cell(metric: str, kind: str | None = None) -> tuple[str, str]:
+        figures = mean.types[kind] if kind else mean.overall
+        around = mean.intervals["types"][kind] if kind else mean.intervals["overall"]
+        return _with_spread(figures[metric], entry.spread(metric, kind)), interval(around[metric])
+
+    row = [cell("accuracy@3"), *(cell("accuracy@3", kind) for kind in shown)]
+    row += [(figure(mean.gap["accuracy@3"]), "")] if parity else []
+    row += [cell("map@10")]
+    return row + ([(figure(mean.worst["map@10"]), "")] if parity else [])
 
 
 def _with_spread(value: float, spread: float | None) -> str:
-    return figure(value) + (f" ±{figure(spread)}" if spread is not None else "      ")
+    return figure(value) + (f" ±{figure(spread)}" if spread is not None else "")
 
 
 def _caption(comparison: Comparison) -> str:
     counts = comparison.entries[0].mean.counts
     by_type = ", ".join(f"{count:,} {kind}" for kind, count in counts["types"].items())
+    seeds = max(len(entry.seeds) for entry in comparison.entries)
+    spread = f"mean ± standard deviation over {seeds} seeds; " if seeds > 1 else ""
     return (
-        f"{comparison.data}, {comparison.split} split: {counts['overall']:,} queries ({by_type}); "
-        "mean ± standard deviation over seeds, 95 % bootstrap intervals over threads"
+        f"{comparison.data}, {comparison.split} split: {counts['overall']:,} queries ({by_type}). "
+        f"Top-3 accuracy and MAP@10: {spread}95 % bootstrap intervals over threads."
     )
 
 

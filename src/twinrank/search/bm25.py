@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import bm25s
@@ -16,6 +17,7 @@ _STOP_WORDS = frozenset(
     {"danish", "dutch", "english", "french", "german", "italian"}
     | {"norwegian", "portuguese", "russian", "spanish", "swedish", "turkish"}
 )
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets DEBUG when it is imported
 
 
 class Bm25:
