@@ -26,7 +26,7 @@ def validation_loss(examples, answers):
     def validate(towers):
         queries = towers.query(torch.as_tensor(examples.features))
         scores = towers.scores(queries, towers.answer(torch.as_tensor(answers)))
-        return {"loss": float(cross_entropy(scores, right).mean())}
+        return {"loss": cross_entropy(scores, right).mean().item()}
 
     return validate
 

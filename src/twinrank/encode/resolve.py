@@ -71,12 +71,15 @@ class EncoderFiles:
     def digest(self, max_tokens: int) -> str:
         """sha256 (hex) of every file's content and of `max_tokens`; the same on every machine."""
         whole = hashlib.sha256(f"twinrank encoder, {max_tokens} tokens\n".encode())
-        for file in sorted((*self.weights, *self.tokenizer, self.folder / "config.json")):
+        files = (*self.weights, *self.tokenizer, self.folder / "config.json")
+        for file in sorted(files, key=lambda file: file.name):
             try:
                 with file.open("rb") as stream:
                     content = hashlib.file_digest(stream, "sha256").hexdigest()
             except OSError as error:
-                raise EncoderError(f"{file}: cannot be read: {error.strerror}") from None
+                raise EncoderError(
+                    f"{file}: cannot be read: {error.strerror}; restore it"
+                ) from None
             whole.update(f"{file.name} {content}\n".encode())
         return whole.hexdigest()
 

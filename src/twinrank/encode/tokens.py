@@ -47,12 +47,23 @@ def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
     """
     ids: list[np.ndarray] = []
     for start in range(0, len(texts), AT_ONCE):  # the tokenizer holds more a text than its ids
+        some = list(texts[start : start + AT_ONCE])
         try:
-            found = tokenizer.encode_batch_fast(list(texts[start : start + AT_ONCE]))
-        except UnicodeEncodeError as error:
-            raise EncoderError(
-                f"a text is not valid Unicode ({error.reason}): {str(error.object)[:40]!r}; "
-                "replace its lone surrogates"
-            ) from None
+            found = tokenizer.encode_batch_fast(some)
+        except TypeError:  # does not say which text, nor why
+            _refuse(some)
+            raise
         ids.extend(np.array(encoding.ids, np.int32) for encoding in found)
     return ids
+
+
+def _refuse(texts: Sequence[str]) -> None:
+    for text in texts:
+        if not isinstance(text, str):
+            raise EncoderError(f"a text is no string but {text!r}; give strings") from None
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise EncoderError(
+                f"a text is not valid Unicode: {text[:40]!r}; replace its lone surrogates"
+            ) from None
