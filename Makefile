@@ -21,7 +21,7 @@ demo: $(INSTALLED)  ## the main job on the bundled data: compare, train, save, r
 	BIN=$(BIN) examples/demo.sh
 
 test: $(INSTALLED)  ## the fast suite
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 lint: $(INSTALLED)  ## ruff: rules and formatting
 	$(BIN)/ruff check

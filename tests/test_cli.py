@@ -152,7 +152,7 @@ def test_killed_while_encoding_and_while_training_it_finishes_the_same(files, ru
     metrics = out / "metrics.jsonl"
     moments = [
         lambda: any(cache.glob("*.lock")),
-        lambda: (out / "checkpoint.safetensors").exists(),
+        (out / "checkpoint.safetensors").exists,
         lambda: metrics.read_text().count("\n") > 4,
     ]
     for has_come in moments:

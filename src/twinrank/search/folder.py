@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -19,9 +19,6 @@ from twinrank.model import Towers
 from twinrank.recipe import EncoderSettings, Recipe
 from twinrank.search.bm25 import Bm25
 from twinrank.search.dense import Dense, Reader
-
-if TYPE_CHECKING:
-    from twinrank.search.ranker import Channel
 
 FORMAT: Literal[1] = 1
 CARD, ANSWERS, TOWERS, VECTORS = (
@@ -59,7 +56,7 @@ class Card(BaseModel):
 
 
 def save(
-    path: Path, recipe: Recipe, answers: pl.DataFrame, channel: Channel, origin: Origin
+    path: Path, recipe: Recipe, answers: pl.DataFrame, channel: Bm25 | Dense, origin: Origin
 ) -> None:
     """Write a ranker folder. Every file is written beside and renamed, the card last."""
     path.mkdir(parents=True, exist_ok=True)
@@ -117,14 +114,14 @@ def read_card(path: Path) -> Card:
 
 def load(
     path: Path, *, store: FeatureStore | None, device: str
-) -> tuple[Recipe, pl.DataFrame, Channel, Origin]:
+) -> tuple[Recipe, pl.DataFrame, Bm25 | Dense, Origin]:
     """The parts of a ranker; see `Ranker.load`."""
     card = read_card(path)
     try:
         answers = read_answers(path / ANSWERS)
     except DataError as error:
         raise RankerError(str(error)) from None
-    channel: Channel
+    channel: Bm25 | Dense
     if card.recipe.encoder is None:
         channel = _words(card, answers)
     else:

@@ -5,31 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from twinrank.data import answer_texts
 from twinrank.encode import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.recipe import Recipe
 from twinrank.search import folder
+from twinrank.search.bm25 import Bm25
 from twinrank.search.dense import Dense
-
-
-class Channel(Protocol):
-    """One way to score answers, over answers kept in order."""
-
-    def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "n m"]:
-        """Scores of every answer for every text."""
-
-    def add(self, texts: Sequence[str]) -> None:
-        """Take answers in, behind those there are."""
-
-    def keep(self, rows: Bool[np.ndarray, " m"]) -> None:
-        """Forget the answers whose row is false."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +46,7 @@ class Ranker:
 
     recipe: Recipe
     answers: pl.DataFrame
-    channel: Channel
+    channel: Bm25 | Dense
     origin: folder.Origin
 
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "n m"]:

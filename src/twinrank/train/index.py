@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import copy
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from twinrank.model.towers import Towers
-
-
-class Index(Protocol):
-    """Gives every answer's vector to a step; some of them carry gradients."""
-
-    def refresh(self, towers: Towers, step: int) -> Float[Tensor, "m d"]:
-        """The vectors to score against at this step (counted from the start of training)."""
-
-    def state(self) -> dict[str, Tensor]:
-        """What a later step depends on."""
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from a state."""
 
 
 class ExactIndex:
@@ -32,11 +18,11 @@ class ExactIndex:
         self.features = features
 
     def refresh(self, towers: Towers, step: int) -> Float[Tensor, "m d"]:  # noqa: ARG002
-        """All answers through the tower, all with gradients."""
+        """The vectors to score against at a step, all with gradients."""
         return towers.answer(self.features)
 
     def state(self) -> dict[str, Tensor]:
-        """Nothing: every step starts fresh."""
+        """What a later step depends on: nothing."""
         return {}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -58,7 +44,10 @@ class StaleIndex:
         self.vectors: Tensor | None = None
 
     def refresh(self, towers: Towers, step: int) -> Float[Tensor, "m d"]:
-        """The index with this step's batch fresh; older entries are constants."""
+        """The vectors to score against at a step (counted from the start of training).
+
+        This step's batch is fresh and has gradients; the others are constants.
+        """
         if self.vectors is None:
             self.vectors = _first_vectors(towers, self.features)
         places = torch.arange(self.batch, device=self.order.device) + step * self.batch
@@ -68,13 +57,16 @@ class StaleIndex:
         return vectors
 
     def state(self) -> dict[str, Tensor]:
-        """The vectors as the last step left them; empty before the first."""
+        """What a later step depends on: the vectors, or nothing before the first step."""
         return {} if self.vectors is None else {"vectors": self.vectors}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Go on from a state."""
         vectors = state.get("vectors")
         self.vectors = None if vectors is None else vectors.to(self.features.device)
+
+
+Index = ExactIndex | StaleIndex
 
 
 @torch.no_grad()
