@@ -2,6 +2,9 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
-from twinrank.encode import POOLINGS, Encoder
+from twinrank.encode import POOLINGS, Encoder, encoder
 from twinrank.encode.encoder import plan
 from twinrank.encode.resolve import resolve
 from twinrank.errors import EncoderError
@@ -158,3 +161,50 @@ def test_an_unknown_name_says_so_offline():
 def test_unknown_choices_are_refused(tiny_model, wrong):
     with pytest.raises(EncoderError, match="choose"):
         Encoder(str(tiny_model), max_tokens=32, **wrong)
+
+
+def test_batches_shared_out_to_the_cores_leave_torch_as_it_was(tiny_model, monkeypatch):
+    one = Encoder(str(tiny_model), max_tokens=32, precision="fp32", device="cpu")
+    texts = [f"{text} {i}" for i in range(40) for text in TEXTS]
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        expected = one.encode(texts)
+        torch.set_num_threads(3)
+        used = set()
+        features = one._network.features
+
+        def watched(ids):
+            used.add((threading.current_thread().name, torch.get_num_threads()))
+            return features(ids)
+
+        monkeypatch.setattr(one._network, "features", watched)
+        np.testing.assert_allclose(one.encode(texts), expected, atol=1e-5)
+        assert {count for _, count in used} == {1}
+        assert threading.current_thread().name not in {name for name, _ in used}
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 3
+        used.clear()
+        one.encode(texts[:2])
+        assert used == {(threading.current_thread().name, 3)}
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_stopping_early_does_not_encode_the_rest(tiny_model, monkeypatch):
+    one = Encoder(str(tiny_model), max_tokens=32, precision="fp32", device="cpu")
+    monkeypatch.setitem(encoder.TOKENS_A_BATCH, "cpu", 32)
+    done = []
+    features = one._network.features
+
+    def watched(ids):
+        done.append(len(ids))
+        time.sleep(0.01)
+        return features(ids)
+
+    monkeypatch.setattr(one._network, "features", watched)
+    batches = one.batches(TEXTS * 40)
+    next(batches)
+    batches.close()
+    assert sum(done) < 50

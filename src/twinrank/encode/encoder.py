@@ -24,7 +24,7 @@ POOLINGS = ("cls", "mean")
 # Texts are sorted by length among as many; only these are held as tokens.
 CHUNK = 16_384
 # Padded tokens: measured on CPU (from 4,096 on, activations leave its caches), a guess elsewhere.
-TOKENS_A_BATCH = {"cpu": 2_048, "mps": 16_384, "cuda": 65_536}
+TOKENS_A_BATCH = {"cpu": 1_024, "mps": 16_384, "cuda": 65_536}
 
 
 class Encoder:
@@ -109,8 +109,9 @@ class Encoder:
             raise TypeError("texts is one string; give a list of strings")
         budget = TOKENS_A_BATCH[self.device.split(":")[0]]
         for start, ids in self._tokenised(texts):
-            for rows in plan([len(text) for text in ids], budget):
-                features = self._network.features([ids[row] for row in rows])
+            batches = plan([len(text) for text in ids], budget)
+            inputs = [[ids[row] for row in rows] for rows in batches]
+            for rows, features in zip(batches, self._network.map(inputs), strict=True):
                 if not np.isfinite(features).all():
                     raise EncoderError(
                         f"{self.name}: features are not finite in {self.precision}; "

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -55,6 +58,49 @@ class Network:
             )
         self._model = model.to(self._device).eval()
 
+    def map(self, batches: Sequence[Sequence[np.ndarray]]) -> Iterator[np.ndarray]:
+        """The features of each batch, in order.
+
+        On a CPU every thread takes whole batches of its own: threads that share each small
+        product wait for each other more than they compute, above all on a busy machine.
+        """
+        threads = torch.get_num_threads() if self._device.type == "cpu" else 1
+        if threads == 1 or len(batches) == 1:
+            yield from map(self.features, batches)
+            return
+        alone = partial(torch.set_num_threads, 1)  # holds for the thread that calls it
+        with ThreadPoolExecutor(threads, initializer=alone) as pool:
+            coming: deque[Future[np.ndarray]] = deque()
+            for batch in batches:
+                coming.append(pool.submit(self.features, batch))
+                if len(coming) > 2 * threads:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+
+    def run(
+        self, ids: Sequence[np.ndarray], batches: Sequence[np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Row numbers (n) and features (n, 2, d) of each batch of rows of `ids`.
+
+        On a CPU each core encodes batches of its own. Cores that share a batch wait for each other
+        after every operation, for long if another program takes one of them.
+        """
+        threads = torch.get_num_threads()
+        if self._device.type != "cpu" or not 1 < threads <= len(batches):
+            for rows in batches:
+                yield rows, self.features([ids[row] for row in rows])
+            return
+        pool = ThreadPoolExecutor(threads, initializer=_one_thread)
+        try:
+            found = pool.map(lambda rows: self.features([ids[row] for row in rows]), batches)
+            for rows, features in zip(batches, found, strict=True):
+                torch.set_num_threads(threads)  # else threads begun later would have one as well
+                yield rows, features
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)  # a worker may have begun after the last batch
+
     @torch.inference_mode()
     def features(self, ids: Sequence[np.ndarray]) -> np.ndarray:
         """Cls and mean features (n, 2, d), float32, of n token sequences.
@@ -74,6 +120,11 @@ class Network:
         mean = (hidden * weights).sum(1) / weights.sum(1)
         pooled: np.ndarray = torch.stack([hidden[:, 0], mean], dim=1).cpu().numpy()
         return pooled
+
+
+def _one_thread() -> None:
+    torch.get_num_threads()  # the first call in a thread sets the default, and would undo the next
+    torch.set_num_threads(1)
 
 
 @contextmanager
