@@ -6,7 +6,12 @@ twinrank="${BIN:-.venv/bin}/twinrank"
 data=examples/help-centre
 run=runs/demo/residual
 
-show() { printf '\n$ twinrank %s\n' "$*"; "$twinrank" "$@"; }
+show() {  # print a command as one would type it, then run it
+  printf '\n$ twinrank'
+  for word in "$@"; do [[ $word == *[[:space:]]* ]] && printf ' "%s"' "$word" || printf ' %s' "$word"; done
+  printf '\n'
+  "$twinrank" "$@"
+}
 
 show compare "$data" --recipes bm25,zero-shot,handover-dual,residual --seeds 3 --out runs/demo
 show train "$data" --recipe residual --seed 0 --out "$run"

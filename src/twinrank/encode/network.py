@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 
 import numpy as np
 import torch
@@ -64,42 +63,21 @@ class Network:
         On a CPU every thread takes whole batches of its own: threads that share each small
         product wait for each other more than they compute, above all on a busy machine.
         """
-        threads = torch.get_num_threads() if self._device.type == "cpu" else 1
-        if threads == 1 or len(batches) == 1:
-            yield from map(self.features, batches)
-            return
-        alone = partial(torch.set_num_threads, 1)  # holds for the thread that calls it
-        with ThreadPoolExecutor(threads, initializer=alone) as pool:
-            coming: deque[Future[np.ndarray]] = deque()
-            for batch in batches:
-                coming.append(pool.submit(self.features, batch))
-                if len(coming) > 2 * threads:
-                    yield coming.popleft().result()
-            while coming:
-                yield coming.popleft().result()
-
-    def run(
-        self, ids: Sequence[np.ndarray], batches: Sequence[np.ndarray]
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Row numbers (n) and features (n, 2, d) of each batch of rows of `ids`.
-
-        On a CPU each core encodes batches of its own. Cores that share a batch wait for each other
-        after every operation, for long if another program takes one of them.
-        """
         threads = torch.get_num_threads()
         if self._device.type != "cpu" or not 1 < threads <= len(batches):
-            for rows in batches:
-                yield rows, self.features([ids[row] for row in rows])
+            yield from map(self.features, batches)
             return
-        pool = ThreadPoolExecutor(threads, initializer=_one_thread)
+        coming: deque[Future[np.ndarray]] = deque()
         try:
-            found = pool.map(lambda rows: self.features([ids[row] for row in rows]), batches)
-            for rows, features in zip(batches, found, strict=True):
-                torch.set_num_threads(threads)  # else threads begun later would have one as well
-                yield rows, features
+            with ThreadPoolExecutor(threads, initializer=_one_thread) as pool:
+                for batch in batches:
+                    coming.append(pool.submit(self.features, batch))
+                    if len(coming) > 2 * threads:
+                        yield coming.popleft().result()
+                while coming:
+                    yield coming.popleft().result()
         finally:
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(threads)  # a worker may have begun after the last batch
+            torch.set_num_threads(threads)  # else threads begun later would have one as well
 
     @torch.inference_mode()
     def features(self, ids: Sequence[np.ndarray]) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from twinrank.errors import RecipeError
 from twinrank.evaluate import METRICS, Evaluation, evaluate, summarise
 from twinrank.experiment.run import fit
 from twinrank.recipe import Recipe
+from twinrank.search.folder import CARD
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -105,15 +109,19 @@ def compare(
     if len(set(names)) < len(names):
         raise RecipeError("two recipes have the same name; give each its own")
     entries = []
+    there = 0
     for recipe in recipes:
         own = tuple(range(seeds)) if recipe.towers else (0,)
         home = out / f"{recipe.name}-{_digest(recipe, dataset)}"
         each = []
         for seed in own:
             folder = home / f"seed-{seed}"
+            there += (folder / CARD).exists()
             ranker = fit(dataset, recipe, seed=seed, out=folder, store=store, device=device)
             each.append(evaluate(ranker, dataset, split=split))
         entries.append(Entry(recipe, own, tuple(each), _mean(each)))
+    if there:
+        log.info("%d of %d runs were in %s already", there, sum(len(e.seeds) for e in entries), out)
     return Comparison(dataset.name, dataset.fingerprint, split, tuple(entries))
 
 

@@ -179,7 +179,7 @@ def _finished(
     card = read_card(out)
     ours, theirs = _choices(recipe, origin), _choices(card.recipe, card.origin)
     _check_same(out, ours, theirs)
-    log.info("%s holds this very ranker already; nothing to do", out)
+    log.debug("%s holds this very ranker already; nothing to do", out)
     return Ranker.load(out, store=store, device=device)
 
 

@@ -162,7 +162,7 @@ def _comparison_cells(entry: Entry, comparison: Comparison) -> list[tuple[str, s
 
 
 def _with_spread(value: float, spread: float | None) -> str:
-    return figure(value) + (f" ±{figure(spread)}" if spread is not None else "")
+    return figure(value) + (f"±{figure(spread)}" if spread is not None else "")
 
 
 def _caption(comparison: Comparison) -> str:
@@ -181,4 +181,10 @@ def _label(metric: str) -> str:
 
 
 def _table(title: str | Text) -> Table:
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    return Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
