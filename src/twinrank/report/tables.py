@@ -72,7 +72,10 @@ def comparison_table(comparison: Comparison) -> Table:
     """A row a recipe: top-3 accuracy by type and MAP@10; spreads over seeds; intervals below."""
     table = _table(_caption(comparison))
     for i, name in enumerate(_comparison_head(comparison)):
-        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+        if i == 0:
+            table.add_column(name, overflow="fold")
+        else:
+            table.add_column(name, justify="right", no_wrap=True)
     for entry in comparison.entries:
         cells = [
             Text(value).append(f"\n{around}", style="dim") if around else Text(value)
