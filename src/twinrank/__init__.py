@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from twinrank.data import Dataset
-    from twinrank.evaluate import evaluate
+    from twinrank.evaluation import evaluate
     from twinrank.experiment import fit
     from twinrank.recipe import Recipe
     from twinrank.search import Ranker
@@ -19,7 +19,7 @@ _HOMES = {
     "Dataset": "twinrank.data",
     "Ranker": "twinrank.search",
     "Recipe": "twinrank.recipe",
-    "evaluate": "twinrank.evaluate",
+    "evaluate": "twinrank.evaluation",
     "fit": "twinrank.experiment",
 }
 

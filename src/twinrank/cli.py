@@ -174,7 +174,7 @@ def evaluate(
     """
     from twinrank.data import Dataset
     from twinrank.encode import FeatureStore
-    from twinrank.evaluate import evaluate as measured
+    from twinrank.evaluation import evaluate as measured
     from twinrank.report import evaluation_table
     from twinrank.search import Ranker
 
@@ -257,7 +257,7 @@ def compare(
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove stored features.")] = False,
     encoder: Annotated[
-        str | None, typer.Option(help="With --clear: only this encoder's, by fingerprint.")
+        str | None, typer.Option(help="With --clear: only the one whose fingerprint begins so.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="With --clear: do not ask.")] = False,
     json: AsJson = False,

@@ -5,7 +5,7 @@ import torch
 
 from twinrank.encode import FeatureStore
 from twinrank.errors import DataError, RankerError
-from twinrank.evaluate import METRICS, evaluate
+from twinrank.evaluation import METRICS, evaluate
 from twinrank.experiment import compare, fit
 from twinrank.experiment import run as run_module
 

@@ -125,10 +125,13 @@ class FeatureStore:
     def clear(self, fingerprint: str | None = None) -> int:
         """Remove one encoder's features, or all, and return the bytes freed.
 
+        Args:
+            fingerprint: the encoder's, or how it begins; all that begin so are cleared.
+
         Raises:
             StoreError: if there are none of that encoder, or a run is writing them.
         """
-        homes = [home for home in self._homes() if fingerprint in (None, home.name)]
+        homes = [home for home in self._homes() if home.name.startswith(fingerprint or "")]
         if fingerprint is not None and not homes:
             raise StoreError(f"{self.root}: nothing is stored under {fingerprint}; see the entries")
         freed = 0

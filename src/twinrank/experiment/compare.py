@@ -16,7 +16,7 @@ import polars as pl
 from twinrank.data import Dataset
 from twinrank.encode import FeatureStore
 from twinrank.errors import RecipeError
-from twinrank.evaluate import METRICS, Evaluation, evaluate, summarise
+from twinrank.evaluation import METRICS, Evaluation, evaluate, summarise
 from twinrank.experiment.run import fit
 from twinrank.recipe import Recipe
 from twinrank.search.folder import CARD

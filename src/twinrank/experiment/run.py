@@ -17,7 +17,7 @@ from twinrank.data import Dataset, Queries
 from twinrank.encode import FeatureStore
 from twinrank.encode.hardware import resolve_device
 from twinrank.errors import DataError, Fault, RankerError
-from twinrank.evaluate import by_type, means, measure
+from twinrank.evaluation import by_type, means, measure
 from twinrank.model import Towers
 from twinrank.progress import progress_bar
 from twinrank.recipe import EncoderSettings, Recipe, WordSettings

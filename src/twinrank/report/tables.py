@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from twinrank.encode.store import StoreEntry
-from twinrank.evaluate import METRICS, Evaluation
+from twinrank.evaluation import METRICS, Evaluation
 from twinrank.experiment import Comparison, Entry
 from twinrank.search import RankedAnswer, Ranker
 
@@ -22,7 +22,6 @@ def evaluation_table(evaluation: Evaluation, title: str) -> Table:
     """Every metric, overall and by type, with its 95 % interval."""
     table = _table(title)
     table.add_column("")
-    table.add_column("queries", justify="right")
     for metric in METRICS:
         table.add_column(_label(metric), justify="right")
     rows = {"overall": (evaluation.overall, evaluation.counts["overall"])}
@@ -34,11 +33,12 @@ def evaluation_table(evaluation: Evaluation, title: str) -> Table:
             Text(figure(figures[m])).append("\n" + interval(around[m]), style="dim")
             for m in METRICS
         ]
-        table.add_row(name, f"{count:,}", *cells, end_section=name == "overall")
+        label = Text(name).append(f"\n{count:,} queries", style="dim")
+        table.add_row(label, *cells, end_section=name == "overall")
     if len(evaluation.types) > 1:
         table.add_section()
-        table.add_row("worst type", "", *(figure(evaluation.worst[m]) for m in METRICS))
-        table.add_row("gap", "", *(figure(evaluation.gap[m]) for m in METRICS))
+        table.add_row("worst type", *(figure(evaluation.worst[m]) for m in METRICS))
+        table.add_row("gap", *(figure(evaluation.gap[m]) for m in METRICS))
     return table
 
 
@@ -118,11 +118,11 @@ def cache_table(entries: Sequence[StoreEntry], root: Path) -> Table:
     for name in ("texts", "MB"):
         table.add_column(name, justify="right")
     table.add_column("last use (UTC)")
-    table.add_column("fingerprint", overflow="fold")
+    table.add_column("fingerprint")
     for entry in entries:
         size, used = f"{entry.bytes / 1e6:,.1f}", f"{entry.last_use:%Y-%m-%d %H:%M}"
         row = (entry.name, str(entry.max_tokens), entry.precision, f"{entry.texts:,}", size, used)
-        table.add_row(*map(Text, (*row, entry.fingerprint)))
+        table.add_row(*map(Text, (*row, entry.fingerprint[:12])))
     return table
 
 
@@ -132,8 +132,10 @@ def figure(value: float) -> str:
 
 
 def interval(bounds: tuple[float, float] | None) -> str:
-    """A 95 % interval: .120-.140."""
-    return "" if bounds is None else f"{figure(bounds[0])}-{figure(bounds[1])}"
+    """A 95 % interval: .120-.140, 2.33-3.11."""
+    if bounds is None:
+        return ""
+    return "-".join(figure(b) if b < 1 else f"{b:.2f}" for b in bounds)
 
 
 def _comparison_head(comparison: Comparison) -> list[str]:

@@ -1,7 +1,7 @@
 """Metrics, uncertainty and comparison."""
 
-from twinrank.evaluate.evaluation import Evaluation, by_type, evaluate, means, measure, summarise
-from twinrank.evaluate.metrics import METRICS, per_query
+from twinrank.evaluation.evaluation import Evaluation, by_type, evaluate, means, measure, summarise
+from twinrank.evaluation.metrics import METRICS, per_query
 
 __all__ = [
     "METRICS",

@@ -6,7 +6,7 @@ from scipy import sparse
 from twinrank.data import Queries
 from twinrank.encode import FeatureStore
 from twinrank.errors import RankerError
-from twinrank.evaluate import METRICS, evaluate, evaluation, measure, per_query, summarise
+from twinrank.evaluation import METRICS, evaluate, evaluation, measure, per_query, summarise
 from twinrank.experiment import fit
 
 

@@ -8,8 +8,8 @@ from ir_measures import AP, Success
 from scipy import sparse
 from scipy.special import log_softmax
 
-from twinrank.evaluate import METRICS, per_query
-from twinrank.evaluate.metrics import ranks_of_right
+from twinrank.evaluation import METRICS, per_query
+from twinrank.evaluation.metrics import ranks_of_right
 from twinrank.search import best_first
 
 

@@ -13,7 +13,7 @@ from scipy import sparse, stats
 
 from twinrank.data import Dataset, Queries
 from twinrank.errors import RankerError
-from twinrank.evaluate.metrics import METRICS, per_query
+from twinrank.evaluation.metrics import METRICS, per_query
 from twinrank.search import Ranker
 
 Figures = dict[str, float]
