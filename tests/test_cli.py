@@ -173,7 +173,7 @@ def test_killed_while_encoding_and_while_training_it_finishes_the_same(files, tm
     for name in ("towers.safetensors", "vectors.safetensors"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
     assert _without_times(metrics.read_text()) == _without_times(
-        (run / "metrics.jsonl").read_text()
+        (whole / "metrics.jsonl").read_text()
     )
 
 
