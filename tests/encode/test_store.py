@@ -136,7 +136,7 @@ def test_small_parts_are_merged_and_readers_keep_theirs(tmp_path, encoder):
 
 
 @pytest.mark.parametrize("name", ["features.npy", "keys.npy"])
-@pytest.mark.parametrize("damage", ["cut", "gone", "noise"])
+@pytest.mark.parametrize("damage", ["cut", "grown", "gone", "noise"])
 def test_a_damaged_part_is_said_and_encoded_again(tmp_path, encoder, caplog, name, damage):
     store = FeatureStore(tmp_path)
     store.features(encoder, texts_of(9), "mean")
@@ -144,7 +144,8 @@ def test_a_damaged_part_is_said_and_encoded_again(tmp_path, encoder, caplog, nam
     if damage == "gone":
         file.unlink()
     else:
-        file.write_bytes(b"noise" if damage == "noise" else file.read_bytes()[:-7])
+        whole = file.read_bytes()
+        file.write_bytes({"noise": b"noise", "cut": whole[:-7], "grown": whole + b"x"}[damage])
     features = store.features(encoder, texts_of(9), "mean")
     assert "damaged" in caplog.text
     assert features.encoded == 9
