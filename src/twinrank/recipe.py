@@ -77,6 +77,64 @@ class TrainingSettings(_Settings):
     answer_batch: Positive = 50
 
 
+class PretrainingSettings(_Settings):
+    """Barlow Twins on pairs of queries, and what is done with the tower it leaves.
+
+    Args:
+        use: `zero-shot` ranks with it; `inherit` starts the ranking towers from it; `freeze`
+            puts new towers on top of it; `joint` adds `weight` times its loss to the ranking
+            loss of one training, whose optimiser it shares.
+        sides: which towers inherit.
+        pairing: who is paired with whom; see `twinrank.train.pairing`.
+        projector: width of the layers put on top and thrown away; absent has none.
+        off_diagonal: lambda of the loss.
+        weight: of the loss beside the ranking loss.
+        batch_size: pairs a step; of no effect `within-answer`, where a batch is an answer.
+        learning_rate: and `weight_decay`, `epochs`, `clip`: as in `TrainingSettings`.
+        min_pairs: answers with fewer pairs are left out `within-answer`.
+        shuffled: a control: partners across the epoch change places.
+        statistics: `all`, a control: a batch `within-answer` is standardised, in the loss and
+            in BatchNorm, together with `batch_size` pairs of all answers.
+    """
+
+    use: Literal["zero-shot", "inherit", "freeze", "joint"]
+    sides: Literal["both", "query"] = "both"
+    pairing: Literal["across-answers", "within-answer", "thread"] = "across-answers"
+    projector: Positive | None = None
+    off_diagonal: Annotated[float, Field(ge=0)] = 5e-3
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    epochs: Positive = 20
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    min_pairs: Annotated[int, Field(ge=2)] = 2
+    shuffled: bool = False
+    statistics: Literal["batch", "all"] = "batch"
+
+    @model_validator(mode="after")
+    def _settings_fit_together(self) -> PretrainingSettings:
+        """A setting that would have no effect is an error, as an unknown one is."""
+        within = self.pairing == "within-answer"
+        of_its_own_training = ("learning_rate", "weight_decay", "epochs", "clip")
+        idle = {
+            "sides": self.use != "inherit",
+            "weight": self.use != "joint",
+            "min_pairs": not within,
+            "statistics": not within,
+            "shuffled": within,
+            **dict.fromkeys(of_its_own_training, self.use == "joint"),
+        }
+        fields = type(self).model_fields
+        for name, has_no_effect in idle.items():
+            if has_no_effect and getattr(self, name) != fields[name].default:
+                raise ValueError(
+                    f"{name} has no effect with use = {self.use!r}, pairing = {self.pairing!r}; "
+                    "leave it out"
+                )
+        return self
+
+
 class Recipe(_Settings):
     """Every choice of one training.
 
@@ -86,7 +144,8 @@ class Recipe(_Settings):
         words: of the `bm25` channel alone.
         encoder: of the `dense` channel alone.
         towers: absent for the untrained encoder, the zero-shot ranker.
-        training: goes with towers.
+        pretraining: of the towers, or of a tower under them, before they are trained or with it.
+        training: of the towers; absent if pre-training is all there is (`use = "zero-shot"`).
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -94,6 +153,7 @@ class Recipe(_Settings):
     words: WordSettings | None = None
     encoder: EncoderSettings | None = None
     towers: TowerSettings | None = None
+    pretraining: PretrainingSettings | None = None
     training: TrainingSettings | None = None
 
     @model_validator(mode="after")
@@ -102,8 +162,16 @@ class Recipe(_Settings):
             raise ValueError('channel "bm25" takes a [words] table, and no [encoder] or [towers]')
         if self.channel == "dense" and (self.words or not self.encoder):
             raise ValueError('channel "dense" takes an [encoder] table, and no [words]')
-        if bool(self.towers) != bool(self.training):
+        if self.pretraining and self.pretraining.use == "zero-shot":
+            if not self.towers or self.towers.dual or self.training:
+                raise ValueError(
+                    'use = "zero-shot" takes single [towers], and no [training]: '
+                    "the pre-trained tower ranks as it is"
+                )
+        elif bool(self.towers) != bool(self.training):
             raise ValueError("[towers] and [training] go together: give both or neither")
+        elif self.pretraining and not self.towers:
+            raise ValueError("[pretraining] takes [towers] to pre-train")
         return self
 
     @classmethod

@@ -128,3 +128,76 @@ def test_crlf_line_ends_and_blank_lines_are_fine(folder):
     queries = folder / "queries.jsonl"
     queries.write_text(queries.read_text().replace("\n", "\n\n"))
     assert len(Dataset.load(folder).split("train")) == 2
+
+
+def query(name, thread, kind="chat"):
+    return {"_id": name, "text": f"about {name}", "metadata": {"type": kind, "thread": thread}}
+
+
+@pytest.fixture
+def held_out(tmp_path):
+    """Every way a query can stand to the splits, by the name of its thread."""
+    queries = [
+        query("train-1", "train"),
+        query("train-2", "train", "mail"),
+        query("half-1", "half"),
+        query("half-2", "half", "mail"),
+        query("free-1", "free"),
+        query("free-2", "free", "mail"),
+        query("test-1", "test"),
+        query("test-2", "test", "mail"),
+        query("valid-1", "valid"),
+    ]
+    labels = {
+        "train": [("train-1", "a1", 1), ("train-2", "a1", 1), ("half-1", "a2", 1)],
+        "test": [("test-1", "a1", 1)],
+        "validation": [("valid-1", "a1", 1)],
+    }
+    return write(tmp_path / "held-out", CORPUS, queries, **labels)
+
+
+def test_pretraining_sees_train_and_unlabelled_queries_alone(held_out):
+    """Not test-2 either: unlabelled, but of a thread that the test split asks about."""
+    seen = Dataset.load(held_out).for_pretraining()
+    train, free = ["train-1", "train-2", "half-1", "half-2"], ["free-1", "free-2"]
+    assert seen.frame["id"].to_list() == [*train, *free]
+    assert seen.labels.toarray().tolist() == [[1, 0, 0], [1, 0, 0], [0, 1, 0], *[[0, 0, 0]] * 3]
+
+
+def test_on_the_bundled_data_pretraining_sees_nothing_held_out(help_centre):
+    seen = set(help_centre.for_pretraining().frame["id"])
+    train = set(help_centre.split("train").frame["id"])
+    unlabelled = set(help_centre.unlabelled().frame["id"])
+    held_out = {i for s in ("validation", "test") for i in help_centre.split(s).frame["id"]}
+    assert train < seen
+    assert seen <= train | unlabelled
+    assert not seen & held_out
+
+
+def test_fewer_labels_are_nested_by_thread_and_leave_the_queries(help_centre):
+    shares = [0.1, 0.3, 1.0]
+    fewer = [help_centre.fewer_labels(share, seed=4) for share in shares]
+    threads = [set(one.split("train").frame["thread"]) for one in fewer]
+    assert threads[0] < threads[1] < threads[2]
+    assert [round(len(t) / len(threads[2]), 1) for t in threads] == shares
+    assert fewer[2].fingerprint == help_centre.fingerprint != fewer[0].fingerprint
+    for one in fewer:
+        assert one.split("test").frame.equals(help_centre.split("test").frame)
+        assert len(one.for_pretraining()) == len(help_centre.for_pretraining())
+    assert set(help_centre.fewer_labels(0.1, seed=5).split("train").frame["thread"]) != threads[0]
+
+
+def test_fewer_labels_of_one_type_leave_the_other_whole(help_centre):
+    whole, fewer = (
+        data.split("train").frame
+        for data in (help_centre, help_centre.fewer_labels(0.2, kind="question"))
+    )
+    left = {kind: fewer.filter(pl.col("type") == kind) for kind in help_centre.types}
+    assert left["conversation"].equals(whole.filter(pl.col("type") == "conversation"))
+    assert 0 < left["question"].height < 0.3 * whole.filter(pl.col("type") == "question").height
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.1])
+def test_a_share_of_labels_is_a_share(help_centre, share):
+    with pytest.raises(ValueError, match="share of labels"):
+        help_centre.fewer_labels(share)

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional
 
 from twinrank.model import Towers
-from twinrank.model.towers import Projection
+from twinrank.model.towers import Dropout, Projection
 
 
 def test_residual_starts_as_the_untrained_encoder():
@@ -26,7 +26,7 @@ def test_unit_vectors(kind):
 
 def test_projection_is_the_handovers_head():
     kinds = [type(layer) for layer in Projection(8, 0.11)]
-    assert kinds == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout, nn.Linear, nn.BatchNorm1d]
+    assert kinds == [nn.Linear, nn.BatchNorm1d, nn.ReLU, Dropout, nn.Linear, nn.BatchNorm1d]
 
 
 def test_projection_equals_the_formula_in_eval_mode():
@@ -64,3 +64,35 @@ def test_a_projections_scale_is_one_and_stays():
     towers = Towers("projection", 4)
     assert towers.scale.item() == 1.0
     assert not towers.log_scale.requires_grad
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_dropout_drops_its_share_and_keeps_the_mean(p):
+    torch.manual_seed(0)
+    x = torch.ones(500, 400, requires_grad=True)
+    layer = Dropout(p).train()
+    y = layer(x)
+    values = y.detach().unique()
+    assert len(values) <= 2
+    dropped = (y == 0).double().mean().item()
+    assert dropped == pytest.approx(p, abs=1 / 512 + 4 * (0.25 / x.numel()) ** 0.5)
+    assert y.mean().item() == pytest.approx(1, abs=0.05 if p < 0.99 else 0.5)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+    assert torch.equal(layer.eval()(x), x)
+
+
+def test_dropout_draws_anew_and_by_the_seed():
+    layer, x = Dropout(0.5).train(), torch.ones(7, 9)
+    torch.manual_seed(0)
+    first, second = layer(x), layer(x)
+    torch.manual_seed(0)
+    assert torch.equal(layer(x), first)
+    assert not torch.equal(first, second)
+
+
+def test_dropout_is_independent_between_places():
+    torch.manual_seed(0)
+    drawn = (Dropout(0.5).train()(torch.ones(4000, 16)) == 0).double()
+    correlation = torch.corrcoef(drawn.T) - torch.eye(16)
+    assert correlation.abs().max() < 5 / 4000**0.5

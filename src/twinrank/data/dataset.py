@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, cast
@@ -51,6 +52,7 @@ class Dataset:
         queries: id, type, thread, text; lazy, so that texts are read only where needed.
         labels: query, answer, split; the right answers alone.
         judged_wrong: how many judgements had a score of zero or less, and are not labels.
+        folder: where it was loaded from, as given.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Dataset:
     queries: pl.LazyFrame
     labels: pl.DataFrame
     judged_wrong: int = 0
+    folder: Path | None = None
 
     @classmethod
     def load(cls, path: Path) -> Dataset:
@@ -82,6 +85,7 @@ class Dataset:
             queries=files.scan_queries(path / files.QUERIES),
             labels=labels,
             judged_wrong=judged.height - labels.height,
+            folder=path,
         )
 
     def save(self, path: Path) -> None:
@@ -126,6 +130,47 @@ class Dataset:
         """The queries without a right answer in any split; their labels are all zero."""
         labelled = pl.col("id").is_in(self.labels["query"].unique().implode())
         return self._queries(self.queries.filter(~labelled), self.labels.clear())
+
+    def for_pretraining(self) -> Queries:
+        """The queries that pre-training may see, with the labels of `train` alone.
+
+        Those labelled in train and the unlabelled ones, but for all of a thread that
+        validation or test ask about.
+        """
+        train = pl.col("split") == "train"
+        held_out = self.labels.filter(~train)["query"].unique()
+        asked = self.queries.filter(pl.col("id").is_in(held_out.implode()))
+        threads = asked.select(pl.col("thread").unique()).collect()["thread"]
+        free = self.queries.filter(~pl.col("thread").is_in(threads.implode()))
+        return self._queries(free, self.labels.filter(train))
+
+    def fewer_labels(self, share: float, *, kind: str | None = None, seed: int = 0) -> Dataset:
+        """The same data with the labels of a share of the threads in train alone.
+
+        The others' queries stay, unlabelled. A smaller share of one seed is part of a larger.
+
+        Args:
+            share: of the threads with a label in train.
+            kind: only queries of this type lose their labels; none means of any type.
+            seed: another draws other threads.
+
+        Raises:
+            ValueError: if the share is not above 0 and at most 1.
+        """
+        if not 0 < share <= 1:
+            raise ValueError(f"a share of labels is above 0 and at most 1, not {share}")
+        train = self.labels.filter(pl.col("split") == "train")
+        asked = self.queries.filter(pl.col("id").is_in(train["query"].unique().implode()))
+        threads = asked.select("id", "type", "thread").collect()
+        line = threads["thread"].unique().sort()
+        order = np.random.default_rng(seed).permutation(len(line))
+        gone = line[order[math.ceil(share * len(line)) :]]
+        loses = pl.col("thread").is_in(gone.implode())
+        if kind is not None:
+            loses &= pl.col("type") == kind
+        queries = threads.filter(loses)["id"]
+        stays = (pl.col("split") != "train") | ~pl.col("query").is_in(queries.implode())
+        return replace(self, labels=self.labels.filter(stays), folder=None)
 
     @cached_property
     def types(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Literal
 
 import torch
@@ -14,6 +15,23 @@ Kind = Literal["projection", "residual", "none"]
 INITIAL_SCALE = 20.0  # sentence-transformers' default inverse temperature for cosines
 
 
+class Dropout(nn.Dropout):
+    """Dropout whose mask costs a byte an entry where that is drawn on a CPU.
+
+    torch draws masks there one number at a time: a tenth of a training step, in a residual tower
+    a fifth. The probability is met to the nearest 1/256, and the rest scaled by just that.
+    """
+
+    def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """Zero entries at random while training."""
+        if not self.training or self.p == 0 or x.device.type != "cpu":
+            return super().forward(x)
+        words = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 8),))
+        draws = words.view(torch.uint8)[: x.numel()].view(x.shape)
+        dropped = min(round(256 * self.p), 255)
+        return x * ((draws >= dropped) * (256 / (256 - dropped)))
+
+
 class Projection(nn.Sequential):
     """The handover's head: Linear, BatchNorm, ReLU, Dropout, Linear, BatchNorm; all d wide."""
 
@@ -22,7 +40,7 @@ class Projection(nn.Sequential):
             nn.Linear(dim, dim),
             nn.BatchNorm1d(dim),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(dim, dim),
             nn.BatchNorm1d(dim),
         )
@@ -38,7 +56,7 @@ class Residual(nn.Module):
         super().__init__()
         last = nn.Linear(dim, dim)
         self.mlp = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(dim, dim), nn.GELU(), nn.Dropout(dropout), last
+            Dropout(dropout), nn.Linear(dim, dim), nn.GELU(), Dropout(dropout), last
         )
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
@@ -59,12 +77,37 @@ class Unit(nn.Module):
         return functional.normalize(features, dim=-1)
 
 
+class Projector(nn.Sequential):
+    """What Barlow Twins puts on top of a tower while pre-training, and throws away afterwards.
+
+    Three layers, as in the paper (arXiv 2103.03230); `width` is 8192 there.
+    """
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__(
+            nn.Linear(dim, width, bias=False),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+            nn.Linear(width, width, bias=False),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+            nn.Linear(width, width, bias=False),
+        )
+
+
 class Towers(nn.Module):
     """A tower for queries and one for answers (the same one if single), and a temperature.
 
     A score is `scale * <query vector, answer vector>`; `scale` is learned where vectors have
     unit length (residual towers, the untrained encoder) and is one for projections, whose
     lengths say it already.
+
+    Args:
+        kind: of both towers.
+        dim: width of features and vectors.
+        dual: whether answers have a tower of their own.
+        dropout: while training.
+        base: whether a frozen tower, of the same kind, stands between features and towers.
     """
 
     def __init__(
@@ -74,24 +117,49 @@ class Towers(nn.Module):
         *,
         dual: bool = False,
         dropout: float = 0.0,
+        base: bool = False,
     ) -> None:
         super().__init__()
         self.dim = dim
+        self.base = _frozen(_tower(kind, dim, dropout)) if base else None
         self.query_tower = _tower(kind, dim, dropout)
         self.answer_tower = _tower(kind, dim, dropout) if dual else None
         start = 1.0 if kind == "projection" else INITIAL_SCALE
         learned = kind != "projection"
         self.log_scale = nn.Parameter(torch.tensor(start).log(), requires_grad=learned)
+        self.projector: Projector | None = None
+
+    def take_projector(self, width: int | None) -> None:
+        """Put a new projector on the vectors of pre-training, or throw it away."""
+        self.projector = Projector(self.dim, width) if width else None
+
+    def stand_on(self, pretrained: Towers) -> None:
+        """Put the query tower of others under these, frozen."""
+        self.base = _frozen(copy.deepcopy(pretrained.query_tower))
+
+    def start_from(self, pretrained: Towers, *, answers: bool) -> None:
+        """Take over the weights of another's query tower, on the answers' side only if asked."""
+        state = pretrained.query_tower.state_dict()
+        self.query_tower.load_state_dict(state)
+        if answers and self.answer_tower is not None:
+            self.answer_tower.load_state_dict(state)
+
+    def train(self, mode: bool = True) -> Towers:
+        """Switch to training, or to use; the base is always in use."""
+        super().train(mode)
+        if self.base is not None:
+            self.base.eval()
+        return self
 
     def query(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """Vectors of queries."""
-        vectors: Tensor = self.query_tower(features)
+        vectors: Tensor = self.query_tower(self._on_base(features))
         return vectors
 
     def answer(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """Vectors of answers, by the tower of the queries if there is no other."""
         tower = self.query_tower if self.answer_tower is None else self.answer_tower
-        vectors: Tensor = tower(features)
+        vectors: Tensor = tower(self._on_base(features))
         return vectors
 
     @property
@@ -104,6 +172,14 @@ class Towers(nn.Module):
     ) -> Float[Tensor, "n m"]:
         """Scores of query *vectors* against answer *vectors* (both already through a tower)."""
         return self.scale * (queries @ answers.T)
+
+    def _on_base(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        based: Tensor = features if self.base is None else self.base(features)
+        return based
+
+
+def _frozen(tower: nn.Module) -> nn.Module:
+    return tower.eval().requires_grad_(False)
 
 
 def _tower(kind: Kind, dim: int, dropout: float) -> nn.Module:

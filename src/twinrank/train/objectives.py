@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+STD_FLOOR = 1e-4
+
 
 def cross_entropy(scores: Float[Tensor, "n m"], right: Bool[Tensor, "n m"]) -> Float[Tensor, " n"]:
     """-log of the softmax mass on the right answers, per query, over all m answers.
@@ -13,5 +15,52 @@ def cross_entropy(scores: Float[Tensor, "n m"], right: Bool[Tensor, "n m"]) -> F
     With one right answer it is the usual cross-entropy; with several, the mass on all of
     them: `log sum_all exp(s) - log sum_right exp(s)`. A query needs at least one right answer.
     """
-    on_right = scores.masked_fill(~right, -torch.inf).logsumexp(dim=-1)
+    rows, columns = right.nonzero(as_tuple=True)
+    if len(rows) == len(scores):  # one each, the usual: exp of all those -inf takes long
+        on_right = scores[rows, columns]
+    else:
+        on_right = scores.masked_fill(~right, -torch.inf).logsumexp(dim=-1)
     return scores.logsumexp(dim=-1) - on_right
+
+
+def barlow_twins(
+    f: Float[Tensor, "n d"],
+    g: Float[Tensor, "n d"],
+    *,
+    off_diagonal: float = 5e-3,
+    around: tuple[Float[Tensor, "r d"], Float[Tensor, "r d"]] | None = None,
+) -> Float[Tensor, ""]:
+    """Barlow Twins (Zbontar et al. 2021, arXiv 2103.03230): sum (1 - c_ii)^2 + lambda sum c_ij^2.
+
+    c = f'g / n (d x d) is the correlation of the features of two views, each feature
+    standardised over the batch. Row i of f and row i of g are two views of one thing.
+
+    Where implementations differ is the deviation that standardises. The paper's code has
+    BatchNorm's: over n, with 1e-5 added to the variance. lightly's BarlowTwinsLoss divides by
+    the sample's, over n - 1, so that equal views correlate at (n - 1) / n, and gives NaN for a
+    constant feature. Here it is over n, and one below `STD_FLOOR` counts as `STD_FLOOR`: the
+    formula exactly, at any scale, and a constant feature has correlation zero. Both of them
+    also sum c over processes; this is one process's.
+
+    Args:
+        f: vectors of one view.
+        g: vectors of the other.
+        off_diagonal: lambda.
+        around: vectors of each view whose mean and deviation standardise instead of the
+            batch's own.
+
+    Raises:
+        ValueError: if there are fewer than two pairs: nothing can be standardised over one.
+    """
+    if len(f) < 2:
+        raise ValueError(f"{len(f)} pair in a Barlow Twins batch; correlations need two or more")
+    of, og = around or (f, g)
+    c = _standardised(f, of).T @ _standardised(g, og) / len(f)
+    diagonal = c.diagonal()
+    off = c.square().sum() - diagonal.square().sum()
+    return (1 - diagonal).square().sum() + off_diagonal * off
+
+
+def _standardised(x: Float[Tensor, "n d"], around: Float[Tensor, "r d"]) -> Float[Tensor, "n d"]:
+    variance, mean = torch.var_mean(around, dim=0, correction=0)
+    return (x - mean) * variance.clamp_min(STD_FLOOR**2).rsqrt()
