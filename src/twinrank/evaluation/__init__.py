@@ -1,13 +1,23 @@
-"""Metrics, uncertainty and comparison."""
+"""Metrics, uncertainty, comparison, and the geometry of a ranker's space."""
 
 from twinrank.evaluation.evaluation import Evaluation, by_type, evaluate, means, measure, summarise
+from twinrank.evaluation.geometry import Geometry, geometry
 from twinrank.evaluation.metrics import METRICS, per_query
+from twinrank.evaluation.significance import Difference, differences, holm
+from twinrank.evaluation.views import View, centroid_views
 
 __all__ = [
     "METRICS",
+    "Difference",
     "Evaluation",
+    "Geometry",
+    "View",
     "by_type",
+    "centroid_views",
+    "differences",
     "evaluate",
+    "geometry",
+    "holm",
     "means",
     "measure",
     "per_query",

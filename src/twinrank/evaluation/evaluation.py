@@ -32,7 +32,8 @@ class Evaluation:
         types: the same for each query type.
         worst: for each metric, the figure of the type where it is worst.
         gap: for each metric, best type minus worst (for the loss, worst minus best).
-        intervals: 95 % bootstrap intervals of `overall` and of each of `types`.
+        intervals: 95 % bootstrap intervals of `overall` and of each of `types`; None where
+            there is one thread, or nothing was resampled.
         counts: queries measured, overall and by type.
         per_query: id, type, thread and every metric, a row a query.
     """
@@ -47,31 +48,45 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, without the rows of single queries."""
+        around = self.intervals
         return {
             "overall": self.overall,
             "types": self.types,
             "worst": self.worst,
             "gap": self.gap,
-            "intervals": self.intervals,
+            "intervals": {
+                "overall": _as_lists(around["overall"]),
+                "types": {kind: _as_lists(of) for kind, of in around["types"].items()},
+            },
             "counts": self.counts,
         }
 
 
-def evaluate(ranker: Ranker, dataset: Dataset, *, split: str = "test") -> Evaluation:
+def _as_lists(intervals: Intervals) -> dict[str, list[float] | None]:
+    """Intervals as JSON reads them back."""
+    return {metric: ends and list(ends) for metric, ends in intervals.items()}
+
+
+def evaluate(
+    ranker: Ranker, dataset: Dataset, *, split: str = "test", resamples: int = RESAMPLES
+) -> Evaluation:
     """Measure a ranker on one split of a data set.
+
+    Args:
+        ranker: what to measure.
+        dataset: it may have fewer answers than the ranker.
+        split: which queries.
+        resamples: of the bootstrap; with none, intervals are None.
 
     Raises:
         DataError: if the split is missing or holds no label.
         RankerError: if the data set has answers that the ranker does not know.
     """
     queries = dataset.split(split)
-    columns = _columns_in_ranker(ranker, dataset)
-    labels = queries.labels.tocoo()
-    shape = (len(queries), ranker.answers.height)
-    moved = sparse.csr_array((labels.data, (labels.row, columns[labels.col])), shape=shape)
+    moved_queries = replace(queries, labels=labels_in_ranker(ranker, dataset, queries))
     ranker.prepare(queries.texts)
-    moved_queries = replace(queries, labels=moved)
-    return summarise(measure(lambda rows: ranker.scores(queries.texts[rows]), moved_queries))
+    rows = measure(lambda part: ranker.scores(queries.texts[part]), moved_queries)
+    return summarise(rows, resamples=resamples)
 
 
 def measure(score: Callable[[slice], Float[np.ndarray, "n m"]], queries: Queries) -> pl.DataFrame:
@@ -131,8 +146,8 @@ def _intervals(rows: pl.DataFrame, resamples: int, seed: int) -> Intervals:
     totals = rows.group_by("thread", maintain_order=True).agg(
         pl.len(), *(pl.sum(m) for m in METRICS)
     )
-    if totals.height < 2:
-        return dict.fromkeys(METRICS)  # one thread alone says nothing of the spread
+    if totals.height < 2 or not resamples:  # one thread alone says nothing of the spread
+        return dict.fromkeys(METRICS)
     sums = totals.select(METRICS).to_numpy().T
     counts = np.broadcast_to(totals["len"].to_numpy(), sums.shape)
     low, high = stats.bootstrap(
@@ -149,8 +164,12 @@ def _intervals(rows: pl.DataFrame, resamples: int, seed: int) -> Intervals:
     return {m: (float(a), float(b)) for m, a, b in zip(METRICS, low, high, strict=True)}
 
 
-def _columns_in_ranker(ranker: Ranker, dataset: Dataset) -> np.ndarray:
-    """Where each answer of the data set stands in the ranker."""
+def labels_in_ranker(ranker: Ranker, dataset: Dataset, queries: Queries) -> sparse.csr_array:
+    """The labels of queries (n x m), columns in the order of the ranker's answers.
+
+    Raises:
+        RankerError: if the data set has answers that the ranker does not know.
+    """
     place = {answer: i for i, answer in enumerate(ranker.answers["id"])}
     missing = [answer for answer in dataset.answers["id"] if answer not in place]
     if missing:
@@ -158,4 +177,7 @@ def _columns_in_ranker(ranker: Ranker, dataset: Dataset) -> np.ndarray:
             f"{len(missing)} answers of {dataset.name} are unknown to the ranker "
             f"(the first: {missing[0]!r}); add them with Ranker.add_answers, or train on this data"
         )
-    return np.array([place[answer] for answer in dataset.answers["id"]])
+    columns = np.array([place[answer] for answer in dataset.answers["id"]])
+    labels = queries.labels.tocoo()
+    shape = (len(queries), ranker.answers.height)
+    return sparse.csr_array((labels.data, (labels.row, columns[labels.col])), shape=shape)

@@ -58,8 +58,12 @@ def average_precision_at(
 
 def losses(scores: Float[np.ndarray, "n m"], labels: sparse.csr_array) -> Float[np.ndarray, " n"]:
     """Cross-entropy per query: -log of the softmax mass on its right answers (nats)."""
-    on_right = np.where(labels.toarray() > 0, scores, -np.inf)
-    loss: np.ndarray = logsumexp(scores, axis=1) - logsumexp(on_right, axis=1)
+    owner = np.repeat(np.arange(labels.shape[0]), np.diff(labels.indptr))
+    begins = labels.indptr[:-1].astype(np.int64)
+    right = scores[owner, labels.indices]
+    highest = np.maximum.reduceat(right, begins)
+    on_right = highest + np.log(np.add.reduceat(np.exp(right - highest[owner]), begins))
+    loss: np.ndarray = logsumexp(scores, axis=1) - on_right
     return loss
 
 

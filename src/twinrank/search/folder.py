@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,13 +13,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from twinrank import __version__
-from twinrank.data import answer_texts, read_answers, write_answers
+from twinrank.data import Dataset, answer_texts, read_answers, write_answers
 from twinrank.encode import Encoder, FeatureStore
 from twinrank.errors import DataError, EncoderError, RankerError
 from twinrank.model import Towers
 from twinrank.recipe import EncoderSettings, Recipe
 from twinrank.search.bm25 import Bm25
 from twinrank.search.dense import Dense, Reader
+
+log = logging.getLogger(__name__)
 
 FORMAT: Literal[1] = 1
 CARD, ANSWERS, TOWERS, VECTORS = (
@@ -30,14 +33,34 @@ CARD, ANSWERS, TOWERS, VECTORS = (
 
 
 class Origin(BaseModel):
-    """What a ranker was made from, and what it reached on the validation split."""
+    """What a ranker was made from, and what it reached on the validation split.
+
+    `folder` is where the data was, as it was given: often relative to where that was.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     data: str
     data_fingerprint: str
+    folder: str | None = None
     seed: int
     quality: dict[str, Any] | None = None
+
+    def dataset(self) -> Dataset:
+        """The data, if it still is where it was.
+
+        Raises:
+            RankerError: if it is not, or is not known to be.
+        """
+        if self.folder is None or not Path(self.folder).is_dir():
+            where = f"not at {self.folder}" if self.folder else "of an unknown folder"
+            raise RankerError(
+                f"the data this ranker was trained on ({self.data}) is {where}; give --data"
+            )
+        dataset = Dataset.load(Path(self.folder))
+        if dataset.fingerprint != self.data_fingerprint:
+            log.warning("%s: not what it was when the ranker was trained", self.folder)
+        return dataset
 
 
 class Card(BaseModel):
@@ -169,10 +192,12 @@ def encoder_of(recipe: Recipe, device: str = "auto") -> Encoder:
 
 
 def towers_of(recipe: Recipe, dim: int) -> Towers:
-    """Fresh towers as a recipe wants them, for features `dim` wide."""
+    """Fresh towers as a recipe's ranker has them, for features `dim` wide."""
     if recipe.towers is None:
         return Towers("none", dim)
-    return Towers(recipe.towers.kind, dim, dual=recipe.towers.dual, dropout=recipe.towers.dropout)
+    base = recipe.pretraining is not None and recipe.pretraining.use == "freeze"
+    settings = recipe.towers
+    return Towers(settings.kind, dim, dual=settings.dual, dropout=settings.dropout, base=base)
 
 
 def _checksum(file: Path) -> str:

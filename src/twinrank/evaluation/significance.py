@@ -1,0 +1,95 @@
+"""Whether one ranker is better than another on the same queries, beyond chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+from scipy import stats
+
+from twinrank.evaluation.evaluation import Evaluation, by_type, summarise
+from twinrank.evaluation.metrics import METRICS
+
+PERMUTATIONS = 9_999
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One metric of one ranker minus another's, over all queries or those of a type.
+
+    Attributes:
+        metric: one of `METRICS`.
+        kind: the type, or none for all queries.
+        mean: the difference.
+        interval: 95 % bootstrap interval over threads; none if there is one thread.
+        p: two-sided p-value of the paired permutation test over threads.
+    """
+
+    metric: str
+    kind: str | None
+    mean: float
+    interval: tuple[float, float] | None
+    p: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        around = self.interval and list(self.interval)
+        values = {"difference": self.mean, "interval": around, "p": self.p}
+        return {"metric": self.metric, "type": self.kind, **values}
+
+
+def differences(one: Evaluation, other: Evaluation, metrics: Sequence[str]) -> list[Difference]:
+    """`one` minus `other` on the same queries: each metric overall, then for each type.
+
+    Raises:
+        ValueError: if they were not measured on the same queries.
+    """
+    a, b = one.per_query, other.per_query
+    if not a["id"].equals(b["id"]):
+        raise ValueError("differences need two evaluations of the same queries in the same order")
+    rows = a.with_columns(a[metric] - b[metric] for metric in METRICS)
+    summary = summarise(rows)
+    found = []
+    for metric in metrics:
+        for kind, part in [(None, rows), *by_type(rows).items()]:
+            figures = summary.types[kind] if kind else summary.overall
+            around = summary.intervals["types"][kind] if kind else summary.intervals["overall"]
+            p = permutation_p(part, metric)
+            found.append(Difference(metric, kind, figures[metric], around[metric], p))
+    return found
+
+
+def permutation_p(rows: pl.DataFrame, metric: str, *, seed: int = 0) -> float:
+    """Two-sided p-value of a mean difference being zero, by flipping signs of whole threads.
+
+    The paired permutation (randomisation) test (Smucker et al. 2007), with the queries of one
+    thread flipped together, because they share a label.
+    """
+    totals = rows.group_by("thread", maintain_order=True).agg(pl.sum(metric))[metric].to_numpy()
+    totals = totals[totals != 0]  # a sign flipped on zero changes nothing
+    if len(totals) < 2:  # both signs of one thread are equally extreme
+        return 1.0
+    test = stats.permutation_test(
+        (totals,),
+        np.sum,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=PERMUTATIONS,
+        batch=max(1, 2_000_000 // len(totals)),
+        rng=np.random.default_rng(seed),
+    )
+    return float(test.pvalue)
+
+
+def holm(p: Sequence[float]) -> Float[np.ndarray, " tests"]:
+    """p-values corrected for there being several (Holm 1979): the family's error rate holds."""
+    values = np.asarray(p, dtype=np.float64)
+    order = np.argsort(values)
+    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    corrected = np.empty_like(values)
+    corrected[order] = np.minimum(stepped, 1.0)
+    return corrected

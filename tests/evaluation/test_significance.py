@@ -1,0 +1,73 @@
+import itertools
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from twinrank.evaluation import METRICS, differences, holm, summarise
+from twinrank.evaluation.significance import permutation_p
+
+
+def rows(values, threads=None, types=None):
+    n = len(values)
+    frame = {"id": [str(i) for i in range(n)], "type": types or ["a"] * n}
+    frame["thread"] = [str(t) for t in (threads or range(n))]
+    return pl.DataFrame(frame).with_columns(pl.Series(m, values, dtype=pl.Float64) for m in METRICS)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_is_statsmodels(p):
+    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1], atol=1e-12)
+
+
+@given(st.lists(st.integers(-3, 3), min_size=2, max_size=9))
+def test_the_p_value_is_the_share_of_signs_as_extreme(values):
+    """All 2^n signs, counted one by one."""
+    observed = abs(sum(values))
+    signs = itertools.product([1, -1], repeat=len(values))
+    sums = [abs(sum(s * v for s, v in zip(sign, values, strict=True))) for sign in signs]
+    expected = np.mean([s >= observed for s in sums])
+    assert permutation_p(rows(values), "map@10") == pytest.approx(expected)
+
+
+def test_on_many_queries_it_agrees_with_the_t_test():
+    values = np.random.default_rng(0).normal(0.1, 1, 400)
+    expected = stats.ttest_1samp(values, 0).pvalue
+    assert permutation_p(rows(values), "loss") == pytest.approx(expected, abs=0.02)
+
+
+def test_queries_of_one_thread_flip_together():
+    values = [1.0] * 8
+    assert permutation_p(rows(values), "loss") == pytest.approx(2 / 2**8)
+    assert permutation_p(rows(values, threads=[0, 0, 1, 1, 2, 2, 3, 3]), "loss") == 2 / 2**4
+
+
+def test_under_no_difference_p_values_are_uniform():
+    rng = np.random.default_rng(0)
+    found = [permutation_p(rows(rng.normal(size=40)), "loss", seed=i) for i in range(100)]
+    assert stats.kstest(found, "uniform").pvalue > 0.01
+
+
+def test_differences_overall_and_by_type():
+    types = ["a", "a", "b", "b"]
+    one, other = (summarise(rows(v, types=types)) for v in ([1, 1, 1, 0], [0, 0, 1, 1]))
+    found = {d.kind: d for d in differences(one, other, ["map@3"])}
+    assert [found[k].mean for k in (None, "a", "b")] == [0.25, 1.0, -0.5]
+    assert found["a"].interval == (1.0, 1.0)
+    low, high = found["b"].interval
+    assert low == -1.0
+    assert high == 0.0
+    reverse = {d.kind: d for d in differences(other, one, ["map@3"])}
+    assert reverse[None].mean == -0.25
+    assert reverse[None].p == found[None].p
+
+
+def test_the_queries_must_be_the_same():
+    one, other = summarise(rows([1, 0])), summarise(rows([1, 0, 1]))
+    with pytest.raises(ValueError, match="same queries"):
+        differences(one, other, ["map@3"])
+    assert [d.p for d in differences(one, one, ["map@3", "loss"])] == [1.0] * 4
