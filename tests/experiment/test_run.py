@@ -6,7 +6,7 @@ import torch
 from twinrank.encode import FeatureStore
 from twinrank.errors import DataError, RankerError
 from twinrank.evaluation import METRICS, evaluate
-from twinrank.experiment import compare, fit
+from twinrank.experiment import compare, fit, resume, training
 from twinrank.experiment import run as run_module
 
 
@@ -43,7 +43,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(recipes, help_centre, tmp_path, m
     recipe, store = recipes["towers"], FeatureStore()
     fit(help_centre, recipe, out=tmp_path / "whole", store=store)
 
-    real = run_module.fit_towers
+    real = training.fit_towers
 
     def dying(*args, on_epoch, **kwargs):
         def on_epoch_and_die(checkpoint):
@@ -54,7 +54,8 @@ def test_a_killed_run_goes_on_to_the_same_bits(recipes, help_centre, tmp_path, m
         return real(*args, on_epoch=on_epoch_and_die, **kwargs)
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(run_module, "fit_towers", dying)
+        patched.setattr(training, "fit_towers", dying)
+        patched.setattr(resume, "SAVED_EVERY_S", 0)
         fit(help_centre, recipe, out=tmp_path / "killed", store=store)
     with pytest.raises(RankerError, match="training has not finished"):
         run_module.read_card(tmp_path / "killed")
@@ -68,7 +69,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(recipes, help_centre, tmp_path, m
 
 def test_a_finished_run_is_not_done_again(recipes, help_centre, tmp_path, monkeypatch):
     fit(help_centre, recipes["towers"], out=tmp_path, store=FeatureStore())
-    monkeypatch.setattr(run_module, "fit_towers", None)
+    monkeypatch.setattr(training, "fit_towers", None)
     fit(help_centre, recipes["towers"], out=tmp_path, store=FeatureStore())
 
 
@@ -121,7 +122,7 @@ def test_compare_measures_each_recipe_and_does_nothing_twice(
     store = FeatureStore()
     first = compare(help_centre, chosen, seeds=2, out=tmp_path, store=store)
     assert [entry.seeds for entry in first.entries] == [(0,), (0,), (0, 1)]
-    monkeypatch.setattr(run_module, "fit_towers", None)
+    monkeypatch.setattr(training, "fit_towers", None)
     second = compare(help_centre, chosen, seeds=2, out=tmp_path, store=store)
     assert json.dumps(first.as_dict()) == json.dumps(second.as_dict())
     towers = first.as_dict()["recipes"][2]

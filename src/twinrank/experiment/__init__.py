@@ -1,6 +1,19 @@
-"""Runs of recipes, and comparisons of runs."""
+"""Runs of recipes, comparisons of runs, and studies that explain them."""
 
 from twinrank.experiment.compare import Comparison, Entry, compare
+from twinrank.experiment.plans import Plan, study_named
+from twinrank.experiment.results import results
 from twinrank.experiment.run import fit
+from twinrank.experiment.study import Study, run_study
 
-__all__ = ["Comparison", "Entry", "compare", "fit"]
+__all__ = [
+    "Comparison",
+    "Entry",
+    "Plan",
+    "Study",
+    "compare",
+    "fit",
+    "results",
+    "run_study",
+    "study_named",
+]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +12,10 @@ import polars as pl
 
 from twinrank.data import Dataset
 from twinrank.encode import FeatureStore
-from twinrank.errors import RecipeError
 from twinrank.evaluation import METRICS, Evaluation, evaluate, summarise
-from twinrank.experiment.run import fit
+from twinrank.experiment.runs import Planned, carry_out, plan
 from twinrank.recipe import Recipe
-from twinrank.search.folder import CARD
-
-log = logging.getLogger(__name__)
+from twinrank.search import Ranker
 
 
 @dataclass(frozen=True)
@@ -90,6 +84,7 @@ def compare(
     out: Path,
     store: FeatureStore,
     device: str = "auto",
+    workers: int | None = 1,
 ) -> Comparison:
     """Carry recipes out and measure them; what `out` holds already is not done again.
 
@@ -101,28 +96,28 @@ def compare(
         out: a folder for the runs: `<recipe>-<digest of recipe and data>/seed-<n>`.
         store: features, computed once for all recipes.
         device: where encoder and towers run.
+        workers: how many runs are carried out at once; none leaves it to `at_once`.
 
     Raises:
         RecipeError: if two recipes have one name.
     """
-    names = [recipe.name for recipe in recipes]
-    if len(set(names)) < len(names):
-        raise RecipeError("two recipes have the same name; give each its own")
-    entries = []
-    there = 0
-    for recipe in recipes:
-        own = tuple(range(seeds)) if recipe.towers else (0,)
-        home = out / f"{recipe.name}-{_digest(recipe, dataset)}"
-        each = []
-        for seed in own:
-            folder = home / f"seed-{seed}"
-            there += (folder / CARD).exists()
-            ranker = fit(dataset, recipe, seed=seed, out=folder, store=store, device=device)
-            each.append(evaluate(ranker, dataset, split=split))
-        entries.append(Entry(recipe, own, tuple(each), _mean(each)))
-    if there:
-        log.info("%d of %d runs were in %s already", there, sum(len(e.seeds) for e in entries), out)
+    planned = plan(dataset, recipes, seeds=range(seeds), out=out)
+    carry_out(planned, out=out, store=store, device=device, workers=workers)
+    evaluations = [
+        evaluate(Ranker.load(run.folder, store=store, device=device), dataset, split=split)
+        for run in planned
+    ]
+    entries = [
+        entry_of([pair for pair in zip(planned, evaluations, strict=True) if pair[0].recipe == r])
+        for r in recipes
+    ]
     return Comparison(dataset.name, dataset.fingerprint, split, tuple(entries))
+
+
+def entry_of(runs: Sequence[tuple[Planned, Evaluation]]) -> Entry:
+    """The measured runs of one recipe, an entry."""
+    each = tuple(evaluation for _, evaluation in runs)
+    return Entry(runs[0][0].recipe, tuple(run.seed for run, _ in runs), each, _mean(each))
 
 
 def _mean(evaluations: Sequence[Evaluation]) -> Evaluation:
@@ -133,8 +128,3 @@ def _mean(evaluations: Sequence[Evaluation]) -> Evaluation:
         for metric in METRICS
     }
     return summarise(first.with_columns(pl.Series(name, values) for name, values in means.items()))
-
-
-def _digest(recipe: Recipe, dataset: Dataset) -> str:
-    choices = json.dumps([recipe.values(), dataset.fingerprint], sort_keys=True)
-    return hashlib.sha256(choices.encode()).hexdigest()[:8]

@@ -1,0 +1,234 @@
+"""The training of towers in a run: pre-training, then ranking, each stage resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+import torch
+from filelock import FileLock
+
+from twinrank.evaluation import by_type, means, measure
+from twinrank.experiment.material import Material
+from twinrank.experiment.resume import (
+    PRETRAINING,
+    RANKING,
+    Keeper,
+    choices,
+    metrics_stream,
+    saved_in,
+)
+from twinrank.model import Towers
+from twinrank.progress import progress_bar
+from twinrank.recipe import Recipe, TowerSettings
+from twinrank.search import Dense, Origin, Reader, towers_of
+from twinrank.train import Checkpoint, Record, Sightings, fit_scale, fit_towers, pretrain
+
+log = logging.getLogger(__name__)
+
+
+class Stage(Protocol):
+    """A training that can go on from a checkpoint."""
+
+    def __call__(  # noqa: D102
+        self, *, saved: Checkpoint | None, on_epoch: Callable[[Checkpoint], None]
+    ) -> list[Record]: ...
+
+
+@dataclass(frozen=True)
+class Work:
+    """One training: what is to be done, with what, and where its state is kept.
+
+    Attributes:
+        recipe: it has towers.
+        origin: data and seed.
+        reader: of the recipe's encoder.
+        material: features to train on, and to validate on.
+        out: folder for checkpoints and metrics; none keeps nothing.
+        shared: folder where runs leave their pre-training for others that begin with the very
+            same one; none shares nothing.
+        device: where towers are trained.
+    """
+
+    recipe: Recipe
+    origin: Origin
+    reader: Reader
+    material: Material
+    out: Path | None
+    shared: Path | None
+    device: torch.device
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides the outcome, as JSON values."""
+        return {**choices(self.recipe, self.origin), "encoder": self.reader.encoder.fingerprint}
+
+    def validate(self, towers: Towers) -> dict[str, Any]:
+        """What towers reach on the validation split; nothing if there is none."""
+        validation, unseen = self.material.validation, self.material.unseen
+        if validation is None:
+            return {}
+        channel = Dense.of(self.reader, towers, self.material.answers)
+        rows = measure(lambda part: channel.scores_of(unseen[part]), validation)
+        return {**means(rows), "types": {kind: means(part) for kind, part in by_type(rows).items()}}
+
+
+def train_towers(work: Work) -> Towers:
+    """Carry out the stages of a recipe; give towers on the CPU, in eval mode."""
+    if work.material.sightings:
+        log.info("pre-training: %s", work.material.sightings)
+    pretraining = work.recipe.pretraining
+    use = pretraining.use if pretraining else None
+    with metrics_stream(work.out) as stream, torch.random.fork_rng():
+        torch.manual_seed(work.origin.seed)
+        towers = _fresh(work)  # before any training, so that going on finds the same weights
+        if use in (None, "joint"):
+            towers = _ranked(work, towers, stream)
+        else:
+            pretrained = _pretrained(work, stream)
+            if use == "zero-shot":
+                towers = with_fitted_scale(pretrained, work)
+            elif use == "freeze":
+                above = replace(work, material=work.material.through(pretrained))
+                towers = _ranked(above, towers, stream)
+                towers.stand_on(pretrained)
+            elif pretraining:
+                towers.start_from(pretrained, answers=pretraining.sides == "both")
+                towers = _ranked(work, towers, stream)
+    return towers.cpu()
+
+
+def with_fitted_scale(towers: Towers, work: Work) -> Towers:
+    """Untrained or pre-trained towers with the scale that makes their scores probabilities."""
+    material = work.material
+    if material.validation:
+        channel = Dense.of(work.reader, towers, material.answers)
+        products = channel.scores_of(material.unseen) / towers.scale.item()
+        with torch.no_grad():
+            towers.log_scale.fill_(fit_scale(products, material.validation.labels)).log_()
+    return towers
+
+
+def _fresh(work: Work) -> Towers:
+    """New towers for the ranking loss, without what pre-training puts under them."""
+    alone = work.recipe.model_copy(update={"pretraining": None})
+    return towers_of(alone, work.reader.encoder.dim).to(work.device)
+
+
+def _pretrained(work: Work, stream: TextIO) -> Towers:
+    """Single towers pre-trained on pairs; the projector is thrown away."""
+    recipe, sightings = work.recipe, work.material.sightings
+    assert recipe.towers and sightings  # noqa: S101 (the recipe's own validation)
+    settings = sightings.settings
+    torch.manual_seed(work.origin.seed)
+    towers = Towers(recipe.towers.kind, work.reader.encoder.dim, dropout=recipe.towers.dropout)
+    towers.take_projector(settings.projector)
+    towers.to(work.device)
+
+    def validate(towers: Towers) -> dict[str, Any]:
+        measured = work.validate(towers)
+        measured.pop("loss", None)  # without a fitted scale it says nothing
+        return measured
+
+    def stage(*, saved: Checkpoint | None, on_epoch: Callable[[Checkpoint], None]) -> list[Record]:
+        seed = work.origin.seed
+        return pretrain(towers, sightings, validate, seed=seed, saved=saved, on_epoch=on_epoch)
+
+    with _place(work, recipe.towers, sightings) as (file, identity):
+        _carry_out(work, stage, "pretraining", file, identity, settings.epochs, stream)
+    towers.take_projector(None)
+    return towers
+
+
+@contextmanager
+def _place(
+    work: Work, kind: TowerSettings, sightings: Sightings
+) -> Iterator[tuple[Path | None, dict[str, Any]]]:
+    """Where a pre-training is kept: in its run, or locked among those shared, by its content."""
+    if work.shared is None:
+        yield work.out and work.out / PRETRAINING, work.identity
+        return
+    material = work.material
+    same = sightings.settings.model_dump(exclude={"use", "sides"})
+    told = [same, kind.model_dump(exclude={"dual"}), work.origin.seed]
+    digest = hashlib.sha256(json.dumps(told).encode())
+    groups = sightings.groups
+    seen = (sightings.features, groups.query, groups.count, material.unseen, material.answers)
+    for array in seen:
+        digest.update(array.tobytes())
+    name = digest.hexdigest()[:16]
+    work.shared.mkdir(parents=True, exist_ok=True)
+    with FileLock(work.shared / f"{name}.lock"):
+        yield work.shared / f"{name}.safetensors", {"pretraining": name}
+
+
+def _ranked(work: Work, towers: Towers, stream: TextIO) -> Towers:
+    """Towers trained on the labelled queries, with the pairs beside if training is joint."""
+    recipe, material = work.recipe, work.material
+    training, train = recipe.training, material.train
+    assert training and train  # noqa: S101 (the recipe's own validation)
+    pretraining = recipe.pretraining
+    joint = material.sightings if pretraining and pretraining.use == "joint" else None
+    towers.take_projector(pretraining.projector if joint and pretraining else None)
+    towers.to(work.device)
+
+    def stage(*, saved: Checkpoint | None, on_epoch: Callable[[Checkpoint], None]) -> list[Record]:
+        return fit_towers(
+            towers,
+            train,
+            material.answers,
+            training,
+            work.validate,
+            joint=joint,
+            seed=work.origin.seed,
+            saved=saved,
+            on_epoch=on_epoch,
+        )
+
+    file = work.out and work.out / RANKING
+    _carry_out(work, stage, "ranking", file, work.identity, training.epochs, stream)
+    towers.take_projector(None)
+    return towers
+
+
+def _carry_out(
+    work: Work,
+    stage: Stage,
+    name: str,
+    file: Path | None,
+    identity: dict[str, Any],
+    epochs: int,
+    stream: TextIO,
+) -> None:
+    """Run a stage from where its checkpoint stands, with metrics and a progress bar."""
+    saved = saved_in(file, identity) if file else None
+    label = f"{'Pre-training' if name == 'pretraining' else 'Training'} {work.recipe.name}"
+
+    def tell(record: Record) -> None:
+        stream.write(json.dumps({"stage": name, **record}) + "\n")
+        advance(int(record["epoch"] > 0), _note(record))
+
+    kept = Keeper(file, identity)
+
+    def on_epoch(checkpoint: Checkpoint) -> None:
+        kept.offer(checkpoint)
+        tell(checkpoint.history[-1])
+
+    with progress_bar(label, epochs, unit="epochs") as advance:
+        for record in saved.history if saved else []:
+            tell(record)
+        stage(saved=saved, on_epoch=on_epoch)
+    kept.finish()
+
+
+def _note(record: Mapping[str, Any]) -> str:
+    """What a progress bar says beside an epoch."""
+    names = {"barlow_loss": "Barlow loss", "loss": "validation loss", "map@10": "MAP@10"}
+    said = {name: record[key] for key, name in names.items() if key in record}
+    return ", ".join(f"{name} {value:.3f}" for name, value in said.items())
