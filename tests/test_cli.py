@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,7 +61,8 @@ def test_help_does_not_import_what_is_slow():
     assert not {"torch", "transformers", "polars", "numpy", "scipy"} & set(done.stdout.split())
 
 
-COMMANDS = ["import", "split", "describe", "train", "evaluate", "rank", "compare", "cache"]
+COMMANDS = ["import", "split", "describe", "train", "evaluate"]
+COMMANDS += ["rank", "compare", "geometry", "cache"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -110,6 +112,35 @@ def test_compare_writes_what_it_shows(files, tmp_path):
     assert "| towers | ." in table
 
 
+def test_geometry_finds_the_data_and_writes_a_page(files, run, tmp_path):
+    page = tmp_path / "space.html"
+    found = json.loads(twinrank("geometry", run, "--page", page, "--json").stdout)
+    figures = found[str(run)]
+    assert 0 <= figures["type_auc"] <= 1
+    assert figures["split"] == "test"
+    elsewhere = twinrank("geometry", run, "--data", files["data"], COLUMNS="140").stdout
+    assert f"{figures['type_auc']:.3f}".removeprefix("0") in elsewhere
+    assert page.read_text().count("<!doctype html>") == 1
+
+
+def test_geometry_asks_for_data_that_has_moved(files, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(files["data"], data)
+    twinrank("train", data, "--recipe", files["zero-shot"], "--out", tmp_path / "run")
+    data.rename(tmp_path / "moved")
+    done = twinrank("geometry", tmp_path / "run", check=False)
+    assert done.returncode == 2
+    assert "give --data" in done.stderr
+    moved = twinrank("geometry", tmp_path / "run", "--data", tmp_path / "moved", "--json")
+    assert json.loads(moved.stdout)
+
+
+def test_compare_asks_what_to_compare(files):
+    done = twinrank("compare", files["data"], check=False)
+    assert done.returncode == 2
+    assert "give --recipes, or --study, or both" in done.stderr
+
+
 def test_cache_shows_and_clears(run, tmp_path):
     assert run.exists()
     shown = json.loads(twinrank("cache", "--json").stdout)
@@ -126,6 +157,8 @@ def test_cache_shows_and_clears(run, tmp_path):
         (["evaluate", "{data}", "{data}"], "no ranker.json here"),
         (["evaluate", "{run}", "{data}", "--split", "dev"], "dev.tsv: no labels"),
         (["rank", "{run}", ""], "text 1 of 1 is empty"),
+        (["compare", "{data}", "--study", "thesis"], "no study is called 'thesis'"),
+        (["geometry", "{data}"], "no ranker.json here"),
         (["rank", "{run}", "--file", "gone.jsonl"], "gone.jsonl"),
         (
             ["train", "{data}", "--recipe", "{towers}", "--seed", "7", "--out", "{run}"],

@@ -219,11 +219,21 @@ def rank(
 @app.command()
 def compare(
     data: Data,
-    recipes: Annotated[str, typer.Option(help="Names or TOML files, with commas between.")],
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds for each recipe.")] = 3,
+    recipes: Annotated[
+        str | None, typer.Option(help="Names or TOML files, with commas between.")
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="A set of recipes with a page that explains them: handover.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="How many seeds for each recipe; 3, or 5 in a study.")
+    ] = None,
     split: Split = "test",
     out: Annotated[
         Path | None, typer.Option(help="Folder for runs and tables; default runs/DATA.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs at once; default: one for each core.")
     ] = None,
     device: Device = "auto",
     json: AsJson = False,
@@ -231,26 +241,100 @@ def compare(
     """Encode once, train all, and put the recipes side by side in one table.
 
     Runs that OUT holds already are not done again. The table is also written there, as
-    comparison.json and comparison.md.
+    comparison.json and comparison.md; a study writes its tables, figures and page to OUT/STUDY.
 
     Example: `twinrank compare examples/help-centre --recipes bm25,zero-shot,residual --seeds 3`
+
+    Example: `twinrank compare examples/help-centre --study handover`
     """
     from twinrank.data import Dataset
     from twinrank.encode import FeatureStore
     from twinrank.experiment import compare as compared
+    from twinrank.experiment import results, run_study, study_named
     from twinrank.recipe import Recipe
-    from twinrank.report import comparison_table, write_comparison
+    from twinrank.report import (
+        check_installed,
+        comparison_table,
+        study_tables,
+        write_comparison,
+        write_study,
+    )
 
-    chosen = [Recipe.load(name.strip()) for name in recipes.split(",")]
+    if not recipes and not study:
+        raise typer.BadParameter("give --recipes, or --study, or both")
+    plan = study_named(study) if study else None
+    if plan:
+        check_installed()  # now, not when the runs are done
+    chosen = [Recipe.load(name.strip()) for name in (recipes or "").split(",") if name.strip()]
     dataset = Dataset.load(data)
     home = out or Path("runs") / dataset.name
-    comparison = compared(
-        dataset, chosen, seeds=seeds, split=split, out=home, store=FeatureStore(), device=device
-    )
-    written = write_comparison(comparison, home)
-    _print(comparison.as_dict() if json else comparison_table(comparison))
+    store = FeatureStore()
+    if plan:
+        studied = run_study(
+            plan,
+            dataset,
+            added=chosen,
+            seeds=seeds or 5,
+            split=split,
+            out=home,
+            store=store,
+            device=device,
+            workers=workers,
+        )
+        found = results(studied)
+        written = write_study(found, studied.views, home / plan.name)
+        _print(found if json else study_tables(found))
+    else:
+        comparison = compared(
+            dataset,
+            chosen,
+            seeds=seeds or 3,
+            split=split,
+            out=home,
+            store=store,
+            device=device,
+            workers=workers,
+        )
+        written = write_comparison(comparison, home)
+        _print(comparison.as_dict() if json else comparison_table(comparison))
     for path in written:
         typer.echo(f"written: {path}", err=True)
+
+
+@app.command()
+def geometry(
+    rankers: Annotated[list[Path], typer.Argument(metavar="RANKER...", help="Folders of rankers.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Data set; default: where the first ranker was trained from."),
+    ] = None,
+    split: Split = "test",
+    page: Annotated[
+        Path | None, typer.Option(help="Write an HTML page with the centroids in the plane.")
+    ] = None,
+    device: Device = "auto",
+    json: AsJson = False,
+) -> None:
+    """Show what rankers' spaces look like: what lies near what, and how types mix.
+
+    Example: `twinrank geometry runs/first --page geometry.html`
+    """
+    from twinrank.data import Dataset
+    from twinrank.encode import FeatureStore
+    from twinrank.evaluation import centroid_views
+    from twinrank.evaluation import geometry as measured
+    from twinrank.report import geometry_table, write_geometry
+    from twinrank.search import Ranker
+
+    store = FeatureStore()
+    loaded = {str(path): Ranker.load(path, store=store, device=device) for path in rankers}
+    dataset = Dataset.load(data) if data else next(iter(loaded.values())).origin.dataset()
+    spaces = [(name, measured(ranker, dataset, split=split)) for name, ranker in loaded.items()]
+    if page:
+        views = [(n, centroid_views(ranker, dataset, split=split)) for n, ranker in loaded.items()]
+        write_geometry(page, spaces, views)
+        typer.echo(f"written: {page}", err=True)
+    _print({name: g.as_dict() for name, g in spaces} if json else geometry_table(spaces))
 
 
 @app.command()

@@ -1,5 +1,8 @@
-"""What people look at: tables for the terminal and for Markdown."""
+"""What people look at: tables for the terminal and for Markdown, figures, pages."""
 
+from twinrank.report.geometry import centroid_figure, geometry_table, write_geometry
+from twinrank.report.page import check_installed
+from twinrank.report.study import study_tables, write_study
 from twinrank.report.tables import (
     cache_table,
     comparison_markdown,
@@ -12,10 +15,16 @@ from twinrank.report.tables import (
 
 __all__ = [
     "cache_table",
+    "centroid_figure",
+    "check_installed",
     "comparison_markdown",
     "comparison_table",
     "evaluation_table",
+    "geometry_table",
     "quality_table",
     "ranking_table",
+    "study_tables",
     "write_comparison",
+    "write_geometry",
+    "write_study",
 ]

@@ -20,7 +20,7 @@ TYPES_SHOWN = 4  # more types than this are summed up as the worst and the gap
 
 def evaluation_table(evaluation: Evaluation, title: str) -> Table:
     """Every metric, overall and by type, with its 95 % interval."""
-    table = _table(title)
+    table = aligned(title)
     table.add_column("")
     for metric in METRICS:
         table.add_column(_label(metric), justify="right")
@@ -47,8 +47,8 @@ def quality_table(ranker: Ranker, path: Path) -> Table:
     quality = ranker.origin.quality
     title = f"{path}: {ranker.recipe.name}, {ranker.answers.height:,} answers"
     if quality is None:
-        return _table(f"{title}; nothing was trained")
-    table = _table(f"{title}; on the validation split:")
+        return aligned(f"{title}; nothing was trained")
+    table = aligned(f"{title}; on the validation split:")
     table.add_column("")
     for metric in METRICS:
         table.add_column(_label(metric), justify="right")
@@ -70,7 +70,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 
 def comparison_table(comparison: Comparison) -> Table:
     """A row a recipe: top-3 accuracy by type and MAP@10; spreads over seeds; intervals below."""
-    table = _table(_caption(comparison))
+    table = aligned(_caption(comparison))
     for i, name in enumerate(_comparison_head(comparison)):
         if i == 0:
             table.add_column(name, overflow="fold")
@@ -99,7 +99,7 @@ def comparison_markdown(comparison: Comparison) -> str:
 def ranking_table(answers: Sequence[RankedAnswer], query: str) -> Table:
     """One query's answers, best first."""
     first = query.strip().splitlines()[0]
-    table = _table(Text(first if len(first) < 80 else first[:79] + "…", style="italic"))
+    table = aligned(Text(first if len(first) < 80 else first[:79] + "…", style="italic"))
     table.add_column("", justify="right")
     table.add_column("score", justify="right")
     table.add_column("id", no_wrap=True)
@@ -112,7 +112,7 @@ def ranking_table(answers: Sequence[RankedAnswer], query: str) -> Table:
 
 def cache_table(entries: Sequence[StoreEntry], root: Path) -> Table:
     """What the feature store holds, an encoder a row."""
-    table = _table(f"{root}: features of {len(entries)} encoders")
+    table = aligned(f"{root}: features of {len(entries)} encoders")
     for name in ("encoder", "tokens", "precision"):
         table.add_column(name)
     for name in ("texts", "MB"):
@@ -185,7 +185,8 @@ def _label(metric: str) -> str:
     return metric.replace("accuracy", "acc").replace("map", "MAP")
 
 
-def _table(title: str | Text) -> Table:
+def aligned(title: str | Text) -> Table:
+    """A table in the style of the house, still without columns."""
     return Table(
         title=title,
         title_justify="left",
