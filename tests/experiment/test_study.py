@@ -48,6 +48,7 @@ def plan(files):
         few_labels=(files["plain"], files["heir"]),
         shares=(0.3,),
         rare=0.5,
+        few_seeds=2,
         pictured=("heir",),
     )
 

@@ -24,6 +24,7 @@ PLAN = Plan(
     few_labels=("residual", "barlow-inherit"),
     shares=(0.25,),
     rare=0.25,
+    few_seeds=1,
     pictured=("zero-shot-cls", "barlow-inherit"),
 )
 

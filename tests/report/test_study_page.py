@@ -68,6 +68,7 @@ def test_the_page_says_what_was_measured(results, found):
         value = shown(own["overall"]["accuracy@3"])
         assert f"{value} ({shown(low)}-{shown(high)})" in read
     assert f"{results['labels']:,} labels" in read
+    assert "trained with 2 seeds (1 with fewer labels)" in read
     assert f"{results['queries']['overall']} queries" in read
     assert results["left_out"]["control-large-answers"] in read
     assert "private support queries in Danish" in read and "2.09" in read

@@ -18,6 +18,7 @@ class Plan:
         few_labels: which of the recipes are carried out with fewer labels too.
         shares: of the training labels, rising, all below 1.
         rare: share of the labels of one type, in turn each, with all labels of the others.
+        few_seeds: at most as many seeds with fewer labels: each draws other labels too.
         pictured: whose spaces are drawn.
     """
 
@@ -27,6 +28,7 @@ class Plan:
     few_labels: tuple[str, ...]
     shares: tuple[float, ...]
     rare: float
+    few_seeds: int
     pictured: tuple[str, ...]
 
 
@@ -58,6 +60,7 @@ STUDIES = {
         few_labels=("residual", "barlow-inherit"),
         shares=(0.05, 0.1, 0.25, 0.5),
         rare=0.1,
+        few_seeds=3,
         pictured=("zero-shot-cls", "handover-barlow-zero-shot", "control-across", "barlow-inherit"),
     )
 }

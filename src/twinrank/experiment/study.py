@@ -30,7 +30,7 @@ from twinrank.experiment.plans import Plan
 from twinrank.experiment.resume import METRICS_FILE
 from twinrank.experiment.runs import Planned, at_once, carry_out, plan
 from twinrank.recipe import Recipe
-from twinrank.search import Dense, Ranker
+from twinrank.search import Ranker
 
 PARTS = ("recipes", "controls")  # of a plan
 
@@ -127,7 +127,8 @@ def run_study(
     sparse = [Recipe.load(name) for name in plan_.few_labels]
     rare = dataset.types if len(dataset.types) > 1 else ()
     fewer = [*map(FewerLabels, plan_.shares), *(FewerLabels(plan_.rare, kind) for kind in rare)]
-    few = {labels: _few_runs(labels, sparse, dataset, seeds=seeds, out=out) for labels in fewer}
+    drawn = min(seeds, plan_.few_seeds)
+    few = {labels: _few_runs(labels, sparse, dataset, seeds=drawn, out=out) for labels in fewer}
     few_runs = [run for runs in few.values() for run in runs]
 
     carry_out([*full, *few_runs], out=out, store=store, device=device, workers=workers)
@@ -209,7 +210,7 @@ def _measured(
     run, wanted = item
     ranker = Ranker.load(run.folder, store=store, device=device)
     evaluation = evaluate(ranker, run.dataset, split=split, resamples=0)  # the mean's are shown
-    spatial = wanted and isinstance(ranker.channel, Dense)
+    spatial = wanted and ranker.dense is not None
     return evaluation, geometry(ranker, run.dataset, split=split) if spatial else None
 
 

@@ -185,9 +185,15 @@ def measured(results: Json) -> list[str]:
         f"Data: {results['data']} (fingerprint {results['data_fingerprint']}), with "
         f"{results['labels']:,} labels for training. Measured on the {results['split']} split: "
         f"{counts['overall']:,} queries, {by_type}. Whatever is trained is trained with "
-        f"{results['seeds']} seeds, and its figures are means over them."
+        f"{results['seeds']} seeds{_with_fewer(results)}, and its figures are means over them."
     )
     return [about, *text.MEASURED]
+
+
+def _with_fewer(results: Json) -> str:
+    """How many seeds there are with fewer labels, where that is another number."""
+    drawn = {len(row["seeds"]) for row in results["fewer_labels"]["rows"] if row["share"] < 1}
+    return f" ({min(drawn)} with fewer labels)" if drawn - {results["seeds"]} else ""
 
 
 def left_out(results: Json) -> list[str]:
