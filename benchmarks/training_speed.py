@@ -33,7 +33,7 @@ from torch.nn.utils import clip_grad_norm_
 from twinrank.data import Dataset, Queries
 from twinrank.encode import POOLINGS, Encoder
 from twinrank.encode.resolve import resolve
-from twinrank.model import Towers
+from twinrank.model import Passages, Towers
 from twinrank.recipe import Recipe
 from twinrank.search import towers_of
 from twinrank.train import Examples, cross_entropy, fit_towers
@@ -92,7 +92,8 @@ def _measure(dataset: Dataset, recipe: Recipe, encoder: Encoder, steps: int) -> 
     torch.manual_seed(0)
     towers = towers_of(recipe, encoder.dim)
     began = time.perf_counter()
-    history = fit_towers(towers, Examples(seen, train.labels), known, settings, validate)
+    index = Passages(known, None, len(known))
+    history = fit_towers(towers, Examples.of(seen, train), index, settings, validate)
     training = time.perf_counter() - began
     epochs = len(history) - 1
     stored = float(np.median([record["seconds"] for record in history[2:]]))  # after a warm-up

@@ -21,6 +21,7 @@ from twinrank.errors import RecipeError
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
+Keep = Literal["loss", "worst-type"]
 
 
 class _Settings(BaseModel):
@@ -30,16 +31,26 @@ class _Settings(BaseModel):
 
 
 class EncoderSettings(_Settings):
-    """Which frozen backbone is read, and how."""
+    """Which frozen backbone is read, and how.
+
+    Args:
+        name: a model's name, or its folder.
+        pooling: what a text's tokens become one vector by.
+        max_tokens: what is longer is cut.
+        precision: that of the arithmetic; `auto` is the fastest that is safe here.
+        answers: `whole` reads an answer from its beginning, as one vector; `sections` reads
+            each of its sections, as a vector each.
+    """
 
     name: str = "all-MiniLM-L6-v2"
     pooling: Literal["mean", "cls"] = "mean"
     max_tokens: Annotated[int, Field(ge=8)] = 128
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    answers: Literal["whole", "sections"] = "whole"
 
 
 class WordSettings(_Settings):
-    """How the `bm25` channel reads words."""
+    """How words are read, by the `bm25` channel or beside the dense one."""
 
     language: str = "english"
 
@@ -60,11 +71,34 @@ class TowerSettings(_Settings):
     dropout: Rate = 0.1
 
 
+class MemorySettings(_Settings):
+    """What labelled queries of the past say, beside the towers; see `twinrank.model.Memory`.
+
+    Args:
+        newcomer: what an answer that came after training is given instead of a past, in nats:
+            without it, answers with a past would always be preferred.
+    """
+
+    newcomer: Annotated[float, Field(ge=0)] = 1.0
+
+
 class TrainingSettings(_Settings):
     """How the towers are fitted.
 
-    `index = "exact"` projects every answer at every step; `"stale"` re-projects
-    `answer_batch` answers a step and scores against older vectors of the rest.
+    Args:
+        batch_size: queries a step.
+        learning_rate: and `weight_decay`: AdamW's.
+        epochs: at most as many.
+        patience: stop after as many epochs that were no better than the best.
+        clip: norm of the gradient.
+        label_smoothing: share of each label that goes to all answers alike; against wrong labels.
+        even: how fast an epoch's weight moves to the types that are learned worst: the step
+            of group-robust optimisation (Sagawa et al. 2020); 0 weighs queries alike.
+        keep: which epoch: of the lowest validation `loss`, or where the `worst-type` has the
+            highest MAP@10.
+        index: `exact` projects every answer at every step; `stale` re-projects `answer_batch`
+            vectors a step and scores against older ones of the rest.
+        answer_batch: see `index`.
     """
 
     batch_size: Positive = 64
@@ -73,6 +107,9 @@ class TrainingSettings(_Settings):
     epochs: Positive = 50
     patience: Positive = 10
     clip: Annotated[float, Field(gt=0)] = 1.0
+    label_smoothing: Rate = 0.0
+    even: Annotated[float, Field(ge=0)] = 0.0
+    keep: Keep = "loss"
     index: Literal["exact", "stale"] = "exact"
     answer_batch: Positive = 50
 
@@ -141,9 +178,10 @@ class Recipe(_Settings):
     Args:
         name: what tables call it.
         channel: `dense` scores by dot products of towers (or of bare features), `bm25` by words.
-        words: of the `bm25` channel alone.
+        words: of the `bm25` channel; beside trained towers, words are fused with them.
         encoder: of the `dense` channel alone.
         towers: absent for the untrained encoder, the zero-shot ranker.
+        memory: of labelled queries, trained with the towers and fused with them.
         pretraining: of the towers, or of a tower under them, before they are trained or with it.
         training: of the towers; absent if pre-training is all there is (`use = "zero-shot"`).
     """
@@ -153,6 +191,7 @@ class Recipe(_Settings):
     words: WordSettings | None = None
     encoder: EncoderSettings | None = None
     towers: TowerSettings | None = None
+    memory: MemorySettings | None = None
     pretraining: PretrainingSettings | None = None
     training: TrainingSettings | None = None
 
@@ -160,8 +199,12 @@ class Recipe(_Settings):
     def _settings_fit_together(self) -> Recipe:
         if self.channel == "bm25" and (self.encoder or self.towers or not self.words):
             raise ValueError('channel "bm25" takes a [words] table, and no [encoder] or [towers]')
-        if self.channel == "dense" and (self.words or not self.encoder):
-            raise ValueError('channel "dense" takes an [encoder] table, and no [words]')
+        if self.channel == "dense" and not self.encoder:
+            raise ValueError('channel "dense" takes an [encoder] table')
+        if self.channel == "dense" and (self.words or self.memory) and not self.training:
+            raise ValueError("[words] and [memory] stand beside towers with a [training] table")
+        if self.memory and self.towers and self.towers.kind != "residual":
+            raise ValueError('[memory] takes towers of kind "residual": it compares unit vectors')
         if self.pretraining and self.pretraining.use == "zero-shot":
             if not self.towers or self.towers.dual or self.training:
                 raise ValueError(
@@ -173,6 +216,11 @@ class Recipe(_Settings):
         elif self.pretraining and not self.towers:
             raise ValueError("[pretraining] takes [towers] to pre-train")
         return self
+
+    @property
+    def fused(self) -> bool:
+        """Whether several channels are weighed against each other."""
+        return self.channel == "dense" and bool(self.words or self.memory)
 
     @classmethod
     def load(cls, name_or_file: str | Path) -> Recipe:

@@ -2,6 +2,7 @@ import itertools
 import json
 import math
 import warnings
+from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
@@ -20,6 +21,7 @@ from twinrank.errors import RankerError
 from twinrank.evaluation import centroid_views, geometry
 from twinrank.evaluation.geometry import measure_space
 from twinrank.experiment import fit
+from twinrank.model import Passages
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -372,7 +374,7 @@ def test_of_a_ranker(ranker, help_centre):
     assert plain["split"] == "test" and plain["data"] == "help-centre"
     assert (plain["queries"], plain["answers"]) == queries.labels.shape
     assert (plain["dim"], plain["type_auc"]) == (32, got.figures["type_auc"])
-    space = vectors(ranker, queries), ranker.channel.vectors.double().numpy()
+    space = vectors(ranker, queries), ranker.channel.vectors.rows.double().numpy()
     expected = reference(*space, queries.labels, queries.frame["type"].to_list(), None)
     for name, value in expected.items():
         assert plain[name] == pytest.approx(value, rel=1e-5), name
@@ -383,7 +385,8 @@ def test_answers_the_ranker_has_besides_are_kept_apart(recipes, help_centre):
     before = geometry(ranker, help_centre)
     twins = help_centre.answers.with_columns(id=pl.col("id") + "-twin")
     ranker.answers = pl.concat([twins, ranker.answers])
-    ranker.channel.vectors = torch.cat([ranker.channel.vectors.flip(0), ranker.channel.vectors])
+    rows = ranker.channel.vectors.rows
+    ranker.channel.vectors = Passages(torch.cat([rows.flip(0), rows]), None, 2 * len(rows))
     after = geometry(ranker, help_centre)
     assert after.answers == 2 * before.answers
     for name in FIGURES - {"answer_uniformity"}:
@@ -401,7 +404,8 @@ def test_words_have_no_space(recipes, help_centre):
 
 def test_vectors_that_are_not_finite_are_refused(recipes, help_centre):
     ranker = fit(help_centre, recipes["zero-shot"], store=FeatureStore())
-    ranker.channel.vectors = ranker.channel.vectors * float("nan")
+    held = ranker.channel.vectors
+    ranker.channel.vectors = replace(held, rows=held.rows * float("nan"))
     with pytest.raises(RankerError, match="not finite"):
         geometry(ranker, help_centre)
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from twinrank.model import Towers
+from twinrank.model import Passages, Towers
 from twinrank.recipe import TrainingSettings
 from twinrank.train import Checkpoint, Examples, cross_entropy, fit_towers
 from twinrank.train.index import ExactIndex, StaleIndex
@@ -17,7 +17,9 @@ def problem(dtype=np.float32, queries=90, answers=12, dim=8):
     target = rng.integers(answers, size=queries)
     seen = (features @ rotation)[target] + 0.3 * rng.normal(size=(queries, dim))
     labels = sparse.csr_array(np.eye(answers)[target])
-    return Examples(seen.astype(dtype), labels), features
+    types = ["question", "conversation"] * (queries // 2) + ["question"] * (queries % 2)
+    examples = Examples(seen.astype(dtype), labels, np.arange(queries), types)
+    return examples, Passages(features, None, answers)
 
 
 def validation_loss(examples, answers):
@@ -25,7 +27,7 @@ def validation_loss(examples, answers):
 
     def validate(towers):
         queries = towers.query(torch.as_tensor(examples.features))
-        scores = towers.scores(queries, towers.answer(torch.as_tensor(answers)))
+        scores = towers.scores(queries, towers.answer(torch.as_tensor(answers.rows)))
         return {"loss": cross_entropy(scores, right).mean().item()}
 
     return validate
@@ -106,7 +108,7 @@ def test_a_stale_index_refreshed_whole_equals_the_exact_one(kind):
 
 def test_a_stale_step_changes_only_its_batch_and_only_it_has_gradients():
     _, answers = problem()
-    features = torch.as_tensor(answers)
+    features = torch.as_tensor(answers.rows)
     towers = Towers("projection", 8).train()
     index = StaleIndex(features, batch=5, seed=0)
     before = index.refresh(towers, 0).detach()
@@ -123,7 +125,7 @@ def test_a_stale_step_changes_only_its_batch_and_only_it_has_gradients():
 
 def test_every_answer_is_refreshed_within_one_round():
     _, answers = problem()
-    index = StaleIndex(torch.as_tensor(answers), batch=5, seed=1)
+    index = StaleIndex(torch.as_tensor(answers.rows), batch=5, seed=1)
     towers = Towers("projection", 8).train()
     vectors = index.refresh(towers, 0).detach()
     touched = torch.zeros(12, dtype=torch.bool)
@@ -141,7 +143,7 @@ def test_starting_a_stale_index_leaves_batchnorm_alone():
     _, answers = problem()
     towers, twin = Towers("projection", 8).train(), Towers("projection", 8).train()
     twin.load_state_dict(towers.state_dict())
-    features = torch.as_tensor(answers)
+    features = torch.as_tensor(answers.rows)
     StaleIndex(features, batch=12, seed=0).refresh(towers, 0)
     ExactIndex(features).refresh(twin, 0)
     torch.testing.assert_close(towers.query_tower[1].running_mean, twin.query_tower[1].running_mean)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from twinrank.model import Towers
+from twinrank.model import Passages, Towers
 from twinrank.recipe import PretrainingSettings, TrainingSettings
 from twinrank.train import Checkpoint, Examples, Groups, Sightings, fit_towers, pretrain
 
@@ -147,10 +147,11 @@ def test_the_projector_is_trained_and_thrown_away():
 
 
 def joint_problem():
-    seen, thing, _ = world()
+    seen, thing, kind = world()
     labels = sparse.csr_array(np.eye(THINGS, dtype=np.float32)[thing])
     answers = np.random.default_rng(1).normal(size=(THINGS, DIM)).astype(np.float32)
-    return Examples(seen, labels), answers
+    examples = Examples(seen, labels, np.arange(len(seen)), [f"type {k}" for k in kind])
+    return examples, Passages(answers, None, THINGS)
 
 
 def fitted(joint, **changes):

@@ -1,8 +1,9 @@
 """Data sets: loaded, checked, imported from tables, split and described."""
 
-from twinrank.data.dataset import SPLITS, Dataset, Queries, answer_texts
+from twinrank.data.dataset import SPLITS, Dataset, Queries
 from twinrank.data.describe import Description, describe
 from twinrank.data.files import read_answers, write_answers
+from twinrank.data.passages import answer_texts, section_texts
 from twinrank.data.split import split
 from twinrank.data.tables import Columns, import_tables
 from twinrank.data.texts import read_texts
@@ -18,6 +19,7 @@ __all__ = [
     "import_tables",
     "read_answers",
     "read_texts",
+    "section_texts",
     "split",
     "write_answers",
 ]

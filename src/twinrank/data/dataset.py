@@ -16,6 +16,7 @@ from scipy import sparse
 
 from twinrank.data import files
 from twinrank.data.check import check
+from twinrank.data.passages import answer_texts
 from twinrank.errors import DataError, Fault
 
 SPLITS = ("train", "validation", "test")
@@ -214,16 +215,3 @@ class _Hash(io.RawIOBase):
     def write(self, data: Any) -> int:  # noqa: ANN401 (any buffer)
         self.sha256.update(data)
         return len(data)
-
-
-def answer_texts(answers: pl.DataFrame) -> list[str]:
-    """What an encoder reads of each answer: `title. text`.
-
-    No full stop is put behind a title that ends a sentence itself.
-    """
-    pairs = zip(answers["title"].str.strip_chars(), answers["text"].str.strip_chars(), strict=True)
-    return [_sentence(title) + text if title and text else title or text for title, text in pairs]
-
-
-def _sentence(title: str) -> str:
-    return f"{title} " if title[-1] in ".?!" else f"{title}. "

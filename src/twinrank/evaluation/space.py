@@ -20,7 +20,6 @@ from twinrank.data import Dataset, Queries
 from twinrank.errors import RankerError
 from twinrank.evaluation.evaluation import labels_in_ranker
 from twinrank.search import Ranker
-from twinrank.search.dense import Dense
 
 ROUNDING = 1e-6  # of the largest value: some units in the last place of float32
 
@@ -71,9 +70,12 @@ def cells_of(labels: sparse.csr_array, types: Sequence[str]) -> Cells:
 def placed(
     ranker: Ranker, dataset: Dataset, split: str
 ) -> tuple[Queries, Points, Float[np.ndarray, "m d"]]:
-    """A split's queries, labels in the ranker's columns, and the vectors of both sides."""
-    channel = ranker.channel
-    if not isinstance(channel, Dense):
+    """A split's queries, labels in the ranker's columns, and the vectors of both sides.
+
+    An answer of several passages lies at their mean.
+    """
+    channel = ranker.dense
+    if channel is None:
         raise RankerError(
             f"{ranker.recipe.name} ranks by words and has no space to measure; "
             "take a recipe with an encoder, such as zero-shot"
@@ -82,8 +84,8 @@ def placed(
     queries = replace(queries, labels=labels_in_ranker(ranker, dataset, queries))
     features = channel.reader(queries.texts, progress="Encoding queries")
     with torch.inference_mode():
-        points = channel.towers.query(torch.as_tensor(features, device=channel.vectors.device))
-    vectors = (points.double().cpu().numpy(), channel.vectors.cpu().numpy())
+        points = channel.towers.query(torch.as_tensor(features, device=channel.vectors.rows.device))
+    vectors = (points.double().cpu().numpy(), channel.centres().cpu().numpy())
     if not all(np.isfinite(side).all() for side in vectors):
         raise RankerError(
             f"{ranker.recipe.name} gives vectors that are not finite; train it anew with a lower "

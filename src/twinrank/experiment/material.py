@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from twinrank.data import Dataset, Queries
 from twinrank.errors import DataError, Fault
-from twinrank.model import Towers
+from twinrank.model import Passages, Towers
 from twinrank.recipe import PretrainingSettings, Recipe
 from twinrank.search import Reader
 from twinrank.train import Examples, Groups, Sightings, groups_of
@@ -22,14 +22,14 @@ class Material:
     """The features one training reads.
 
     Attributes:
-        answers: of every answer (m x d).
+        answers: of every answer's passages (v x d).
         train: labelled queries; none where nothing is trained to rank.
         validation: the validation queries, if there are any, or the recipe needs them.
         unseen: their features (v x d).
         sightings: what pre-training sees, if the recipe has any.
     """
 
-    answers: Float[np.ndarray, "m d"]
+    answers: Passages[np.ndarray]
     train: Examples | None
     validation: Queries | None
     unseen: Float[np.ndarray, "v d"]
@@ -51,14 +51,15 @@ class Material:
         groups, paired = _paired(dataset, recipe.pretraining) if recipe.pretraining else (None, [])
 
         asked = [queries.texts if queries else [] for queries in (train, validation)]
-        texts = [*asked, paired, dataset.answer_texts()]
+        passages = reader.passages(dataset.answers)
+        texts = [*asked, paired, passages.rows]
         features = reader([text for part in texts for text in part], progress="Encoding")
         ends = np.cumsum([len(part) for part in texts])[:-1]
         seen, unseen, views, answers = np.split(features, ends)
         settings = recipe.pretraining
         return cls(
-            answers=answers,
-            train=Examples(seen, train.labels) if train else None,
+            answers=Passages(answers, passages.owner, passages.answers),
+            train=Examples.of(seen, train) if train else None,
             validation=validation,
             unseen=unseen,
             sightings=Sightings(views, groups, settings) if groups and settings else None,
@@ -73,7 +74,8 @@ class Material:
                 return towers.query(torch.as_tensor(features, device=device)).cpu().numpy()
 
         train = self.train and replace(self.train, features=mapped(self.train.features))
-        return replace(self, answers=mapped(self.answers), train=train, unseen=mapped(self.unseen))
+        answers = replace(self.answers, rows=mapped(self.answers.rows))
+        return replace(self, answers=answers, train=train, unseen=mapped(self.unseen))
 
 
 def _validation(dataset: Dataset, *, needed: bool) -> Queries | None:

@@ -10,16 +10,17 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from twinrank.data import Dataset
+from twinrank.data import Dataset, Queries
 from twinrank.encode import FeatureStore
 from twinrank.encode.hardware import resolve_device
+from twinrank.evaluation import by_type, means, measure
+from twinrank.experiment.fusing import confidence_of, fused, scaled_words
 from twinrank.experiment.material import Material
 from twinrank.experiment.resume import METRICS_FILE, UNFINISHED, check_same, choices
 from twinrank.experiment.training import Work, train_towers, with_fitted_scale
-from twinrank.recipe import EncoderSettings, Recipe, WordSettings
-from twinrank.search import Bm25, Dense, Origin, Ranker, Reader, encoder_of, towers_of
+from twinrank.recipe import Recipe
+from twinrank.search import Origin, Ranker, reader_of, towers_of
 from twinrank.search.folder import CARD, read_card
-from twinrank.train import fit_scale
 
 log = logging.getLogger(__name__)
 
@@ -108,19 +109,29 @@ def _carried_out(
     work = Work(recipe, origin, reader, material, out, shared, where)
     if recipe.towers:
         towers = train_towers(work)
-        origin = origin.model_copy(update={"quality": work.validate(towers) or None})
     else:
         towers = with_fitted_scale(towers_of(recipe, reader.encoder.dim).eval(), work)
-    return Ranker(recipe, dataset.answers, Dense.of(reader, towers, material.answers), origin)
+    dense = work.channel(towers)
+    channel = fused(dense, dataset, recipe) if recipe.fused else dense
+    return _measured(Ranker(recipe, dataset.answers, channel, origin), material.validation)
 
 
 def _words(dataset: Dataset, recipe: Recipe, origin: Origin) -> Ranker:
-    language = (recipe.words or WordSettings()).language
-    channel = Bm25(dataset.answer_texts(), language=language)
-    if "validation" in dataset.labels["split"]:
-        validation = dataset.split("validation")
-        channel.scale = fit_scale(channel.scores(validation.texts), validation.labels)
-    return Ranker(recipe, dataset.answers, channel, origin)
+    there = "validation" in dataset.labels["split"]
+    validation = dataset.split("validation") if there else None
+    channel = scaled_words(dataset, recipe, validation)
+    return _measured(Ranker(recipe, dataset.answers, channel, origin), validation)
+
+
+def _measured(ranker: Ranker, validation: Queries | None) -> Ranker:
+    """The ranker, with what it reaches on validation, and how sure it may be."""
+    if validation is None:
+        return ranker
+    ranker.confidence = confidence_of(ranker.channel, validation)
+    rows = measure(lambda part: ranker.scores(validation.texts[part]), validation)
+    quality = {**means(rows), "types": {kind: means(part) for kind, part in by_type(rows).items()}}
+    ranker.origin = ranker.origin.model_copy(update={"quality": quality})
+    return ranker
 
 
 def _finished(
@@ -131,9 +142,3 @@ def _finished(
     check_same(out, ours, theirs)
     log.debug("%s holds this very ranker already; nothing to do", out)
     return Ranker.load(out, store=store, device=device)
-
-
-def reader_of(recipe: Recipe, store: FeatureStore | None, device: str) -> Reader:
-    """What reads texts for a recipe of the `dense` channel."""
-    settings = recipe.encoder or EncoderSettings()
-    return Reader(encoder_of(recipe, device), settings.pooling, store)

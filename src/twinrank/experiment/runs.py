@@ -21,9 +21,10 @@ from twinrank.encode import FeatureStore
 from twinrank.encode.hardware import resolve_device
 from twinrank.errors import RecipeError
 from twinrank.experiment.material import Material
-from twinrank.experiment.run import fit, reader_of
+from twinrank.experiment.run import fit
 from twinrank.progress import progress_bar
 from twinrank.recipe import Recipe
+from twinrank.search import reader_of
 from twinrank.search.folder import CARD
 
 PRETRAINED = "pretrained"

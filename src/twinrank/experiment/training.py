@@ -74,9 +74,15 @@ class Work:
         validation, unseen = self.material.validation, self.material.unseen
         if validation is None:
             return {}
-        channel = Dense.of(self.reader, towers, self.material.answers)
+        channel = self.channel(towers)
         rows = measure(lambda part: channel.scores_of(unseen[part]), validation)
         return {**means(rows), "types": {kind: means(part) for kind, part in by_type(rows).items()}}
+
+    def channel(self, towers: Towers) -> Dense:
+        """The ranker's channel, with towers in eval mode as they are now."""
+        train = self.material.train
+        past = train.past(towers) if train and towers.memory else None
+        return Dense.of(self.reader, towers, self.material.answers, past)
 
 
 def train_towers(work: Work) -> Towers:
@@ -108,8 +114,7 @@ def with_fitted_scale(towers: Towers, work: Work) -> Towers:
     """Untrained or pre-trained towers with the scale that makes their scores probabilities."""
     material = work.material
     if material.validation:
-        channel = Dense.of(work.reader, towers, material.answers)
-        products = channel.scores_of(material.unseen) / towers.scale.item()
+        products = work.channel(towers).scores_of(material.unseen) / towers.scale.item()
         with torch.no_grad():
             towers.log_scale.fill_(fit_scale(products, material.validation.labels)).log_()
     return towers
@@ -159,7 +164,7 @@ def _place(
     told = [same, kind.model_dump(exclude={"dual"}), work.origin.seed]
     digest = hashlib.sha256(json.dumps(told).encode())
     groups = sightings.groups
-    seen = (sightings.features, groups.query, groups.count, material.unseen, material.answers)
+    seen = (sightings.features, groups.query, groups.count, material.unseen, material.answers.rows)
     for array in seen:
         digest.update(array.tobytes())
     name = digest.hexdigest()[:16]

@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from twinrank.model.memory import Memory
+
 Kind = Literal["projection", "residual", "none"]
 
 INITIAL_SCALE = 20.0  # sentence-transformers' default inverse temperature for cosines
@@ -108,6 +110,7 @@ class Towers(nn.Module):
         dual: whether answers have a tower of their own.
         dropout: while training.
         base: whether a frozen tower, of the same kind, stands between features and towers.
+        memory: whether labelled queries of the past are to vote beside them; takes unit vectors.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class Towers(nn.Module):
         dual: bool = False,
         dropout: float = 0.0,
         base: bool = False,
+        memory: bool = False,
     ) -> None:
         super().__init__()
         self.dim = dim
@@ -128,6 +132,7 @@ class Towers(nn.Module):
         learned = kind != "projection"
         self.log_scale = nn.Parameter(torch.tensor(start).log(), requires_grad=learned)
         self.projector: Projector | None = None
+        self.memory = Memory() if memory else None
 
     def take_projector(self, width: int | None) -> None:
         """Put a new projector on the vectors of pre-training, or throw it away."""

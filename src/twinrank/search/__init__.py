@@ -1,18 +1,28 @@
 """Channels that score answers, and the ranker made of them."""
 
 from twinrank.search.bm25 import Bm25
+from twinrank.search.confidence import Confidence, log_odds
 from twinrank.search.dense import Dense, Reader
-from twinrank.search.folder import Origin, encoder_of, towers_of
+from twinrank.search.folder import Channel, Origin, encoder_of, reader_of, towers_of
+from twinrank.search.fused import PARTS, Fused
+from twinrank.search.past import PastQueries
 from twinrank.search.ranker import RankedAnswer, Ranker, best_first
 
 __all__ = [
+    "PARTS",
     "Bm25",
+    "Channel",
+    "Confidence",
     "Dense",
+    "Fused",
     "Origin",
+    "PastQueries",
     "RankedAnswer",
     "Ranker",
     "Reader",
     "best_first",
     "encoder_of",
+    "log_odds",
+    "reader_of",
     "towers_of",
 ]

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import bm25s
 import numpy as np
+import polars as pl
 import Stemmer
 from jaxtyping import Bool, Float
 
+from twinrank.data import answer_texts
 from twinrank.errors import RankerError
 
 # The languages for which bm25s has a list of stop words.
@@ -47,9 +49,9 @@ class Bm25:
                 row[:] = self._index.get_scores(words)
         return table * np.float32(self.scale)
 
-    def add(self, texts: Sequence[str]) -> None:
+    def add(self, answers: pl.DataFrame) -> None:
         """Take answers in, behind those there are."""
-        self._answers = self._answers + self._words(texts)
+        self._answers = self._answers + self._words(answer_texts(answers))
         self._index = self._indexed()
 
     def keep(self, rows: Bool[np.ndarray, " m"]) -> None:

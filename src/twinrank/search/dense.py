@@ -1,18 +1,22 @@
-"""The dense channel: dot products of query and answer vectors."""
+"""The dense channel: dot products of query and answer vectors, and the votes of past queries."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import polars as pl
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from twinrank.data import answer_texts, section_texts
 from twinrank.encode import POOLINGS, Encoder, FeatureStore
-from twinrank.model import Towers
+from twinrank.model import Passages, Past, Towers, over_passages
 
 ROWS_A_CHUNK = 65_536
+CELLS_A_CHUNK = 16_000_000  # products of queries with passages, or with past queries, at once
+Parts = dict[str, Float[np.ndarray, "n m"]]
 
 
 class Reader:
@@ -22,12 +26,21 @@ class Reader:
         encoder: the frozen backbone.
         pooling: which of its poolings to read.
         store: keeps the features of every text seen; without one, each is encoded anew.
+        sections: whether answers are read section by section.
     """
 
-    def __init__(self, encoder: Encoder, pooling: str, store: FeatureStore | None = None) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        pooling: str,
+        store: FeatureStore | None = None,
+        *,
+        sections: bool = False,
+    ) -> None:
         self.encoder = encoder
         self.pooling = pooling
         self.store = store
+        self.sections = sections
 
     def __call__(
         self, texts: Sequence[str], *, progress: str | None = None
@@ -38,6 +51,13 @@ class Reader:
             return np.ascontiguousarray(pooled[:, POOLINGS.index(self.pooling)])
         return np.asarray(self.store.features(self.encoder, texts, self.pooling, progress=progress))
 
+    def passages(self, answers: pl.DataFrame) -> Passages[list[str]]:
+        """What is read of answers: each as a whole, or its sections."""
+        if not self.sections:
+            return Passages(answer_texts(answers), None, answers.height)
+        texts, owner = section_texts(answers)
+        return Passages(texts, owner, answers.height)
+
 
 class Dense:
     """Scores answers by towers on the features of a frozen encoder.
@@ -45,46 +65,107 @@ class Dense:
     Args:
         reader: texts to features.
         towers: in eval mode.
-        vectors: of the answers (m x d), through the answers' tower.
+        vectors: of the answers' passages (v x d), through the answers' tower.
+        past: the past queries that vote, if the towers have a memory; answers as here.
     """
 
-    def __init__(self, reader: Reader, towers: Towers, vectors: Float[Tensor, "m d"]) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        towers: Towers,
+        vectors: Passages[Tensor],
+        past: Past | None = None,
+    ) -> None:
         self.reader = reader
         self.towers = towers
         self.vectors = vectors
+        self.past = past
 
     @classmethod
-    def of(cls, reader: Reader, towers: Towers, answers: Float[np.ndarray, "m d"]) -> Dense:
-        """The channel over answers given by their features."""
-        dense = cls(reader, towers, torch.empty(0, towers.dim, device=towers.log_scale.device))
-        dense._append(answers)
-        return dense
+    def of(
+        cls,
+        reader: Reader,
+        towers: Towers,
+        answers: Passages[np.ndarray],
+        past: Past | None = None,
+    ) -> Dense:
+        """The channel over answers given by the features of their passages."""
+        projected = _projected(towers, answers.rows)
+        return cls(reader, towers, Passages(projected, answers.owner, answers.answers), past)
 
-    @torch.inference_mode()
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "n m"]:
         """Scores of every answer for every text."""
         return self.scores_of(self.reader(texts))
 
-    @torch.inference_mode()
     def scores_of(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
         """Scores of every answer for queries given by their features."""
-        queries = self.towers.query(torch.as_tensor(features, device=self.vectors.device))
-        table: np.ndarray = self.towers.scores(queries, self.vectors).cpu().numpy()
-        return table
-
-    def add(self, texts: Sequence[str]) -> None:
-        """Take answers in, behind those there are."""
-        self._append(self.reader(texts))
-
-    def keep(self, rows: Bool[np.ndarray, " m"]) -> None:
-        """Forget the answers whose row is false."""
-        self.vectors = self.vectors[torch.as_tensor(rows)]
+        return total(self.parts_of(features))
 
     @torch.inference_mode()
-    def _append(self, features: Float[np.ndarray, "m d"]) -> None:
-        device = self.vectors.device
-        parts = [self.vectors]
-        for start in range(0, len(features), ROWS_A_CHUNK):
-            part = torch.as_tensor(features[start : start + ROWS_A_CHUNK], device=device)
-            parts.append(self.towers.answer(part))
-        self.vectors = torch.cat(parts)
+    def parts_of(self, features: Float[np.ndarray, "n d"]) -> Parts:
+        """What makes up the scores: `dense` alone, or with the votes of the `past`."""
+        widest = max(len(self.vectors.rows), len(self.past.vectors) if self.past else 1)
+        height = max(1, CELLS_A_CHUNK // widest)
+        starts = range(0, max(1, len(features)), height)
+        chunks = [self._parts(features[start : start + height]) for start in starts]
+        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+    def centres(self) -> Float[Tensor, "m d"]:
+        """The mean of each answer's passages."""
+        rows, owner = self.vectors.rows, self.vectors.owner
+        if owner is None:
+            return rows
+        sums = rows.new_zeros(self.vectors.answers, rows.shape[1])
+        sums = sums.index_add(0, torch.as_tensor(owner, device=rows.device), rows)
+        return sums / torch.as_tensor(np.bincount(owner), device=rows.device)[:, None]
+
+    def add(self, answers: pl.DataFrame) -> None:
+        """Take answers in, behind those there are."""
+        passages, old = self.reader.passages(answers), self.vectors
+        new = _projected(self.towers, self.reader(passages.rows))
+        owner = None
+        if old.owner is not None and passages.owner is not None:
+            owner = np.concatenate([old.owner, passages.owner + old.answers])
+        rows = torch.cat([old.rows, new])
+        self.vectors = Passages(rows, owner, old.answers + passages.answers)
+
+    def keep(self, rows: Bool[np.ndarray, " m"]) -> None:
+        """Forget the answers whose row is false, and the votes for them."""
+        place = np.cumsum(rows) - 1
+        owner, chosen = self.vectors.owner, rows
+        if owner is not None:
+            chosen = rows[owner]
+            owner = place[owner[chosen]]
+        vectors = self.vectors.rows[torch.as_tensor(chosen)]
+        self.vectors = Passages(vectors, owner, int(rows.sum()))
+        if self.past:
+            stays = torch.as_tensor(rows)[self.past.answers]
+            moved = torch.as_tensor(place)[self.past.answers[stays]]
+            self.past = Past(self.past.vectors, self.past.voters[stays], moved)
+
+    def _parts(self, features: Float[np.ndarray, "n d"]) -> Parts:
+        device = self.vectors.rows.device
+        queries = self.towers.query(torch.as_tensor(features, device=device))
+        products = self.towers.scores(queries, self.vectors.rows)
+        owner, answers = self.vectors.owner, self.vectors.answers
+        places = None if owner is None else torch.as_tensor(owner, device=device)
+        parts = {"dense": over_passages(products, places, answers)}
+        if self.past and self.towers.memory:
+            parts["past"] = self.towers.memory(queries, self.past, answers)
+        return {name: part.cpu().numpy() for name, part in parts.items()}
+
+
+def total(parts: Parts) -> Float[np.ndarray, "n m"]:
+    """The sum of parts."""
+    first, *others = parts.values()
+    return sum(others, start=first)
+
+
+@torch.inference_mode()
+def _projected(towers: Towers, features: Float[np.ndarray, "v d"]) -> Float[Tensor, "v d"]:
+    device = towers.log_scale.device
+    parts = [torch.empty(0, towers.dim, device=device)]
+    for start in range(0, len(features), ROWS_A_CHUNK):
+        part = torch.as_tensor(features[start : start + ROWS_A_CHUNK], device=device)
+        parts.append(towers.answer(part))
+    return torch.cat(parts)

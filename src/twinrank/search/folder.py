@@ -4,32 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from scipy import sparse
+from torch import Tensor
 
 from twinrank import __version__
 from twinrank.data import Dataset, answer_texts, read_answers, write_answers
 from twinrank.encode import Encoder, FeatureStore
 from twinrank.errors import DataError, EncoderError, RankerError
-from twinrank.model import Towers
+from twinrank.model import Passages, Past, Towers
 from twinrank.recipe import EncoderSettings, Recipe
 from twinrank.search.bm25 import Bm25
+from twinrank.search.confidence import Confidence
 from twinrank.search.dense import Dense, Reader
+from twinrank.search.fused import Fused
+from twinrank.search.past import PastQueries
 
 log = logging.getLogger(__name__)
 
 FORMAT: Literal[1] = 1
-CARD, ANSWERS, TOWERS, VECTORS = (
+CARD, ANSWERS, TOWERS, VECTORS, PAST = (
     "ranker.json",
     "corpus.jsonl",
     "towers.safetensors",
     "vectors.safetensors",
+    "past.jsonl",
 )
+Channel = Bm25 | Dense | Fused
 
 
 class Origin(BaseModel):
@@ -74,34 +84,64 @@ class Card(BaseModel):
     origin: Origin
     encoder_identity: str | None = None
     scale: float | None = None
+    weights: dict[str, float] | None = None
+    confidence: Confidence | None = None
     answers: int
     files: dict[str, str]
 
 
-def save(
-    path: Path, recipe: Recipe, answers: pl.DataFrame, channel: Bm25 | Dense, origin: Origin
-) -> None:
+@dataclass
+class Contents:
+    """What a ranker folder holds."""
+
+    recipe: Recipe
+    answers: pl.DataFrame
+    channel: Channel
+    origin: Origin
+    confidence: Confidence | None
+
+
+def save(path: Path, held: Contents) -> None:
     """Write a ranker folder. Every file is written beside and renamed, the card last."""
     path.mkdir(parents=True, exist_ok=True)
+    channel = held.channel
+    dense, words = _dense_of(channel), _words_of(channel)
     beside = {ANSWERS: path / f"{ANSWERS}.tmp"}
-    write_answers(answers, beside[ANSWERS])
-    if isinstance(channel, Dense):
+    write_answers(held.answers, beside[ANSWERS])
+    if dense:
         beside |= {name: path / f"{name}.tmp" for name in (TOWERS, VECTORS)}
-        towers = {name: tensor.contiguous() for name, tensor in channel.towers.state_dict().items()}
+        towers = {name: tensor.contiguous() for name, tensor in dense.towers.state_dict().items()}
         save_file(towers, beside[TOWERS])
-        save_file({"vectors": channel.vectors.contiguous()}, beside[VECTORS])
+        save_file(_tensors(dense, channel), beside[VECTORS])
+    if isinstance(channel, Fused) and channel.past:
+        beside[PAST] = path / f"{PAST}.tmp"
+        pl.DataFrame({"text": channel.past.texts}).write_ndjson(beside[PAST])
     card = Card(
-        recipe=recipe,
-        origin=origin,
-        encoder_identity=channel.reader.encoder.identity if isinstance(channel, Dense) else None,
-        scale=channel.scale if isinstance(channel, Bm25) else None,
-        answers=answers.height,
+        recipe=held.recipe,
+        origin=held.origin,
+        encoder_identity=dense.reader.encoder.identity if dense else None,
+        scale=words.scale if words else None,
+        weights=channel.weights if isinstance(channel, Fused) else None,
+        confidence=held.confidence,
+        answers=held.answers.height,
         files={name: _checksum(file) for name, file in beside.items()},
     )
     beside[CARD] = path / f"{CARD}.tmp"
     beside[CARD].write_text(card.model_dump_json(indent=2, exclude_none=True) + "\n")
     for name, file in beside.items():
         file.replace(path / name)
+
+
+def _tensors(dense: Dense, channel: Channel) -> dict[str, Tensor]:
+    """The vectors of answers, and the past queries without their texts."""
+    tensors = {"vectors": dense.vectors.rows.contiguous()}
+    if dense.vectors.owner is not None:
+        tensors["owner"] = torch.as_tensor(dense.vectors.owner)
+    if dense.past and isinstance(channel, Fused) and channel.past:
+        tensors |= {"past": dense.past.vectors.contiguous(), "voters": dense.past.voters}
+        tensors["votes"] = dense.past.answers
+        tensors["newcomers"] = torch.as_tensor(channel.past.newcomers)
+    return tensors
 
 
 def read_card(path: Path) -> Card:
@@ -135,21 +175,21 @@ def read_card(path: Path) -> Card:
     return card
 
 
-def load(
-    path: Path, *, store: FeatureStore | None, device: str
-) -> tuple[Recipe, pl.DataFrame, Bm25 | Dense, Origin]:
+def load(path: Path, *, store: FeatureStore | None, device: str) -> Contents:
     """The parts of a ranker; see `Ranker.load`."""
     card = read_card(path)
     try:
         answers = read_answers(path / ANSWERS)
     except DataError as error:
         raise RankerError(str(error)) from None
-    channel: Bm25 | Dense
-    if card.recipe.encoder is None:
-        channel = _words(card, answers)
+    recipe = card.recipe
+    words = _words(card, answers) if recipe.words else None
+    channel: Channel
+    if recipe.encoder is None:
+        channel = words or Bm25(answer_texts(answers), language="english")
     else:
-        channel = _dense(path, card, store, device)
-    return card.recipe, answers, channel, card.origin
+        channel = _opened(path, card, answers, words, store, device)
+    return Contents(recipe, answers, channel, card.origin, card.confidence)
 
 
 def _words(card: Card, answers: pl.DataFrame) -> Bm25:
@@ -157,13 +197,21 @@ def _words(card: Card, answers: pl.DataFrame) -> Bm25:
     return Bm25(answer_texts(answers), language=language, scale=card.scale or 1.0)
 
 
-def _dense(path: Path, card: Card, store: FeatureStore | None, device: str) -> Dense:
+def _opened(
+    path: Path,
+    card: Card,
+    answers: pl.DataFrame,
+    words: Bm25 | None,
+    store: FeatureStore | None,
+    device: str,
+) -> Dense | Fused:
     settings = card.recipe.encoder
     assert settings is not None  # noqa: S101 (load chose)
     try:
-        encoder = encoder_of(card.recipe, device)
+        reader = reader_of(card.recipe, store, device)
     except EncoderError as error:
         raise RankerError(f"{path}: its encoder cannot be opened: {error}") from None
+    encoder = reader.encoder
     if encoder.identity != card.encoder_identity:
         raise RankerError(
             f"{path}: made with an encoder {settings.name!r} whose weights or tokenizer differ "
@@ -172,12 +220,46 @@ def _dense(path: Path, card: Card, store: FeatureStore | None, device: str) -> D
         )
     try:
         state = load_file(path / TOWERS)
-        vectors = load_file(path / VECTORS)["vectors"]
+        tensors = load_file(path / VECTORS)
         towers = towers_of(card.recipe, encoder.dim)
         towers.load_state_dict(state)
+        owner = tensors["owner"].numpy() if "owner" in tensors else None
+        vectors = Passages(tensors["vectors"], owner, answers.height)
+        voted = None
+        if card.recipe.memory:
+            voted = Past(*(tensors[name] for name in ("past", "voters", "votes")))
     except (SafetensorError, RuntimeError, KeyError) as error:
         raise RankerError(f"{path}: towers do not fit the recipe: {error}") from None
-    return Dense(Reader(encoder, settings.pooling, store), towers.eval(), vectors)
+    dense = Dense(reader, towers.eval(), vectors, voted)
+    if not card.recipe.fused:
+        return dense
+    past = _past(path, voted, tensors["newcomers"].numpy()) if voted else None
+    return Fused(dense, past=past, words=words, recipe=card.recipe, weights=card.weights or {})
+
+
+def _past(path: Path, voted: Past, newcomers: np.ndarray) -> PastQueries:
+    texts = pl.read_ndjson(path / PAST, schema={"text": pl.String})["text"].to_list()
+    votes = (voted.voters.numpy(), voted.answers.numpy())
+    ones = np.ones(len(voted.voters), np.float32)
+    labels = sparse.csr_array((ones, votes), shape=(len(texts), len(newcomers)))
+    return PastQueries(texts, labels, newcomers)
+
+
+def _dense_of(channel: Channel) -> Dense | None:
+    inner = channel.dense if isinstance(channel, Fused) else channel
+    return inner if isinstance(inner, Dense) else None
+
+
+def _words_of(channel: Channel) -> Bm25 | None:
+    inner = channel.words if isinstance(channel, Fused) else channel
+    return inner if isinstance(inner, Bm25) else None
+
+
+def reader_of(recipe: Recipe, store: FeatureStore | None, device: str) -> Reader:
+    """What reads texts for a recipe of the `dense` channel."""
+    settings = recipe.encoder or EncoderSettings()
+    encoder = encoder_of(recipe, device)
+    return Reader(encoder, settings.pooling, store, sections=settings.answers == "sections")
 
 
 def encoder_of(recipe: Recipe, device: str = "auto") -> Encoder:
@@ -197,7 +279,14 @@ def towers_of(recipe: Recipe, dim: int) -> Towers:
         return Towers("none", dim)
     base = recipe.pretraining is not None and recipe.pretraining.use == "freeze"
     settings = recipe.towers
-    return Towers(settings.kind, dim, dual=settings.dual, dropout=settings.dropout, base=base)
+    return Towers(
+        settings.kind,
+        dim,
+        dual=settings.dual,
+        dropout=settings.dropout,
+        base=base,
+        memory=recipe.memory is not None,
+    )
 
 
 def _checksum(file: Path) -> str:

@@ -5,32 +5,45 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from twinrank.data import answer_texts
 from twinrank.encode import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.recipe import Recipe
 from twinrank.search import folder
-from twinrank.search.bm25 import Bm25
-from twinrank.search.dense import Dense
+from twinrank.search.confidence import Confidence
+from twinrank.search.dense import Dense, total
+from twinrank.search.fused import Fused
 
 
 @dataclass(frozen=True)
 class RankedAnswer:
-    """One answer in a ranking; `rank` counts from one."""
+    """One answer in a ranking.
+
+    Attributes:
+        rank: counts from one.
+        id: of the answer.
+        title: of the answer.
+        score: by which it was ranked.
+        parts: what each channel gave to the score, where several are fused.
+        confidence: the probability that it is right; of the first answer alone, if the ranker
+            saw a validation split.
+    """
 
     rank: int
     id: str
     title: str
     score: float
+    parts: dict[str, float] | None = None
+    confidence: float | None = None
 
-    def as_dict(self) -> dict[str, str | int | float]:
-        """Plain JSON values."""
-        return asdict(self)
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, without what is none."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass
@@ -42,12 +55,20 @@ class Ranker:
         answers: id, title, text, url and sections, in the order of the scores' columns.
         channel: what scores them.
         origin: what it was trained on, and what it reached there.
+        confidence: how likely its first answer is right; none without a validation split.
     """
 
     recipe: Recipe
     answers: pl.DataFrame
-    channel: Bm25 | Dense
+    channel: folder.Channel
     origin: folder.Origin
+    confidence: Confidence | None = None
+
+    @property
+    def dense(self) -> Dense | None:
+        """The channel that has a space, alone or fused with others; words have none."""
+        channel = self.channel.dense if isinstance(self.channel, Fused) else self.channel
+        return channel if isinstance(channel, Dense) else None
 
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "n m"]:
         """Scores of every answer (columns, in the order of `answers`) for every text (rows)."""
@@ -55,18 +76,22 @@ class Ranker:
 
     def prepare(self, texts: Sequence[str]) -> None:
         """Encode many texts at once, into the store if there is one, before they are scored."""
-        if isinstance(self.channel, Dense) and self.channel.reader.store:
-            self.channel.reader(texts, progress="Encoding queries")
+        if self.dense and self.dense.reader.store:
+            self.dense.reader(texts, progress="Encoding queries")
 
-    def rank(self, texts: str | Sequence[str], k: int = 10) -> list[list[RankedAnswer]]:
+    def rank(
+        self, texts: str | Sequence[str], k: int = 10, *, min_confidence: float = 0.0
+    ) -> list[list[RankedAnswer]]:
         """The k best answers for each text, best first; ties in the order of `answers`.
 
         Args:
             texts: one text or several.
             k: how many; fewer come back if there are fewer answers.
+            min_confidence: a text whose first answer is less likely right gets no answer.
 
         Raises:
-            RankerError: if a text is empty, or k is less than one.
+            RankerError: if a text is empty, k is less than one, or a confidence is asked for
+                that the ranker never learned.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         if k < 1:
@@ -74,13 +99,35 @@ class Ranker:
         for i, text in enumerate(texts):
             if not text.strip():
                 raise RankerError(f"text {i + 1} of {len(texts)} is empty; give it some words")
+        if min_confidence > 0 and self.confidence is None:
+            raise RankerError(
+                "this ranker saw no validation split, so that it knows no confidence; "
+                "train it on data with one, or leave min_confidence out"
+            )
+        rankings = self._ranked(texts, k) if texts else []
+        return [
+            [] if min_confidence > 0 and (ranking[0].confidence or 0) < min_confidence else ranking
+            for ranking in rankings
+        ]
+
+    def _ranked(self, texts: list[str], k: int) -> list[list[RankedAnswer]]:
+        parts = self.channel.parts(texts) if isinstance(self.channel, Fused) else {}
+        scores = total(parts) if parts else self.scores(texts)
+        sure = self.confidence.of(scores) if self.confidence else None
         ids, titles = self.answers["id"], self.answers["title"]
         return [
             [
-                RankedAnswer(rank=place + 1, id=ids[j], title=titles[j], score=float(row[j]))
-                for place, j in enumerate(best_first(row, k).tolist())
+                RankedAnswer(
+                    rank=place,
+                    id=ids[j],
+                    title=titles[j],
+                    score=float(scores[i, j]),
+                    parts={name: float(part[i, j]) for name, part in parts.items()} or None,
+                    confidence=float(sure[i]) if sure is not None and place == 1 else None,
+                )
+                for place, j in enumerate(best_first(scores[i], k).tolist(), start=1)
             ]
-            for row in (self.scores(texts) if texts else [])
+            for i in range(len(texts))
         ]
 
     def add_answers(self, answers: pl.DataFrame) -> None:
@@ -93,7 +140,7 @@ class Ranker:
         twice = ids.filter(ids.is_duplicated() | ids.is_in(self.answers["id"].to_list()))
         if len(twice):
             raise RankerError(f"answer {twice[0]!r} is already there; remove it first")
-        self.channel.add(answer_texts(answers))
+        self.channel.add(answers)
         self.answers = pl.concat([self.answers, answers.select(self.answers.columns)])
 
     def remove_answers(self, ids: Iterable[str]) -> None:
@@ -114,7 +161,8 @@ class Ranker:
 
     def save(self, path: Path) -> None:
         """Write the ranker folder; `ranker.json` comes last and makes it one."""
-        folder.save(path, self.recipe, self.answers, self.channel, self.origin)
+        held = (self.recipe, self.answers, self.channel, self.origin, self.confidence)
+        folder.save(path, folder.Contents(*held))
 
     @classmethod
     def load(cls, path: Path, *, store: FeatureStore | None = None, device: str = "auto") -> Ranker:
@@ -130,8 +178,8 @@ class Ranker:
             RankerError: if the folder is incomplete or damaged, of another format version, or
                 made with another encoder than the one found here; it says what differs.
         """
-        recipe, answers, channel, origin = folder.load(Path(path), store=store, device=device)
-        return cls(recipe, answers, channel, origin)
+        held = folder.load(Path(path), store=store, device=device)
+        return cls(held.recipe, held.answers, held.channel, held.origin, held.confidence)
 
 
 def best_first(scores: Float[np.ndarray, " m"], k: int) -> np.ndarray:

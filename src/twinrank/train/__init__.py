@@ -1,12 +1,12 @@
 """Objectives, pairing, pre-training, and the fitting of towers on stored features."""
 
+from twinrank.train.calibrate import fit_confidence, fit_scale, fit_weights
 from twinrank.train.checkpoint import Checkpoint
 from twinrank.train.fit import Examples, fit_towers
 from twinrank.train.loop import Record
 from twinrank.train.objectives import barlow_twins, cross_entropy
 from twinrank.train.pairing import Groups, Pairs
 from twinrank.train.pretrain import Sightings, groups_of, pretrain
-from twinrank.train.temperature import fit_scale
 
 __all__ = [
     "Checkpoint",
@@ -17,8 +17,10 @@ __all__ = [
     "Sightings",
     "barlow_twins",
     "cross_entropy",
+    "fit_confidence",
     "fit_scale",
     "fit_towers",
+    "fit_weights",
     "groups_of",
     "pretrain",
 ]

@@ -1,15 +1,19 @@
-"""The scale that makes untrained scores probabilities, as far as one number can."""
+"""What is fitted on the validation split: the scale of scores, channels' weights, confidence."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import optimize, sparse
+from scipy.special import expit
 
 from twinrank.train.objectives import cross_entropy
+
+HOLD = 0.01  # nats a query that a weight one away from where it starts costs
 
 
 def fit_scale(scores: Float[np.ndarray, "n m"], labels: sparse.csr_array) -> float:
@@ -26,3 +30,56 @@ def fit_scale(scores: Float[np.ndarray, "n m"], labels: sparse.csr_array) -> flo
         method="bounded",
     )
     return math.exp(found.x)
+
+
+def fit_weights(
+    parts: Mapping[str, Float[np.ndarray, "n m"]],
+    labels: sparse.csr_array,
+    start: Mapping[str, float],
+) -> dict[str, float]:
+    """The weights, none negative, whose sum of parts has the lowest mean cross-entropy.
+
+    Args:
+        parts: what each channel gives every answer (m) for every query (n).
+        labels: n x m, one or more a query.
+        start: a weight for each part; moving away costs `HOLD` times the square, so that few
+            queries move it little.
+    """
+    names = list(parts)
+    table = torch.stack([torch.as_tensor(np.asarray(parts[name], np.float64)) for name in names])
+    right = torch.as_tensor(labels.toarray() > 0)
+    origin = torch.tensor([start[name] for name in names], dtype=torch.float64)
+
+    def cost(values: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = torch.tensor(values, requires_grad=True)
+        loss = cross_entropy(torch.einsum("c,cnm->nm", weights, table), right).mean()
+        loss = loss + HOLD * (weights - origin).square().sum()
+        (slope,) = torch.autograd.grad(loss, weights)
+        return float(loss.detach()), slope.numpy()
+
+    found = optimize.minimize(
+        cost, origin.numpy(), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(names)
+    )
+    return dict(zip(names, map(float, found.x), strict=True))
+
+
+def fit_confidence(
+    log_odds: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"]
+) -> tuple[float, float]:
+    """Slope and intercept of Platt's curve: P(right) = 1 / (1 + exp(-(slope x + intercept))).
+
+    As in his paper (1999), targets are drawn in from 0 and 1 by Laplace's rule, so that it
+    stays finite where all are right, or all wrong.
+    """
+    x = np.clip(log_odds, -20, 20)
+    yes, no = int(right.sum()), int((~right).sum())
+    target = np.where(right, (yes + 1) / (yes + 2), 1 / (no + 2))
+
+    def cost(values: np.ndarray) -> tuple[float, np.ndarray]:
+        z = values[0] * x + values[1]
+        off = (expit(z) - target) / len(x)
+        loss = float((np.logaddexp(0, z) - target * z).mean())
+        return loss, np.array([(off * x).sum(), off.sum()])
+
+    found = optimize.minimize(cost, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B")
+    return float(found.x[0]), float(found.x[1])

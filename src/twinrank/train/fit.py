@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import sparse
+from scipy.special import logsumexp
+from torch import Tensor
 
-from twinrank.model.towers import Towers
-from twinrank.recipe import TrainingSettings
+from twinrank.data import Queries
+from twinrank.model import Passages, Past, Towers, over_passages
+from twinrank.recipe import Keep, TrainingSettings
 from twinrank.train.checkpoint import Checkpoint
-from twinrank.train.index import ExactIndex, StaleIndex
+from twinrank.train.index import ExactIndex, Index, StaleIndex
 from twinrank.train.loop import OnEpoch, Record, Stepper, Validate, run_epochs
 from twinrank.train.objectives import cross_entropy
 from twinrank.train.pretrain import Sightings
@@ -21,16 +25,41 @@ from twinrank.train.pretrain import Sightings
 
 @dataclass(frozen=True)
 class Examples:
-    """Training queries: features (n x d) and their right answers (n x m, one row a query)."""
+    """Training queries.
+
+    Attributes:
+        features: n x d.
+        labels: their right answers, n x m.
+        threads: a number for each query's thread: a memory is blind to it.
+        types: the type of each query.
+    """
 
     features: Float[np.ndarray, "n d"]
     labels: sparse.csr_array
+    threads: Int[np.ndarray, " n"]
+    types: Sequence[str]
+
+    @classmethod
+    def of(cls, features: Float[np.ndarray, "n d"], queries: Queries) -> Examples:
+        """Labelled queries with their features."""
+        _, threads = np.unique(queries.frame["thread"].to_numpy(), return_inverse=True)
+        return cls(features, queries.labels, threads, queries.frame["type"].to_list())
+
+    def past(self, towers: Towers) -> Past:
+        """The queries as those of the past, in towers as they are now."""
+        device = towers.log_scale.device
+        with torch.no_grad():
+            vectors = towers.query(torch.as_tensor(self.features, device=device))
+        votes = (
+            torch.as_tensor(of.astype(np.int64), device=device) for of in self.labels.nonzero()
+        )
+        return Past(vectors, *votes)
 
 
 def fit_towers(
     towers: Towers,
     train: Examples,
-    answers: Float[np.ndarray, "m d"],
+    answers: Passages[np.ndarray],
     settings: TrainingSettings,
     validate: Validate,
     *,
@@ -39,15 +68,17 @@ def fit_towers(
     saved: Checkpoint | None = None,
     on_epoch: OnEpoch = lambda checkpoint: None,
 ) -> list[Record]:
-    """Train towers in place until the validation loss stops falling; keep the best epoch's.
+    """Train towers in place until validation stops getting better; keep the best epoch's.
 
     Args:
-        towers: trained in place, on the device they are on, and left in eval mode.
+        towers: trained in place, on the device they are on, and left in eval mode. If they
+            have a memory, it is of the training queries, with vectors as old as the epoch.
         train: queries with at least one right answer each.
-        answers: features of every answer, in the order of the labels' columns.
+        answers: features of every answer's passages, answers in the order of labels' columns.
         settings: see `TrainingSettings`.
         validate: called before training and after each epoch, on towers in eval mode; must
-            give the validation `loss`, which decides, and may give more to record.
+            give the validation `loss`, or the `map@10` of `types`, to decide by, and may give
+            more to record.
         joint: pairs whose Barlow Twins loss every step adds to the ranking loss, times their
             weight.
         seed: decides the order of queries, dropout, pairs and the order of a stale index.
@@ -61,33 +92,46 @@ def fit_towers(
     """
     device = towers.log_scale.device
     features = torch.as_tensor(train.features, device=device)
-    answer_features = torch.as_tensor(answers, device=device)
+    threads = torch.as_tensor(train.threads, device=device)
+    owner = None if answers.owner is None else torch.as_tensor(answers.owner, device=device)
+    names, kinds = np.unique(np.asarray(train.types), return_inverse=True)
+    type_of = torch.as_tensor(kinds, device=device)
     stepper = Stepper(towers, settings)
-    stale = settings.index == "stale"
-    index = (
-        StaleIndex(answer_features, settings.answer_batch, seed)
-        if stale
-        else ExactIndex(answer_features)
-    )
+    index = _index(torch.as_tensor(answers.rows, device=device), settings, seed)
     steps = math.ceil(len(features) / settings.batch_size)
 
-    def one_pass(epoch: int) -> Record:
-        """One pass over the queries; the loss is the mean of its steps'."""
-        ranking, barlow = torch.zeros((2,), device=device)
+    def ranking_losses(rows: Tensor, step: int, past: Past | None) -> Tensor:
+        """The loss of each query of a batch."""
+        right = torch.as_tensor(train.labels[rows.numpy()].toarray() > 0, device=device)
+        vectors = towers.query(features[rows])
+        scores = towers.scores(vectors, index.refresh(towers, step))
+        scores = over_passages(scores, owner, answers.answers)
+        if towers.memory and past:
+            blind = threads[rows, None] == threads
+            scores = scores + towers.memory(vectors, past, answers.answers, blind)
+        return cross_entropy(scores, right, smoothing=settings.label_smoothing)
+
+    def one_pass(epoch: int, history: list[Record]) -> Record:
+        """One pass over the queries; losses are means over them, overall and by type."""
+        past = train.past(towers.eval()) if towers.memory else None
+        towers.train()
+        weights = torch.as_tensor(_type_weights(history, names, settings.even), device=device)
+        total = torch.zeros(len(names), device=device)
+        barlow = torch.zeros((), device=device)
         extra = joint.losses_for_ever(towers, seed, epoch) if joint else None
         # Batches of nearly equal size: a last batch of one query would break BatchNorm.
         for i, rows in enumerate(torch.randperm(len(features)).tensor_split(steps)):
-            right = torch.as_tensor(train.labels[rows.numpy()].toarray() > 0, device=device)
-            vectors = towers.query(features[rows])
-            scores = towers.scores(vectors, index.refresh(towers, (epoch - 1) * steps + i))
-            loss = total = cross_entropy(scores, right).mean()
+            losses = ranking_losses(rows, (epoch - 1) * steps + i, past)
+            total = total.index_add(0, type_of[rows], losses.detach())
+            loss = _by_type(losses, type_of[rows], weights) if settings.even else losses.mean()
             if joint and extra:
                 beside = next(extra)
-                total = loss + joint.settings.weight * beside
+                loss = loss + joint.settings.weight * beside
                 barlow = barlow + beside.detach() / steps
-            stepper.step(total)
-            ranking = ranking + loss.detach() * len(rows)
-        told = {"train_loss": float(ranking) / len(features)}
+            stepper.step(loss)
+        of_types = (total.cpu() / torch.as_tensor(np.bincount(kinds))).tolist()
+        told: Record = {"train_loss": float(total.sum()) / len(features)}
+        told["train_types"] = dict(zip(names.tolist(), of_types, strict=True))
         return told | ({"barlow_loss": float(barlow)} if joint else {})
 
     return run_epochs(
@@ -96,7 +140,7 @@ def fit_towers(
         one_pass,
         validate,
         finished=lambda history: _finished(history, settings),
-        keep=lambda history: _since_best(history) == 0,
+        keep=lambda history: _since_best(history, settings.keep) == 0,
         index=index,
         seed=seed,
         saved=saved,
@@ -104,15 +148,48 @@ def fit_towers(
     )
 
 
+def _index(features: Float[Tensor, "v d"], settings: TrainingSettings, seed: int) -> Index:
+    if settings.index == "stale":
+        return StaleIndex(features, settings.answer_batch, seed)
+    return ExactIndex(features)
+
+
+def _type_weights(history: list[Record], names: np.ndarray, even: float) -> np.ndarray:
+    """Group-robust weights of an epoch (Sagawa et al. 2020), from the losses of those before.
+
+    Their step is taken once an epoch, so that going on from a checkpoint needs the records alone.
+    """
+    lost = [[record["train_types"][name] for name in names.tolist()] for record in history[1:]]
+    total = even * np.array(lost, dtype=np.float32).reshape(-1, len(names)).sum(axis=0)
+    weights: np.ndarray = np.exp(total - logsumexp(total)).astype(np.float32)
+    return weights
+
+
+def _by_type(
+    losses: Float[Tensor, " n"], types: Int[Tensor, " n"], weights: Float[Tensor, " t"]
+) -> Float[Tensor, ""]:
+    """The weighted mean of the types' mean losses, over the types that are there."""
+    counts = torch.bincount(types, minlength=len(weights))
+    each = weights[types] / counts[types]
+    return (each * losses).sum() / weights[counts > 0].sum()
+
+
 def _finished(history: list[Record], settings: TrainingSettings) -> bool:
-    return len(history) > settings.epochs or _since_best(history) >= settings.patience
+    since = _since_best(history, settings.keep)
+    return len(history) > settings.epochs or since >= settings.patience
 
 
-def _since_best(history: list[Record]) -> int:
-    """Epochs since the lowest validation loss.
+def _since_best(history: list[Record], keep: Keep) -> int:
+    """Epochs since the best, by validation.
 
     Epoch 0 does not compete: untrained projections score all answers alike, at a loss that the
     first epochs, confident and often wrong, exceed while they rank far better.
     """
-    losses = [record["loss"] for record in history[1:]]
-    return len(losses) - 1 - losses.index(min(losses)) if losses else 0
+    costs = [_cost(record, keep) for record in history[1:]]
+    return len(costs) - 1 - costs.index(min(costs)) if costs else 0
+
+
+def _cost(record: Record, keep: Keep) -> float:
+    if keep == "loss":
+        return float(record["loss"])
+    return -min(float(figures["map@10"]) for figures in record["types"].values())

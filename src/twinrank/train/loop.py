@@ -25,13 +25,15 @@ class Stepper:
     """AdamW with clipped gradients on all that is trained of some towers."""
 
     def __init__(self, towers: Towers, settings: TrainingSettings | PretrainingSettings) -> None:
-        weights = [p for name, p in towers.named_parameters() if name != "log_scale"]
+        scalars = [towers.log_scale, *(towers.memory.parameters() if towers.memory else ())]
+        of_scalars = {id(parameter) for parameter in scalars}
+        weights = [p for p in towers.parameters() if id(p) not in of_scalars]
         groups = [
             {"params": weights, "weight_decay": settings.weight_decay},
-            {"params": [towers.log_scale], "weight_decay": 0.0},
+            {"params": scalars, "weight_decay": 0.0},  # which would pull them to no meaning
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
-        self._parameters = [*weights, towers.log_scale]
+        self._parameters = [*weights, *scalars]
         self._clip = settings.clip
 
     def step(self, loss: Tensor) -> None:
@@ -45,7 +47,7 @@ class Stepper:
 def run_epochs(
     towers: Towers,
     stepper: Stepper,
-    one_pass: Callable[[int], Record],
+    one_pass: Callable[[int, list[Record]], Record],
     validate: Validate,
     *,
     finished: Callable[[list[Record]], bool],
@@ -60,7 +62,8 @@ def run_epochs(
     Args:
         towers: trained by `one_pass`, through `stepper`.
         stepper: its optimiser is part of a checkpoint.
-        one_pass: trains for the epoch of a number, from 1 on, and tells what to record.
+        one_pass: trains for the epoch of a number, from 1 on, given the records of those before
+            it, and tells what to record.
         validate: measures towers in eval mode, before training and after each epoch.
         finished: whether the records so far are all.
         keep: whether the epoch just recorded is the one to keep.
@@ -92,7 +95,7 @@ def run_epochs(
         torch.manual_seed(1_000_003 * seed + epoch)
         towers.train()
         started = time.perf_counter()
-        told = one_pass(epoch)
+        told = one_pass(epoch, history)
         seconds = time.perf_counter() - started
         history.append(_record(epoch, towers, validate, told, seconds))
         if keep(history):

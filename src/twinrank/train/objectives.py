@@ -9,18 +9,24 @@ from torch import Tensor
 STD_FLOOR = 1e-4
 
 
-def cross_entropy(scores: Float[Tensor, "n m"], right: Bool[Tensor, "n m"]) -> Float[Tensor, " n"]:
+def cross_entropy(
+    scores: Float[Tensor, "n m"], right: Bool[Tensor, "n m"], *, smoothing: float = 0.0
+) -> Float[Tensor, " n"]:
     """-log of the softmax mass on the right answers, per query, over all m answers.
 
     With one right answer it is the usual cross-entropy; with several, the mass on all of
     them: `log sum_all exp(s) - log sum_right exp(s)`. A query needs at least one right answer.
+    With label smoothing (Szegedy et al. 2016) a share of the target goes to all answers alike.
     """
     rows, columns = right.nonzero(as_tuple=True)
     if len(rows) == len(scores):  # one each, the usual: exp of all those -inf takes long
         on_right = scores[rows, columns]
     else:
         on_right = scores.masked_fill(~right, -torch.inf).logsumexp(dim=-1)
-    return scores.logsumexp(dim=-1) - on_right
+    total = scores.logsumexp(dim=-1)
+    if smoothing:
+        on_right = (1 - smoothing) * on_right + smoothing * scores.mean(dim=-1)
+    return total - on_right
 
 
 def barlow_twins(

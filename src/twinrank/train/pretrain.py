@@ -111,7 +111,7 @@ def pretrain(
     settings = sightings.settings
     stepper = Stepper(towers, settings)
 
-    def one_pass(epoch: int) -> Record:
+    def one_pass(epoch: int, history: list[Record]) -> Record:  # noqa: ARG001
         losses, pairs, collisions = [], 0, 0
         for loss, batch in sightings.losses(towers, np.random.default_rng([seed, epoch])):
             stepper.step(loss)

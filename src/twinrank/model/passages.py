@@ -1,0 +1,45 @@
+"""Answers as one vector or several: an answer's score is the soft maximum over its passages'."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Rows = TypeVar("Rows")
+
+
+@dataclass(frozen=True)
+class Passages(Generic[Rows]):
+    """What stands for m answers: texts, features or vectors.
+
+    Attributes:
+        rows: of each passage (v of them).
+        owner: the answer of each passage (v), rising; none where each answer is one row.
+        answers: m.
+    """
+
+    rows: Rows
+    owner: Int[np.ndarray, " v"] | None
+    answers: int
+
+
+def over_passages(
+    scores: Float[Tensor, "n v"], owner: Int[Tensor, " v"] | None, answers: int
+) -> Float[Tensor, "n {answers}"]:
+    """Log sum exp of the scores of each answer's passages; every answer has one or more.
+
+    Equal to the best passage's score where that stands out, and above it by the logarithm of
+    the number of passages where they are alike.
+    """
+    if owner is None:
+        return scores
+    places = owner.expand(len(scores), -1)
+    highest = scores.new_full((len(scores), answers), -torch.inf)
+    highest = highest.scatter_reduce(1, places, scores.detach(), "amax")
+    above = (scores - highest[:, owner]).exp()
+    return highest + scores.new_zeros(len(scores), answers).index_add(1, owner, above).log()

@@ -1,0 +1,90 @@
+"""Channels weighed against each other: towers, past queries, words, and a prior."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float
+
+from twinrank.recipe import Recipe
+from twinrank.search.bm25 import Bm25
+from twinrank.search.dense import CELLS_A_CHUNK, Dense, Parts, total
+from twinrank.search.past import PastQueries
+
+# What was trained together starts, and is held, near one; what joins it later, near nothing.
+PARTS = {"dense": 1.0, "past": 1.0, "past words": 0.0, "prior": 0.0, "words": 0.0}
+
+
+class Fused:
+    """The weighted sum of what several channels give each answer.
+
+    Args:
+        dense: towers, and the votes of past queries.
+        past: those queries; none without a memory.
+        words: BM25 over the answers; none without words.
+        recipe: says the language of words, and what newcomers are given instead of votes.
+        weights: of each part, by name.
+    """
+
+    def __init__(
+        self,
+        dense: Dense,
+        *,
+        past: PastQueries | None,
+        words: Bm25 | None,
+        recipe: Recipe,
+        weights: Mapping[str, float],
+    ) -> None:
+        self.dense = dense
+        self.past = past
+        self.words = words
+        self.newcomer = recipe.memory.newcomer if recipe.memory else 0.0
+        self.weights = dict(weights)
+        self._past_words = past.words(recipe.words.language) if past and recipe.words else None
+
+    def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "n m"]:
+        """Scores of every answer for every text."""
+        return np.concatenate([total(parts) for parts in self._chunks(texts)])
+
+    def parts(self, texts: Sequence[str]) -> Parts:
+        """What each part gives each answer, weighed; their sum is the score."""
+        chunks = list(self._chunks(texts))
+        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+    def unweighed(self, texts: Sequence[str]) -> Parts:
+        """What each part gives each answer before it is weighed."""
+        parts = self.dense.parts_of(self.dense.reader(texts))
+        if self.past is not None:
+            parts["past"] = np.where(self.past.newcomers, self.newcomer, parts["past"])
+            parts["prior"] = np.broadcast_to(self.past.prior(), parts["past"].shape)
+            if self._past_words:
+                parts["past words"] = self.past.by_words(self._past_words.scores(texts))
+        if self.words:
+            parts["words"] = self.words.scores(texts)
+        return parts
+
+    def add(self, answers: pl.DataFrame) -> None:
+        """Take answers in, behind those there are."""
+        self.dense.add(answers)
+        if self.words:
+            self.words.add(answers)
+        if self.past is not None:
+            self.past = self.past.add(answers.height)
+
+    def keep(self, rows: Bool[np.ndarray, " m"]) -> None:
+        """Forget the answers whose row is false."""
+        self.dense.keep(rows)
+        if self.words:
+            self.words.keep(rows)
+        if self.past is not None:
+            self.past = self.past.keep(rows)
+
+    def _chunks(self, texts: Sequence[str]) -> Iterator[Parts]:
+        """Weighed parts of some texts at a time."""
+        widest = max(self.dense.vectors.answers, len(self.past.texts) if self.past else 1)
+        height = max(1, CELLS_A_CHUNK // (len(PARTS) * widest))
+        for start in range(0, max(1, len(texts)), height):
+            parts = self.unweighed(texts[start : start + height])
+            yield {name: np.float32(self.weights[name]) * part for name, part in parts.items()}

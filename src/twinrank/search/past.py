@@ -1,0 +1,67 @@
+"""Labelled queries of the past: the support desk's memory, as a ranker keeps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import sparse
+
+from twinrank.search.bm25 import Bm25
+
+NEAREST = 20  # past queries whose words count
+
+
+@dataclass(frozen=True)
+class PastQueries:
+    """Labelled queries, and which answers came too late to be among their labels.
+
+    Attributes:
+        texts: of the queries (p).
+        labels: p x m, 1 where an answer is right.
+        newcomers: the answers (m) that were added after training.
+    """
+
+    texts: list[str]
+    labels: sparse.csr_array
+    newcomers: Bool[np.ndarray, " m"]
+
+    @property
+    def votes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of each label, the query and the answer."""
+        voters, answers = self.labels.nonzero()
+        return voters.astype(np.int64), answers.astype(np.int64)
+
+    def prior(self) -> Float[np.ndarray, " m"]:
+        """log(1 + labels) of each answer; a newcomer's is the average answer's."""
+        counts = np.asarray(self.labels.sum(axis=0), np.float32).ravel()
+        average = float(counts[~self.newcomers].mean()) if not self.newcomers.all() else 0.0
+        prior: np.ndarray = np.log1p(np.where(self.newcomers, np.float32(average), counts))
+        return prior
+
+    def by_words(self, products: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n m"]:
+        """log(1 + the BM25 scores of the nearest past queries), summed by their answers."""
+        k = min(NEAREST, products.shape[1])
+        nearest = np.argpartition(-products, k - 1, axis=1)[:, :k]
+        values = np.take_along_axis(products, nearest, axis=1)
+        rows = np.repeat(np.arange(len(products)), k)
+        kept = sparse.csr_array((values.ravel(), (rows, nearest.ravel())), shape=products.shape)
+        sums: np.ndarray = np.log1p((kept @ self.labels).toarray().astype(np.float32))
+        return sums
+
+    def words(self, language: str) -> Bm25:
+        """BM25 over the queries' words."""
+        return Bm25(self.texts, language=language)
+
+    def add(self, answers: int) -> PastQueries:
+        """The same with so many newcomers behind the answers."""
+        wider = self.labels.copy()
+        wider.resize(self.labels.shape[0], self.labels.shape[1] + answers)
+        return replace(
+            self, labels=wider, newcomers=np.append(self.newcomers, np.ones(answers, bool))
+        )
+
+    def keep(self, rows: Bool[np.ndarray, " m"]) -> PastQueries:
+        """The same without the answers whose row is false; queries stay, some without a label."""
+        return replace(self, labels=self.labels[:, rows], newcomers=self.newcomers[rows])
