@@ -85,6 +85,25 @@ def test_evaluate_shows_a_table(files, run):
     assert all(word in shown for word in ("overall", "question", "worst type", "gap", "MAP@10"))
 
 
+def test_evaluate_shows_how_well_confidence_is_known(files, run):
+    got = json.loads(twinrank("evaluate", run, files["data"], "--json").stdout)["confidence"]
+    assert set(got) == {"overall", "question", "conversation"}
+    first = got["overall"]["curve"][0]
+    assert (first["min_confidence"], first["coverage"]) == (0, 1)
+    shown = twinrank("evaluate", run, files["data"], COLUMNS="120").stdout
+    assert "silent below a confidence" in shown
+    assert f"{got['overall']['error']:.3f}".removeprefix("0") in shown
+
+
+def test_rank_is_silent_where_it_is_not_sure(run):
+    first = json.loads(twinrank("rank", run, "refund", "--json").stdout)[0]["answers"][0]
+    sure = first["confidence"]
+    for least, silent in ((sure * 0.9, False), (sure + (1 - sure) * 0.1, True)):
+        shown = twinrank("rank", run, "refund", "--min-confidence", least).stdout
+        assert ("no answer is likely enough" in shown) is silent
+        assert (first["id"] in shown) is not silent
+
+
 def test_rank_reads_an_argument_stdin_and_a_file(run, tmp_path):
     text = "User: hello\nAgent: hi\nUser: reset my password"
     lines = [json.dumps({"_id": str(i), "text": t}) for i, t in enumerate([text, "refund"])]

@@ -170,17 +170,22 @@ def evaluate(
 ) -> None:
     """Measure a ranker on a split: per query type, overall, at its worst, with intervals.
 
+    A ranker that saw a validation split also knows how likely its first answer is right: then
+    how true that is, and what share would be answered, how well, if it were silent below.
+
     Example: `twinrank evaluate runs/first examples/help-centre --split test`
     """
     from twinrank.data import Dataset
     from twinrank.encode import FeatureStore
     from twinrank.evaluation import evaluate as measured
-    from twinrank.report import evaluation_table
+    from twinrank.report import confidence_table, evaluation_table
     from twinrank.search import Ranker
 
     loaded = Ranker.load(ranker, store=FeatureStore(), device=device)
     evaluation = measured(loaded, Dataset.load(data), split=split)
     _print(evaluation.as_dict() if json else evaluation_table(evaluation, f"{ranker}, {split}"))
+    if evaluation.confidence and not json:
+        _print(confidence_table(evaluation))
 
 
 @app.command()
@@ -193,12 +198,18 @@ def rank(
         Path | None, typer.Option(help="Rank every line of a JSONL file with a `text` field.")
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many answers.")] = 5,
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Give none if the first is less likely right.")
+    ] = 0.0,
+    why: Annotated[
+        bool, typer.Option("--why", help="Show what each channel gave to the score.")
+    ] = False,
     device: Device = "auto",
     json: AsJson = False,
 ) -> None:
     """Rank the answers for one text, for stdin (read whole), or for each line of a file.
 
-    Example: `twinrank rank runs/first "it wont let me in again"`
+    Example: `twinrank rank runs/first "it wont let me in again" --why --min-confidence 0.3`
     """
     from twinrank.data import read_texts
     from twinrank.report import ranking_table
@@ -207,13 +218,14 @@ def rank(
     if text is not None and file:
         raise typer.BadParameter("give a text or --file, not both")
     texts = read_texts(file) if file else [sys.stdin.read() if text is None else text]
-    rankings = Ranker.load(ranker, device=device).rank(texts, k)
+    loaded = Ranker.load(ranker, device=device)
+    rankings = loaded.rank(texts, k, min_confidence=min_confidence)
     if json:
         pairs = zip(texts, rankings, strict=True)
         _print([{"query": t, "answers": [a.as_dict() for a in answers]} for t, answers in pairs])
         return
     for query, answers in zip(texts, rankings, strict=True):
-        _print(ranking_table(answers, query))
+        _print(ranking_table(answers, query, why=why))
 
 
 @app.command()

@@ -13,6 +13,7 @@ from scipy import sparse, stats
 
 from twinrank.data import Dataset, Queries
 from twinrank.errors import RankerError
+from twinrank.evaluation.confidence import Calibration, calibrations, plain
 from twinrank.evaluation.metrics import METRICS, per_query
 from twinrank.search import Ranker
 
@@ -35,7 +36,9 @@ class Evaluation:
         intervals: 95 % bootstrap intervals of `overall` and of each of `types`; None where
             there is one thread, or nothing was resampled.
         counts: queries measured, overall and by type.
-        per_query: id, type, thread and every metric, a row a query.
+        per_query: id, type, thread and every metric, a row a query; `confidence` too, where
+            the ranker knows one.
+        confidence: how well it knows, overall and by type; empty where it does not.
     """
 
     overall: Figures
@@ -45,6 +48,7 @@ class Evaluation:
     intervals: dict[str, Any]
     counts: dict[str, Any]
     per_query: pl.DataFrame = field(repr=False)
+    confidence: dict[str, Calibration] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, without the rows of single queries."""
@@ -59,6 +63,7 @@ class Evaluation:
                 "types": {kind: _as_lists(of) for kind, of in around["types"].items()},
             },
             "counts": self.counts,
+            **({"confidence": plain(self.confidence)} if self.confidence else {}),
         }
 
 
@@ -85,7 +90,17 @@ def evaluate(
     queries = dataset.split(split)
     moved_queries = replace(queries, labels=labels_in_ranker(ranker, dataset, queries))
     ranker.prepare(queries.texts)
-    rows = measure(lambda part: ranker.scores(queries.texts[part]), moved_queries)
+    sure: list[np.ndarray] = []
+
+    def score(part: slice) -> Float[np.ndarray, "n m"]:
+        scores = ranker.scores(queries.texts[part])
+        if ranker.confidence:
+            sure.append(ranker.confidence.of(scores))
+        return scores
+
+    rows = measure(score, moved_queries)
+    if sure:
+        rows = rows.with_columns(confidence=np.concatenate(sure))
     return summarise(rows, resamples=resamples)
 
 
@@ -134,6 +149,7 @@ def summarise(rows: pl.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) 
         },
         counts={"overall": rows.height, "types": {k: part.height for k, part in parts.items()}},
         per_query=rows,
+        confidence=calibrations(rows) if "confidence" in rows.columns else {},
     )
 
 

@@ -42,12 +42,30 @@ def evaluation_table(evaluation: Evaluation, title: str) -> Table:
     return table
 
 
-def quality_table(ranker: Ranker, path: Path) -> Table:
+def confidence_table(evaluation: Evaluation) -> Table:
+    """Share of queries answered and accuracy@1 of those, by how sure a first answer must be."""
+    found = evaluation.confidence
+    table = aligned("Answered, and right first, if silent below a confidence:")
+    table.add_column("")
+    for name in found:
+        table.add_column(Text(name), justify="right")
+    for points in zip(*(calibration.curve for calibration in found.values()), strict=True):
+        cells = [
+            f"{p.coverage:4.0%}  {'-' if p.accuracy is None else figure(p.accuracy):>5}"
+            for p in points
+        ]
+        table.add_row(f"{points[0].min_confidence:.1f}", *cells)
+    table.add_section()
+    table.add_row("calibration error", *(figure(c.error) for c in found.values()))
+    return table
+
+
+def quality_table(ranker: Ranker, path: Path) -> Table | Text:
     """What a run has left: the ranker, and what it reached on validation."""
     quality = ranker.origin.quality
     title = f"{path}: {ranker.recipe.name}, {ranker.answers.height:,} answers"
     if quality is None:
-        return aligned(f"{title}; nothing was trained")
+        return Text(f"{title}; nothing was trained")
     table = aligned(f"{title}; on the validation split:")
     table.add_column("")
     for metric in METRICS:
@@ -96,17 +114,27 @@ def comparison_markdown(comparison: Comparison) -> str:
     return f"{_caption(comparison)}\n\n{body}\n"
 
 
-def ranking_table(answers: Sequence[RankedAnswer], query: str) -> Table:
-    """One query's answers, best first."""
+def ranking_table(
+    answers: Sequence[RankedAnswer], query: str, *, why: bool = False
+) -> Table | Text:
+    """One query's answers, best first; why: with what each channel gave to the score."""
     first = query.strip().splitlines()[0]
-    table = aligned(Text(first if len(first) < 80 else first[:79] + "…", style="italic"))
+    title = Text(first if len(first) < 80 else first[:79] + "…", style="italic")
+    if not answers:
+        return title.append("\nno answer is likely enough to be right\n", style="bold")
+    if answers[0].confidence is not None:
+        title.append(f"\nthe first is right with probability {answers[0].confidence:.2f}")
+    table = aligned(title)
     table.add_column("", justify="right")
-    table.add_column("score", justify="right")
+    parts = list(answers[0].parts or {}) if why else []
+    for name in ("score", *parts):
+        table.add_column(name, justify="right")
     table.add_column("id", no_wrap=True)
     table.add_column("title")
     for answer in answers:
-        score = f"{answer.score:.2f}"
-        table.add_row(str(answer.rank), score, Text(answer.id), Text(answer.title))
+        given = [f"{answer.parts[name]:.2f}" for name in parts] if answer.parts else []
+        cells = (str(answer.rank), f"{answer.score:.2f}", *given)
+        table.add_row(*cells, Text(answer.id), Text(answer.title))
     return table
 
 
