@@ -32,7 +32,8 @@ types: $(INSTALLED)  ## mypy, strict
 
 check: lint types test  ## all that CI runs
 
-bench: $(INSTALLED)  ## encoding and training speed against peers, in ratios
+bench: $(INSTALLED)  ## quality beside what people would pick instead; speed in ratios
+	$(BIN)/python benchmarks/quality.py examples/help-centre
 	$(BIN)/python benchmarks/encode.py examples/help-centre
 	$(BIN)/python benchmarks/training_speed.py examples/help-centre
 

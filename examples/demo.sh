@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 twinrank="${BIN:-.venv/bin}/twinrank"
 data=examples/help-centre
-run=runs/demo/residual
+run=runs/demo/even
 
 show() {  # print a command as one would type it, then run it
   printf '\n$ twinrank'
@@ -13,9 +13,9 @@ show() {  # print a command as one would type it, then run it
   "$twinrank" "$@"
 }
 
-show compare "$data" --recipes bm25,zero-shot,handover-dual,residual --seeds 3 --out runs/demo
-show train "$data" --recipe residual --seed 0 --out "$run"
-show rank "$run" -k 3 "it wont let me in again"
+show compare "$data" --recipes bm25,zero-shot,residual,even --seeds 3 --out runs/demo
+show train "$data" --recipe even --seed 0 --out "$run"
+show rank "$run" -k 3 --why "it wont let me in again"
 show rank "$run" -k 3 "User: hello, my clients say the page shows nothing they could book
 Agent: Hello! Do they see an error?
 User: no, just grey days all month, though I'm free most afternoons"

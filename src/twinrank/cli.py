@@ -132,7 +132,7 @@ def describe(
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder for the run; it becomes the ranker.")],
-    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a TOML file.")] = "residual",
+    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a TOML file.")] = "even",
     seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
     resume: Annotated[
         bool, typer.Option("--resume/--fresh", help="Go on from what OUT holds, or start over.")
@@ -144,7 +144,7 @@ def train(
 
     Run the same command again after a kill and it goes on from the last epoch.
 
-    Example: `twinrank train examples/help-centre --recipe residual --out runs/first`
+    Example: `twinrank train examples/help-centre --recipe even --out runs/first`
     """
     from twinrank.data import Dataset
     from twinrank.encode import FeatureStore
@@ -255,7 +255,7 @@ def compare(
     Runs that OUT holds already are not done again. The table is also written there, as
     comparison.json and comparison.md; a study writes its tables, figures and page to OUT/STUDY.
 
-    Example: `twinrank compare examples/help-centre --recipes bm25,zero-shot,residual --seeds 3`
+    Example: `twinrank compare examples/help-centre --recipes bm25,zero-shot,even --seeds 3`
 
     Example: `twinrank compare examples/help-centre --study handover`
     """
