@@ -64,10 +64,12 @@ def recipe_files(tiny_model, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("recipes")
     encoder = f'[encoder]\nname = "{tiny_model}"\nmax_tokens = 64\nprecision = "fp32"\n'
     training = "[training]\nepochs = 8\nlearning_rate = 3e-3\n"
+    sections = encoder.replace("max_tokens", 'answers = "sections"\nmax_tokens')
     texts = {
         "bm25": 'channel = "bm25"\n[words]\n',
         "zero-shot": encoder,
         "towers": f'{encoder}[towers]\nkind = "residual"\n{training}',
+        "fused": f"{sections}[words]\n[memory]\n[towers]\n{training}",
     }
     for name, text in texts.items():
         (folder / f"{name}.toml").write_text(text)

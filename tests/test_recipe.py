@@ -37,6 +37,10 @@ def test_values_make_the_same_recipe_again():
         ),
         ({"pretraining": {"use": "inherit", "pairing": "x"}}, "pretraining.pairing"),
         ({"pretraining": {"use": "inherit", "colour": 1}}, "pretraining.colour"),
+        ({"memory": {}, "towers": {"kind": "projection"}}, "compares unit vectors"),
+        ({"memory": {}, "towers": None, "training": None}, "stand beside towers"),
+        ({"words": {}, "towers": None, "training": None}, "stand beside towers"),
+        ({"words": {"language": "klingon"}}, "no Snowball stemmer"),
         ({"pretraining": {"use": "inherit", "batch_size": 1}}, "pretraining.batch_size"),
     ],
 )

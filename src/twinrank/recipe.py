@@ -75,11 +75,11 @@ class MemorySettings(_Settings):
     """What labelled queries of the past say, beside the towers; see `twinrank.model.Memory`.
 
     Args:
-        newcomer: what an answer that came after training is given instead of a past, in nats:
-            without it, answers with a past would always be preferred.
+        newcomer: what an answer that came after training is given instead of a past, in nats,
+            before its weight: without it, answers with a past would nearly always be preferred.
     """
 
-    newcomer: Annotated[float, Field(ge=0)] = 1.0
+    newcomer: Annotated[float, Field(ge=0)] = 4.0
 
 
 class TrainingSettings(_Settings):

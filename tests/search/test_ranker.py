@@ -11,7 +11,7 @@ from twinrank.errors import RankerError
 from twinrank.experiment import fit
 from twinrank.search import Bm25, Ranker
 
-CHANNELS = ["bm25", "zero-shot", "towers"]
+CHANNELS = ["bm25", "zero-shot", "towers", "fused"]
 TEXTS = ["it wont let me in again", "User: hello\nAgent: hi\nUser: where is my money??"]
 
 
@@ -68,6 +68,7 @@ def test_an_added_answer_is_found_and_a_removed_one_is_not(ranker):
     np.testing.assert_allclose(ranker.scores(TEXTS), before, rtol=1e-6)
 
 
+@pytest.mark.parametrize("ranker", ["bm25", "zero-shot", "towers"], indirect=True)
 def test_removing_and_adding_gives_what_a_fresh_start_gives(ranker, tmp_path):
     first = ranker.answers.head(1)
     before = ranker.scores(TEXTS)

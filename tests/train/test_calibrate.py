@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
-from scipy import sparse
-from scipy.special import softmax
+from scipy import optimize, sparse
+from scipy.special import expit, log_softmax, softmax
+from sklearn.linear_model import LogisticRegression
 
-from twinrank.train import fit_scale
+from twinrank.train import fit_confidence, fit_scale, fit_weights
+from twinrank.train.calibrate import HOLD
 
 
 def test_finds_the_scale_labels_were_drawn_with():
@@ -12,3 +14,52 @@ def test_finds_the_scale_labels_were_drawn_with():
     drawn = [rng.choice(6, p=row) for row in softmax(3.0 * scores, axis=1)]
     labels = sparse.csr_array(np.eye(6)[drawn])
     assert fit_scale(scores, labels) == pytest.approx(3.0, rel=0.1)
+
+
+def fused_problem():
+    """Labels drawn by 1.5 times one part; another part is noise, a third is never different."""
+    rng = np.random.default_rng(1)
+    parts = {name: rng.normal(size=(3000, 5)) for name in ("true", "noise")}
+    parts["flat"] = np.ones((3000, 5))
+    drawn = [rng.choice(5, p=row) for row in softmax(1.5 * parts["true"], axis=1)]
+    return parts, sparse.csr_array(np.eye(5)[drawn])
+
+
+def test_weights_are_those_labels_were_drawn_with():
+    parts, labels = fused_problem()
+    found = fit_weights(parts, labels, {"true": 1.5, "noise": 0.5, "flat": 0.3})
+    assert found["true"] == pytest.approx(1.5, abs=0.1)
+    assert 0 <= found["noise"] < 0.1
+    assert found["flat"] == pytest.approx(0.3, abs=1e-6)  # it costs nothing where it starts
+
+
+def test_weights_are_the_minimum_of_what_is_documented():
+    parts, labels = fused_problem()
+    start = {"true": 1.0, "noise": 0.5, "flat": 0.3}
+
+    def cost(weights):
+        scores = sum(w * parts[name] for name, w in zip(parts, weights, strict=True))
+        loss = -log_softmax(scores, axis=1)[labels.toarray() > 0].mean()
+        return loss + HOLD * sum((w - start[n]) ** 2 for n, w in zip(parts, weights, strict=True))
+
+    found = list(fit_weights(parts, labels, start).values())
+    least = optimize.minimize(cost, list(start.values()), method="Nelder-Mead", bounds=[(0, 9)] * 3)
+    assert cost(found) <= least.fun + 1e-6
+
+
+def test_confidence_is_a_logistic_regression():
+    rng = np.random.default_rng(2)
+    odds = rng.normal(size=20_000) * 2
+    right = rng.random(20_000) < expit(0.6 * odds - 0.4)
+    slope, intercept = fit_confidence(odds, right)
+    model = LogisticRegression(C=np.inf).fit(odds[:, None], right)
+    assert slope == pytest.approx(model.coef_[0, 0], abs=0.01)
+    assert intercept == pytest.approx(model.intercept_[0], abs=0.01)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_confidence_stays_short_of_certainty(right):
+    odds = np.linspace(-3, 3, 30)
+    slope, intercept = fit_confidence(odds, np.full(30, right))
+    assert abs(slope) < 20 and abs(intercept) < 20
+    assert (expit(slope * odds + intercept).mean() > 0.5) is np.bool_(right)

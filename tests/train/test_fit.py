@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from scipy import sparse
 from twinrank.model import Passages, Towers
 from twinrank.recipe import TrainingSettings
 from twinrank.train import Checkpoint, Examples, cross_entropy, fit_towers
+from twinrank.train.fit import _by_type, _type_weights
 from twinrank.train.index import ExactIndex, StaleIndex
 
 
@@ -156,3 +159,79 @@ def test_a_last_batch_of_one_query_does_not_break_batchnorm():
         towers, examples, answers, settings(epochs=1), validation_loss(examples, answers)
     )
     assert len(history) == 2
+
+
+def test_weights_of_types_are_those_of_group_dro_step_by_step():
+    """q_g <- q_g exp(step loss_g), scaled to one (Sagawa et al. 2020, algorithm 1)."""
+    losses = [{"a": 2.0, "b": 1.0}, {"a": 1.5, "b": 1.4}, {"a": 1.0, "b": 1.2}]
+    history = [{"epoch": 0}, *({"train_types": of} for of in losses)]
+    q = np.ones(2) / 2
+    for of in losses:
+        q = q * np.exp(0.3 * np.array([of["a"], of["b"]]))
+        q /= q.sum()
+    assert _type_weights(history, np.array(["a", "b"]), 0.3) == pytest.approx(q, rel=1e-6)
+
+
+def test_types_are_weighed_by_their_mean_losses():
+    losses, types = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([0, 0, 1])
+    assert _by_type(losses, types, torch.tensor([0.25, 0.75])) == 0.25 * 1.5 + 0.75 * 6
+    assert _by_type(losses[:2], types[:2], torch.tensor([0.25, 0.75])) == 1.5  # the other is absent
+
+
+def test_keeps_the_epoch_whose_worst_type_ranks_best():
+    worst = iter([0.9, 0.2, 0.5, 0.4, 0.1, 0.3])
+
+    def validate(_):
+        figures = {"map@10": next(worst)}
+        return {"loss": 1.0, "types": {"question": figures, "conversation": {"map@10": 0.8}}}
+
+    examples, answers = problem()
+    towers = Towers("residual", 8)
+    kept = []
+    fit_towers(
+        towers,
+        examples,
+        answers,
+        settings(keep="worst-type", patience=3),
+        validate,
+        on_epoch=lambda checkpoint: kept.append(towers.query_tower.mlp[1].weight.clone()),
+    )
+    assert len(kept) == 6  # epoch 0 does not compete; epoch 2 is best; three were no better
+    assert torch.equal(towers.query_tower.mlp[1].weight, kept[2])
+
+
+def with_memory(on_epoch=lambda checkpoint: None, saved=None, threads=None):
+    examples, answers = problem()
+    if threads is not None:
+        examples = replace(examples, threads=threads)
+    torch.manual_seed(0)
+    towers = Towers("residual", 8, dropout=0.1, memory=True)
+    validate = validation_loss(examples, answers)
+    chosen = settings(even=0.5, label_smoothing=0.1, epochs=4)
+    history = fit_towers(
+        towers, examples, answers, chosen, validate, saved=saved, on_epoch=on_epoch
+    )
+    return towers, history
+
+
+def test_a_memory_goes_on_from_any_epoch_with_the_same_bits(tmp_path):
+    files = []
+
+    def keep(checkpoint):
+        files.append(tmp_path / f"{len(files)}.safetensors")
+        checkpoint.save(files[-1], {})
+
+    whole, _ = with_memory(keep)
+    for file in files:
+        again, _ = with_memory(saved=Checkpoint.load(file)[0])
+        for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_a_query_is_blind_to_its_own_thread():
+    """Where all queries are of one thread, the memory sees nothing and learns nothing."""
+    start = Towers("residual", 8, memory=True).memory.state_dict()
+    for threads, learns in ((np.zeros(90, int), False), (np.arange(90), True)):
+        towers, _ = with_memory(threads=threads)
+        end = towers.memory.state_dict()
+        assert any(not torch.equal(start[name], end[name]) for name in start) is learns

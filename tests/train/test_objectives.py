@@ -127,3 +127,12 @@ def test_two_pairs_are_the_fewest():
     assert torch.isfinite(barlow_twins(f, g))
     with pytest.raises(ValueError, match="1 pair in a Barlow Twins batch"):
         barlow_twins(f[:1], g[:1])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.6])
+def test_label_smoothing_is_torchs(smoothing):
+    scores = torch.randn(6, 9, dtype=torch.double)
+    right = torch.randint(9, (6,))
+    got = cross_entropy(scores, functional.one_hot(right, 9) > 0, smoothing=smoothing)
+    expected = functional.cross_entropy(scores, right, label_smoothing=smoothing, reduction="none")
+    torch.testing.assert_close(got, expected)

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+from scipy import sparse
+from scipy.special import softmax
+
+from twinrank.encode import FeatureStore
+from twinrank.errors import RankerError
+from twinrank.experiment import fit
+from twinrank.search import PARTS, PastQueries, Ranker, log_odds
+from twinrank.search.past import NEAREST
+
+TEXTS = ["it wont let me in again", "User: hello\nAgent: hi\nUser: where is my money??"]
+
+
+@pytest.fixture
+def fused(recipes, help_centre):
+    return fit(help_centre, recipes["fused"], store=FeatureStore())
+
+
+def test_parts_make_up_the_score(fused):
+    parts = fused.channel.parts(TEXTS)
+    assert set(parts) == set(PARTS) == set(fused.channel.weights)
+    np.testing.assert_allclose(sum(parts.values()), fused.scores(TEXTS), rtol=1e-5)
+    for answers in fused.rank(TEXTS):
+        for answer in answers:
+            assert sum(answer.parts.values()) == pytest.approx(answer.score, rel=1e-5)
+        assert 0 < answers[0].confidence < 1
+        assert all(answer.confidence is None for answer in answers[1:])
+
+
+def test_what_it_learned_is_kept_with_newcomers(fused, help_centre, tmp_path):
+    first = help_centre.answers.head(1)
+    fused.remove_answers(first["id"])
+    fused.add_answers(first)
+    fused.save(tmp_path)
+    loaded = Ranker.load(tmp_path)
+    assert loaded.channel.weights == fused.channel.weights
+    assert loaded.confidence == fused.confidence
+    assert loaded.channel.past.texts == help_centre.split("train").texts
+    assert loaded.channel.past.newcomers.sum() == 1
+    for name, part in fused.channel.parts(TEXTS).items():
+        np.testing.assert_allclose(loaded.channel.parts(TEXTS)[name], part, rtol=1e-4, atol=1e-5)
+
+
+def test_a_newcomer_is_given_what_the_recipe_says_instead_of_a_past(fused, help_centre):
+    first = help_centre.answers.head(1)
+    before = fused.channel.unweighed(TEXTS)
+    fused.remove_answers(first["id"])
+    fused.add_answers(first)
+    after = fused.channel.unweighed(TEXTS)
+    assert (after["past"][:, -1] == fused.recipe.memory.newcomer).all()
+    np.testing.assert_allclose(after["past"][:, :-1], before["past"][:, 1:], rtol=1e-5)
+    np.testing.assert_allclose(after["dense"], np.roll(before["dense"], -1, axis=1), rtol=1e-5)
+
+
+def test_silent_below_a_confidence(fused):
+    least = fused.rank(TEXTS)[0][0].confidence
+    assert fused.rank(TEXTS[0], min_confidence=least * 0.99)[0]
+    assert fused.rank(TEXTS[0], min_confidence=min(least * 1.01, 1)) == [[]]
+    fused.confidence = None
+    with pytest.raises(RankerError, match="knows no confidence"):
+        fused.rank(TEXTS, min_confidence=0.5)
+
+
+def test_a_damaged_past_is_named(fused, tmp_path):
+    fused.save(tmp_path)
+    (tmp_path / "past.jsonl").write_text("")
+    with pytest.raises(RankerError, match=r"past.jsonl: not as ranker.json says"):
+        Ranker.load(tmp_path)
+
+
+def past():
+    labels = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]], np.float32)
+    return PastQueries(["a", "b", "c", "d"], sparse.csr_array(labels), np.zeros(3, bool))
+
+
+def test_a_prior_counts_labels_and_a_newcomers_is_average():
+    np.testing.assert_allclose(past().prior(), np.log1p([3, 2, 0]))
+    np.testing.assert_allclose(past().add(1).prior(), np.log1p([3, 2, 0, 5 / 3]), rtol=1e-6)
+    kept = past().add(1).keep(np.array([False, True, True, True]))
+    np.testing.assert_allclose(kept.prior(), np.log1p([2, 0, 1]), rtol=1e-6)
+
+
+def test_words_of_the_nearest_past_queries_are_summed_by_answer():
+    rng = np.random.default_rng(0)
+    p = NEAREST + 15
+    labels = (rng.random((p, 3)) < 0.4).astype(np.float32)
+    products = rng.random((4, p)).astype(np.float32)
+    many = PastQueries([""] * p, sparse.csr_array(labels), np.zeros(3, bool))
+    got = many.by_words(products)
+    for i in range(4):
+        nearest = sorted(range(p), key=lambda j: -products[i, j])[:NEAREST]
+        expected = np.log1p(sum(products[i, j] * labels[j] for j in nearest))
+        np.testing.assert_allclose(got[i], expected, rtol=1e-5)
+
+
+def test_log_odds_are_those_of_the_softmax():
+    scores = np.random.default_rng(1).normal(size=(20, 6)) * 3
+    best = softmax(scores, axis=1).max(axis=1)
+    np.testing.assert_allclose(log_odds(scores), np.log(best / (1 - best)), rtol=1e-9)
+    assert log_odds(scores[:, :1]).tolist() == [0] * 20
