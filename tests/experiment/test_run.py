@@ -121,7 +121,7 @@ def test_compare_measures_each_recipe_and_does_nothing_twice(
     chosen = list(recipes.values())
     store = FeatureStore()
     first = compare(help_centre, chosen, seeds=2, out=tmp_path, store=store)
-    assert [entry.seeds for entry in first.entries] == [(0,), (0,), (0, 1)]
+    assert [entry.seeds for entry in first.entries] == [(0,), (0,), (0, 1), (0, 1)]
     monkeypatch.setattr(training, "fit_towers", None)
     second = compare(help_centre, chosen, seeds=2, out=tmp_path, store=store)
     assert json.dumps(first.as_dict()) == json.dumps(second.as_dict())

@@ -77,4 +77,7 @@ def calibrations(rows: pl.DataFrame) -> dict[str, Calibration]:
 
 def plain(found: dict[str, Calibration]) -> dict[str, Any]:
     """JSON values."""
-    return {name: asdict(calibration) for name, calibration in found.items()}
+    return {
+        name: {"error": calibration.error, "curve": [asdict(point) for point in calibration.curve]}
+        for name, calibration in found.items()
+    }
