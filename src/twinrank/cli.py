@@ -151,13 +151,15 @@ def train(
     from twinrank.experiment import fit
     from twinrank.recipe import Recipe
     from twinrank.report import quality_table
+    from twinrank.train import is_main
 
     chosen = Recipe.load(recipe)
     dataset = Dataset.load(data)
     store = FeatureStore()
     ranker = fit(dataset, chosen, seed=seed, out=out, store=store, resume=resume, device=device)
     summary = {"ranker": str(out), "recipe": chosen.name, **ranker.origin.model_dump()}
-    _print(summary if json else quality_table(ranker, out))
+    if is_main():  # of several that tuned together
+        _print(summary if json else quality_table(ranker, out))
 
 
 @app.command()

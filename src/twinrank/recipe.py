@@ -114,6 +114,45 @@ class TrainingSettings(_Settings):
     answer_batch: Positive = 50
 
 
+class TuningSettings(_Settings):
+    """How the encoder itself is trained, before its features are stored and towers fitted.
+
+    Args:
+        method: `full` trains every weight; `lora` (Hu et al. 2022) adds a product of two thin
+            matrices to each linear layer, trains those, and merges them in the end.
+        rank: of those matrices.
+        batch_size: queries a step, over all processes.
+        fresh: passages of answers re-encoded a step: those the loss pulls at most.
+        refresh_every: queries between two refreshes of the whole index, each followed by a
+            validation and a checkpoint; an epoch begins with one in any case.
+        held_tokens: a step's tokens up to these are held for the way back; what comes beyond
+            is encoded a second time there (gradient caching), which bounds the memory.
+        learning_rate: AdamW's, the highest: it warms up over a tenth of the steps, then falls
+            to zero in a line; and `weight_decay`, `clip`, as in `TrainingSettings`.
+        epochs: passes over the labelled queries.
+        label_smoothing: and `keep`: as in `TrainingSettings`.
+    """
+
+    method: Literal["full", "lora"] = "full"
+    rank: Positive = 16
+    batch_size: Positive = 32
+    fresh: Positive = 16
+    refresh_every: Positive = 8192
+    held_tokens: Positive = 16_384
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-5
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    epochs: Positive = 2
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    label_smoothing: Rate = 0.1
+    keep: Keep = "worst-type"
+
+    @model_validator(mode="after")
+    def _settings_fit_together(self) -> TuningSettings:
+        if self.method == "full" and self.rank != type(self).model_fields["rank"].default:
+            raise ValueError("rank has no effect with method = 'full'; leave it out")
+        return self
+
+
 class PretrainingSettings(_Settings):
     """Barlow Twins on pairs of queries, and what is done with the tower it leaves.
 
@@ -180,6 +219,7 @@ class Recipe(_Settings):
         channel: `dense` scores by dot products of towers (or of bare features), `bm25` by words.
         words: of the `bm25` channel; beside trained towers, words are fused with them.
         encoder: of the `dense` channel alone.
+        tuning: of that encoder; absent leaves it as it is.
         towers: absent for the untrained encoder, the zero-shot ranker.
         memory: of labelled queries, trained with the towers and fused with them.
         pretraining: of the towers, or of a tower under them, before they are trained or with it.
@@ -190,6 +230,7 @@ class Recipe(_Settings):
     channel: Literal["dense", "bm25"] = "dense"
     words: WordSettings | None = None
     encoder: EncoderSettings | None = None
+    tuning: TuningSettings | None = None
     towers: TowerSettings | None = None
     memory: MemorySettings | None = None
     pretraining: PretrainingSettings | None = None
@@ -197,8 +238,9 @@ class Recipe(_Settings):
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> Recipe:
-        if self.channel == "bm25" and (self.encoder or self.towers or not self.words):
-            raise ValueError('channel "bm25" takes a [words] table, and no [encoder] or [towers]')
+        dense = (self.encoder, self.tuning, self.towers, self.memory, self.training)
+        if self.channel == "bm25" and (any(dense) or not self.words):
+            raise ValueError('channel "bm25" takes a [words] table, and no other')
         if self.channel == "dense" and not self.encoder:
             raise ValueError('channel "dense" takes an [encoder] table')
         if self.channel == "dense" and (self.words or self.memory) and not self.training:

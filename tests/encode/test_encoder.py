@@ -12,8 +12,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
-from twinrank.encode import POOLINGS, Encoder, encoder
-from twinrank.encode.encoder import plan
+from twinrank.encode import POOLINGS, Encoder
+from twinrank.encode.batches import TOKENS_A_BATCH, plan
 from twinrank.encode.resolve import resolve
 from twinrank.errors import EncoderError
 
@@ -194,7 +194,7 @@ def test_batches_shared_out_to_the_cores_leave_torch_as_it_was(tiny_model, monke
 
 def test_stopping_early_does_not_encode_the_rest(tiny_model, monkeypatch):
     one = Encoder(str(tiny_model), max_tokens=32, precision="fp32", device="cpu")
-    monkeypatch.setitem(encoder.TOKENS_A_BATCH, "cpu", 32)
+    monkeypatch.setitem(TOKENS_A_BATCH, "cpu", 32)
     done = []
     features = one._network.features
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from twinrank.encode.batches import plan, tokens_a_batch
 from twinrank.encode.hardware import resolve_device, resolve_precision
 from twinrank.encode.resolve import resolve
 from twinrank.encode.tokens import load_tokenizer, token_ids
@@ -19,12 +20,11 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from twinrank.encode.network import Network
+    from twinrank.encode.trainable import Trainable
 
 POOLINGS = ("cls", "mean")
 # Texts are sorted by length among as many; only these are held as tokens.
 CHUNK = 16_384
-# Padded tokens: measured on CPU (from 4,096 on, activations leave its caches), a guess elsewhere.
-TOKENS_A_BATCH = {"cpu": 1_024, "mps": 16_384, "cuda": 65_536}
 
 
 class Encoder:
@@ -107,7 +107,7 @@ class Encoder:
         """Features as they are ready: row numbers (n) in `texts`, and their (n, 2, d)."""
         if isinstance(texts, str):
             raise TypeError("texts is one string; give a list of strings")
-        budget = TOKENS_A_BATCH[self.device.split(":")[0]]
+        budget = tokens_a_batch(self.device)
         for start, ids in self._tokenised(texts):
             batches = plan([len(text) for text in ids], budget)
             inputs = [[ids[row] for row in rows] for rows in batches]
@@ -133,6 +133,27 @@ class Encoder:
                     coming = ahead.submit(tokenise, start + CHUNK)
                 yield start, ids
 
+    def tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Token ids of each text as the model reads it: cut, special ones included."""
+        return token_ids(self._cutting, texts)
+
+    def trainable(self, pooling: str, *, rank: int | None, held_tokens: int) -> Trainable:
+        """A copy of the model whose weights, or thin matrices of a rank beside them, are trained.
+
+        Args:
+            pooling: of its features.
+            rank: of LoRA's matrices; none trains every weight.
+            held_tokens: tokens of a call held for the way back; those beyond are encoded twice.
+
+        Raises:
+            EncoderError: if the weights cannot be loaded, or LoRA's library is not installed.
+        """
+        from twinrank.encode.trainable import Trainable  # imports torch and transformers
+
+        place = POOLINGS.index(pooling)
+        kind = (self.precision, self.device)
+        return Trainable(self._files, *kind, pooling=place, rank=rank, held_tokens=held_tokens)
+
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
         """Number of tokens (N) before cutting, special ones included; loads no model."""
         counts = [
@@ -155,18 +176,3 @@ class Encoder:
         from twinrank.encode.network import Network  # imports torch and transformers
 
         return Network(self._files, precision=self.precision, device=self.device)
-
-
-def plan(lengths: Sequence[int], budget: int) -> list[np.ndarray]:
-    """Batches of texts alike in length, each of at most `budget` padded tokens.
-
-    In random order, so that the rate seen so far foretells the time left.
-    """
-    order = np.argsort(lengths, kind="stable")
-    batches, first = [], 0
-    for position in range(1, len(order) + 1):
-        if position == len(order) or (position - first + 1) * lengths[order[position]] > budget:
-            batches.append(order[first:position])
-            first = position
-    shuffled = np.random.default_rng(0).permutation(len(batches))
-    return [batches[number] for number in shuffled]

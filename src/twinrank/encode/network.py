@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from transformers import AutoModel
 from transformers.utils import logging as transformers_logging
 
@@ -27,12 +29,15 @@ class Network:
             its matrix products take half the time, and keeping the rest in fp32 costs more in
             conversions than it gains (see benchmarks/encode.py for what is lost: cosine .9999).
         device: cpu, cuda or mps.
+        trained: whether its weights are: then they stay fp32, and products alone are in bf16.
 
     Raises:
         EncoderError: if the weights cannot be loaded, or lack some that the model needs.
     """
 
-    def __init__(self, files: EncoderFiles, *, precision: str, device: str) -> None:
+    def __init__(
+        self, files: EncoderFiles, *, precision: str, device: str, trained: bool = False
+    ) -> None:
         self._pad = int(files.config.get("pad_token_id") or 0)
         self._device = torch.device(device)
         try:
@@ -42,7 +47,7 @@ class Network:
                     local_files_only=True,
                     trust_remote_code=False,
                     use_safetensors=True,
-                    dtype=DTYPES[precision],
+                    dtype=torch.float32 if trained else DTYPES[precision],
                     output_loading_info=True,
                 )
         except Exception as error:  # whatever transformers or safetensors find wrong with it
@@ -55,7 +60,8 @@ class Network:
                 f"{files.weights[0]}: lacks {len(lacking)} weights, {lacking[0]} first; "
                 "restore the file, or the config.json that belongs to it"
             )
-        self._model = model.to(self._device).eval()
+        self.model = model.to(self._device).eval()
+        self._mixed = trained and precision == "bf16"
 
     def map(self, batches: Sequence[Sequence[np.ndarray]]) -> Iterator[np.ndarray]:
         """The features of each batch, in order.
@@ -81,7 +87,12 @@ class Network:
 
     @torch.inference_mode()
     def features(self, ids: Sequence[np.ndarray]) -> np.ndarray:
-        """Cls and mean features (n, 2, d), float32, of n token sequences.
+        """`pooled`, as an array without gradients."""
+        pooled: np.ndarray = self.pooled(ids).cpu().numpy()
+        return pooled
+
+    def pooled(self, ids: Sequence[np.ndarray]) -> Float[Tensor, "n 2 d"]:
+        """Cls and mean features, float32, of n token sequences.
 
         cls is the last hidden state of the first token, mean that of all tokens but padding.
         """
@@ -90,14 +101,15 @@ class Network:
         padded = np.full(mask.shape, self._pad, np.int64)
         padded[mask] = np.concatenate(ids)
         attended = torch.from_numpy(mask).to(self._device)
-        output = self._model(
-            input_ids=torch.from_numpy(padded).to(self._device), attention_mask=attended.long()
-        )
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
+            output = self.model(
+                input_ids=torch.from_numpy(padded).to(self._device),
+                attention_mask=attended.long(),
+            )
         hidden = output.last_hidden_state.float()
         weights = attended.unsqueeze(-1).float()
         mean = (hidden * weights).sum(1) / weights.sum(1)
-        pooled: np.ndarray = torch.stack([hidden[:, 0], mean], dim=1).cpu().numpy()
-        return pooled
+        return torch.stack([hidden[:, 0], mean], dim=1)
 
 
 def _one_thread() -> None:

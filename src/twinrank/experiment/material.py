@@ -58,7 +58,7 @@ class Material:
         seen, unseen, views, answers = np.split(features, ends)
         settings = recipe.pretraining
         return cls(
-            answers=Passages(answers, passages.owner, passages.answers),
+            answers=passages.of(answers),
             train=Examples.of(seen, train) if train else None,
             validation=validation,
             unseen=unseen,

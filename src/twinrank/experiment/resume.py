@@ -16,7 +16,11 @@ from twinrank.recipe import Recipe
 from twinrank.search import Origin
 from twinrank.train import Checkpoint
 
-PRETRAINING, RANKING = UNFINISHED = ("pretraining.safetensors", "checkpoint.safetensors")
+TUNING, PRETRAINING, RANKING = UNFINISHED = (
+    "tuning.safetensors",
+    "pretraining.safetensors",
+    "checkpoint.safetensors",
+)
 METRICS_FILE = "metrics.jsonl"
 SAVED_EVERY_S = 5.0
 

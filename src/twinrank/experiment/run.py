@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from filelock import FileLock, Timeout
 
 from twinrank.data import Dataset, Queries
 from twinrank.encode import FeatureStore
-from twinrank.encode.hardware import resolve_device
+from twinrank.errors import RecipeError
 from twinrank.evaluation import by_type, means, measure
 from twinrank.experiment.fusing import confidence_of, fused, scaled_words
 from twinrank.experiment.material import Material
-from twinrank.experiment.resume import METRICS_FILE, UNFINISHED, check_same, choices
+from twinrank.experiment.resume import (
+    METRICS_FILE,
+    UNFINISHED,
+    check_same,
+    choices,
+    metrics_stream,
+)
 from twinrank.experiment.training import Work, train_towers, with_fitted_scale
+from twinrank.experiment.tuning import tune_encoder
 from twinrank.recipe import Recipe
-from twinrank.search import Origin, Ranker, reader_of, towers_of
+from twinrank.search import Origin, Ranker, Reader, reader_of, towers_of
 from twinrank.search.folder import CARD, read_card
+from twinrank.train import Team, is_main
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +62,11 @@ def fit(
             same one.
         device: where encoder and towers run: `cpu`, `cuda`, `mps`, or `auto`.
 
+    Where `accelerate launch` started several processes, they tune the encoder together; the
+    first does all else, and the others wait for the ranker. All have to see `out`.
+
     Raises:
+        RecipeError: if the recipe tunes the encoder, and there is no `out` to leave it in.
         DataError: if a split the recipe needs has no labels, or no queries make a pair.
         RankerError: if `out` holds something of another training, and `resume` is true.
     """
@@ -61,19 +76,53 @@ def fit(
         folder=str(dataset.folder) if dataset.folder else None,
         seed=seed,
     )
+    if recipe.tuning and out is None:
+        raise RecipeError(f"{recipe.name} tunes the encoder; give a folder (out) to leave it in")
+    team = Team() if recipe.tuning else None
     if out is None:
-        return _carried_out(dataset, recipe, origin, store, device, None, shared)
+        return _carried_out(dataset, recipe, origin, store, device, None, shared, team)
+    if team and not is_main():
+        return _helped(dataset, recipe, origin, store, device, out, team)
     with _held(out):
         if not resume:
             for name in (CARD, *UNFINISHED, METRICS_FILE):
                 (out / name).unlink(missing_ok=True)
-        if (out / CARD).exists():
+        finished = (out / CARD).exists()
+        if team:
+            team.told(finished)
+        if finished:
             return _finished(out, recipe, origin, store, device)
-        ranker = _carried_out(dataset, recipe, origin, store, device, out, shared)
+        ranker = _carried_out(dataset, recipe, origin, store, device, out, shared, team)
         ranker.save(out)
         for name in UNFINISHED:
             (out / name).unlink(missing_ok=True)
     return ranker
+
+
+def _helped(
+    dataset: Dataset,
+    recipe: Recipe,
+    origin: Origin,
+    store: FeatureStore | None,
+    device: str,
+    out: Path,
+    team: Team,
+) -> Ranker:
+    """A further process's part: it tunes along, and waits for the ranker that the first makes."""
+    if not team.told(False) and recipe.tuning:
+        tune_encoder(
+            dataset,
+            recipe,
+            recipe.tuning,
+            origin,
+            out=out,
+            stream=io.StringIO(),
+            team=team,
+            device=device,
+        )
+    while not (out / CARD).exists():  # not a meeting: those have time limits
+        time.sleep(0.5)
+    return Ranker.load(out, store=store, device=team.device or device)
 
 
 @contextmanager
@@ -100,15 +149,42 @@ def _carried_out(
     device: str,
     out: Path | None,
     shared: Path | None,
+    team: Team | None,
 ) -> Ranker:
     if recipe.channel == "bm25":
         return _words(dataset, recipe, origin)
-    reader = reader_of(recipe, store, device)
-    where = torch.device(resolve_device(device) if recipe.towers else "cpu")
+    with metrics_stream(out) as stream:
+        if recipe.tuning and team and out:
+            tune_encoder(
+                dataset,
+                recipe,
+                recipe.tuning,
+                origin,
+                out=out,
+                stream=stream,
+                team=team,
+                device=device,
+            )
+        reader = reader_of(recipe, store, device, home=out)
+        return _on_features(dataset, recipe, origin, reader, out, shared, stream)
+
+
+def _on_features(
+    dataset: Dataset,
+    recipe: Recipe,
+    origin: Origin,
+    reader: Reader,
+    out: Path | None,
+    shared: Path | None,
+    stream: TextIO,
+) -> Ranker:
+    """All that follows once the encoder is as it will be."""
+    device = reader.encoder.device
+    where = torch.device(device if recipe.towers else "cpu")
     material = Material.read(dataset, recipe, reader)
     work = Work(recipe, origin, reader, material, out, shared, where)
     if recipe.towers:
-        towers = train_towers(work)
+        towers = train_towers(work, stream)
     else:
         towers = with_fitted_scale(towers_of(recipe, reader.encoder.dim).eval(), work)
     dense = work.channel(towers)

@@ -89,7 +89,7 @@ def carry_out(
     if len(due) < len(planned):
         log.info("%d of %d runs were in %s already", len(planned) - len(due), len(planned), out)
     for run in {(run.recipe, run.dataset.fingerprint): run for run in due}.values():
-        if run.recipe.encoder:
+        if run.recipe.encoder and not run.recipe.tuning:
             Material.read(run.dataset, run.recipe, reader_of(run.recipe, store, device))
     at_once(
         partial(_carry_out, out=out, store=store, device=device),

@@ -5,40 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 import torch
 from filelock import FileLock
 
 from twinrank.evaluation import by_type, means, measure
 from twinrank.experiment.material import Material
-from twinrank.experiment.resume import (
-    PRETRAINING,
-    RANKING,
-    Keeper,
-    choices,
-    metrics_stream,
-    saved_in,
-)
+from twinrank.experiment.resume import PRETRAINING, RANKING, choices
+from twinrank.experiment.stage import Bar, carry_out
 from twinrank.model import Towers
-from twinrank.progress import progress_bar
 from twinrank.recipe import Recipe, TowerSettings
 from twinrank.search import Dense, Origin, Reader, towers_of
 from twinrank.train import Checkpoint, Record, Sightings, fit_scale, fit_towers, pretrain
 
 log = logging.getLogger(__name__)
-
-
-class Stage(Protocol):
-    """A training that can go on from a checkpoint."""
-
-    def __call__(  # noqa: D102
-        self, *, saved: Checkpoint | None, on_epoch: Callable[[Checkpoint], None]
-    ) -> list[Record]: ...
 
 
 @dataclass(frozen=True)
@@ -85,13 +70,18 @@ class Work:
         return Dense.of(self.reader, towers, self.material.answers, past)
 
 
-def train_towers(work: Work) -> Towers:
-    """Carry out the stages of a recipe; give towers on the CPU, in eval mode."""
+def train_towers(work: Work, stream: TextIO) -> Towers:
+    """Carry out the stages of a recipe; give towers on the CPU, in eval mode.
+
+    Args:
+        work: what is to be done.
+        stream: takes a line an epoch.
+    """
     if work.material.sightings:
         log.info("pre-training: %s", work.material.sightings)
     pretraining = work.recipe.pretraining
     use = pretraining.use if pretraining else None
-    with metrics_stream(work.out) as stream, torch.random.fork_rng():
+    with torch.random.fork_rng():
         torch.manual_seed(work.origin.seed)
         towers = _fresh(work)  # before any training, so that going on finds the same weights
         if use in (None, "joint"):
@@ -146,7 +136,8 @@ def _pretrained(work: Work, stream: TextIO) -> Towers:
         return pretrain(towers, sightings, validate, seed=seed, saved=saved, on_epoch=on_epoch)
 
     with _place(work, recipe.towers, sightings) as (file, identity):
-        _carry_out(work, stage, "pretraining", file, identity, settings.epochs, stream)
+        bar = Bar(f"Pre-training {recipe.name}", settings.epochs)
+        carry_out(stage, "pretraining", file, identity, bar, stream)
     towers.take_projector(None)
     return towers
 
@@ -197,43 +188,7 @@ def _ranked(work: Work, towers: Towers, stream: TextIO) -> Towers:
         )
 
     file = work.out and work.out / RANKING
-    _carry_out(work, stage, "ranking", file, work.identity, training.epochs, stream)
+    bar = Bar(f"Training {recipe.name}", training.epochs)
+    carry_out(stage, "ranking", file, work.identity, bar, stream)
     towers.take_projector(None)
     return towers
-
-
-def _carry_out(
-    work: Work,
-    stage: Stage,
-    name: str,
-    file: Path | None,
-    identity: dict[str, Any],
-    epochs: int,
-    stream: TextIO,
-) -> None:
-    """Run a stage from where its checkpoint stands, with metrics and a progress bar."""
-    saved = saved_in(file, identity) if file else None
-    label = f"{'Pre-training' if name == 'pretraining' else 'Training'} {work.recipe.name}"
-
-    def tell(record: Record) -> None:
-        stream.write(json.dumps({"stage": name, **record}) + "\n")
-        advance(int(record["epoch"] > 0), _note(record))
-
-    kept = Keeper(file, identity)
-
-    def on_epoch(checkpoint: Checkpoint) -> None:
-        kept.offer(checkpoint)
-        tell(checkpoint.history[-1])
-
-    with progress_bar(label, epochs, unit="epochs") as advance:
-        for record in saved.history if saved else []:
-            tell(record)
-        stage(saved=saved, on_epoch=on_epoch)
-    kept.finish()
-
-
-def _note(record: Mapping[str, Any]) -> str:
-    """What a progress bar says beside an epoch."""
-    names = {"barlow_loss": "Barlow loss", "loss": "validation loss", "map@10": "MAP@10"}
-    said = {name: record[key] for key, name in names.items() if key in record}
-    return ", ".join(f"{name} {value:.3f}" for name, value in said.items())

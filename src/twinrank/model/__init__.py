@@ -2,6 +2,6 @@
 
 from twinrank.model.memory import Memory, Past
 from twinrank.model.passages import Passages, over_passages
-from twinrank.model.towers import Towers
+from twinrank.model.towers import Towers, total
 
-__all__ = ["Memory", "Passages", "Past", "Towers", "over_passages"]
+__all__ = ["Memory", "Passages", "Past", "Towers", "over_passages", "total"]

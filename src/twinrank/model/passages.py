@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Rows = TypeVar("Rows")
+Others = TypeVar("Others")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Passages(Generic[Rows]):
     rows: Rows
     owner: Int[np.ndarray, " v"] | None
     answers: int
+
+    def of(self, rows: Others) -> Passages[Others]:
+        """The same passages, given by other rows."""
+        return Passages(rows, self.owner, self.answers)
 
 
 def over_passages(

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import copy
-from typing import Literal
+from collections.abc import Mapping
+from functools import reduce
+from operator import add
+from typing import Literal, TypeVar
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from twinrank.model.memory import Memory
+from twinrank.model.memory import Memory, Past
+from twinrank.model.passages import Passages, over_passages
 
 Kind = Literal["projection", "residual", "none"]
+Array = TypeVar("Array", np.ndarray, Tensor)
 
 INITIAL_SCALE = 20.0  # sentence-transformers' default inverse temperature for cosines
 
@@ -178,9 +184,37 @@ class Towers(nn.Module):
         """Scores of query *vectors* against answer *vectors* (both already through a tower)."""
         return self.scale * (queries @ answers.T)
 
+    def parts(
+        self,
+        queries: Float[Tensor, "n d"],
+        passages: Passages[Tensor],
+        past: Past | None = None,
+        blind: Bool[Tensor, "n p"] | None = None,
+    ) -> dict[str, Float[Tensor, "n m"]]:
+        """What makes up the score of each answer: `dense`, and the votes of the `past`.
+
+        Args:
+            queries: their vectors.
+            passages: vectors of what stands for the answers.
+            past: who votes, if these towers have a memory.
+            blind: which of the past each query does not see.
+        """
+        owner = passages.owner
+        places = None if owner is None else torch.as_tensor(owner, device=queries.device)
+        products = self.scores(queries, passages.rows)
+        parts = {"dense": over_passages(products, places, passages.answers)}
+        if self.memory is not None and past is not None:
+            parts["past"] = self.memory(queries, past, passages.answers, blind)
+        return parts
+
     def _on_base(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         based: Tensor = features if self.base is None else self.base(features)
         return based
+
+
+def total(parts: Mapping[str, Array]) -> Array:
+    """The sum of parts (n x m each): the scores."""
+    return reduce(add, parts.values())
 
 
 def _frozen(tower: nn.Module) -> nn.Module:

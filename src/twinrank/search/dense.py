@@ -12,7 +12,7 @@ from torch import Tensor
 
 from twinrank.data import answer_texts, section_texts
 from twinrank.encode import POOLINGS, Encoder, FeatureStore
-from twinrank.model import Passages, Past, Towers, over_passages
+from twinrank.model import Passages, Past, Towers, total
 
 ROWS_A_CHUNK = 65_536
 CELLS_A_CHUNK = 16_000_000  # products of queries with passages, or with past queries, at once
@@ -91,7 +91,7 @@ class Dense:
     ) -> Dense:
         """The channel over answers given by the features of their passages."""
         projected = _projected(towers, answers.rows)
-        return cls(reader, towers, Passages(projected, answers.owner, answers.answers), past)
+        return cls(reader, towers, answers.of(projected), past)
 
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "n m"]:
         """Scores of every answer for every text."""
@@ -146,19 +146,8 @@ class Dense:
     def _parts(self, features: Float[np.ndarray, "n d"]) -> Parts:
         device = self.vectors.rows.device
         queries = self.towers.query(torch.as_tensor(features, device=device))
-        products = self.towers.scores(queries, self.vectors.rows)
-        owner, answers = self.vectors.owner, self.vectors.answers
-        places = None if owner is None else torch.as_tensor(owner, device=device)
-        parts = {"dense": over_passages(products, places, answers)}
-        if self.past and self.towers.memory:
-            parts["past"] = self.towers.memory(queries, self.past, answers)
+        parts = self.towers.parts(queries, self.vectors, self.past)
         return {name: part.cpu().numpy() for name, part in parts.items()}
-
-
-def total(parts: Parts) -> Float[np.ndarray, "n m"]:
-    """The sum of parts."""
-    first, *others = parts.values()
-    return sum(others, start=first)
 
 
 @torch.inference_mode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,12 +33,13 @@ from twinrank.search.past import PastQueries
 log = logging.getLogger(__name__)
 
 FORMAT: Literal[1] = 1
-CARD, ANSWERS, TOWERS, VECTORS, PAST = (
+CARD, ANSWERS, TOWERS, VECTORS, PAST, ENCODER = (
     "ranker.json",
     "corpus.jsonl",
     "towers.safetensors",
     "vectors.safetensors",
     "past.jsonl",
+    "encoder",
 )
 Channel = Bm25 | Dense | Fused
 
@@ -102,10 +104,15 @@ class Contents:
 
 
 def save(path: Path, held: Contents) -> None:
-    """Write a ranker folder. Every file is written beside and renamed, the card last."""
+    """Write a ranker folder. Every file is written beside and renamed, the card last.
+
+    An encoder that was tuned for this ranker is copied there too, unless it is there already.
+    """
     path.mkdir(parents=True, exist_ok=True)
     channel = held.channel
     dense, words = _dense_of(channel), _words_of(channel)
+    if dense and held.recipe.tuning:
+        _copy_encoder(dense.reader.encoder, path / ENCODER)
     beside = {ANSWERS: path / f"{ANSWERS}.tmp"}
     write_answers(held.answers, beside[ANSWERS])
     if dense:
@@ -130,6 +137,18 @@ def save(path: Path, held: Contents) -> None:
     beside[CARD].write_text(card.model_dump_json(indent=2, exclude_none=True) + "\n")
     for name, file in beside.items():
         file.replace(path / name)
+
+
+def _copy_encoder(encoder: Encoder, folder: Path) -> None:
+    """Put a tuned encoder into a ranker's folder, whole or not at all."""
+    own = Path(encoder.name)
+    if folder.exists() and own.samefile(folder):
+        return
+    aside = folder.with_name(f".{folder.name}.tmp")
+    for old in (aside, folder):
+        shutil.rmtree(old, ignore_errors=True)
+    shutil.copytree(own, aside)
+    aside.rename(folder)
 
 
 def _tensors(dense: Dense, channel: Channel) -> dict[str, Tensor]:
@@ -208,7 +227,7 @@ def _opened(
     settings = card.recipe.encoder
     assert settings is not None  # noqa: S101 (load chose)
     try:
-        reader = reader_of(card.recipe, store, device)
+        reader = reader_of(card.recipe, store, device, home=path)
     except EncoderError as error:
         raise RankerError(f"{path}: its encoder cannot be opened: {error}") from None
     encoder = reader.encoder
@@ -255,18 +274,27 @@ def _words_of(channel: Channel) -> Bm25 | None:
     return inner if isinstance(inner, Bm25) else None
 
 
-def reader_of(recipe: Recipe, store: FeatureStore | None, device: str) -> Reader:
-    """What reads texts for a recipe of the `dense` channel."""
+def reader_of(
+    recipe: Recipe, store: FeatureStore | None, device: str, *, home: Path | None = None
+) -> Reader:
+    """What reads texts for a recipe of the `dense` channel; see `encoder_of`."""
     settings = recipe.encoder or EncoderSettings()
-    encoder = encoder_of(recipe, device)
+    encoder = encoder_of(recipe, device, home=home)
     return Reader(encoder, settings.pooling, store, sections=settings.answers == "sections")
 
 
-def encoder_of(recipe: Recipe, device: str = "auto") -> Encoder:
-    """The encoder of a recipe of the `dense` channel."""
+def encoder_of(recipe: Recipe, device: str = "auto", *, home: Path | None = None) -> Encoder:
+    """The encoder of a recipe of the `dense` channel.
+
+    Args:
+        recipe: names it.
+        device: where it runs.
+        home: the ranker's folder, in which it is if it was tuned; none gives the one that
+            tuning starts from.
+    """
     settings = recipe.encoder or EncoderSettings()
     return Encoder(
-        settings.name,
+        str(home / ENCODER) if home and recipe.tuning else settings.name,
         max_tokens=settings.max_tokens,
         precision=settings.precision,
         device=device,

@@ -8,9 +8,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float
 
+from twinrank.model import total
 from twinrank.recipe import Recipe
 from twinrank.search.bm25 import Bm25
-from twinrank.search.dense import CELLS_A_CHUNK, Dense, Parts, total
+from twinrank.search.dense import CELLS_A_CHUNK, Dense, Parts
 from twinrank.search.past import PastQueries
 
 # What was trained together starts, and is held, near one; what joins it later, near nothing.

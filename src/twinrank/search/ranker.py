@@ -13,10 +13,11 @@ from jaxtyping import Float
 
 from twinrank.encode import FeatureStore
 from twinrank.errors import RankerError
+from twinrank.model import total
 from twinrank.recipe import Recipe
 from twinrank.search import folder
 from twinrank.search.confidence import Confidence
-from twinrank.search.dense import Dense, total
+from twinrank.search.dense import Dense
 from twinrank.search.fused import Fused
 
 

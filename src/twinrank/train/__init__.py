@@ -7,14 +7,21 @@ from twinrank.train.loop import Record
 from twinrank.train.objectives import barlow_twins, cross_entropy
 from twinrank.train.pairing import Groups, Pairs
 from twinrank.train.pretrain import Sightings, groups_of, pretrain
+from twinrank.train.team import Team, is_main
+from twinrank.train.tune import Course, Tokens, Tuned, WholeIndex, tune
 
 __all__ = [
     "Checkpoint",
+    "Course",
     "Examples",
     "Groups",
     "Pairs",
     "Record",
     "Sightings",
+    "Team",
+    "Tokens",
+    "Tuned",
+    "WholeIndex",
     "barlow_twins",
     "cross_entropy",
     "fit_confidence",
@@ -22,5 +29,7 @@ __all__ = [
     "fit_towers",
     "fit_weights",
     "groups_of",
+    "is_main",
     "pretrain",
+    "tune",
 ]

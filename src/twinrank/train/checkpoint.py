@@ -23,14 +23,14 @@ class Checkpoint:
     """All that the next epoch depends on; every epoch seeds itself, so no generator state.
 
     Attributes:
-        towers: parameters and buffers.
+        learned: parameters that are trained, and buffers.
         best: those of the epoch with the lowest validation loss.
         optimizer: AdamW's moments, as `<parameter number>.<name>`.
         index: the stale index's vectors, or empty.
         history: one record an epoch, from before training (epoch 0) on.
     """
 
-    towers: State
+    learned: State
     best: State
     optimizer: State
     index: State
@@ -41,7 +41,7 @@ class Checkpoint:
 
         `identity` says what is trained, so that no other training goes on from here.
         """
-        groups = {"towers": self.towers, "best": self.best}
+        groups = {"learned": self.learned, "best": self.best}
         groups |= {"optimizer": self.optimizer, "index": self.index}
         tensors = {f"{g}/{k}": t.clone() for g, state in groups.items() for k, t in state.items()}
         notes = {"history": json.dumps(self.history), "identity": json.dumps(identity)}
@@ -58,7 +58,7 @@ class Checkpoint:
         """
         if not file.is_file():
             return None
-        groups: dict[str, State] = {"towers": {}, "best": {}, "optimizer": {}, "index": {}}
+        groups: dict[str, State] = {"learned": {}, "best": {}, "optimizer": {}, "index": {}}
         try:
             with safe_open(file, framework="pt") as tensors:
                 notes = tensors.metadata()

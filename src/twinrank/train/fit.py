@@ -14,11 +14,19 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from twinrank.data import Queries
-from twinrank.model import Passages, Past, Towers, over_passages
-from twinrank.recipe import Keep, TrainingSettings
+from twinrank.model import Passages, Past, Towers, total
+from twinrank.recipe import TrainingSettings
 from twinrank.train.checkpoint import Checkpoint
 from twinrank.train.index import ExactIndex, Index, StaleIndex
-from twinrank.train.loop import OnEpoch, Record, Stepper, Validate, run_epochs
+from twinrank.train.loop import (
+    OnEpoch,
+    Record,
+    Validate,
+    of_towers,
+    run_epochs,
+    since_best,
+    stepper_of,
+)
 from twinrank.train.objectives import cross_entropy
 from twinrank.train.pretrain import Sightings
 
@@ -93,10 +101,9 @@ def fit_towers(
     device = towers.log_scale.device
     features = torch.as_tensor(train.features, device=device)
     threads = torch.as_tensor(train.threads, device=device)
-    owner = None if answers.owner is None else torch.as_tensor(answers.owner, device=device)
     names, kinds = np.unique(np.asarray(train.types), return_inverse=True)
     type_of = torch.as_tensor(kinds, device=device)
-    stepper = Stepper(towers, settings)
+    stepper = stepper_of(towers, settings)
     index = _index(torch.as_tensor(answers.rows, device=device), settings, seed)
     steps = math.ceil(len(features) / settings.batch_size)
 
@@ -104,11 +111,9 @@ def fit_towers(
         """The loss of each query of a batch."""
         right = torch.as_tensor(train.labels[rows.numpy()].toarray() > 0, device=device)
         vectors = towers.query(features[rows])
-        scores = towers.scores(vectors, index.refresh(towers, step))
-        scores = over_passages(scores, owner, answers.answers)
-        if towers.memory and past:
-            blind = threads[rows, None] == threads
-            scores = scores + towers.memory(vectors, past, answers.answers, blind)
+        passages = answers.of(index.refresh(towers, step))
+        blind = threads[rows, None] == threads if past else None
+        scores = total(towers.parts(vectors, passages, past, blind))
         return cross_entropy(scores, right, smoothing=settings.label_smoothing)
 
     def one_pass(epoch: int, history: list[Record]) -> Record:
@@ -116,21 +121,21 @@ def fit_towers(
         past = train.past(towers.eval()) if towers.memory else None
         towers.train()
         weights = torch.as_tensor(_type_weights(history, names, settings.even), device=device)
-        total = torch.zeros(len(names), device=device)
+        lost = torch.zeros(len(names), device=device)
         barlow = torch.zeros((), device=device)
         extra = joint.losses_for_ever(towers, seed, epoch) if joint else None
         # Batches of nearly equal size: a last batch of one query would break BatchNorm.
         for i, rows in enumerate(torch.randperm(len(features)).tensor_split(steps)):
             losses = ranking_losses(rows, (epoch - 1) * steps + i, past)
-            total = total.index_add(0, type_of[rows], losses.detach())
+            lost = lost.index_add(0, type_of[rows], losses.detach())
             loss = _by_type(losses, type_of[rows], weights) if settings.even else losses.mean()
             if joint and extra:
                 beside = next(extra)
                 loss = loss + joint.settings.weight * beside
                 barlow = barlow + beside.detach() / steps
             stepper.step(loss)
-        of_types = (total.cpu() / torch.as_tensor(np.bincount(kinds))).tolist()
-        told: Record = {"train_loss": float(total.sum()) / len(features)}
+        of_types = (lost.cpu() / torch.as_tensor(np.bincount(kinds))).tolist()
+        told: Record = {"train_loss": float(lost.sum()) / len(features)}
         told["train_types"] = dict(zip(names.tolist(), of_types, strict=True))
         return told | ({"barlow_loss": float(barlow)} if joint else {})
 
@@ -138,9 +143,9 @@ def fit_towers(
         towers,
         stepper,
         one_pass,
-        validate,
+        of_towers(towers, validate),
         finished=lambda history: _finished(history, settings),
-        keep=lambda history: _since_best(history, settings.keep) == 0,
+        keep=lambda history: since_best(history, settings.keep) == 0,
         index=index,
         seed=seed,
         saved=saved,
@@ -175,21 +180,5 @@ def _by_type(
 
 
 def _finished(history: list[Record], settings: TrainingSettings) -> bool:
-    since = _since_best(history, settings.keep)
+    since = since_best(history, settings.keep)
     return len(history) > settings.epochs or since >= settings.patience
-
-
-def _since_best(history: list[Record], keep: Keep) -> int:
-    """Epochs since the best, by validation.
-
-    Epoch 0 does not compete: untrained projections score all answers alike, at a loss that the
-    first epochs, confident and often wrong, exceed while they rank far better.
-    """
-    costs = [_cost(record, keep) for record in history[1:]]
-    return len(costs) - 1 - costs.index(min(costs)) if costs else 0
-
-
-def _cost(record: Record, keep: Keep) -> float:
-    if keep == "loss":
-        return float(record["loss"])
-    return -min(float(figures["map@10"]) for figures in record["types"].values())

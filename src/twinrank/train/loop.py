@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
 
 from twinrank.model.towers import Towers
-from twinrank.recipe import PretrainingSettings, TrainingSettings
-from twinrank.train.checkpoint import Checkpoint, optimizer_state, restore_optimizer
+from twinrank.recipe import Keep, PretrainingSettings, TrainingSettings, TuningSettings
+from twinrank.train.checkpoint import Checkpoint, State, optimizer_state, restore_optimizer
 from twinrank.train.index import Index
 
 Record = dict[str, Any]
@@ -22,33 +23,61 @@ OnEpoch = Callable[[Checkpoint], None]
 
 
 class Stepper:
-    """AdamW with clipped gradients on all that is trained of some towers."""
+    """AdamW with clipped gradients.
 
-    def __init__(self, towers: Towers, settings: TrainingSettings | PretrainingSettings) -> None:
-        scalars = [towers.log_scale, *(towers.memory.parameters() if towers.memory else ())]
-        of_scalars = {id(parameter) for parameter in scalars}
-        weights = [p for p in towers.parameters() if id(p) not in of_scalars]
+    Args:
+        weights: parameters that decay.
+        scalars: those that do not: decay would pull them to no meaning.
+        settings: rate, decay and the norm to clip at.
+        scalar_rate: learning rate of `scalars`, if it is another.
+        shared: called with all parameters between a gradient and its step, where several
+            processes each have a part of it.
+    """
+
+    def __init__(
+        self,
+        weights: Iterable[Parameter],
+        scalars: Iterable[Parameter],
+        settings: TrainingSettings | PretrainingSettings | TuningSettings,
+        *,
+        scalar_rate: float | None = None,
+        shared: Callable[[], None] = lambda: None,
+    ) -> None:
+        weights, scalars = list(weights), list(scalars)
+        rates = (settings.learning_rate, scalar_rate or settings.learning_rate)
+        decays = (settings.weight_decay, 0.0)
         groups = [
-            {"params": weights, "weight_decay": settings.weight_decay},
-            {"params": scalars, "weight_decay": 0.0},  # which would pull them to no meaning
+            {"params": parameters, "lr": rate, "rate": rate, "weight_decay": decay}
+            for parameters, rate, decay in zip((weights, scalars), rates, decays, strict=True)
         ]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+        self.optimizer = torch.optim.AdamW(groups, fused=True)
         self._parameters = [*weights, *scalars]
         self._clip = settings.clip
+        self._shared = shared
 
-    def step(self, loss: Tensor) -> None:
-        """Go one step down a loss."""
+    def step(self, loss: Tensor, *, share: float = 1.0) -> None:
+        """Go one step down a loss, at a share of the learning rates."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = share * group["rate"]
         self.optimizer.zero_grad()
         loss.backward()
+        self._shared()
         clip_grad_norm_(self._parameters, self._clip)
         self.optimizer.step()
 
 
+def stepper_of(towers: Towers, settings: TrainingSettings | PretrainingSettings) -> Stepper:
+    """Trains all that is trained of some towers."""
+    scalars = [towers.log_scale, *(towers.memory.parameters() if towers.memory else ())]
+    of_scalars = {id(parameter) for parameter in scalars}
+    return Stepper((p for p in towers.parameters() if id(p) not in of_scalars), scalars, settings)
+
+
 def run_epochs(
-    towers: Towers,
+    learner: nn.Module,
     stepper: Stepper,
     one_pass: Callable[[int, list[Record]], Record],
-    validate: Validate,
+    validated: Callable[[], Mapping[str, Any]],
     *,
     finished: Callable[[list[Record]], bool],
     keep: Callable[[list[Record]], bool],
@@ -57,14 +86,15 @@ def run_epochs(
     saved: Checkpoint | None,
     on_epoch: OnEpoch,
 ) -> list[Record]:
-    """Train towers in place; leave them in eval mode, as they were after the epoch to keep.
+    """Train a module in place; leave it in eval mode, as it was after the epoch to keep.
 
     Args:
-        towers: trained by `one_pass`, through `stepper`.
+        learner: trained by `one_pass`, through `stepper`. Its frozen weights are in no
+            checkpoint.
         stepper: its optimiser is part of a checkpoint.
         one_pass: trains for the epoch of a number, from 1 on, given the records of those before
             it, and tells what to record.
-        validate: measures towers in eval mode, before training and after each epoch.
+        validated: measures the module in eval mode, before training and after each epoch.
         finished: whether the records so far are all.
         keep: whether the epoch just recorded is the one to keep.
         index: goes into checkpoints too.
@@ -79,36 +109,75 @@ def run_epochs(
     def now() -> Checkpoint:
         held = index.state() if index else {}
         moments = optimizer_state(stepper.optimizer)
-        return Checkpoint(towers.state_dict(), best, moments, held, list(history))
+        return Checkpoint(_learned(learner), best, moments, held, list(history))
 
     if saved:
         history, best = list(saved.history), saved.best
-        towers.load_state_dict(saved.towers)
+        _take(learner, saved.learned)
         restore_optimizer(stepper.optimizer, saved.optimizer)
         if index:
             index.load_state(saved.index)
     else:
-        history, best = [_record(0, towers, validate, {"train_loss": None}, 0.0)], {}
+        history, best = [_record(0, learner, validated, {"train_loss": None}, 0.0)], {}
         on_epoch(now())
     while not finished(history):
         epoch = len(history)
         torch.manual_seed(1_000_003 * seed + epoch)
-        towers.train()
+        learner.train()
         started = time.perf_counter()
         told = one_pass(epoch, history)
         seconds = time.perf_counter() - started
-        history.append(_record(epoch, towers, validate, told, seconds))
+        history.append(_record(epoch, learner, validated, told, seconds))
         if keep(history):
-            best = copy.deepcopy(towers.state_dict())
+            best = copy.deepcopy(_learned(learner))
         on_epoch(now())
-    towers.load_state_dict(best)
-    towers.eval()
+    _take(learner, best)
+    learner.eval()
     return history
 
 
-def _record(epoch: int, towers: Towers, validate: Validate, told: Record, seconds: float) -> Record:
-    towers.eval()
+def since_best(history: list[Record], keep: Keep) -> int:
+    """Epochs since the best, by validation.
+
+    Epoch 0 does not compete: untrained projections score all answers alike, at a loss that the
+    first epochs, confident and often wrong, exceed while they rank far better.
+    """
+    costs = [_cost(record, keep) for record in history[1:]]
+    return len(costs) - 1 - costs.index(min(costs)) if costs else 0
+
+
+def _cost(record: Record, keep: Keep) -> float:
+    if keep == "loss":
+        return float(record["loss"])
+    return -min(float(figures["map@10"]) for figures in record["types"].values())
+
+
+def _learned(module: nn.Module) -> State:
+    """Parameters that are trained, and buffers."""
+    frozen = {name for name, weight in module.named_parameters() if not weight.requires_grad}
+    return {name: t for name, t in module.state_dict().items() if name not in frozen}
+
+
+def _take(module: nn.Module, learned: State) -> None:
+    different = set(_learned(module)) ^ set(learned)
+    if different:
+        raise RuntimeError(f"{min(different)}: in the checkpoint or in the model, not in both")
+    module.load_state_dict(learned, strict=False)
+
+
+def _record(
+    epoch: int,
+    learner: nn.Module,
+    validated: Callable[[], Mapping[str, Any]],
+    told: Record,
+    seconds: float,
+) -> Record:
+    learner.eval()
     with torch.inference_mode():
-        measured = validate(towers)
-    scale = towers.scale.item()
-    return {"epoch": epoch, **told, "seconds": round(seconds, 4), "scale": scale, **measured}
+        measured = validated()
+    return {"epoch": epoch, **told, "seconds": round(seconds, 4), **measured}
+
+
+def of_towers(towers: Towers, validate: Validate) -> Callable[[], Mapping[str, Any]]:
+    """What is recorded of towers: their scale, and what is validated."""
+    return lambda: {"scale": towers.scale.item(), **validate(towers)}

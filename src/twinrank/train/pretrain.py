@@ -15,7 +15,14 @@ from twinrank.data import Queries
 from twinrank.model.towers import Towers
 from twinrank.recipe import PretrainingSettings
 from twinrank.train.checkpoint import Checkpoint
-from twinrank.train.loop import OnEpoch, Record, Stepper, Validate, run_epochs
+from twinrank.train.loop import (
+    OnEpoch,
+    Record,
+    Validate,
+    of_towers,
+    run_epochs,
+    stepper_of,
+)
 from twinrank.train.objectives import barlow_twins
 from twinrank.train.pairing import Groups, Pairs, across, within
 
@@ -109,7 +116,7 @@ def pretrain(
         the share of pairs whose group was in their batch already; and what was validated.
     """
     settings = sightings.settings
-    stepper = Stepper(towers, settings)
+    stepper = stepper_of(towers, settings)
 
     def one_pass(epoch: int, history: list[Record]) -> Record:  # noqa: ARG001
         losses, pairs, collisions = [], 0, 0
@@ -129,7 +136,7 @@ def pretrain(
         towers,
         stepper,
         one_pass,
-        validate,
+        of_towers(towers, validate),
         finished=lambda history: len(history) > settings.epochs,
         keep=lambda history: True,
         index=None,

@@ -1,0 +1,106 @@
+"""The tuning of the encoder in a run: before its features are read, with checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+
+from twinrank.data import Dataset
+from twinrank.evaluation import by_type, means, measure
+from twinrank.experiment.resume import TUNING, choices
+from twinrank.experiment.stage import Bar, carry_out
+from twinrank.recipe import Recipe, TuningSettings
+from twinrank.search import Origin, encoder_of, reader_of
+from twinrank.search.folder import ENCODER
+from twinrank.train import (
+    Checkpoint,
+    Course,
+    Record,
+    Team,
+    Tokens,
+    Tuned,
+    WholeIndex,
+    is_main,
+    tune,
+)
+
+
+def tune_encoder(
+    dataset: Dataset,
+    recipe: Recipe,
+    settings: TuningSettings,
+    origin: Origin,
+    *,
+    out: Path,
+    stream: TextIO,
+    team: Team,
+    device: str,
+) -> None:
+    """Tune a recipe's encoder, and leave it as the folder `encoder` in `out`.
+
+    Args:
+        dataset: with a `train` and a `validation` split.
+        recipe: names the encoder it starts from.
+        settings: its tuning.
+        origin: the seed decides everything random.
+        out: folder of the run; every process of the team sees it.
+        stream: takes a line a round.
+        team: who shares the work; the main process writes.
+        device: where; each of several processes has its own.
+    """
+    encoder = encoder_of(recipe, team.device or device)
+    passages = reader_of(recipe, None, device).passages(dataset.answers)
+    train, validation = dataset.split("train"), dataset.split("validation")
+    texts = [passages.rows, train.texts, validation.texts]
+    of_passages, of_train, unseen = (encoder.tokens(list(part)) for part in texts)
+    tokens = Tokens.of(passages.of(of_passages), of_train, train)
+
+    def validate(index: WholeIndex) -> dict[str, Any]:
+        vectors = tuned.constants(unseen, team)
+
+        def scores(part: slice) -> np.ndarray:
+            found: np.ndarray = index.scores(vectors[part]).cpu().numpy()
+            return found
+
+        rows = measure(scores, validation)
+        return {**means(rows), "types": {kind: means(part) for kind, part in by_type(rows).items()}}
+
+    def stage(*, saved: Checkpoint | None, on_epoch: Callable[[Checkpoint], None]) -> list[Record]:
+        return tune(
+            tuned,
+            tokens,
+            settings,
+            validate,
+            team=team,
+            seed=origin.seed,
+            saved=saved,
+            on_epoch=on_epoch,
+            on_step=bar.advance,
+        )
+
+    with torch.random.fork_rng():
+        torch.manual_seed(origin.seed)
+        rank = settings.rank if settings.method == "lora" else None
+        pooling = recipe.encoder.pooling if recipe.encoder else "mean"
+        trainable = encoder.trainable(pooling, rank=rank, held_tokens=settings.held_tokens)
+        tuned = Tuned(trainable, memory=recipe.memory is not None)
+        course = Course(len(tokens.queries), settings)
+        label = f"Tuning {encoder.name}" if is_main() else None
+        bar = Bar(label, course.rounds, course.steps)
+        identity = {**choices(recipe, origin), "encoder": encoder.fingerprint}
+        carry_out(
+            stage,
+            "tuning",
+            out / TUNING,
+            identity,
+            bar,
+            stream,
+            ready=lambda: team.told(None),
+            writes=is_main(),
+        )
+    if is_main():
+        trainable.save(out / ENCODER)
