@@ -77,7 +77,7 @@ def tokens_of(encoder, dataset):
     return Tokens.of(passages, encoder.tokens(list(train.texts)), train)
 
 
-SETTINGS = TuningSettings(epochs=2, batch_size=64, fresh=8, learning_rate=1e-3, keep="loss")
+SETTINGS = TuningSettings(epochs=2, batch_size=16, fresh=8, learning_rate=1e-3, keep="loss")
 
 
 def validate_by_training_loss(tokens):
@@ -100,13 +100,22 @@ def tuned_on(encoder, tokens, settings=SETTINGS, *, memory=False, rank=None, **k
 
 
 @pytest.mark.parametrize("memory", [False, True])
-@pytest.mark.parametrize("rank", [None, 4])
+@pytest.mark.parametrize("rank", [None, 16])
 def test_tuning_learns(encoder, help_centre, memory, rank):
-    settings = SETTINGS.model_copy(update={"learning_rate": 3e-2}) if rank else SETTINGS
     tokens = tokens_of(encoder, help_centre)
+    settings = SETTINGS.model_copy(update={"learning_rate": 3e-3 if rank else 1e-3, "epochs": 4})
     _, history = tuned_on(encoder, tokens, settings, memory=memory, rank=rank)
-    assert [record["epoch"] for record in history] == [0, 1, 2]
-    assert min(record["loss"] for record in history[1:]) < history[0]["loss"] - 0.01
+    assert [record["epoch"] for record in history] == [0, 1, 2, 3, 4]
+    least = 0.005 if rank else 0.1  # random weights, 32 wide: few thin matrices learn slowly
+    assert history[-1]["loss"] < history[0]["loss"] - least
+
+
+def test_shifting_all_texts_alike_gains_nothing(encoder, help_centre):
+    """Without the correction for drift, what a step sees falls far below what a refresh shows."""
+    tokens = tokens_of(encoder, help_centre)
+    _, history = tuned_on(encoder, tokens, SETTINGS)
+    for record in history[1:]:
+        assert record["train_loss"] > record["loss"] - 0.1
 
 
 def test_with_all_passages_fresh_a_step_follows_the_exact_gradient(encoder, help_centre):
@@ -134,7 +143,7 @@ def test_with_all_passages_fresh_a_step_follows_the_exact_gradient(encoder, help
         torch.optim.AdamW([weight], lr=rate, weight_decay=decay).step()
     for (name, ours), theirs in zip(tuned.named_parameters(), weights, strict=True):
         # Adam's first step is the sign of the gradient: where that is noise, so is the step.
-        clear = theirs.grad.abs() > 1e-6
+        clear = slice(None) if theirs.grad is None else theirs.grad.abs() > 1e-6
         torch.testing.assert_close(ours[clear], theirs[clear], atol=1e-6, rtol=1e-4, msg=name)
 
 

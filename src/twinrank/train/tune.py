@@ -140,9 +140,10 @@ def tune(
 
     A step encodes a batch of queries and scores them against every answer: the vectors of
     passages are constants from the last refresh, but for the `fresh` ones at which the loss
-    pulls most, which are encoded again, now with gradients. What a step encoded is written
-    back. Rounds end where the whole index is refreshed: every `refresh_every` queries, and at
-    the end of each epoch.
+    pulls most, which are encoded again, now with gradients. Stale ones are moved by the mean
+    shift of the fresh, so that nothing is gained by shifting all texts alike: without that the
+    loss falls, and ranking is lost. What a step encoded is written back. Rounds end where the
+    whole index is refreshed: every `refresh_every` queries, and at the end of each epoch.
 
     Args:
         tuned: encoder, temperature, memory.
@@ -189,7 +190,10 @@ def tune(
         (pull,) = torch.autograd.grad(loss_with(stale, queries.detach()), stale)
         most = pull.norm(dim=1).topk(min(settings.fresh, len(pull))).indices
         own = [tokens.passages.rows[row] for row in most[team.share(len(most))].tolist()]
-        passages = index.passages.index_copy(0, most, team.joined(tuned.vectors(own), len(most)))
+        fresh = team.joined(tuned.vectors(own), len(most))
+        # Else the loss falls fastest by moving all that is encoded away from all that is stale.
+        drift = (fresh - index.passages[most]).mean(dim=0)
+        passages = (index.passages + drift).index_copy(0, most, fresh)
         loss = loss_with(passages, queries)
         index.write(there, queries, passages)
         return loss
