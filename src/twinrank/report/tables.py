@@ -127,6 +127,8 @@ def ranking_table(
     table = aligned(title)
     table.add_column("", justify="right")
     parts = list(answers[0].parts or {}) if why else []
+    if why and not parts:
+        title.append("\none channel alone gave the score")
     for name in ("score", *parts):
         table.add_column(name, justify="right")
     table.add_column("id", no_wrap=True)
