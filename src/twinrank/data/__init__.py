@@ -1,5 +1,6 @@
 """Data sets: loaded, checked, imported from tables, split and described."""
 
+from twinrank.data.cast import cast_short
 from twinrank.data.dataset import SPLITS, Dataset, Queries
 from twinrank.data.describe import Description, describe
 from twinrank.data.files import read_answers, write_answers
@@ -22,6 +23,7 @@ __all__ = [
     "Queries",
     "Readable",
     "answer_texts",
+    "cast_short",
     "describe",
     "import_tables",
     "read_answers",

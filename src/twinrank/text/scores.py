@@ -54,7 +54,8 @@ def _tf_idf(
     membership = sparse.csr_array((np.ones(n, np.int64), (owner, np.arange(n))))
     of_texts = (membership @ counts).tocsr()
     of_texts.sort_indices()
-    row, word, count = sparse.find(counts)
+    entries = sparse.coo_array(counts)
+    row, word, count = entries.row, entries.col, entries.data
     tf = np.asarray(of_texts[owner[row], word]).ravel()
     sums = np.bincount(row, count * tf * idf[word], minlength=n)
     return sums / np.maximum(np.bincount(row, count, minlength=n), 1)
