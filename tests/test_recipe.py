@@ -40,7 +40,9 @@ def test_values_make_the_same_recipe_again():
         ({"memory": {}, "towers": {"kind": "projection"}}, "compares unit vectors"),
         ({"memory": {}, "towers": None, "training": None}, "stand beside towers"),
         ({"words": {}, "towers": None, "training": None}, "stand beside towers"),
-        ({"words": {"language": "klingon"}}, "no Snowball stemmer"),
+        ({"words": {}, "language": "klingon"}, "no Snowball stemmer"),
+        ({"language": "danish"}, "language has no effect"),
+        ({"encoder": {"text": "sections", "answers": "sections"}}, "give text = 'tfidf'"),
         ({"pretraining": {"use": "inherit", "batch_size": 1}}, "pretraining.batch_size"),
     ],
 )

@@ -61,6 +61,10 @@ def import_(
         typer.Option(metavar="FIELD=NAME", help="A column's name: query_text=body; repeat."),
     ] = None,
     separator: Annotated[str, typer.Option(help="Between several right answers.")] = ";",
+    cast_below: Annotated[
+        int | None,
+        typer.Option(min=1, help="Make questions of conversations with fewer characters."),
+    ] = None,
     skip_faulty: Annotated[
         bool, typer.Option("--skip-faulty", help="Leave out rows that cannot be used.")
     ] = False,
@@ -78,7 +82,13 @@ def import_(
 
     named = Columns.parse([*(column or []), f"separator={separator}"])
     dataset = import_tables(
-        out, queries=queries, answers=answers, labels=labels, columns=named, skip_faulty=skip_faulty
+        out,
+        queries=queries,
+        answers=answers,
+        labels=labels,
+        columns=named,
+        cast_below=cast_below,
+        skip_faulty=skip_faulty,
     )
     description = described(dataset)
     _print(description.as_dict() if json else description.tables())

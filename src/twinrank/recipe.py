@@ -38,29 +38,32 @@ class EncoderSettings(_Settings):
         pooling: what a text's tokens become one vector by.
         max_tokens: what is longer is cut.
         precision: that of the arithmetic; `auto` is the fastest that is safe here.
-        answers: `whole` reads an answer from its beginning, as one vector; `sections` reads
-            each of its sections, as a vector each.
+        text: what is read of a text, answer or query, with more than `max_tokens`: its beginning
+            (`head`), or the sentences that score best by TF-IDF, with the title; of the whole
+            text (`tfidf`), or as many from each section of an answer (`sections`).
+        answers: how many vectors an answer is: one (`whole`), or one for each of its sections
+            (`sections`), of which `text` says what is read.
     """
 
     name: str = "all-MiniLM-L6-v2"
     pooling: Literal["mean", "cls"] = "mean"
     max_tokens: Annotated[int, Field(ge=8)] = 128
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    text: Literal["head", "tfidf", "sections"] = "head"
     answers: Literal["whole", "sections"] = "whole"
+
+    @model_validator(mode="after")
+    def _settings_fit_together(self) -> EncoderSettings:
+        if self.text == "sections" and self.answers == "sections":
+            raise ValueError(
+                "text = 'sections' chooses among the sections that answers = 'sections' keeps "
+                "apart; with vectors for each, give text = 'tfidf'"
+            )
+        return self
 
 
 class WordSettings(_Settings):
-    """How words are read, by the `bm25` channel or beside the dense one."""
-
-    language: str = "english"
-
-    @field_validator("language")
-    @classmethod
-    def _has_a_stemmer(cls, language: str) -> str:
-        known = Stemmer.algorithms()
-        if language not in known:
-            raise ValueError(f"no Snowball stemmer for {language!r}; there are {', '.join(known)}")
-        return language
+    """That words are read, by the `bm25` channel or beside the dense one; nothing to set."""
 
 
 class TowerSettings(_Settings):
@@ -216,6 +219,7 @@ class Recipe(_Settings):
 
     Args:
         name: what tables call it.
+        language: of words and of sentences that are chosen, as Snowball calls it.
         channel: `dense` scores by dot products of towers (or of bare features), `bm25` by words.
         words: of the `bm25` channel; beside trained towers, words are fused with them.
         encoder: of the `dense` channel alone.
@@ -227,6 +231,7 @@ class Recipe(_Settings):
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    language: str = "english"
     channel: Literal["dense", "bm25"] = "dense"
     words: WordSettings | None = None
     encoder: EncoderSettings | None = None
@@ -235,6 +240,14 @@ class Recipe(_Settings):
     memory: MemorySettings | None = None
     pretraining: PretrainingSettings | None = None
     training: TrainingSettings | None = None
+
+    @field_validator("language")
+    @classmethod
+    def _has_a_stemmer(cls, language: str) -> str:
+        known = Stemmer.algorithms()
+        if language not in known:
+            raise ValueError(f"no Snowball stemmer for {language!r}; there are {', '.join(known)}")
+        return language
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> Recipe:
@@ -257,7 +270,16 @@ class Recipe(_Settings):
             raise ValueError("[towers] and [training] go together: give both or neither")
         elif self.pretraining and not self.towers:
             raise ValueError("[pretraining] takes [towers] to pre-train")
+        if not (self.words or self.selects) and self.language != "english":
+            raise ValueError(
+                "language has no effect without [words] or a choice of sentences; leave it out"
+            )
         return self
+
+    @property
+    def selects(self) -> bool:
+        """Whether sentences are chosen of texts that are longer than the encoder reads."""
+        return self.encoder is not None and self.encoder.text != "head"
 
     @property
     def fused(self) -> bool:

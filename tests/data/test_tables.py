@@ -92,6 +92,14 @@ def test_columns_of_any_name_and_order(tmp_path):
     assert dataset.labels.rows() == [("70", "7", "train")]
 
 
+def test_short_conversations_are_imported_as_questions(tmp_path):
+    dataset = imported(tmp_path, cast_below=11)
+    assert dataset.queries.select("type").collect()["type"].to_list() == ["question"] * 3
+    (tmp_path / "other").mkdir()
+    kept = imported(tmp_path / "other", cast_below=10)
+    assert kept.types == ("conversation", "question")
+
+
 def test_labels_of_their_own_table_with_scores_and_splits(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     queries = [{"id": i, "content": f"text {i}", "answer": "how I did it"} for i in range(3)]

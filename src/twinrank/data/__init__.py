@@ -1,9 +1,16 @@
 """Data sets: loaded, checked, imported from tables, split and described."""
 
+from twinrank.data.cast import cast_short
 from twinrank.data.dataset import SPLITS, Dataset, Queries
 from twinrank.data.describe import Description, describe
 from twinrank.data.files import read_answers, write_answers
-from twinrank.data.passages import answer_texts, section_texts
+from twinrank.data.passages import (
+    Readable,
+    answer_texts,
+    readable_answers,
+    readable_sections,
+    section_texts,
+)
 from twinrank.data.split import split
 from twinrank.data.tables import Columns, import_tables
 from twinrank.data.texts import read_texts
@@ -14,11 +21,15 @@ __all__ = [
     "Dataset",
     "Description",
     "Queries",
+    "Readable",
     "answer_texts",
+    "cast_short",
     "describe",
     "import_tables",
     "read_answers",
     "read_texts",
+    "readable_answers",
+    "readable_sections",
     "section_texts",
     "split",
     "write_answers",

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from twinrank.data.cast import cast_short
 from twinrank.data.dataset import SPLITS, Dataset
 from twinrank.data.files import ANSWERS, SECTIONS
 from twinrank.data.import_checks import Check, answer_checks, pair_checks, query_checks
@@ -92,6 +93,7 @@ def import_tables(
     answers: Path,
     labels: Path | None = None,
     columns: Columns = Columns(),
+    cast_below: int | None = None,
     skip_faulty: bool = False,
 ) -> Dataset:
     """Make a data set of tables, and write it to a folder in BEIR's layout.
@@ -106,6 +108,7 @@ def import_tables(
         answers: table of answers.
         labels: table of pairs of a query and a right answer.
         columns: what their columns are called.
+        cast_below: conversations of fewer characters become questions; see `cast_short`.
         skip_faulty: leave out rows that cannot be used, and log how many.
 
     Raises:
@@ -144,6 +147,8 @@ def import_tables(
         queries=query_rows.select("id", "type", "thread", "text").lazy(),
         labels=pairs.select("query", "answer", "split"),
     )
+    if cast_below is not None:
+        dataset = cast_short(dataset, cast_below)
     dataset.save(out)
     return Dataset.load(out)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from twinrank.data import Dataset, Queries
 from twinrank.evaluation import measure
-from twinrank.recipe import Recipe, WordSettings
+from twinrank.recipe import Recipe
 from twinrank.search import PARTS, Bm25, Channel, Confidence, Dense, Fused, PastQueries, log_odds
 from twinrank.train import fit_confidence, fit_scale, fit_weights
 
@@ -27,8 +27,7 @@ def fused(dense: Dense, dataset: Dataset, recipe: Recipe) -> Fused:
 
 def scaled_words(dataset: Dataset, recipe: Recipe, validation: Queries | None) -> Bm25:
     """BM25 whose scores are on the scale of log-probabilities, if there is a validation split."""
-    language = (recipe.words or WordSettings()).language
-    words = Bm25(dataset.answer_texts(), language=language)
+    words = Bm25(dataset.answer_texts(), language=recipe.language)
     if validation:
         words.scale = fit_scale(words.scores(validation.texts), validation.labels)
     return words

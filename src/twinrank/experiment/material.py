@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Float
 
 from twinrank.data import Dataset, Queries
+from twinrank.encode import FeatureStore
 from twinrank.errors import DataError, Fault
 from twinrank.model import Passages, Towers
 from twinrank.recipe import PretrainingSettings, Recipe
-from twinrank.search import Reader
+from twinrank.search import Reader, reader_of
+from twinrank.text import Idf
 from twinrank.train import Examples, Groups, Sightings, groups_of
 
 
@@ -51,9 +53,11 @@ class Material:
         groups, paired = _paired(dataset, recipe.pretraining) if recipe.pretraining else (None, [])
 
         asked = [queries.texts if queries else [] for queries in (train, validation)]
-        passages = reader.passages(dataset.answers)
+        every = [text for part in (*asked, paired) for text in part]
+        queries = reader.queries(every, progress="Choosing sentences of queries")
+        passages = reader.passages(dataset.answers, progress="Choosing sentences of answers")
+        features = reader.features([*queries, *passages.rows], progress="Encoding")
         texts = [*asked, paired, passages.rows]
-        features = reader([text for part in texts for text in part], progress="Encoding")
         ends = np.cumsum([len(part) for part in texts])[:-1]
         seen, unseen, views, answers = np.split(features, ends)
         settings = recipe.pretraining
@@ -76,6 +80,32 @@ class Material:
         train = self.train and replace(self.train, features=mapped(self.train.features))
         answers = replace(self.answers, rows=mapped(self.answers.rows))
         return replace(self, answers=answers, train=train, unseen=mapped(self.unseen))
+
+
+def reader_for(
+    dataset: Dataset,
+    recipe: Recipe,
+    store: FeatureStore | None,
+    device: str,
+    *,
+    home: Path | None = None,
+) -> Reader:
+    """What reads texts for a recipe of the `dense` channel, trained on a data set.
+
+    If it chooses sentences, words are weighed by the answers and all queries that training may
+    see, labelled or not: none of a thread that validation or test ask about.
+
+    Args:
+        dataset: to train on.
+        recipe: names the encoder.
+        store: see `Reader`.
+        device: where the encoder runs.
+        home: see `encoder_of`.
+    """
+    idf = None
+    if recipe.selects:
+        idf = Idf.of([*dataset.answer_texts(), *dataset.for_pretraining().texts])
+    return reader_of(recipe, store, device, idf=idf, home=home)
 
 
 def _validation(dataset: Dataset, *, needed: bool) -> Queries | None:

@@ -18,7 +18,7 @@ from twinrank.encode import FeatureStore
 from twinrank.errors import RecipeError
 from twinrank.evaluation import by_type, means, measure
 from twinrank.experiment.fusing import confidence_of, fused, scaled_words
-from twinrank.experiment.material import Material
+from twinrank.experiment.material import Material, reader_for
 from twinrank.experiment.resume import (
     METRICS_FILE,
     UNFINISHED,
@@ -29,7 +29,7 @@ from twinrank.experiment.resume import (
 from twinrank.experiment.training import Work, train_towers, with_fitted_scale
 from twinrank.experiment.tuning import tune_encoder
 from twinrank.recipe import Recipe
-from twinrank.search import Origin, Ranker, Reader, reader_of, towers_of
+from twinrank.search import Origin, Ranker, Reader, towers_of
 from twinrank.search.folder import CARD, read_card
 from twinrank.train import Team, is_main
 
@@ -165,7 +165,7 @@ def _carried_out(
                 team=team,
                 device=device,
             )
-        reader = reader_of(recipe, store, device, home=out)
+        reader = reader_for(dataset, recipe, store, device, home=out)
         return _on_features(dataset, recipe, origin, reader, out, shared, stream)
 
 

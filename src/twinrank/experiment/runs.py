@@ -20,11 +20,10 @@ from twinrank.data import Dataset
 from twinrank.encode import FeatureStore
 from twinrank.encode.hardware import resolve_device
 from twinrank.errors import RecipeError
-from twinrank.experiment.material import Material
+from twinrank.experiment.material import Material, reader_for
 from twinrank.experiment.run import fit
 from twinrank.progress import progress_bar
 from twinrank.recipe import Recipe
-from twinrank.search import reader_of
 from twinrank.search.folder import CARD
 
 PRETRAINED = "pretrained"
@@ -90,7 +89,8 @@ def carry_out(
         log.info("%d of %d runs were in %s already", len(planned) - len(due), len(planned), out)
     for run in {(run.recipe, run.dataset.fingerprint): run for run in due}.values():
         if run.recipe.encoder and not run.recipe.tuning:
-            Material.read(run.dataset, run.recipe, reader_of(run.recipe, store, device))
+            reader = reader_for(run.dataset, run.recipe, store, device)
+            Material.read(run.dataset, run.recipe, reader)
     at_once(
         partial(_carry_out, out=out, store=store, device=device),
         due,

@@ -11,10 +11,11 @@ import torch
 
 from twinrank.data import Dataset
 from twinrank.evaluation import by_type, means, measure
+from twinrank.experiment.material import reader_for
 from twinrank.experiment.resume import TUNING, choices
 from twinrank.experiment.stage import Bar, carry_out
 from twinrank.recipe import Recipe, TuningSettings
-from twinrank.search import Origin, encoder_of, reader_of
+from twinrank.search import Origin, encoder_of
 from twinrank.search.folder import ENCODER
 from twinrank.train import (
     Checkpoint,
@@ -53,9 +54,10 @@ def tune_encoder(
         device: where; each of several processes has its own.
     """
     encoder = encoder_of(recipe, team.device or device)
-    passages = reader_of(recipe, None, device).passages(dataset.answers)
+    reader = reader_for(dataset, recipe, None, device)
+    passages = reader.passages(dataset.answers)
     train, validation = dataset.split("train"), dataset.split("validation")
-    texts = [passages.rows, train.texts, validation.texts]
+    texts = [passages.rows, *(reader.queries(some.texts) for some in (train, validation))]
     of_passages, of_train, unseen = (encoder.tokens(list(part)) for part in texts)
     tokens = Tokens.of(passages.of(of_passages), of_train, train)
 

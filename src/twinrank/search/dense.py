@@ -10,9 +10,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from twinrank.data import answer_texts, section_texts
+from twinrank.data import (
+    Readable,
+    answer_texts,
+    readable_answers,
+    readable_sections,
+    section_texts,
+)
 from twinrank.encode import POOLINGS, Encoder, FeatureStore
 from twinrank.model import Passages, Past, Towers, total
+from twinrank.text import Selection
 
 ROWS_A_CHUNK = 65_536
 CELLS_A_CHUNK = 16_000_000  # products of queries with passages, or with past queries, at once
@@ -26,6 +33,8 @@ class Reader:
         encoder: the frozen backbone.
         pooling: which of its poolings to read.
         store: keeps the features of every text seen; without one, each is encoded anew.
+        selection: chooses sentences of what is longer than the encoder reads; without one, the
+            encoder reads the beginning.
         sections: whether answers are read section by section.
     """
 
@@ -35,27 +44,51 @@ class Reader:
         pooling: str,
         store: FeatureStore | None = None,
         *,
+        selection: Selection | None = None,
         sections: bool = False,
     ) -> None:
         self.encoder = encoder
         self.pooling = pooling
         self.store = store
+        self.selection = selection
         self.sections = sections
 
     def __call__(
         self, texts: Sequence[str], *, progress: str | None = None
     ) -> Float[np.ndarray, "n d"]:
-        """Features of texts; `progress` names the bar shown if it takes a while."""
+        """Features of queries; `progress` names the bar shown if it takes a while."""
+        return self.features(self.queries(texts), progress=progress)
+
+    def features(
+        self, texts: Sequence[str], *, progress: str | None = None
+    ) -> Float[np.ndarray, "n d"]:
+        """Features of what is read, as `queries` and `passages` give it."""
         if self.store is None:
             pooled = self.encoder.encode(texts, progress=progress)
             return np.ascontiguousarray(pooled[:, POOLINGS.index(self.pooling)])
         return np.asarray(self.store.features(self.encoder, texts, self.pooling, progress=progress))
 
-    def passages(self, answers: pl.DataFrame) -> Passages[list[str]]:
+    def queries(self, texts: Sequence[str], *, progress: str | None = None) -> Sequence[str]:
+        """What is read of queries."""
+        if self.selection is None:
+            return texts
+        return self.selection([Readable.plain(text) for text in texts], progress=progress)
+
+    def passages(
+        self, answers: pl.DataFrame, *, progress: str | None = None
+    ) -> Passages[list[str]]:
         """What is read of answers: each as a whole, or its sections."""
-        if not self.sections:
-            return Passages(answer_texts(answers), None, answers.height)
-        texts, owner = section_texts(answers)
+        owner: np.ndarray | None = None
+        if self.selection is None and self.sections:
+            texts, owner = section_texts(answers)
+        elif self.selection is None:
+            texts = answer_texts(answers)
+        else:
+            if self.sections:
+                readable, owner = readable_sections(answers)
+            else:
+                readable = readable_answers(answers, by_section=self.selection.by_section)
+            texts = self.selection(readable, progress=progress)
         return Passages(texts, owner, answers.height)
 
 
@@ -122,7 +155,7 @@ class Dense:
     def add(self, answers: pl.DataFrame) -> None:
         """Take answers in, behind those there are."""
         passages, old = self.reader.passages(answers), self.vectors
-        new = _projected(self.towers, self.reader(passages.rows))
+        new = _projected(self.towers, self.reader.features(passages.rows))
         owner = None
         if old.owner is not None and passages.owner is not None:
             owner = np.concatenate([old.owner, passages.owner + old.answers])

@@ -29,16 +29,18 @@ from twinrank.search.confidence import Confidence
 from twinrank.search.dense import Dense, Reader
 from twinrank.search.fused import Fused
 from twinrank.search.past import PastQueries
+from twinrank.text import Idf, Selection
 
 log = logging.getLogger(__name__)
 
 FORMAT: Literal[1] = 1
-CARD, ANSWERS, TOWERS, VECTORS, PAST, ENCODER = (
+CARD, ANSWERS, TOWERS, VECTORS, PAST, IDF, ENCODER = (
     "ranker.json",
     "corpus.jsonl",
     "towers.safetensors",
     "vectors.safetensors",
     "past.jsonl",
+    "idf.json",
     "encoder",
 )
 Channel = Bm25 | Dense | Fused
@@ -120,6 +122,9 @@ def save(path: Path, held: Contents) -> None:
         towers = {name: tensor.contiguous() for name, tensor in dense.towers.state_dict().items()}
         save_file(towers, beside[TOWERS])
         save_file(_tensors(dense, channel), beside[VECTORS])
+        if dense.reader.selection:
+            beside[IDF] = path / f"{IDF}.tmp"
+            dense.reader.selection.idf.save(beside[IDF])
     if isinstance(channel, Fused) and channel.past:
         beside[PAST] = path / f"{PAST}.tmp"
         pl.DataFrame({"text": channel.past.texts}).write_ndjson(beside[PAST])
@@ -212,8 +217,7 @@ def load(path: Path, *, store: FeatureStore | None, device: str) -> Contents:
 
 
 def _words(card: Card, answers: pl.DataFrame) -> Bm25:
-    language = card.recipe.words.language if card.recipe.words else "english"
-    return Bm25(answer_texts(answers), language=language, scale=card.scale or 1.0)
+    return Bm25(answer_texts(answers), language=card.recipe.language, scale=card.scale or 1.0)
 
 
 def _opened(
@@ -226,8 +230,9 @@ def _opened(
 ) -> Dense | Fused:
     settings = card.recipe.encoder
     assert settings is not None  # noqa: S101 (load chose)
+    idf = Idf.load(path / IDF) if card.recipe.selects else None
     try:
-        reader = reader_of(card.recipe, store, device, home=path)
+        reader = reader_of(card.recipe, store, device, idf=idf, home=path)
     except EncoderError as error:
         raise RankerError(f"{path}: its encoder cannot be opened: {error}") from None
     encoder = reader.encoder
@@ -275,12 +280,30 @@ def _words_of(channel: Channel) -> Bm25 | None:
 
 
 def reader_of(
-    recipe: Recipe, store: FeatureStore | None, device: str, *, home: Path | None = None
+    recipe: Recipe,
+    store: FeatureStore | None,
+    device: str,
+    *,
+    idf: Idf | None = None,
+    home: Path | None = None,
 ) -> Reader:
-    """What reads texts for a recipe of the `dense` channel; see `encoder_of`."""
+    """What reads texts for a recipe of the `dense` channel.
+
+    Args:
+        recipe: names the encoder.
+        store: see `Reader`.
+        device: where the encoder runs.
+        idf: of words, if the recipe chooses sentences.
+        home: see `encoder_of`.
+    """
     settings = recipe.encoder or EncoderSettings()
     encoder = encoder_of(recipe, device, home=home)
-    return Reader(encoder, settings.pooling, store, sections=settings.answers == "sections")
+    selection = None
+    if idf:
+        how = (recipe.language, encoder.count_tokens, encoder.max_tokens)
+        selection = Selection(idf, *how, by_section=settings.text == "sections")
+    sections = settings.answers == "sections"
+    return Reader(encoder, settings.pooling, store, selection=selection, sections=sections)
 
 
 def encoder_of(recipe: Recipe, device: str = "auto", *, home: Path | None = None) -> Encoder:

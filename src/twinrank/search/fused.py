@@ -43,7 +43,7 @@ class Fused:
         self.words = words
         self.newcomer = recipe.memory.newcomer if recipe.memory else 0.0
         self.weights = dict(weights)
-        self._past_words = past.words(recipe.words.language) if past and recipe.words else None
+        self._past_words = past.words(recipe.language) if past and recipe.words else None
 
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "n m"]:
         """Scores of every answer for every text."""

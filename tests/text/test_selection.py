@@ -1,0 +1,204 @@
+"""Sentence selection: its promises for any text, and its scores and choices checked anew."""
+
+import math
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from twinrank.data import Readable, readable_answers
+from twinrank.encode import Encoder
+from twinrank.text import Idf, Selection, selection, sentences
+from twinrank.text.scores import Scored
+
+BUDGET = 16
+WORDS = ["reset", "password", "the", "a", "invoice", "refund.", "Why?", "Åbn", "wi-fi", "(no)"]
+
+lines = st.lists(st.sampled_from(WORDS), min_size=1, max_size=8).map(" ".join)
+bodies = st.lists(lines, max_size=7).map("\n".join)
+
+
+@st.composite
+def readables(draw):
+    title = draw(st.sampled_from(["", "Reset.", "Invoice and refund?"]))
+    sections = tuple(draw(st.lists(bodies, min_size=1, max_size=4)))
+    whole = " ".join(part for part in (title, "\n".join(sections)) if part)
+    return Readable(whole, title, sections)
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_model):
+    return Encoder(str(tiny_model), max_tokens=BUDGET, precision="fp32")
+
+
+def chooser(count_tokens, texts, *, budget=BUDGET, by_section=False, language="english"):
+    idf = Idf.of([text.whole for text in texts])
+    return Selection(idf, language, count_tokens, budget, by_section)
+
+
+def plainly(text, how):
+    """The same in plain Python, float64, one text and one sentence at a time."""
+    if how.count_tokens([text.whole])[0] <= how.budget:
+        return text.whole
+    every = [text.title] * bool(text.title)
+    rows = []
+    for section, part in enumerate(text.sections):
+        for sentence in sentences(part, how.language):
+            rows.append((section, len(rows), sentence))
+            every.append(sentence)
+
+    def words(sentence):
+        return re.findall(r"\w{2,}", sentence.lower())
+
+    tf = Counter(word for sentence in every for word in words(sentence))
+
+    def score(sentence):
+        weights = [
+            tf[w] * (math.log((1 + how.idf.texts) / (1 + how.idf.counts.get(w, 1))) + 1)
+            for w in words(sentence)
+        ]
+        return round(sum(weights) / max(1, len(weights)), 9)
+
+    best = sorted(rows, key=lambda row: (-score(row[2]), row[1]))
+    if how.by_section:
+        turns, seen = {}, Counter()
+        for section, place, _ in best:
+            turns[place] = seen[section]
+            seen[section] += 1
+        best.sort(key=lambda row: turns[row[1]])
+    taken = []
+    for row in best:
+        tried = [text.title, *(r[2] for r in sorted([*taken, row]))]
+        if how.count_tokens([" ".join(filter(None, tried))])[0] <= how.budget:
+            taken.append(row)
+    chosen = [r[2] for r in sorted(taken)]
+    return " ".join(filter(None, [text.title, *chosen])) if chosen else text.whole
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts=st.lists(readables(), min_size=1, max_size=6), by_section=st.booleans())
+def test_it_chooses_what_the_definition_says(texts, by_section, encoder):
+    how = chooser(encoder.count_tokens, texts, by_section=by_section)
+    assert how(texts) == [plainly(text, how) for text in texts]
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts=st.lists(readables(), min_size=1, max_size=6), by_section=st.booleans())
+def test_its_promises_hold_for_any_text(texts, by_section, encoder):
+    how = chooser(encoder.count_tokens, texts, by_section=by_section)
+    read = how(texts)
+    assert how(texts) == read
+    for text, got, tokens in zip(texts, read, encoder.count_tokens(read), strict=True):
+        if got == text.whole:
+            continue
+        assert tokens <= BUDGET
+        assert encoder.count_tokens([text.whole])[0] > BUDGET
+        assert got.startswith(text.title)
+        left = iter(got.removeprefix(text.title).split())
+        every = (word for part in text.sections for word in part.split())
+        word = next(left)  # chosen words stand in the text, in its order
+        for there in every:
+            if there == word:
+                word = next(left, None)
+        assert word is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(texts=st.lists(readables(), min_size=1, max_size=6))
+def test_a_text_is_read_alike_alone_and_among_others(texts, encoder):
+    how = chooser(encoder.count_tokens, texts)
+    assert how(texts) == [how([text])[0] for text in texts]
+
+
+def test_scores_and_tokens_in_plain_numpy(encoder):
+    lines = ["Reset the password.", "the the PIN", "?!", "Password, password: RESET"]
+    owner = np.array([0, 0, 0, 1])
+    idf = Idf(9, {"the": 8, "password": 3})
+    scored = Scored(lines, owner, idf, encoder.count_tokens)
+    the, password, other = (math.log(10 / n) + 1 for n in (9, 4, 2))
+    expected = [
+        (1 * other + 3 * the + 1 * password) / 3,
+        (2 * 3 * the + 1 * other) / 3,
+        0,
+        (2 * 2 * password + 1 * other) / 3,
+    ]
+    assert scored.score == pytest.approx(expected, rel=1e-12)
+    assert scored.tokens.tolist() == (encoder.count_tokens(lines) - 2).tolist()
+
+
+def test_best_sentences_in_their_order_with_the_title():
+    text = Readable(
+        "...", "Refund.", ("the the the. invoice invoice.\nthe a the a.\nrefund refund.",)
+    )
+    idf = Idf(9, {"the": 9})
+    how = Selection(idf, "english", lambda t: np.array([len(s.split()) + 2 for s in t]), 7)
+    whole = Readable(f"Refund. {text.sections[0]}", *text[1:])
+    assert how([whole]) == ["Refund. invoice invoice. refund refund."]
+
+
+def test_sections_take_turns():
+    words = "invoice refund password"
+    sections = (f"{words} one.\n{words} two.", "the booking.\nhello there.")
+    text = Readable(" ".join(sections), "", sections)
+    idf = Idf(9, {"the": 9, "booking": 9, "hello": 9, "there": 9})
+
+    def count(texts):
+        return np.array([len(text.split()) + 2 for text in texts])
+
+    best, turns = (Selection(idf, "english", count, 10, by) for by in (False, True))
+    assert best([text]) == [f"{words} one. {words} two."]
+    assert turns([text]) == [f"{words} one. the booking. hello there."]
+
+
+def test_what_no_sentence_fits_is_read_from_its_beginning_and_said(encoder, caplog):
+    caplog.set_level("INFO")
+    endless = Readable.plain("password " * 40)
+    titled = Readable("invoice " * 40 + "the.", "invoice " * 40, ("the.",))
+    long = Readable.plain("password reset.\n" * 40)
+    how = chooser(encoder.count_tokens, [endless])
+    read = how([endless, titled, long], progress="Reading")
+    assert read[:2] == [endless.whole, titled.whole]
+    assert encoder.count_tokens(read[2:])[0] <= BUDGET
+    assert caplog.messages == [
+        "Reading: 3 of 3 texts are longer than 16 tokens; sentences are chosen, "
+        "but 2 have none that fits, and are cut"
+    ]
+
+
+def test_the_budget_holds_where_sentences_cost_more_together_than_apart():
+    def count(texts):  # a joint between two words costs a token too
+        return np.array([2 + max(0, 2 * len(text.split()) - 1) for text in texts])
+
+    text = Readable.plain("invoice refund.\nreset password.\nhello booking.")
+    how = chooser(count, [text], budget=9)
+    (read,) = how([text])
+    assert read == "invoice refund. reset password."
+    assert count([read])[0] == 9
+    how = chooser(count, [text], budget=8)
+    assert how([text]) == ["invoice refund."]
+
+
+def test_danish_sentences_are_chosen_whole(encoder):
+    text = Readable.plain(
+        "Det koster f.eks. 20 kr. pr. md.\nhej hej hej hej hej hej hej hej hej hej hej hej hej hej."
+    )
+    how = chooser(encoder.count_tokens, [text], budget=36, language="danish")
+    assert how([text]) == ["Det koster f.eks. 20 kr. pr. md."]
+
+
+def test_many_texts_are_read_in_parts(encoder, help_centre, monkeypatch):
+    texts = readable_answers(help_centre.answers)
+    how = chooser(encoder.count_tokens, texts, budget=300)
+    whole = how(texts)
+    assert all(read != text.whole for read, text in zip(whole, texts, strict=True))
+    monkeypatch.setattr(selection, "AT_ONCE", 7)
+    assert how(texts) == whole
+    assert (encoder.count_tokens(whole) <= 300).all()
+
+
+def test_no_text_is_no_error(encoder):
+    assert chooser(encoder.count_tokens, [])([]) == []
+    assert chooser(encoder.count_tokens, [])([Readable.plain("")]) == [""]
