@@ -29,6 +29,10 @@ Data = Annotated[Path, typer.Argument(help="Data set: a folder in BEIR's layout.
 RankerFolder = Annotated[Path, typer.Argument(metavar="RANKER", help="Folder of a ranker.")]
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda or mps.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Track = Annotated[
+    str | None,
+    typer.Option(help="Tell a tracker of every epoch: tensorboard, wandb or mlflow."),
+]
 Split = Annotated[str, typer.Option(help="Split to measure on: train, validation or test.")]
 
 
@@ -137,6 +141,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume/--fresh", help="Go on from what OUT holds, or start over.")
     ] = True,
+    track: Track = None,
     device: Device = "auto",
     json: AsJson = False,
 ) -> None:
@@ -148,15 +153,26 @@ def train(
     """
     from twinrank.data import Dataset
     from twinrank.encode import FeatureStore
-    from twinrank.experiment import fit
+    from twinrank.experiment import check_tracker, fit, tracking
     from twinrank.recipe import Recipe
     from twinrank.report import quality_table
     from twinrank.train import is_main
 
+    check_tracker(track)
     chosen = Recipe.load(recipe)
     dataset = Dataset.load(data)
-    store = FeatureStore()
-    ranker = fit(dataset, chosen, seed=seed, out=out, store=store, resume=resume, device=device)
+    with tracking(track, dataset, chosen, seed=seed, out=out) as tracker:
+        ranker = fit(
+            dataset,
+            chosen,
+            seed=seed,
+            out=out,
+            store=FeatureStore(),
+            resume=resume,
+            on_record=tracker.epoch,
+            device=device,
+        )
+        tracker.reached(ranker.origin.quality)
     summary = {"ranker": str(out), "recipe": chosen.name, **ranker.origin.model_dump()}
     if is_main():  # of several that tuned together
         _print(summary if json else quality_table(ranker, out))
