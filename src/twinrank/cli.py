@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +29,10 @@ Data = Annotated[Path, typer.Argument(help="Data set: a folder in BEIR's layout.
 RankerFolder = Annotated[Path, typer.Argument(metavar="RANKER", help="Folder of a ranker.")]
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda or mps.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Track = Annotated[
+    str | None,
+    typer.Option(help="Tell a tracker of every epoch: tensorboard, wandb or mlflow."),
+]
 Split = Annotated[str, typer.Option(help="Split to measure on: train, validation or test.")]
 
 
@@ -147,6 +151,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume/--fresh", help="Go on from what OUT holds, or start over.")
     ] = True,
+    track: Track = None,
     device: Device = "auto",
     json: AsJson = False,
 ) -> None:
@@ -158,15 +163,26 @@ def train(
     """
     from twinrank.data import Dataset
     from twinrank.encode import FeatureStore
-    from twinrank.experiment import fit
+    from twinrank.experiment import check_tracker, fit, tracking
     from twinrank.recipe import Recipe
     from twinrank.report import quality_table
     from twinrank.train import is_main
 
+    check_tracker(track)
     chosen = Recipe.load(recipe)
     dataset = Dataset.load(data)
-    store = FeatureStore()
-    ranker = fit(dataset, chosen, seed=seed, out=out, store=store, resume=resume, device=device)
+    with tracking(track, dataset, chosen, seed=seed, out=out) as tracker:
+        ranker = fit(
+            dataset,
+            chosen,
+            seed=seed,
+            out=out,
+            store=FeatureStore(),
+            resume=resume,
+            on_record=tracker.epoch,
+            device=device,
+        )
+        tracker.reached(ranker.origin.quality)
     summary = {"ranker": str(out), "recipe": chosen.name, **ranker.origin.model_dump()}
     if is_main():  # of several that tuned together
         _print(summary if json else quality_table(ranker, out))
@@ -321,6 +337,74 @@ def compare(
         )
         written = write_comparison(comparison, home)
         _print(comparison.as_dict() if json else comparison_table(comparison))
+    for path in written:
+        typer.echo(f"written: {path}", err=True)
+
+
+@app.command()
+def sweep(
+    data: Data,
+    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a TOML file.")] = "even",
+    ranges: Annotated[
+        Path | None,
+        typer.Option(help="TOML with ranges; default: dropout, learning rate, batch, decay."),
+    ] = None,
+    objective: Annotated[
+        Literal["loss", "worst-type"],
+        typer.Option(help="Validation loss, or MAP@10 of the worst type."),
+    ] = "loss",
+    trials: Annotated[int, typer.Option(min=1, help="How many in all, over all calls.")] = 40,
+    sampler: Annotated[
+        Literal["tpe", "gp"], typer.Option(help="Parzen estimators, or a Gaussian process.")
+    ] = "tpe",
+    seed: Annotated[int, typer.Option(help="Of the search, and of every training.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; default runs/DATA/sweeps/RECIPE-DIGEST.")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="A database to share; default: SQLite in OUT."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Trials at once; default: one for each core.")
+    ] = None,
+    track: Track = None,
+    device: Device = "auto",
+    json: AsJson = False,
+) -> None:
+    """Search for the values of a recipe that are best on validation, by Bayesian search.
+
+    Run the same command again after a kill, or on another machine with the same --storage, and
+    it takes part: at most the trials under way are lost. Writes best.toml, sweep.json and a page.
+
+    Example: `twinrank sweep examples/help-centre --recipe residual --trials 40`
+    """
+    from twinrank.data import Dataset
+    from twinrank.encode import FeatureStore
+    from twinrank.experiment import check_tracker
+    from twinrank.experiment.sweep import Ranges, Search
+    from twinrank.experiment.sweep import sweep as swept
+    from twinrank.recipe import Recipe
+    from twinrank.report.sweep import sweep_table, write_sweep
+
+    check_tracker(track)
+    chosen = Recipe.load(recipe)
+    dataset = Dataset.load(data)
+    search = Search(dataset, chosen, Ranges.load(ranges, chosen), objective, seed)
+    home = out or Path("runs") / dataset.name / "sweeps" / search.name
+    found = swept(
+        search,
+        trials=trials,
+        out=home,
+        storage=storage,
+        sampler=sampler,
+        store=FeatureStore(),
+        track=track,
+        device=device,
+        workers=workers,
+    )
+    written = write_sweep(found, home)
+    _print(found.as_dict() if json else sweep_table(found))
     for path in written:
         typer.echo(f"written: {path}", err=True)
 

@@ -51,3 +51,7 @@ class RecipeError(TwinrankError):
 
 class RankerError(TwinrankError):
     """A ranker folder that is incomplete, damaged, or made for something else."""
+
+
+class SweepError(TwinrankError):
+    """A sweep whose storage cannot be used, or holds another sweep."""

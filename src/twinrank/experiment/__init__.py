@@ -5,15 +5,18 @@ from twinrank.experiment.plans import Plan, study_named
 from twinrank.experiment.results import results
 from twinrank.experiment.run import fit
 from twinrank.experiment.study import Study, run_study
+from twinrank.experiment.tracking import check_tracker, tracking
 
 __all__ = [
     "Comparison",
     "Entry",
     "Plan",
     "Study",
+    "check_tracker",
     "compare",
     "fit",
     "results",
     "run_study",
     "study_named",
+    "tracking",
 ]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import io
+import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from twinrank.errors import RankerError
 from twinrank.recipe import Recipe
 from twinrank.search import Origin
-from twinrank.train import Checkpoint
+from twinrank.train import Checkpoint, Record
 
 TUNING, PRETRAINING, RANKING = UNFINISHED = (
     "tuning.safetensors",
@@ -23,6 +23,8 @@ TUNING, PRETRAINING, RANKING = UNFINISHED = (
 )
 METRICS_FILE = "metrics.jsonl"
 SAVED_EVERY_S = 5.0
+
+OnRecord = Callable[[Record], None]
 
 log = logging.getLogger(__name__)
 
@@ -84,10 +86,22 @@ def check_same(out: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) ->
 
 
 @contextmanager
-def metrics_stream(out: Path | None) -> Iterator[TextIO]:
-    """Line by line to `metrics.jsonl`, anew: a resumed run writes its past again first."""
+def recording(out: Path | None, on_record: OnRecord) -> Iterator[OnRecord]:
+    """What takes each record: to `metrics.jsonl`, anew, for a resumed run tells its past again."""
     if out is None:
-        yield io.StringIO()
+        yield on_record
         return
     with (out / METRICS_FILE).open("w", encoding="utf-8", buffering=1) as stream:
-        yield stream
+
+        def record(told: Record) -> None:
+            stream.write(json.dumps(told) + "\n")
+            on_record(told)
+
+        yield record
+
+
+def records_in(out: Path) -> list[Record]:
+    """What was recorded of the run in a folder; nothing if it trained nothing."""
+    file = out / METRICS_FILE
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return [json.loads(line) for line in lines]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 import torch
 from filelock import FileLock, Timeout
@@ -22,9 +20,11 @@ from twinrank.experiment.material import Material, reader_for
 from twinrank.experiment.resume import (
     METRICS_FILE,
     UNFINISHED,
+    OnRecord,
     check_same,
     choices,
-    metrics_stream,
+    recording,
+    records_in,
 )
 from twinrank.experiment.training import Work, train_towers, with_fitted_scale
 from twinrank.experiment.tuning import tune_encoder
@@ -45,6 +45,7 @@ def fit(
     store: FeatureStore | None = None,
     resume: bool = True,
     shared: Path | None = None,
+    on_record: OnRecord = lambda record: None,
     device: str = "auto",
 ) -> Ranker:
     """Carry a recipe out: features from the store, towers fitted, a ranker left.
@@ -60,6 +61,8 @@ def fit(
             is finished; false starts over.
         shared: a folder where runs leave their pre-training for those that begin with the
             same one.
+        on_record: called with what `metrics.jsonl` holds, an epoch at a time, those of an
+            earlier call first; what it raises ends the run, which can be gone on with.
         device: where encoder and towers run: `cpu`, `cuda`, `mps`, or `auto`.
 
     Where `accelerate launch` started several processes, they tune the encoder together; the
@@ -80,7 +83,7 @@ def fit(
         raise RecipeError(f"{recipe.name} tunes the encoder; give a folder (out) to leave it in")
     team = Team() if recipe.tuning else None
     if out is None:
-        return _carried_out(dataset, recipe, origin, store, device, None, shared, team)
+        return _carried_out(dataset, recipe, origin, store, device, None, shared, on_record, team)
     if team and not is_main():
         return _helped(dataset, recipe, origin, store, device, out, team)
     with _held(out):
@@ -91,8 +94,11 @@ def fit(
         if team:
             team.told(finished)
         if finished:
-            return _finished(out, recipe, origin, store, device)
-        ranker = _carried_out(dataset, recipe, origin, store, device, out, shared, team)
+            ranker = _finished(out, recipe, origin, store, device)
+            for record in records_in(out):
+                on_record(record)
+            return ranker
+        ranker = _carried_out(dataset, recipe, origin, store, device, out, shared, on_record, team)
         ranker.save(out)
         for name in UNFINISHED:
             (out / name).unlink(missing_ok=True)
@@ -116,7 +122,7 @@ def _helped(
             recipe.tuning,
             origin,
             out=out,
-            stream=io.StringIO(),
+            on_record=lambda record: None,
             team=team,
             device=device,
         )
@@ -149,11 +155,12 @@ def _carried_out(
     device: str,
     out: Path | None,
     shared: Path | None,
+    on_record: OnRecord,
     team: Team | None,
 ) -> Ranker:
     if recipe.channel == "bm25":
         return _words(dataset, recipe, origin)
-    with metrics_stream(out) as stream:
+    with recording(out, on_record) as record:
         if recipe.tuning and team and out:
             tune_encoder(
                 dataset,
@@ -161,12 +168,12 @@ def _carried_out(
                 recipe.tuning,
                 origin,
                 out=out,
-                stream=stream,
+                on_record=record,
                 team=team,
                 device=device,
             )
         reader = reader_for(dataset, recipe, store, device, home=out)
-        return _on_features(dataset, recipe, origin, reader, out, shared, stream)
+        return _on_features(dataset, recipe, origin, reader, out, shared, record)
 
 
 def _on_features(
@@ -176,7 +183,7 @@ def _on_features(
     reader: Reader,
     out: Path | None,
     shared: Path | None,
-    stream: TextIO,
+    on_record: OnRecord,
 ) -> Ranker:
     """All that follows once the encoder is as it will be."""
     device = reader.encoder.device
@@ -184,7 +191,7 @@ def _on_features(
     material = Material.read(dataset, recipe, reader)
     work = Work(recipe, origin, reader, material, out, shared, where)
     if recipe.towers:
-        towers = train_towers(work, stream)
+        towers = train_towers(work, on_record)
     else:
         towers = with_fitted_scale(towers_of(recipe, reader.encoder.dim).eval(), work)
     dense = work.channel(towers)

@@ -88,9 +88,7 @@ def carry_out(
     if len(due) < len(planned):
         log.info("%d of %d runs were in %s already", len(planned) - len(due), len(planned), out)
     for run in {(run.recipe, run.dataset.fingerprint): run for run in due}.values():
-        if run.recipe.encoder and not run.recipe.tuning:
-            reader = reader_for(run.dataset, run.recipe, store, device)
-            Material.read(run.dataset, run.recipe, reader)
+        encode(run.dataset, run.recipe, store=store, device=device)
     at_once(
         partial(_carry_out, out=out, store=store, device=device),
         due,
@@ -98,6 +96,12 @@ def carry_out(
         device=device,
         label="Runs",
     )
+
+
+def encode(dataset: Dataset, recipe: Recipe, *, store: FeatureStore, device: str) -> None:
+    """Store what runs of a recipe will read, unless each tunes an encoder of its own."""
+    if recipe.encoder and not recipe.tuning:
+        Material.read(dataset, recipe, reader_for(dataset, recipe, store, device))
 
 
 def _carry_out(run: Planned, *, out: Path, store: FeatureStore, device: str) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
-from twinrank.experiment.resume import Keeper, saved_in
+from twinrank.experiment.resume import Keeper, OnRecord, saved_in
 from twinrank.progress import Advance, progress_bar
 from twinrank.train import Checkpoint, Record
 
@@ -52,7 +51,7 @@ def carry_out(
     file: Path | None,
     identity: dict[str, Any],
     bar: Bar,
-    stream: TextIO,
+    on_record: OnRecord,
     *,
     ready: Callable[[], None] = lambda: None,
     writes: bool = True,
@@ -65,7 +64,7 @@ def carry_out(
         file: its checkpoint; none keeps nothing.
         identity: so that no other training goes on from there.
         bar: what the progress bar shows.
-        stream: takes a line an epoch.
+        on_record: called with each epoch's record, those before the checkpoint first.
         ready: called once the checkpoint has been read.
         writes: whether this process writes it.
     """
@@ -74,7 +73,7 @@ def carry_out(
     kept = Keeper(file if writes else None, identity)
 
     def tell(record: Record, done: int) -> None:
-        stream.write(json.dumps({"stage": name, **record}) + "\n")
+        on_record({"stage": name, **record})
         advance(done, _note(record))
 
     def on_epoch(checkpoint: Checkpoint) -> None:

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from filelock import FileLock
 
 from twinrank.evaluation import by_type, means, measure
 from twinrank.experiment.material import Material
-from twinrank.experiment.resume import PRETRAINING, RANKING, choices
+from twinrank.experiment.resume import PRETRAINING, RANKING, OnRecord, choices
 from twinrank.experiment.stage import Bar, carry_out
 from twinrank.model import Towers
 from twinrank.recipe import Recipe, TowerSettings
@@ -70,12 +70,12 @@ class Work:
         return Dense.of(self.reader, towers, self.material.answers, past)
 
 
-def train_towers(work: Work, stream: TextIO) -> Towers:
+def train_towers(work: Work, on_record: OnRecord) -> Towers:
     """Carry out the stages of a recipe; give towers on the CPU, in eval mode.
 
     Args:
         work: what is to be done.
-        stream: takes a line an epoch.
+        on_record: takes a record an epoch.
     """
     if work.material.sightings:
         log.info("pre-training: %s", work.material.sightings)
@@ -85,18 +85,18 @@ def train_towers(work: Work, stream: TextIO) -> Towers:
         torch.manual_seed(work.origin.seed)
         towers = _fresh(work)  # before any training, so that going on finds the same weights
         if use in (None, "joint"):
-            towers = _ranked(work, towers, stream)
+            towers = _ranked(work, towers, on_record)
         else:
-            pretrained = _pretrained(work, stream)
+            pretrained = _pretrained(work, on_record)
             if use == "zero-shot":
                 towers = with_fitted_scale(pretrained, work)
             elif use == "freeze":
                 above = replace(work, material=work.material.through(pretrained))
-                towers = _ranked(above, towers, stream)
+                towers = _ranked(above, towers, on_record)
                 towers.stand_on(pretrained)
             elif pretraining:
                 towers.start_from(pretrained, answers=pretraining.sides == "both")
-                towers = _ranked(work, towers, stream)
+                towers = _ranked(work, towers, on_record)
     return towers.cpu()
 
 
@@ -116,7 +116,7 @@ def _fresh(work: Work) -> Towers:
     return towers_of(alone, work.reader.encoder.dim).to(work.device)
 
 
-def _pretrained(work: Work, stream: TextIO) -> Towers:
+def _pretrained(work: Work, on_record: OnRecord) -> Towers:
     """Single towers pre-trained on pairs; the projector is thrown away."""
     recipe, sightings = work.recipe, work.material.sightings
     assert recipe.towers and sightings  # noqa: S101 (the recipe's own validation)
@@ -137,7 +137,7 @@ def _pretrained(work: Work, stream: TextIO) -> Towers:
 
     with _place(work, recipe.towers, sightings) as (file, identity):
         bar = Bar(f"Pre-training {recipe.name}", settings.epochs)
-        carry_out(stage, "pretraining", file, identity, bar, stream)
+        carry_out(stage, "pretraining", file, identity, bar, on_record)
     towers.take_projector(None)
     return towers
 
@@ -164,7 +164,7 @@ def _place(
         yield work.shared / f"{name}.safetensors", {"pretraining": name}
 
 
-def _ranked(work: Work, towers: Towers, stream: TextIO) -> Towers:
+def _ranked(work: Work, towers: Towers, on_record: OnRecord) -> Towers:
     """Towers trained on the labelled queries, with the pairs beside if training is joint."""
     recipe, material = work.recipe, work.material
     training, train = recipe.training, material.train
@@ -189,6 +189,6 @@ def _ranked(work: Work, towers: Towers, stream: TextIO) -> Towers:
 
     file = work.out and work.out / RANKING
     bar = Bar(f"Training {recipe.name}", training.epochs)
-    carry_out(stage, "ranking", file, work.identity, bar, stream)
+    carry_out(stage, "ranking", file, work.identity, bar, on_record)
     towers.take_projector(None)
     return towers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ import torch
 from twinrank.data import Dataset
 from twinrank.evaluation import by_type, means, measure
 from twinrank.experiment.material import reader_for
-from twinrank.experiment.resume import TUNING, choices
+from twinrank.experiment.resume import TUNING, OnRecord, choices
 from twinrank.experiment.stage import Bar, carry_out
 from twinrank.recipe import Recipe, TuningSettings
 from twinrank.search import Origin, encoder_of
@@ -37,7 +37,7 @@ def tune_encoder(
     origin: Origin,
     *,
     out: Path,
-    stream: TextIO,
+    on_record: OnRecord,
     team: Team,
     device: str,
 ) -> None:
@@ -49,7 +49,7 @@ def tune_encoder(
         settings: its tuning.
         origin: the seed decides everything random.
         out: folder of the run; every process of the team sees it.
-        stream: takes a line a round.
+        on_record: takes a record a round.
         team: who shares the work; the main process writes.
         device: where; each of several processes has its own.
     """
@@ -100,7 +100,7 @@ def tune_encoder(
             out / TUNING,
             identity,
             bar,
-            stream,
+            on_record,
             ready=lambda: team.told(None),
             writes=is_main(),
         )

@@ -1,0 +1,83 @@
+"""The course of a sweep: trials at once, until there are as many as wanted."""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+from pathlib import Path
+
+from optuna.trial import TrialState
+
+from twinrank.encode import FeatureStore
+from twinrank.errors import SweepError
+from twinrank.experiment.runs import at_once, encode
+from twinrank.experiment.sweep.found import Sweep
+from twinrank.experiment.sweep.sampling import Sampler
+from twinrank.experiment.sweep.storage import Place
+from twinrank.experiment.sweep.trial import (
+    DONE,
+    UNDER_WAY,
+    Means,
+    Search,
+    count,
+    one_trial,
+    study_of,
+)
+
+log = logging.getLogger(__name__)
+
+
+def sweep(
+    search: Search,
+    *,
+    trials: int,
+    out: Path,
+    storage: str | None = None,
+    sampler: Sampler = "tpe",
+    store: FeatureStore,
+    track: str | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+) -> Sweep:
+    """Carry out trials until there are as many as asked for, in this call and all others.
+
+    The first trial is the recipe as it is, if its values lie in the ranges. A trial whose best
+    epoch so far is worse than the median of whole trials at that epoch is pruned. One that was
+    killed is done again, at most twice.
+
+    Args:
+        search: what to search for.
+        trials: how many in all, pruned ones included.
+        out: folder of this sweep; its database, if `storage` is none.
+        storage: address of the database, as SQLAlchemy writes it; several machines may share it.
+        sampler: `tpe`, tree-structured Parzen estimators, or `gp`, a Gaussian process.
+        store: features, computed once for all trials.
+        track: tell a tracker of each trial; see `tracking`.
+        device: where to compute.
+        workers: trials at once; none leaves it to `at_once`.
+
+    Raises:
+        SweepError: if the database cannot be used, `out` holds another sweep, or no
+            trial reached a figure.
+        DataError: if there is no validation split.
+    """
+    search.dataset.split("validation")
+    means = Means(Place.of(storage, out), sampler, store, out, track, device)
+    study = study_of(search, means)
+    encode(search.dataset, search.recipe, store=store, device=device)
+    trial = partial(one_trial, search, means, trials)
+    waiting = False
+    with means.place.errors():
+        while (due := trials - count(study, DONE)) > 0:
+            if free := range(due - count(study, UNDER_WAY)):
+                at_once(trial, free, workers=workers, device=device, label="Trials")
+                continue
+            if not waiting:  # for others, or for those that were killed to be known as such
+                log.info("waiting for %d trial(s) that another process began", due)
+                waiting = True
+            time.sleep(1)
+            means.place.fail_killed(study)
+    if not count(study, (TrialState.COMPLETE,)):
+        raise SweepError(f"{search.name}: no trial came to an end with a figure; mend the ranges")
+    return Sweep(search, study)

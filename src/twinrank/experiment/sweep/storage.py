@@ -1,0 +1,135 @@
+"""Where the trials of a sweep are kept: one study in a database, open to several processes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from twinrank.errors import SweepError
+
+FILE = "sweep.db"
+BEATS_EVERY_S, DEAD_AFTER_S = 5, 30  # a trial under way tells that it lives
+RETRIES = 2
+
+
+@dataclass(frozen=True)
+class Place:
+    """A database.
+
+    Attributes:
+        address: as SQLAlchemy writes it.
+        own: whether it is the sweep's own file, so that no other sweep belongs in it.
+    """
+
+    address: str
+    own: bool
+
+    @classmethod
+    def of(cls, address: str | None, out: Path) -> Place:
+        """The database at an address; without one a SQLite file in `out`."""
+        if address is not None:
+            return cls(address, own=False)
+        out.mkdir(parents=True, exist_ok=True)
+        return cls(f"sqlite:///{out / FILE}", own=True)
+
+    @property
+    def shown(self) -> str:
+        """The address without a password."""
+        try:
+            return make_url(self.address).render_as_string(hide_password=True)
+        except ArgumentError:
+            return "the storage"
+
+    def study(
+        self,
+        name: str,
+        identity: dict[str, Any],
+        *,
+        direction: Literal["minimize", "maximize"],
+        pruner: optuna.pruners.BasePruner,
+        sampler: optuna.samplers.BaseSampler,
+    ) -> tuple[optuna.Study, bool]:
+        """The study of a name, and whether this call made it.
+
+        Raises:
+            SweepError: if the database cannot be used, or is a file that holds another sweep.
+        """
+        with self.errors():
+            storage = self._open()
+            self._check_alone(storage, name, identity)
+            try:
+                study = optuna.create_study(
+                    study_name=name,
+                    storage=storage,
+                    direction=direction,
+                    pruner=pruner,
+                    sampler=sampler,
+                )
+            except optuna.exceptions.DuplicatedStudyError:
+                there = optuna.load_study(
+                    study_name=name, storage=storage, pruner=pruner, sampler=sampler
+                )
+                return there, False
+            study.set_user_attr("identity", identity)
+            return study, True
+
+    def fail_killed(self, study: optuna.Study) -> None:
+        """Queue anew the trials under way whose process no longer tells that it lives."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            fail_stale_trials(study)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """What goes wrong with the database, as one line.
+
+        Raises:
+            SweepError: for that.
+        """
+        try:
+            yield
+        except (SQLAlchemyError, StorageInternalError) as error:
+            what = str(error.__cause__ or error).strip().splitlines()[0]
+            raise SweepError(
+                f"{self.shown}: {what}; check the address, and run the same again: it goes on"
+            ) from error
+
+    def _open(self) -> RDBStorage:
+        engine = {"connect_args": {"timeout": 60}} if self.address.startswith("sqlite") else {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            try:
+                return RDBStorage(
+                    self.address,
+                    engine_kwargs=engine,
+                    heartbeat_interval=BEATS_EVERY_S,
+                    grace_period=DEAD_AFTER_S,
+                    heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
+                )
+            except ImportError as error:
+                raise SweepError(
+                    f"{self.shown}: {error.__cause__ or error}; install its driver: "
+                    "pip install 'twinrank[sweep]' brings those of SQLite and PostgreSQL"
+                ) from error
+
+    def _check_alone(self, storage: RDBStorage, name: str, identity: dict[str, Any]) -> None:
+        """Refuse a file with another sweep."""
+        others = {s.study_name: s.user_attrs.get("identity", {}) for s in storage.get_all_studies()}
+        if not self.own or not others or name in others:
+            return
+        theirs = next(iter(others.values()))
+        different = [key for key in identity if identity[key] != theirs.get(key)]
+        raise SweepError(
+            f"{self.shown}: holds a sweep with another {' and another '.join(different)}; "
+            "choose another folder (--out)"
+        )
