@@ -1,6 +1,7 @@
 """Runs of recipes, comparisons of runs, and studies that explain them."""
 
 from twinrank.experiment.compare import Comparison, Entry, compare
+from twinrank.experiment.examine import Examination, Run, examine
 from twinrank.experiment.plans import Plan, study_named
 from twinrank.experiment.results import results
 from twinrank.experiment.run import fit
@@ -9,9 +10,12 @@ from twinrank.experiment.study import Study, run_study
 __all__ = [
     "Comparison",
     "Entry",
+    "Examination",
     "Plan",
+    "Run",
     "Study",
     "compare",
+    "examine",
     "fit",
     "results",
     "run_study",

@@ -5,7 +5,6 @@ Beside the recipes with all labels, some are carried out with fewer, and with fe
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,9 +24,9 @@ from twinrank.evaluation import (
     geometry,
 )
 from twinrank.experiment.compare import Entry, entry_of
+from twinrank.experiment.epochs import read_epochs
 from twinrank.experiment.material import check_pairs
 from twinrank.experiment.plans import Plan
-from twinrank.experiment.resume import METRICS_FILE
 from twinrank.experiment.runs import Planned, at_once, carry_out, plan
 from twinrank.recipe import Recipe
 from twinrank.search import Ranker
@@ -153,7 +152,7 @@ def run_study(
         runs = [run for run in full if run.recipe == entry.recipe]
         spaces = [measured[run.folder][1] for run in runs]
         geometries = tuple(space for space in spaces if space)
-        epochs = tuple(_epochs(run.folder) for run in runs)
+        epochs = tuple(read_epochs(run.folder) for run in runs)
         arms.append(Arm(part_of[entry.recipe.name], entry, geometries, epochs))
     return Study(
         plan=plan_,
@@ -212,9 +211,3 @@ def _measured(
     evaluation = evaluate(ranker, run.dataset, split=split, resamples=0)  # the mean's are shown
     spatial = wanted and ranker.dense is not None
     return evaluation, geometry(ranker, run.dataset, split=split) if spatial else None
-
-
-def _epochs(folder: Path) -> list[dict[str, Any]]:
-    file = folder / METRICS_FILE
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    return [json.loads(line) for line in lines]

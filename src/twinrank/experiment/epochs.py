@@ -1,0 +1,54 @@
+"""The epochs of a finished run, as it recorded them in `metrics.jsonl`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from twinrank.experiment.resume import METRICS_FILE
+from twinrank.recipe import Recipe
+from twinrank.train import since_best, type_weights
+
+Json = dict[str, Any]
+
+
+def read_epochs(folder: Path) -> list[Json]:
+    """A record an epoch, each of its `stage`; none where nothing was trained."""
+    file = folder / METRICS_FILE
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def by_stage(epochs: Sequence[Json]) -> dict[str, list[Json]]:
+    """The records of each stage, in the order of the stages."""
+    stages: dict[str, list[Json]] = {}
+    for record in epochs:
+        stages.setdefault(record["stage"], []).append(record)
+    return stages
+
+
+def kept_epoch(recipe: Recipe, stage: str, records: Sequence[Json]) -> int | None:
+    """Which epoch of a stage went into the ranker; none where it is simply the last."""
+    settings = {"ranking": recipe.training, "tuning": recipe.tuning}.get(stage)
+    if settings is None or len(records) < 2:
+        return None
+    return int(records[-1]["epoch"]) - since_best(list(records), settings.keep)
+
+
+def weights_of_types(recipe: Recipe, records: Sequence[Json]) -> dict[str, list[float]]:
+    """How much each type weighed in each epoch of ranking after the first record's.
+
+    Empty where the recipe weighs queries alike.
+    """
+    if not recipe.training or not recipe.training.even or len(records) < 2:
+        return {}
+    names = list(records[1]["train_types"])
+    rows = [
+        type_weights(list(records[:epoch]), np.array(names), recipe.training.even)
+        for epoch in range(1, len(records))
+    ]
+    return {name: [float(row[i]) for row in rows] for i, name in enumerate(names)}
