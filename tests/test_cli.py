@@ -62,7 +62,7 @@ def test_help_does_not_import_what_is_slow():
 
 
 COMMANDS = ["import", "split", "describe", "train", "evaluate"]
-COMMANDS += ["rank", "compare", "geometry", "cache"]
+COMMANDS += ["rank", "compare", "geometry", "report", "cache"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -154,6 +154,32 @@ def test_geometry_asks_for_data_that_has_moved(files, tmp_path):
     assert json.loads(moved.stdout)
 
 
+def test_report_writes_a_page_into_the_run_and_opens_it(run, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
+    done = twinrank("report", run, "--split", "validation", "--open", "--json")
+    page = run / "report.html"
+    assert opened == [page.as_uri()]
+    assert f"written: {page}" in done.stderr
+    assert page.read_text().count("<!doctype html>") == 1
+    told = json.loads(done.stdout)
+    assert (told["split"], list(told["runs"])) == ("validation", ["towers"])
+    assert told["runs"]["towers"]["mistakes"]["worst"][0]["text"]
+    assert twinrank("rank", run, "refund").stdout  # the page beside it does no harm
+
+
+def test_report_of_several_goes_where_one_says(files, run, tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    twinrank("train", files["data"], "--recipe", files["bm25"], "--out", other)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("webbrowser.open", lambda url: False)
+    done = twinrank("report", run, other, "--open")
+    assert (tmp_path / "report.html").exists()
+    assert "open report.html yourself" in done.stderr
+    twinrank("report", run, other, "--out", tmp_path / "pages" / "two.html")
+    assert (tmp_path / "pages" / "two.html").exists()
+
+
 def test_compare_asks_what_to_compare(files):
     done = twinrank("compare", files["data"], check=False)
     assert done.returncode == 2
@@ -178,6 +204,8 @@ def test_cache_shows_and_clears(run, tmp_path):
         (["rank", "{run}", ""], "text 1 of 1 is empty"),
         (["compare", "{data}", "--study", "thesis"], "no study is called 'thesis'"),
         (["geometry", "{data}"], "no ranker.json here"),
+        (["report", "{data}"], "no ranker.json here"),
+        (["report", "{run}", "{run}"], "given twice"),
         (["rank", "{run}", "--file", "gone.jsonl"], "gone.jsonl"),
         (
             ["train", "{data}", "--recipe", "{towers}", "--seed", "7", "--out", "{run}"],

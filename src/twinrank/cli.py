@@ -446,6 +446,51 @@ def geometry(
 
 
 @app.command()
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of runs; they are rankers too.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="Data set; default: what the runs were trained on.")
+    ] = None,
+    split: Split = "test",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="HTML file; default: report.html in RUN, or here if there are several."),
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+    device: Device = "auto",
+    json: AsJson = False,
+) -> None:
+    """Write one page about a run, or several side by side: what they reach, where they fail.
+
+    Quality for each type with intervals, tests of differences from the first run, learning curves,
+    confidence, the answers mistaken for each other, the worst misses, geometry, model cards.
+
+    Example: `twinrank report runs/first --open`
+
+    Example: `twinrank report runs/first runs/second --split validation --out report.html`
+    """
+    import webbrowser
+
+    from twinrank.encode import FeatureStore
+    from twinrank.experiment import examine
+    from twinrank.report import check_installed
+
+    check_installed()  # now, not when all is measured
+    from twinrank.report.run_page import write_report
+
+    file = out or (runs[0] if len(runs) == 1 else Path()) / "report.html"
+    examined = examine(runs, data=data, split=split, store=FeatureStore(), device=device)
+    write_report(examined, file)
+    typer.echo(f"written: {file}", err=True)
+    if json:
+        _print(examined.as_dict())
+    if open_ and not webbrowser.open(file.resolve().as_uri()):
+        typer.echo(f"no browser could be started; open {file} yourself", err=True)
+
+
+@app.command()
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove stored features.")] = False,
     encoder: Annotated[

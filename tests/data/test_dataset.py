@@ -201,3 +201,8 @@ def test_fewer_labels_of_one_type_leave_the_other_whole(help_centre):
 def test_a_share_of_labels_is_a_share(help_centre, share):
     with pytest.raises(ValueError, match="share of labels"):
         help_centre.fewer_labels(share)
+
+
+def test_labelled_queries_are_counted_by_split_and_type(folder):
+    counts = {"train": {"chat": 1, "mail": 1}, "validation": {"query": 1}}
+    assert Dataset.load(folder).labelled() == counts

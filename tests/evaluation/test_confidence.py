@@ -3,13 +3,16 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from statsmodels.stats.proportion import proportion_confint
 
 from twinrank.evaluation.confidence import (
     BINS,
     THRESHOLDS,
     Calibration,
     calibrations,
+    coverage_curve,
     expected_calibration_error,
+    reliability,
 )
 
 queries = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40)
@@ -64,3 +67,35 @@ def test_each_type_is_measured_by_its_own_queries():
     found = calibrations(rows)
     assert list(found) == ["overall", "a", "b"]
     assert [found[name].error for name in found] == [0.5, 1.0, 0.0]
+
+
+@given(queries)
+@settings(deadline=None)
+def test_the_bins_of_the_diagram_make_up_the_error(pairs):
+    bins = reliability(*arrays(pairs))
+    assert sum(b.queries for b in bins) == len(pairs)
+    off = sum(b.queries * abs(b.accuracy - b.confidence) for b in bins) / len(pairs)
+    assert off == pytest.approx(expected_calibration_error(*arrays(pairs)), abs=1e-12)
+    assert all(
+        low - 1e-12 <= b.accuracy <= high + 1e-12 for b in bins for low, high in [b.interval]
+    )
+
+
+def test_the_interval_is_wilsons():
+    """Against statsmodels."""
+    (one,) = reliability(np.full(10, 0.5), np.arange(10) < 7)
+    expected = proportion_confint(7, 10, method="wilson")
+    assert one.interval == pytest.approx(expected)
+
+
+@given(queries)
+@settings(deadline=None)
+def test_every_confidence_is_a_point_of_the_coverage_curve(pairs):
+    confidence, right = arrays(pairs)
+    curve = coverage_curve(confidence, right)
+    assert [point.min_confidence for point in curve] == sorted(set(confidence.tolist()))
+    assert curve[0].coverage == 1
+    for point in curve:
+        kept = confidence >= point.min_confidence
+        assert point.coverage == pytest.approx(kept.mean())
+        assert point.accuracy == pytest.approx(right[kept].mean())

@@ -63,7 +63,7 @@ def test_every_use_leaves_a_ranker_that_loads_and_ranks_alike(
     expected = {"zero-shot": {"pretraining"}, "joint": {"ranking"}}
     assert stages == expected.get(use, {"pretraining", "ranking"})
     assert {path.name for path in tmp_path.iterdir()} == {
-        *(".lock", "corpus.jsonl", "metrics.jsonl", "ranker.json"),
+        *(".lock", "README.md", "corpus.jsonl", "metrics.jsonl", "ranker.json"),
         *("towers.safetensors", "vectors.safetensors"),
     }
     assert not any("projector" in name for name in again.channel.towers.state_dict())

@@ -8,7 +8,7 @@ from scipy import sparse
 from twinrank.model import Passages, Towers
 from twinrank.recipe import TrainingSettings
 from twinrank.train import Checkpoint, Examples, cross_entropy, fit_towers
-from twinrank.train.fit import _by_type, _type_weights
+from twinrank.train.fit import _by_type, type_weights
 from twinrank.train.index import ExactIndex, StaleIndex
 
 
@@ -169,7 +169,7 @@ def test_weights_of_types_are_those_of_group_dro_step_by_step():
     for of in losses:
         q = q * np.exp(0.3 * np.array([of["a"], of["b"]]))
         q /= q.sum()
-    assert _type_weights(history, np.array(["a", "b"]), 0.3) == pytest.approx(q, rel=1e-6)
+    assert type_weights(history, np.array(["a", "b"]), 0.3) == pytest.approx(q, rel=1e-6)
 
 
 def test_types_are_weighed_by_their_mean_losses():

@@ -178,6 +178,15 @@ class Dataset:
         """The types there are, in alphabetical order."""
         return tuple(self.queries.select(pl.col("type").unique().sort()).collect()["type"])
 
+    def labelled(self) -> dict[str, dict[str, int]]:
+        """How many labelled queries there are, by split and type."""
+        types = self.queries.select("id", "type").collect(engine="streaming")
+        asked = self.labels.select("query", "split").unique()
+        placed = asked.join(types, left_on="query", right_on="id").group_by("split", "type").len()
+        counts: dict[tuple[str, str], int] = {(s, t): n for s, t, n in placed.iter_rows()}
+        there = [split for split in SPLITS if any(split == s for s, _ in counts)]
+        return {s: {t: counts[s, t] for t in self.types if (s, t) in counts} for s in there}
+
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (16 hex digits) of the content, however it came here."""

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
+from scipy import stats
 
 BINS = 15
 THRESHOLDS = (0.0, 0.2, 0.4, 0.6, 0.8)
@@ -27,6 +28,23 @@ class Point:
     min_confidence: float
     coverage: float
     accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The queries whose first answer is about as sure: a mark of a reliability diagram.
+
+    Attributes:
+        queries: how many.
+        confidence: their mean confidence.
+        accuracy: their accuracy@1.
+        interval: of the accuracy, 95 % by Wilson's score.
+    """
+
+    queries: int
+    confidence: float
+    accuracy: float
+    interval: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -61,9 +79,41 @@ def expected_calibration_error(
 
     Naeini et al. (2015), with the 15 bins of Guo et al. (2017).
     """
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    off = np.bincount(place, weights=right - confidence, minlength=bins)
+    off = np.bincount(_bin_of(confidence, bins), weights=right - confidence, minlength=bins)
     return float(np.abs(off).sum() / len(confidence))
+
+
+def reliability(
+    confidence: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"], *, bins: int = BINS
+) -> tuple[Bin, ...]:
+    """The bins of `expected_calibration_error` that hold a query, the least sure first."""
+    place = _bin_of(confidence, bins)
+
+    def found() -> Iterator[Bin]:
+        for inside in (place == b for b in np.unique(place)):
+            queries, hits = int(inside.sum()), int(right[inside].sum())
+            around = stats.binomtest(hits, queries).proportion_ci(method="wilson")
+            mean = float(confidence[inside].mean())
+            yield Bin(queries, mean, hits / queries, (float(around.low), float(around.high)))
+
+    return tuple(found())
+
+
+def coverage_curve(
+    confidence: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"]
+) -> tuple[Point, ...]:
+    """A point at each confidence that occurs: what is left if it is the least, all of it first."""
+    order = np.argsort(-confidence, kind="stable")
+    falling = confidence[order]
+    last = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
+    kept = last + 1
+    accuracy = np.cumsum(right[order])[last] / kept
+    points = zip(falling[last], kept / len(order), accuracy, strict=True)
+    return tuple(Point(*map(float, point)) for point in points)[::-1]
+
+
+def _bin_of(confidence: Float[np.ndarray, " n"], bins: int) -> Int[np.ndarray, " n"]:
+    return np.minimum((confidence * bins).astype(np.int64), bins - 1)
 
 
 def calibrations(rows: pl.DataFrame) -> dict[str, Calibration]:

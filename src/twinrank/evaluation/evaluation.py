@@ -15,6 +15,7 @@ from twinrank.data import Dataset, Queries
 from twinrank.errors import RankerError
 from twinrank.evaluation.confidence import Calibration, calibrations, plain
 from twinrank.evaluation.metrics import METRICS, per_query
+from twinrank.evaluation.mistakes import outcomes
 from twinrank.search import Ranker
 
 Figures = dict[str, float]
@@ -36,8 +37,9 @@ class Evaluation:
         intervals: 95 % bootstrap intervals of `overall` and of each of `types`; None where
             there is one thread, or nothing was resampled.
         counts: queries measured, overall and by type.
-        per_query: id, type, thread and every metric, a row a query; `confidence` too, where
-            the ranker knows one.
+        per_query: id, type, thread and every metric, a row a query; from `evaluate` also text,
+            the ids of the `first` answer and of the `right` one ranked best, its `rank`, and
+            `confidence` where the ranker knows one.
         confidence: how well it knows, overall and by type; empty where it does not.
     """
 
@@ -90,17 +92,21 @@ def evaluate(
     queries = dataset.split(split)
     moved_queries = replace(queries, labels=labels_in_ranker(ranker, dataset, queries))
     ranker.prepare(queries.texts)
-    sure: list[np.ndarray] = []
+    seen: list[pl.DataFrame] = []
 
     def score(part: slice) -> Float[np.ndarray, "n m"]:
         scores = ranker.scores(queries.texts[part])
+        found = pl.DataFrame(outcomes(scores, moved_queries.labels[part]))
         if ranker.confidence:
-            sure.append(ranker.confidence.of(scores))
+            found = found.with_columns(confidence=ranker.confidence.of(scores))
+        seen.append(found)
         return scores
 
     rows = measure(score, moved_queries)
-    if sure:
-        rows = rows.with_columns(confidence=np.concatenate(sure))
+    ids = ranker.answers["id"]
+    found = pl.concat(seen)
+    found = found.with_columns(ids.gather(found[side]).alias(side) for side in ("first", "right"))
+    rows = rows.with_columns(queries.frame["text"], *found)
     return summarise(rows, resamples=resamples)
 
 

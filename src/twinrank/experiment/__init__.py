@@ -1,6 +1,7 @@
 """Runs of recipes, comparisons of runs, and studies that explain them."""
 
 from twinrank.experiment.compare import Comparison, Entry, compare
+from twinrank.experiment.examine import Examination, Run, examine
 from twinrank.experiment.plans import Plan, study_named
 from twinrank.experiment.results import results
 from twinrank.experiment.run import fit
@@ -10,10 +11,13 @@ from twinrank.experiment.tracking import check_tracker, tracking
 __all__ = [
     "Comparison",
     "Entry",
+    "Examination",
     "Plan",
+    "Run",
     "Study",
     "check_tracker",
     "compare",
+    "examine",
     "fit",
     "results",
     "run_study",

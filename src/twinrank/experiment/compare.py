@@ -121,8 +121,8 @@ def entry_of(runs: Sequence[tuple[Planned, Evaluation]]) -> Entry:
 
 
 def _mean(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """Each query's mean over seeds, evaluated; a confidence is one ranker's, and left out."""
-    first = evaluations[0].per_query.drop("confidence", strict=False)
+    """Each query's mean over seeds, evaluated; what is one ranker's (confidence) is left out."""
+    first = evaluations[0].per_query.select("id", "type", "thread")
     means = {
         metric: np.mean([e.per_query[metric].to_numpy() for e in evaluations], axis=0)
         for metric in METRICS

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from twinrank.evaluation import METRICS, Difference, differences, holm
+from twinrank.evaluation import METRICS, Difference, Evaluation, differences, holm
 from twinrank.experiment.compare import Entry
 from twinrank.experiment.study import Arm, FewerLabels, Study
 from twinrank.recipe import Recipe
@@ -15,6 +15,7 @@ from twinrank.recipe import Recipe
 TESTED = ("accuracy@3", "map@10")
 FOLLOWED = ("accuracy@3", "map@10", "loss", "barlow_loss", "train_loss", "collisions")
 Json = dict[str, Any]
+Named = tuple[str, Evaluation]
 
 
 def results(study: Study) -> Json:
@@ -100,16 +101,16 @@ def _differences(arms: Sequence[Arm]) -> list[Json]:
         recipe = arm.entry.recipe
         without = by_values.get(_choices(_without_pretraining(recipe)))
         if recipe.pretraining and without:
-            pairs.append((arm.entry, without.entry))
+            pairs.append((_named(arm.entry), _named(without.entry)))
     return tested(pairs)
 
 
-def tested(pairs: Iterable[tuple[Entry, Entry]]) -> list[Json]:
+def tested(pairs: Iterable[tuple[Named, Named]]) -> list[Json]:
     """Differences of each pair, overall and by type; Holm corrects over all, metric by metric."""
     rows: list[tuple[Json, Difference]] = [
-        ({"arm": one.recipe.name, "without": other.recipe.name}, difference)
-        for one, other in pairs
-        for difference in differences(one.mean, other.mean, TESTED)
+        ({"arm": arm, "without": without}, difference)
+        for (arm, one), (without, other) in pairs
+        for difference in differences(one, other, TESTED)
     ]
     corrected = np.ones(len(rows))
     for metric in TESTED:
@@ -119,6 +120,10 @@ def tested(pairs: Iterable[tuple[Entry, Entry]]) -> list[Json]:
         {**who, **difference.as_dict(), "p_holm": float(p)}
         for (who, difference), p in zip(rows, corrected, strict=True)
     ]
+
+
+def _named(entry: Entry) -> Named:
+    return entry.recipe.name, entry.mean
 
 
 def _without_pretraining(recipe: Recipe) -> Recipe:
@@ -145,6 +150,6 @@ def _fewer(study: Study) -> Json:
     for labels, entries in fewer.items():
         which = {"share": labels.share, "fewer_of": labels.kind}
         rows += [{**which, "name": e.recipe.name, **figures(e)} for e in entries]
-        first, *others = entries
+        first, *others = map(_named, entries)
         compared += [{**which, **d} for d in tested([(other, first) for other in others])]
     return {"rows": rows, "differences": compared}

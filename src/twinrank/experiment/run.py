@@ -78,6 +78,7 @@ def fit(
         data_fingerprint=dataset.fingerprint,
         folder=str(dataset.folder) if dataset.folder else None,
         seed=seed,
+        labelled=dataset.labelled(),
     )
     if recipe.tuning and out is None:
         raise RecipeError(f"{recipe.name} tunes the encoder; give a folder (out) to leave it in")

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from twinrank.evaluation import Geometry, View
-from twinrank.report.page import Section, check_installed, page, write_beside
+from twinrank.report.page import Rows, Section, check_installed, page, write_beside
 from twinrank.report.tables import aligned, figure
 
 if TYPE_CHECKING:
@@ -96,14 +96,18 @@ def write_geometry(
         TwinrankError: if plotly or jinja2 is missing.
     """
     first = spaces[0][1]
+    about = f"{first.queries:,} {first.split} queries; {first.paired:,} answers with several types."
+    drawn = [Section(n, figures=[(centroid_figure(n, three), READING)]) for n, three in views]
+    figures = Section("In figures", [about], tables=space_tables(spaces))
+    write_beside(page_path, page(f"The space of {first.data}", [figures, *drawn]))
+
+
+def space_tables(spaces: Sequence[tuple[str, Geometry]]) -> list[tuple[str, Rows]]:
+    """The figures of each ranker for a page, and how to read them."""
     names = {key: name.replace("-\n", "").replace("\n", " ") for key, name in COLUMNS.items()}
     rows = [["ranker", *names.values()], *([name, *_cells(space)] for name, space in spaces)]
     readings = [["figure", "how to read it"], *([names[key], READINGS[key]] for key in names)]
-    about = f"{first.queries:,} {first.split} queries; {first.paired:,} answers with several types."
-    tables = [("The space of each ranker", rows), ("How to read each figure", readings)]
-    drawn = [Section(n, figures=[(centroid_figure(n, three), READING)]) for n, three in views]
-    figures = Section("In figures", [about], tables=tables)
-    write_beside(page_path, page(f"The space of {first.data}", [figures, *drawn]))
+    return [("The space of each ranker", rows), ("How to read each figure", readings)]
 
 
 def centroid_figure(name: str, views: Sequence[View]) -> Figure:

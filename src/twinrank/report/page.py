@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Rows = Sequence[Sequence[str]]  # the head first
 
+LONG = 60  # characters; a longer cell is wrapped,
+FOLDED = 300  # and one longer than this opens on a click
 CONFIG = {
     "responsive": True,
     "displaylogo": False,
@@ -71,7 +73,12 @@ def page(title: str, sections: Sequence[Section]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["numeric"] = numeric_columns
+    environment.globals |= {
+        "numeric": numeric_columns,
+        "wordy": wordy,
+        "LONG": LONG,
+        "FOLDED": FOLDED,
+    }
     return environment.get_template("page.html").render(
         title=title,
         sections=sections,
@@ -100,6 +107,12 @@ def numeric_columns(rows: Rows) -> list[bool]:
     return [
         all(row[i][:1] in "+-.<≈0123456789" for row in body) and i > 0 for i in range(len(head))
     ]
+
+
+def wordy(rows: Rows) -> bool:
+    """Whether long texts make a table wider than a screen, unless its cells are wrapped."""
+    longest = [max(map(len, cells), default=0) for cells in zip(*rows[1:], strict=True)]
+    return sum(min(length, LONG) for length in longest) > 2 * LONG and max(longest) > LONG
 
 
 def _drawn(plots: Sequence[Figure]) -> dict[str, Any]:

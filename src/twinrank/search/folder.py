@@ -28,13 +28,14 @@ from twinrank.search.bm25 import Bm25
 from twinrank.search.confidence import Confidence
 from twinrank.search.dense import Dense, Reader
 from twinrank.search.fused import Fused
+from twinrank.search.model_card import model_card
 from twinrank.search.past import PastQueries
 from twinrank.text import Idf, Selection
 
 log = logging.getLogger(__name__)
 
 FORMAT: Literal[1] = 1
-CARD, ANSWERS, TOWERS, VECTORS, PAST, IDF, ENCODER = (
+CARD, ANSWERS, TOWERS, VECTORS, PAST, IDF, ENCODER, README = (
     "ranker.json",
     "corpus.jsonl",
     "towers.safetensors",
@@ -42,6 +43,7 @@ CARD, ANSWERS, TOWERS, VECTORS, PAST, IDF, ENCODER = (
     "past.jsonl",
     "idf.json",
     "encoder",
+    "README.md",
 )
 Channel = Bm25 | Dense | Fused
 
@@ -49,7 +51,8 @@ Channel = Bm25 | Dense | Fused
 class Origin(BaseModel):
     """What a ranker was made from, and what it reached on the validation split.
 
-    `folder` is where the data was, as it was given: often relative to where that was.
+    `folder` is where the data was, as it was given: often relative to where that was. `labelled`
+    counts its labelled queries, by split and type.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,9 +62,10 @@ class Origin(BaseModel):
     folder: str | None = None
     seed: int
     quality: dict[str, Any] | None = None
+    labelled: dict[str, dict[str, int]] | None = None
 
     def dataset(self) -> Dataset:
-        """The data, if it still is where it was.
+        """The data, if it still is where it was, and what it was.
 
         Raises:
             RankerError: if it is not, or is not known to be.
@@ -73,7 +77,11 @@ class Origin(BaseModel):
             )
         dataset = Dataset.load(Path(self.folder))
         if dataset.fingerprint != self.data_fingerprint:
-            log.warning("%s: not what it was when the ranker was trained", self.folder)
+            raise RankerError(
+                f"{self.folder}: no longer the data this ranker was trained on (its fingerprint "
+                f"was {self.data_fingerprint}, now it is {dataset.fingerprint}), so that it may "
+                f"have seen what is measured; give --data {self.folder} to measure all the same"
+            )
         return dataset
 
 
@@ -109,6 +117,7 @@ def save(path: Path, held: Contents) -> None:
     """Write a ranker folder. Every file is written beside and renamed, the card last.
 
     An encoder that was tuned for this ranker is copied there too, unless it is there already.
+    README.md is for people: it is not checked when a ranker is loaded, and may be left out.
     """
     path.mkdir(parents=True, exist_ok=True)
     channel = held.channel
@@ -138,10 +147,21 @@ def save(path: Path, held: Contents) -> None:
         answers=held.answers.height,
         files={name: _checksum(file) for name, file in beside.items()},
     )
+    if text := _readme(path / README, held):
+        beside[README] = path / f"{README}.tmp"
+        beside[README].write_text(text, encoding="utf-8")
     beside[CARD] = path / f"{CARD}.tmp"
     beside[CARD].write_text(card.model_dump_json(indent=2, exclude_none=True) + "\n")
     for name, file in beside.items():
         file.replace(path / name)
+
+
+def _readme(file: Path, held: Contents) -> str | None:
+    """The text for README.md; none if another's stands there."""
+    text = model_card(held, file.read_text(encoding="utf-8") if file.exists() else None)
+    if text is None:
+        log.warning("%s: not written by twinrank, so it stays as it is", file)
+    return text
 
 
 def _copy_encoder(encoder: Encoder, folder: Path) -> None:

@@ -2,8 +2,8 @@
 
 from twinrank.train.calibrate import fit_confidence, fit_scale, fit_weights
 from twinrank.train.checkpoint import Checkpoint
-from twinrank.train.fit import Examples, fit_towers
-from twinrank.train.loop import Record
+from twinrank.train.fit import Examples, fit_towers, type_weights
+from twinrank.train.loop import Record, since_best
 from twinrank.train.objectives import barlow_twins, cross_entropy
 from twinrank.train.pairing import Groups, Pairs
 from twinrank.train.pretrain import Sightings, groups_of, pretrain
@@ -31,5 +31,7 @@ __all__ = [
     "groups_of",
     "is_main",
     "pretrain",
+    "since_best",
     "tune",
+    "type_weights",
 ]

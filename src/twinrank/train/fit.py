@@ -120,7 +120,7 @@ def fit_towers(
         """One pass over the queries; losses are means over them, overall and by type."""
         past = train.past(towers.eval()) if towers.memory else None
         towers.train()
-        weights = torch.as_tensor(_type_weights(history, names, settings.even), device=device)
+        weights = torch.as_tensor(type_weights(history, names, settings.even), device=device)
         lost = torch.zeros(len(names), device=device)
         barlow = torch.zeros((), device=device)
         extra = joint.losses_for_ever(towers, seed, epoch) if joint else None
@@ -159,7 +159,7 @@ def _index(features: Float[Tensor, "v d"], settings: TrainingSettings, seed: int
     return ExactIndex(features)
 
 
-def _type_weights(history: list[Record], names: np.ndarray, even: float) -> np.ndarray:
+def type_weights(history: list[Record], names: np.ndarray, even: float) -> np.ndarray:
     """Group-robust weights of an epoch (Sagawa et al. 2020), from the losses of those before.
 
     Their step is taken once an epoch, so that going on from a checkpoint needs the records alone.
