@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 Rows = Sequence[Sequence[str]]  # the head first
+LONG = 60  # characters of a cell that is wrapped
 
 CONFIG = {
     "responsive": True,
@@ -23,20 +24,43 @@ CONFIG = {
 
 
 @dataclass(frozen=True)
+class Note:
+    """Something found, and what to do about it.
+
+    Attributes:
+        tone: `mend`, `know` or `fine`: its colour.
+        mark: the same in a word or two.
+        says: what was found.
+        do: what to do about it; what stands between backticks is code.
+        to: the heading of the section with the details, if there is one.
+    """
+
+    tone: str
+    mark: str
+    says: str
+    do: str
+    to: str | None = None
+
+
+@dataclass(frozen=True)
 class Section:
-    """A part of a page: what it says, then its figures, then its tables.
+    """A part of a page: what it says, then its notes, its figures and its tables.
 
     Attributes:
         heading: of the section.
         paragraphs: plain text.
         figures: each with its caption.
-        tables: each title with its rows, the head first.
+        tables: each title with its rows, the head first; a line break in a cell is kept.
+        notes: in a list.
+        folded: tables of which only the title shows until it is opened.
     """
 
     heading: str
     paragraphs: Sequence[str] = ()
     figures: Sequence[tuple[Figure, str]] = ()
     tables: Sequence[tuple[str, Rows]] = ()
+    notes: Sequence[Note] = ()
+    folded: Sequence[tuple[str, Rows]] = ()
 
 
 def check_installed() -> None:
@@ -72,9 +96,11 @@ def page(title: str, sections: Sequence[Section]) -> str:
         lstrip_blocks=True,
     )
     environment.globals["numeric"] = numeric_columns
+    environment.globals["long"] = long_columns
     return environment.get_template("page.html").render(
         title=title,
         sections=sections,
+        places={section.heading: i for i, section in enumerate(sections, 1)},
         plotly=get_plotlyjs(),
         drawn=script_json(_drawn([plot for section in sections for plot, _ in section.figures])),
     )
@@ -99,6 +125,14 @@ def numeric_columns(rows: Rows) -> list[bool]:
     head, *body = rows
     return [
         all(row[i][:1] in "+-.<≈0123456789" for row in body) and i > 0 for i in range(len(head))
+    ]
+
+
+def long_columns(rows: Rows) -> list[bool]:
+    """For each column, whether it holds text that has to be wrapped."""
+    return [
+        any(len(cell) > LONG or "\n" in cell for cell in column)
+        for column in zip(*rows, strict=True)
     ]
 
 
