@@ -143,6 +143,43 @@ def describe(
 
 
 @app.command()
+def explore(
+    data: Data,
+    out: Annotated[
+        Path | None, typer.Option(help="The page; default runs/DATA/explore.html.")
+    ] = None,
+    encoder: Annotated[str, typer.Option(help="Whose features to look at.")] = "all-MiniLM-L6-v2",
+    max_tokens: Annotated[int, typer.Option(min=8, help="Where the encoder cuts.")] = 128,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    device: Device = "auto",
+    json: AsJson = False,
+) -> None:
+    """Look at a data set before training: a page of findings, each with what to do about it.
+
+    Balance of types, common and unused answers, what the encoder's limit cuts, labels that look
+    wrong, near twins, the raw features in the plane, words that mark a type.
+
+    Example: `twinrank explore examples/help-centre --open`
+    """
+    from twinrank.data import Dataset
+    from twinrank.encode import Encoder, FeatureStore
+    from twinrank.exploration import explore as explored
+    from twinrank.exploration import findings
+    from twinrank.report import check_installed, findings_table, write_exploration
+
+    check_installed()  # now, not when all is computed
+    dataset = Dataset.load(data)
+    reader = Encoder(encoder, max_tokens=max_tokens, device=device)
+    found = explored(dataset, reader, FeatureStore())
+    file = write_exploration(out or Path("runs") / dataset.name / "explore.html", found)
+    listed = findings(found)
+    _print([finding.as_dict() for finding in listed] if json else findings_table(listed))
+    typer.echo(f"written: {file}", err=True)
+    if open_:
+        typer.launch(str(file))
+
+
+@app.command()
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder for the run; it becomes the ranker.")],

@@ -127,6 +127,10 @@ class Dataset:
         chosen = pl.col("id").is_in(labels["query"].unique().implode())
         return self._queries(self.queries.filter(chosen), labels)
 
+    def some(self, ids: pl.Series) -> Queries:
+        """The queries of these ids, with all their labels."""
+        return self._queries(self.queries.filter(pl.col("id").is_in(ids.implode())), self.labels)
+
     def unlabelled(self) -> Queries:
         """The queries without a right answer in any split; their labels are all zero."""
         labelled = pl.col("id").is_in(self.labels["query"].unique().implode())

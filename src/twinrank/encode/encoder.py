@@ -69,6 +69,11 @@ class Encoder:
         if device.split(":")[0] not in ("auto", "cpu", "cuda", "mps"):
             raise EncoderError(f"device {device!r} is unknown; choose auto, cpu, cuda or mps")
 
+    @property
+    def longest(self) -> int | None:
+        """How many tokens it could read, if it says so."""
+        return self._files.position_limit
+
     @cached_property
     def device(self) -> str:
         """Where the model runs: cpu, cuda or mps."""

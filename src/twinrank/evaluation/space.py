@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
+from sklearn.decomposition import PCA
 
 from twinrank.data import Dataset, Queries
 from twinrank.errors import RankerError
@@ -120,3 +121,15 @@ def unit_vectors(points: Points) -> Points:
 def lengths(points: Points) -> Float[np.ndarray, " n"]:
     """The Euclidean length of each row."""
     return np.asarray(np.linalg.norm(points, axis=1))
+
+
+def main_axes(
+    fitted: Float[np.ndarray, "_ d"], size: int, *others: Float[np.ndarray, "_ d"]
+) -> tuple[list[Float[np.ndarray, "_ size"]], Float[np.ndarray, " size"]]:
+    """Others on the main axes of some points, and the variance share of each; absent ones are 0."""
+    if not (fitted != fitted[0]).any():
+        return [np.zeros((len(other), size)) for other in others], np.zeros(size)
+    pca = PCA(min(size, *fitted.shape), svd_solver="full").fit(fitted)
+    pad = (0, size - pca.n_components_)
+    moved = [np.pad(pca.transform(other), ((0, 0), pad)) for other in others]
+    return moved, np.pad(pca.explained_variance_ratio_, pad)

@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
-from sklearn.decomposition import PCA
 
 from twinrank.data import Dataset
-from twinrank.evaluation.space import Points, cells_of, lengths, placed, snapped
+from twinrank.evaluation.space import Points, cells_of, lengths, main_axes, placed, snapped
 from twinrank.search import Ranker
 
 REDUCED = 30  # dimensions of the second view, as in the handover
@@ -66,7 +64,7 @@ def centroid_views(
 
     def view(name: str, space: Points, *, fit_queries: bool = False) -> View:
         centroids = cells.means(space)
-        spots, shares = _pca(space if fit_queries else centroids, 2, centroids, space)
+        spots, shares = main_axes(space if fit_queries else centroids, 2, centroids, space)
         frames = [
             frame.with_columns(x=pl.Series(spot[:, 0]), y=pl.Series(spot[:, 1]))
             for frame, spot in zip((about, single), spots, strict=True)
@@ -74,21 +72,9 @@ def centroid_views(
         return View(name, frames[0], frames[1], (float(shares[0]), float(shares[1])))
 
     size = min(REDUCED, *points.shape)
-    (reduced,), _ = _pca(points, size, points)
+    (reduced,), _ = main_axes(points, size, points)
     return (
         view("centroids, then 2 dimensions", points),
         view(f"{size} dimensions, then centroids, then 2", reduced),
         view("2 dimensions, then centroids", points, fit_queries=True),
     )
-
-
-def _pca(
-    fitted: Float[np.ndarray, "_ d"], size: int, *others: Float[np.ndarray, "_ d"]
-) -> tuple[list[Float[np.ndarray, "_ size"]], Float[np.ndarray, " size"]]:
-    """Others on the main axes of some points, and the variance share of each; absent ones are 0."""
-    if not (fitted != fitted[0]).any():
-        return [np.zeros((len(other), size)) for other in others], np.zeros(size)
-    pca = PCA(min(size, *fitted.shape), svd_solver="full").fit(fitted)
-    pad = (0, size - pca.n_components_)
-    moved = [np.pad(pca.transform(other), ((0, 0), pad)) for other in others]
-    return moved, np.pad(pca.explained_variance_ratio_, pad)

@@ -1,5 +1,6 @@
 """What people look at: tables for the terminal and for Markdown, figures, pages."""
 
+from twinrank.report.explore import findings_table, write_exploration
 from twinrank.report.geometry import centroid_figure, geometry_table, write_geometry
 from twinrank.report.page import check_installed
 from twinrank.report.study import study_tables, write_study
@@ -22,11 +23,13 @@ __all__ = [
     "comparison_table",
     "confidence_table",
     "evaluation_table",
+    "findings_table",
     "geometry_table",
     "quality_table",
     "ranking_table",
     "study_tables",
     "write_comparison",
+    "write_exploration",
     "write_geometry",
     "write_study",
 ]

@@ -25,20 +25,43 @@ CONFIG = {
 
 
 @dataclass(frozen=True)
+class Note:
+    """Something found, and what to do about it.
+
+    Attributes:
+        tone: `mend`, `know` or `fine`: its colour.
+        mark: the same in a word or two.
+        says: what was found.
+        do: what to do about it; what stands between backticks is code.
+        to: the heading of the section with the details, if there is one.
+    """
+
+    tone: str
+    mark: str
+    says: str
+    do: str
+    to: str | None = None
+
+
+@dataclass(frozen=True)
 class Section:
-    """A part of a page: what it says, then its figures, then its tables.
+    """A part of a page: what it says, then its notes, its figures and its tables.
 
     Attributes:
         heading: of the section.
         paragraphs: plain text.
         figures: each with its caption.
-        tables: each title with its rows, the head first.
+        tables: each title with its rows, the head first; a line break in a cell is kept.
+        notes: in a list.
+        folded: tables of which only the title shows until it is opened.
     """
 
     heading: str
     paragraphs: Sequence[str] = ()
     figures: Sequence[tuple[Figure, str]] = ()
     tables: Sequence[tuple[str, Rows]] = ()
+    notes: Sequence[Note] = ()
+    folded: Sequence[tuple[str, Rows]] = ()
 
 
 def check_installed() -> None:
@@ -75,13 +98,14 @@ def page(title: str, sections: Sequence[Section]) -> str:
     )
     environment.globals |= {
         "numeric": numeric_columns,
+        "long": long_columns,
         "wordy": wordy,
-        "LONG": LONG,
         "FOLDED": FOLDED,
     }
     return environment.get_template("page.html").render(
         title=title,
         sections=sections,
+        places={section.heading: i for i, section in enumerate(sections, 1)},
         plotly=get_plotlyjs(),
         drawn=script_json(_drawn([plot for section in sections for plot, _ in section.figures])),
     )
@@ -113,6 +137,14 @@ def wordy(rows: Rows) -> bool:
     """Whether long texts make a table wider than a screen, unless its cells are wrapped."""
     longest = [max(map(len, cells), default=0) for cells in zip(*rows[1:], strict=True)]
     return sum(min(length, LONG) for length in longest) > 2 * LONG and max(longest) > LONG
+
+
+def long_columns(rows: Rows) -> list[bool]:
+    """For each column, whether it holds text that has to be wrapped."""
+    return [
+        any(len(cell) > LONG or "\n" in cell for cell in column)
+        for column in zip(*rows, strict=True)
+    ]
 
 
 def _drawn(plots: Sequence[Figure]) -> dict[str, Any]:
