@@ -26,6 +26,7 @@ PLAN = Plan(
     rare=0.25,
     few_seeds=1,
     pictured=("zero-shot-cls", "barlow-inherit"),
+    reading=(("handover-sections", "handover-dual"), ("tfidf-128", "residual")),
 )
 
 

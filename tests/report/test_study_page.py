@@ -7,6 +7,7 @@ from plotly.offline import get_plotlyjs
 
 from tests.report.test_page import NASTY, Seen, drawn
 from twinrank.report import write_study
+from twinrank.report.study import reading_tables
 from twinrank.report.study_figures import (
     FIGURES,
     TOLD,
@@ -17,7 +18,16 @@ from twinrank.report.study_figures import (
     space_figure,
     types_figure,
 )
-from twinrank.report.study_findings import fate, fewer, left_out, short, space, why, worth
+from twinrank.report.study_findings import (
+    fate,
+    fewer,
+    left_out,
+    reading,
+    short,
+    space,
+    why,
+    worth,
+)
 from twinrank.report.study_page import study_page
 from twinrank.report.study_text import CONTROLS
 
@@ -38,7 +48,8 @@ def without(results, *names):
     left = copy.deepcopy(results)
     left["arms"] = [arm for arm in left["arms"] if arm["name"] not in names]
     there = {arm["name"] for arm in left["arms"]}
-    left["differences"] = [d for d in left["differences"] if {d["arm"], d["without"]} <= there]
+    for part in ("differences", "reading"):
+        left[part] = [d for d in left[part] if {d["arm"], d["without"]} <= there]
     return left
 
 
@@ -236,3 +247,36 @@ def test_a_study_on_disk(results, found, tmp_path):
         alone = (home / "figures" / f"{name}.html").read_text(encoding="utf-8")
         assert [a["src"] for a in Seen(alone).of("script") if "src" in a] == ["plotly.min.js"]
         assert len(alone) < 1e6
+
+
+def test_what_the_encoder_reads_stands_beside_what_was_published(results):
+    (head, *rows), changes = reading_tables(
+        results, [arm(results, name) for name in ("handover-sections", "tfidf-128")]
+    ).values()
+    assert [row[:3] for row in rows] == [
+        ["handover-dual", "head", "64"],
+        ["residual", "head", "64"],
+        ["handover-sections", "sections", "64"],
+        ["tfidf-128", "tfidf", "64"],
+    ]
+    by_head = dict(zip(head, rows[2], strict=True))
+    assert by_head["published: question"] == ".29 / .23"
+    assert by_head["published: total"] == ".43 / .33"
+    own = arm(results, "handover-sections")["types"]["question"]["accuracy@3"]
+    assert by_head["question"].startswith(shown(own))
+    assert rows[3][-1] == "-"
+    assert len(changes) == 1 + 2 * 3
+
+
+def test_reading_is_told_with_its_differences(results):
+    told = reading(results)
+    difference = results["reading"][0]
+    assert (difference["arm"], difference["without"]) == ("handover-sections", "handover-dual")
+    assert told[1].startswith("handover-sections against handover-dual: top-3 accuracy ")
+    assert f"{abs(difference['difference']):.3f}".removeprefix("0") in told[1]
+    for one in results["reading"]:
+        one["p_holm"] = 0.5
+    assert "none of these 4 differences is more than chance" in reading(results)[-1]
+    results["reading"][0]["p_holm"] = 0.01
+    assert "1 of these 4 differences is more than chance" in reading(results)[-1]
+    assert reading({**results, "reading": []}) == []

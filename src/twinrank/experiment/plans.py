@@ -20,6 +20,7 @@ class Plan:
         rare: share of the labels of one type, in turn each, with all labels of the others.
         few_seeds: at most as many seeds with fewer labels: each draws other labels too.
         pictured: whose spaces are drawn.
+        reading: recipes that read texts otherwise, each with the one it is compared with.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Plan:
     rare: float
     few_seeds: int
     pictured: tuple[str, ...]
+    reading: tuple[tuple[str, str], ...] = ()
 
 
 STUDIES = {
@@ -62,6 +64,12 @@ STUDIES = {
         rare=0.1,
         few_seeds=3,
         pictured=("zero-shot-cls", "handover-barlow-zero-shot", "control-across", "barlow-inherit"),
+        reading=(
+            ("handover-tfidf", "handover-baseline"),
+            ("handover-sections", "handover-tfidf"),
+            ("handover-512", "handover-tfidf"),
+            ("tfidf-128", "residual"),
+        ),
     )
 }
 

@@ -32,6 +32,7 @@ def results(study: Study) -> Json:
         "arms": [_arm(arm) for arm in study.arms],
         "left_out": study.left_out,
         "differences": _differences(study.arms),
+        "reading": _reading(study),
         "fewer_labels": _fewer(study),
     }
 
@@ -103,6 +104,12 @@ def _differences(arms: Sequence[Arm]) -> list[Json]:
         if recipe.pretraining and without:
             pairs.append((_named(arm.entry), _named(without.entry)))
     return tested(pairs)
+
+
+def _reading(study: Study) -> list[Json]:
+    """Each recipe that reads texts otherwise against the one it is compared with."""
+    entries = {arm.entry.recipe.name: _named(arm.entry) for arm in study.arms}
+    return tested((entries[one], entries[other]) for one, other in study.plan.reading)
 
 
 def tested(pairs: Iterable[tuple[Named, Named]]) -> list[Json]:

@@ -41,7 +41,7 @@ class Arm:
     """One recipe of a study, measured.
 
     Attributes:
-        part: `recipes`, `controls`, or `added` by the caller.
+        part: `recipes`, `controls`, `reading`, or `added` by the caller.
         entry: its evaluations.
         geometry: of each seed's ranker; empty for words alone.
         epochs: each seed's records, as in `metrics.jsonl`; empty lists if nothing is trained.
@@ -118,6 +118,7 @@ def run_study(
     own = {part: [Recipe.load(n) for n in getattr(plan_, part)] for part in PARTS}
     left_out = _impossible(own["controls"], dataset)
     own["controls"] = [recipe for recipe in own["controls"] if recipe.name not in left_out]
+    own["reading"] = [Recipe.load(name) for name, _ in plan_.reading]
     known = [recipe for part in own.values() for recipe in part]
     own["added"] = [recipe for recipe in added if recipe not in known]
     part_of = {recipe.name: part for part, recipes in own.items() for recipe in recipes}

@@ -31,18 +31,31 @@ BRIEF = {
     "answer_distance_relative": "answer",
     "type_auc": "type AUC",
 }
+# On the published system's own data; compare what changes from row to row, never the height.
+PUBLISHED_READING = {
+    "handover-tfidf": {"total": ".44 / .36", "question": ".32 / .24", "conversation": ".50 / .42"},
+    "handover-sections": {
+        "total": ".43 / .33",
+        "question": ".29 / .23",
+        "conversation": ".49 / .41",
+    },
+    "handover-512": {"total": ".43 / .34", "question": ".32 / .23", "conversation": ".49 / .40"},
+}
 MINUS = "with pre-training minus without"
 PARTS = {
     "recipes": "Recipes",
     "controls": "Controls: why it collapsed",
+    "reading": "What the encoder reads",
     "added": "Added",
 }
 
 
 def study_tables(results: Json) -> Group:
     """The tables of a study for the terminal: brief, and without differences by type."""
-    in_all = [d for d in results["differences"] if d["type"] is None]
-    shown = tables({**results, "differences": in_all}, brief=True)
+    in_all = {
+        name: [d for d in results[name] if d["type"] is None] for name in ("differences", "reading")
+    }
+    shown = tables({**results, **in_all}, brief=True)
     return Group(*(_rich(title, rows) for title, rows in shown.items()))
 
 
@@ -94,7 +107,13 @@ def tables(results: Json, *, brief: bool = False) -> dict[str, Rows]:
     arms: dict[str, list[Json]] = {}
     for arm in results["arms"]:
         arms.setdefault(arm["part"], []).append(arm)
-    found = {PARTS[part]: quality_rows(some, brief=brief) for part, some in arms.items()}
+    found = {
+        PARTS[part]: quality_rows(some, brief=brief)
+        for part, some in arms.items()
+        if part != "reading"
+    }
+    if "reading" in arms:
+        found |= reading_tables(results, arms["reading"])
     if results["differences"]:
         found[f"All labels: {MINUS}"] = difference_rows(results["differences"], "arm")
     fewer = results["fewer_labels"]
@@ -129,6 +148,33 @@ def quality_rows(arms: Sequence[Json], *, brief: bool = False) -> Rows:
         cells += [_maybe(space[name]["mean"]) if space else "-" for name in distances]
         rows.append([arm["name"], *cells])
     return [head, *rows]
+
+
+def reading_tables(results: Json, own: Sequence[Json]) -> dict[str, Rows]:
+    """The recipes that read texts otherwise, beside what they are compared with, and published."""
+    others = {d["without"] for d in results["reading"]}
+    bases = [a for a in results["arms"] if a["name"] in others and a["part"] != "reading"]
+    rows = []
+    for arm in (*bases, *own):
+        kinds = [None, *arm["types"]]
+        ours = [
+            _pair(
+                arm["types"][kind] if kind else arm["overall"],
+                arm["spread"]["types"][kind] if kind else arm["spread"]["overall"],
+            )
+            for kind in kinds
+        ]
+        published = PUBLISHED_READING.get(arm["name"], {})
+        theirs = [published.get(kind or "total", "-") for kind in kinds]
+        encoder = arm["recipe"]["encoder"]
+        rows.append([arm["name"], encoder["text"], str(encoder["max_tokens"]), *ours, *theirs])
+    types = list(own[0]["types"])
+    head = ["top-3 accuracy / MAP@3", "reads", "tokens", "total", *types]
+    head += [f"published: {name}" for name in ("total", *types)]
+    return {
+        PARTS["reading"]: [head, *rows],
+        "What the encoder reads: differences": difference_rows(results["reading"], "arm"),
+    }
 
 
 def difference_rows(differences: Sequence[Json], *first: str) -> Rows:

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from twinrank.report import study_text as text
-from twinrank.report.study import p_value, signed
+from twinrank.report.study import p_value, signed, signed_interval
 from twinrank.report.tables import figure, interval
 
 Json = dict[str, Any]
@@ -152,6 +152,30 @@ def fewer(results: Json) -> list[str]:
     if gaps:
         listed = "; ".join(f"{share:.0%}: {', '.join(g)}" for share, g in sorted(gaps.items()))
         told.append(f"How uneven a ranker is, by the share of the labels it saw: {listed}.")
+    return told
+
+
+def reading(results: Json) -> list[str]:
+    """What changes with the sentences that are read, and how sure that is."""
+    told = [text.READING] if results["reading"] else []
+    pairs: dict[tuple[str, str], list[Json]] = {}
+    for d in results["reading"]:
+        if d["type"] is None:
+            pairs.setdefault((d["arm"], d["without"]), []).append(d)
+    for (one, other), family in pairs.items():
+        changes = [
+            f"{METRIC_NAMES[d['metric']]} {signed(d['difference'])} "
+            f"({signed_interval(d['interval'])}, p {p_value(d['p_holm'])})"
+            for d in family
+        ]
+        told.append(f"{one} against {other}: {', '.join(changes)}.")
+    if pairs:
+        sure = sum(d["p_holm"] < SURE for family in pairs.values() for d in family)
+        of = sum(map(len, pairs.values()))
+        told.append(
+            f"Over all queries, {sure or 'none'} of these {of} differences "
+            f"{'is' if sure < 2 else 'are'} more than chance could give (p below {figure(SURE)})."
+        )
     return told
 
 

@@ -13,7 +13,7 @@ from twinrank.report import study_findings as findings
 from twinrank.report import study_text as text
 from twinrank.report.geometry import READING, centroid_figure
 from twinrank.report.page import Rows, Section, page
-from twinrank.report.study import tables
+from twinrank.report.study import reading_tables, tables
 from twinrank.report.study_figures import FIGURES, LEARNERS
 from twinrank.report.study_findings import TOP_3, arms_of
 from twinrank.report.tables import figure
@@ -41,6 +41,7 @@ def study_page(results: Json, views: Mapping[str, Sequence[View]]) -> str:
         Section("The mend", findings.mend(results), _drawn(results, "learning"), _starts(arms)),
         Section("What pre-training is worth", findings.worth(results), _drawn(results, "types")),
         Section("With fewer labels", findings.fewer(results), _drawn(results, "labels")),
+        Section("What the encoder reads", findings.reading(results), tables=_reading(results)),
         Section(
             "Does it help to mix the types?", findings.space(results), _drawn(results, "space")
         ),
@@ -59,6 +60,12 @@ def study_page(results: Json, views: Mapping[str, Sequence[View]]) -> str:
     ]
     kept = [s for s in sections if s.paragraphs or s.figures or s.tables]
     return page(f"What pre-training does to a ranker: {results['data']}", kept)
+
+
+def _reading(results: Json) -> Sequence[tuple[str, Rows]]:
+    """The recipes that read texts otherwise, beside what was published."""
+    own = [arm for arm in results["arms"] if arm["part"] == "reading"]
+    return list(reading_tables(results, own).items())[:1] if own else []
 
 
 def _drawn(results: Json, name: str) -> list[tuple[Figure, str]]:
