@@ -19,6 +19,9 @@ LONG = 60  # characters of a cell that is wrapped
 CONFIG = {
     "responsive": True,
     "displaylogo": False,
+    # No button that uploads what people wrote, and no address it could go to.
+    "modeBarButtonsToRemove": ["sendChartToCloud"],
+    "plotlyServerURL": "",
     "toImageButtonOptions": {"format": "svg"},  # a data: image, which the page's policy allows
 }
 
