@@ -61,7 +61,7 @@ def test_help_does_not_import_what_is_slow():
     assert not {"torch", "transformers", "polars", "numpy", "scipy"} & set(done.stdout.split())
 
 
-COMMANDS = ["import", "split", "describe", "train", "evaluate"]
+COMMANDS = ["import", "split", "describe", "explore", "train", "evaluate"]
 COMMANDS += ["rank", "compare", "geometry", "report", "cache"]
 
 
@@ -93,6 +93,19 @@ def test_evaluate_shows_how_well_confidence_is_known(files, run):
     shown = twinrank("evaluate", run, files["data"], COLUMNS="120").stdout
     assert "silent below a confidence" in shown
     assert f"{got['overall']['error']:.3f}".removeprefix("0") in shown
+
+
+def test_explore_prints_findings_and_writes_their_page(files, tiny_model, tmp_path):
+    page = tmp_path / "new" / "explore.html"
+    encoder = ("--encoder", tiny_model, "--max-tokens", 32)
+    done = twinrank("explore", files["data"], "--out", page, *encoder, "--json")
+    found = json.loads(done.stdout)
+    assert {"labels", "lengths", "answers", "types"} <= {finding["name"] for finding in found}
+    assert all(finding["says"] and finding["do"] for finding in found)
+    assert f"written: {page}" in done.stderr
+    assert page.read_text().count("<!doctype html>") == 1
+    shown = twinrank("explore", files["data"], "--out", page, *encoder, COLUMNS="200").stdout
+    assert all(finding["says"][:60] in shown for finding in found)
 
 
 def test_rank_is_silent_where_it_is_not_sure(run):

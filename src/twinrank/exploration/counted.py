@@ -16,6 +16,7 @@ from twinrank.exploration.near import RELATIONS
 
 # Where something is large enough to be mended rather than known.
 UNEVEN = 0.5  # of the even share of a type
+OFTEN_NEAREST = 0.05  # of the labelled queries
 MUCH_UNREAD = 0.1  # of the tokens of a kind of text
 LIMITS = (128, 256, 512)  # tokens an encoder is made to read
 
@@ -42,7 +43,7 @@ def types(found: Exploration) -> Iterator[Finding]:
         yield Finding(
             "types",
             "mend" if uneven else "fine",
-            f"{rare}, the rarest of {len(counts)} types, has {share:.0%} of the queries.",
+            f"The rarest of {len(counts)} types, {rare}, has {share:.0%} of the queries.",
             "Train with the recipe `even`, which weighs the types that are learned worst, and "
             "judge "
             "by the worst type's figures."
@@ -128,13 +129,17 @@ def unused(found: Exploration) -> Iterator[Finding]:
     total, asked = found.popularity.height, int(found.sample.labelled.sum())
     never = int((found.popularity["queries"] == 0).sum())
     near = int(found.unused["queries"].sum())
-    figures: dict[str, float] = {"never_right": never, "answers": total, "nearest_to_queries": near}
+    figures: dict[str, int | float] = {
+        "never_right": never,
+        "answers": total,
+        "nearest_to_queries": near,
+    }
     if not asked:
         return
     if near:
         yield Finding(
             "unused",
-            "mend",
+            "mend" if near / asked >= OFTEN_NEAREST else "know",
             f"{never:,} of {total:,} answers ({never / total:.0%}) are right for no query, yet one "
             f"of them is the nearest article to {near / asked:.0%} of the labelled queries.",
             "Read the pairs on the page: add the label where the article is right too, and take "
@@ -244,5 +249,5 @@ def _of_types(found: Exploration) -> dict[str, int]:
     return {k: sum(split["types"][k]["count"] for split in splits) for k in sorted(kinds)}
 
 
-def _known(**figures: float) -> dict[str, float]:
+def _known(**figures: float) -> dict[str, int | float]:
     return {name: float(value) for name, value in figures.items() if np.isfinite(value)}

@@ -15,7 +15,7 @@ from twinrank.exploration.sample import Sample
 COMMONEST = 3  # answers that are named for every query by a ranker that knows nothing else
 ANSWERS, SECTIONS = "the answers", "the sections of answers"  # as people read them
 
-Tokens = Int[np.ndarray, " n"]
+Tokens = Int[np.ndarray, " _"]
 
 
 @dataclass(frozen=True)

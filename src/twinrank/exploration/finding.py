@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ class Finding:
     level: Level
     says: str
     do: str
-    figures: dict[str, float]
+    figures: Mapping[str, int | float]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

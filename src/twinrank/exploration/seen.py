@@ -26,7 +26,7 @@ def labels(found: Exploration) -> Iterator[Finding]:
         f"For {doubted:,} of {total:,} labels ({doubted / total:.1%}) the nearest queries and "
         f"articles vote {DOUBTED} to 1 or more for another answer"
     )
-    figures = {"doubted": float(doubted), "labels": float(total)}
+    figures: dict[str, int | float] = {"doubted": doubted, "labels": total}
     if found.check is not None:
         says += f"; of labels swapped on purpose {found.check.found:.0%} are found like that"
         figures |= {"swapped_found": found.check.found, "others_doubted": found.check.others}

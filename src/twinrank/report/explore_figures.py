@@ -218,7 +218,9 @@ def plane_figure(found: Exploration) -> Figure:
         _cloud(plot, 2, spots, of_answer == i, texts, name, {"color": COLOURS[i], "opacity": 0.9})
     _styled(plot, 600)
     entries = max(len(kinds), len(commonest) + 1) + 1
-    plot.update_layout(legend={"itemsizing": "constant"}, margin={"b": 70 + 19 * entries})
+    plot.update_layout(
+        legend={"itemsizing": "constant", "traceorder": "grouped"}, margin={"b": 70 + 19 * entries}
+    )
     axis = {"showgrid": True, "gridcolor": FAINT, "zeroline": False, "showticklabels": False}
     plot.update_xaxes(title_text=f"axis 1: {shares[0]:.0%} of the variance", **axis)
     plot.update_yaxes(title_text=f"axis 2: {shares[1]:.0%} of the variance", **axis)

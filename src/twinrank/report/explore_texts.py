@@ -18,10 +18,10 @@ def unused(found: Exploration) -> list[Section]:
     """Answers that are right for no query."""
     if found.unused.is_empty():
         return []
-    answers = found.sample.answers
+    titles = found.sample.answers["title"]
     rows = [
-        [f"{row['queries']:,}", f"{answers['title'][row['answer']]}", _query(found, row["query"])]
-        for row in found.unused.head(LISTED).iter_rows(named=True)
+        [f"{queries:,}", f"{titles[answer]}\n{_query(found, query)}"]
+        for answer, queries, query in found.unused.head(LISTED).iter_rows()
     ]
     says = (
         f"{found.unused.height:,} answers are right for no query though each is the nearest "
@@ -30,7 +30,7 @@ def unused(found: Exploration) -> list[Section]:
         "the "
         "answer it is labelled with."
     )
-    head = ["nearest to", "answer", "for example"]
+    head = ["nearest to", "the answer, and a query"]
     title = f"Never right, and often nearest{_of(len(rows), found.unused.height)}"
     return [Section(PLACES["unused"], [says], folded=[(title, [head, *rows])])]
 
@@ -39,13 +39,13 @@ def labels(found: Exploration) -> list[Section]:
     """The most doubtful labels."""
     if found.doubts.is_empty():
         return []
-    answers = found.sample.answers["title"]
+    titles = found.sample.answers["title"]
     rows = [
         [
             f"{row['odds']:,.0f} : 1",
-            _text(found, row["query"]),
-            f"labelled: {answers[row['answer']]} ({row['own']:.0%})\n"
-            f"voted for: {answers[row['rival']]} ({row['rivals']:.0%})",
+            f"{_text(found, row['query'])}\n"
+            f"→ labelled: {titles[row['answer']]} ({row['own']:.0%} of the votes)\n"
+            f"→ voted for: {titles[row['rival']]} ({row['rivals']:.0%})",
         ]
         for row in found.doubts.head(LISTED).iter_rows(named=True)
     ]
@@ -65,7 +65,7 @@ def labels(found: Exploration) -> list[Section]:
             f"{found.check.others:.1%} of "
             "those left alone."
         )
-    head = ["odds", "query", "label and rival, with their votes"]
+    head = ["odds", "a query, its label and the rival"]
     title = f"The most doubtful labels{_of(len(rows), found.doubts.height)}"
     return [Section(PLACES["labels"], says, folded=[(title, [head, *rows])])]
 

@@ -20,6 +20,9 @@ FOLDED = 300  # and one longer than this opens on a click
 CONFIG = {
     "responsive": True,
     "displaylogo": False,
+    # No button that uploads what people wrote, and no address it could go to.
+    "modeBarButtonsToRemove": ["sendChartToCloud"],
+    "plotlyServerURL": "",
     "toImageButtonOptions": {"format": "svg"},  # a data: image, which the page's policy allows
 }
 

@@ -1,0 +1,111 @@
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.exploration.conftest import dataset
+from twinrank.exploration import explore, findings
+from twinrank.exploration import sample as sampling
+from twinrank.report.explore_page import exploration_page
+
+Q = [(f"q{i}", "ab"[i % 2], f"t{i // 2}", f"reset password number {i}") for i in range(8)]
+ANSWERS = [(f"a{i}", f"Title {i}", f"text of {i}") for i in range(3)]
+LABELS = [(f"q{i}", f"a{i // 4}", ("train", "test")[i // 4]) for i in range(8)]
+
+CASES = {
+    "whole": (Q, LABELS, ANSWERS),
+    "one type": ([(i, "a", t, text) for i, _, t, text in Q], LABELS, ANSWERS),
+    "no threads": ([(i, k, i, text) for i, k, _, text in Q], LABELS, ANSWERS),
+    "one thread": ([(i, k, "t", text) for i, k, _, text in Q], LABELS[:4], ANSWERS),
+    "train alone": (Q, LABELS[:4], ANSWERS),
+    "test alone": (Q, LABELS[4:], ANSWERS),
+    "no labels": (Q, [], ANSWERS),
+    "one label": (Q, LABELS[:1], ANSWERS),
+    "one answer": (Q, [(f"q{i}", "a0", "train") for i in range(8)], ANSWERS[:1]),
+    "one query": (Q[:1], [("q0", "a0", "train")], ANSWERS),
+    "one unlabelled query": (Q[:1], [], ANSWERS[:1]),
+    "no queries": ([], [], ANSWERS),
+    "all the same": (
+        [(f"q{i}", "ab"[i % 2], f"q{i}", "same") for i in range(6)],
+        LABELS[:4],
+        ANSWERS,
+    ),
+    "several labels": (Q, [*LABELS, ("q0", "a2", "train"), ("q0", "a1", "train")], ANSWERS),
+    "no words": ([(f"q{i}", "ab"[i % 2], f"q{i}", "1 !") for i in range(4)], LABELS[:2], ANSWERS),
+}
+
+
+def sound(found):
+    """Every finding says something with a number in it, and what to do; all of it is JSON."""
+    listed = findings(found)
+    assert listed
+    levels = [finding.level for finding in listed]
+    assert levels == sorted(levels, key=["mend", "know", "fine"].index)
+    for finding in listed:
+        assert finding.says.endswith(".") and finding.do.endswith(".")
+        assert "nan" not in finding.says and "inf" not in finding.says.split()
+        assert all(math.isfinite(value) for value in finding.figures.values())
+    json.dumps([finding.as_dict() for finding in listed], allow_nan=False)
+    return {finding.name: finding for finding in listed}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_whatever_is_missing_there_are_findings_and_a_page(case, encoder, store):
+    found = explore(dataset(*CASES[case]), encoder, store)
+    listed = sound(found)
+    page = exploration_page(found)
+    assert page.count("<!doctype html>") == 1
+    assert all(finding.says.split("(")[0][:40].split("'")[0] in page for finding in listed.values())
+
+
+kinds, threads = st.sampled_from("abc"), st.integers(0, 4)
+words = st.text("ab <é'\n", min_size=1, max_size=12).filter(str.strip)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_any_small_data_set_is_explored(encoder, store, data):
+    rows = data.draw(st.lists(st.tuples(kinds, threads, words), max_size=12))
+    queries = [(f"q{i}", kind, f"t{t}", text) for i, (kind, t, text) in enumerate(rows)]
+    splits = ("train", "validation", "test", "train", "train")
+    chosen = data.draw(st.lists(st.sampled_from(range(len(rows))), unique=True)) if rows else []
+    labels = [(f"q{i}", f"a{i % 3}", splits[rows[i][1]]) for i in chosen]
+    sound(explore(dataset(queries, labels, ANSWERS), encoder, store))
+
+
+def test_the_numbers_are_those_of_the_data(encoder, store):
+    queries = [(f"q{i}", "a" if i < 90 else "b", f"q{i}", f"text {i}") for i in range(100)]
+    labels = [(f"q{i}", "a0" if i < 30 else "a1", "train") for i in range(40)]
+    labels += [(f"q{i}", "a0" if i < 55 else "a2", "validation") for i in range(40, 60)]
+    answers = [(f"a{i}", f"Title {i}", "text") for i in range(20)]
+    found = sound(explore(dataset(queries, labels, answers), encoder, store))
+    assert found["types"].level == "mend"
+    assert found["types"].figures["rarest_share"] == 0.1
+    assert "10% of the queries" in found["types"].says
+    assert found["answers"].figures["half_of_labels"] == 1
+    assert found["answers"].figures["commonest_three_accuracy"] == 15 / 20
+    assert found["unused"].figures["never_right"] == 17
+    assert found["unlabelled"].says.startswith("40 of 100 queries (40%)")
+    assert "5 queries of validation" in found["splits"].says
+
+
+def test_a_longer_limit_is_advised_only_where_the_encoder_can_read_so_much(encoder, store):
+    long = [("q0", "a", "q0", "word " * 200), ("q1", "b", "q1", "word")]
+    found = sound(explore(dataset(long, [], ANSWERS), encoder, store))
+    assert found["lengths"].level == "mend"
+    assert "max_tokens" not in found["lengths"].do  # this encoder has 64 positions
+    assert found["lengths"].figures["unread_a"] == pytest.approx(1 - 16 / 802)
+
+
+def test_it_says_that_it_read_a_sample(encoder, store, monkeypatch):
+    monkeypatch.setattr(sampling, "LABELLED", 4)
+    monkeypatch.setattr(sampling, "ANSWERS", 2)
+    page = exploration_page(explore(dataset(*CASES["whole"]), encoder, store))
+    assert "Features were read of 4 queries and 2 answers, drawn at random" in page
+
+
+def test_the_same_seed_finds_the_same(encoder, store, help_centre):
+    first, second = (findings(explore(help_centre, encoder, store)) for _ in range(2))
+    assert first == second
