@@ -41,7 +41,7 @@ class Network:
         self._pad = int(files.config.get("pad_token_id") or 0)
         self._device = torch.device(device)
         try:
-            with _quiet():
+            with quiet():
                 model, loading = AutoModel.from_pretrained(
                     files.folder,
                     local_files_only=True,
@@ -118,8 +118,8 @@ def _one_thread() -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from reporting, as it loads, on heads that are not used here."""
+def quiet() -> Iterator[None]:
+    """Keep transformers from reporting, as it loads and saves, on what is no news here."""
     level = transformers_logging.get_verbosity()
     bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

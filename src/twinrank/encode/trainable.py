@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from twinrank.encode.batches import plan, tokens_a_batch
-from twinrank.encode.network import Network
+from twinrank.encode.network import Network, quiet
 from twinrank.encode.resolve import EncoderFiles
 from twinrank.errors import EncoderError
 
@@ -102,7 +102,8 @@ class Trainable(nn.Module):
         model = self.model
         if hasattr(model, "merge_and_unload"):
             model = copy.deepcopy(model).merge_and_unload()
-        model.save_pretrained(aside)
+        with quiet():
+            model.save_pretrained(aside)
         for file in self._files.tokenizer:
             shutil.copyfile(file, aside / file.name)
         shutil.rmtree(folder, ignore_errors=True)
