@@ -11,7 +11,8 @@ from twinrank.encode import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.evaluation import differences, evaluate
 from twinrank.experiment import examine, fit
-from twinrank.experiment.epochs import by_stage, kept_epoch, read_epochs, weights_of_types
+from twinrank.experiment.epochs import by_stage, kept_epoch, weights_of_types
+from twinrank.experiment.resume import records_in
 from twinrank.recipe import Recipe
 from twinrank.search import Ranker
 
@@ -90,16 +91,16 @@ def test_data_that_changed_is_an_error_unless_given(home, help_centre, recipes, 
 
 
 def test_epochs_are_read_by_stage(home):
-    records = by_stage(read_epochs(home / "towers"))["ranking"]
+    records = by_stage(records_in(home / "towers"))["ranking"]
     assert [record["epoch"] for record in records] == list(range(len(records)))
-    assert read_epochs(home / "bm25") == []
+    assert records_in(home / "bm25") == []
 
 
 @pytest.mark.parametrize("name", ["towers", "evened"])
 def test_the_epoch_that_was_kept_is_the_rankers(home, name):
     """What it reached on validation is what the ranker says of itself."""
     ranker = Ranker.load(home / name)
-    records = by_stage(read_epochs(home / name))["ranking"]
+    records = by_stage(records_in(home / name))["ranking"]
     kept = kept_epoch(ranker.recipe, "ranking", records)
     assert records[kept]["loss"] == pytest.approx(ranker.origin.quality["loss"], rel=1e-4)
     assert kept_epoch(ranker.recipe, "pretraining", records) is None
@@ -108,7 +109,7 @@ def test_the_epoch_that_was_kept_is_the_rankers(home, name):
 def test_weights_of_types_are_those_of_the_paper(home):
     """q <- q exp(step loss), normalised, an epoch at a time (Sagawa et al. 2020, algorithm 1)."""
     recipe = Ranker.load(home / "evened").recipe
-    records = by_stage(read_epochs(home / "evened"))["ranking"]
+    records = by_stage(records_in(home / "evened"))["ranking"]
     weights = weights_of_types(recipe, records)
     q = {"conversation": 0.5, "question": 0.5}
     for i, record in enumerate(records[1:]):
