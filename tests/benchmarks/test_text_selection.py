@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from text_selection import main
 
 
