@@ -7,7 +7,7 @@ from plotly.offline import get_plotlyjs
 
 from tests.report.test_page import NASTY, Seen, drawn
 from twinrank.report import write_study
-from twinrank.report.study import reading_tables
+from twinrank.report.study import READ_ALIKE, reading_tables
 from twinrank.report.study_figures import (
     FIGURES,
     TOLD,
@@ -250,7 +250,7 @@ def test_a_study_on_disk(results, found, tmp_path):
 
 
 def test_what_the_encoder_reads_stands_beside_what_was_published(results):
-    (head, *rows), changes = reading_tables(
+    (head, *rows), published, changes = reading_tables(
         results, [arm(results, name) for name in ("handover-sections", "tfidf-128")]
     ).values()
     assert [row[:3] for row in rows] == [
@@ -260,11 +260,15 @@ def test_what_the_encoder_reads_stands_beside_what_was_published(results):
         ["tfidf-128", "tfidf", "64"],
     ]
     by_head = dict(zip(head, rows[2], strict=True))
-    assert by_head["published: question"] == ".29 / .23"
-    assert by_head["published: total"] == ".43 / .33"
-    own = arm(results, "handover-sections")["types"]["question"]["accuracy@3"]
-    assert by_head["question"].startswith(shown(own))
-    assert rows[3][-1] == "-"
+    own = arm(results, "handover-sections")
+    top_3, map_3 = (own["types"]["question"][metric] for metric in ("accuracy@3", "map@3"))
+    low, high = own["intervals"]["types"]["question"]["accuracy@3"]
+    expected = f"{shown(top_3)} ({shown(low)}-{shown(high)}) / {shown(map_3)}"
+    assert by_head["question"] == expected
+    assert published[2] == [
+        *("by section (handover-sections)", ".43 / .33", ".29 / .23", ".49 / .41"),
+    ]
+    assert [row[0].split("(")[-1] for row in published[1:]] == [f"{n})" for n in READ_ALIKE]
     assert len(changes) == 1 + 2 * 3
 
 

@@ -65,7 +65,7 @@ def study_page(results: Json, views: Mapping[str, Sequence[View]]) -> str:
 def _reading(results: Json) -> Sequence[tuple[str, Rows]]:
     """The recipes that read texts otherwise, beside what was published."""
     own = [arm for arm in results["arms"] if arm["part"] == "reading"]
-    return list(reading_tables(results, own).items())[:1] if own else []
+    return list(reading_tables(results, own).items())[:2] if own else []
 
 
 def _drawn(results: Json, name: str) -> list[tuple[Figure, str]]:
