@@ -86,6 +86,7 @@ def opened(browser):
         context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
         )
+        context.set_default_timeout(120_000)  # ms: other tests may share the cores
         contexts.append(context)
         page, heard = context.new_page(), []
         page.on("console", lambda message: heard.append(message.text))

@@ -116,9 +116,10 @@ def test_misses_are_told_with_their_texts(examination):
 
 def test_bars_of_a_pair_add_up_to_its_misses(examination):
     (run,) = alone(examination, "bm25").runs
-    pairs = confused_pairs(run)
+    pairs = confused_pairs(run, 6)
+    assert 0 < len(pairs) <= 6
     assert min(pair["misses"] for pair in pairs) > 1
-    bars = confusion_figure(run).data
+    bars = confusion_figure(run, pairs).data
     totals = [a + b for a, b in zip(*(trace.x for trace in bars), strict=True)]
     assert totals == [pair["misses"] for pair in pairs]
 
@@ -175,3 +176,17 @@ def test_what_people_wrote_stays_text(nasty):
         for trace in figure["data"]:
             assert "<script" not in str(trace.get("name", ""))
         assert "<script" not in str(figure["layout"])
+
+
+def test_many_points_are_thinned_and_that_is_said(examination, monkeypatch):
+    monkeypatch.setattr("twinrank.report.run_tables.DRAWN", 50)
+    monkeypatch.setattr("twinrank.report.run_figures.DRAWN", 50)
+    monkeypatch.setattr("twinrank.report.run_text.DRAWN", 50)
+    one = alone(examination, "towers")
+    text = run_page(one)
+    assert "No more than 50 queries, and as many centroids, are drawn." in text
+    misses = one.runs[0].mistakes.misses.height
+    assert f"Of {misses} misses, 50 are drawn, by lot." in text
+    (space,) = (f for f in drawn(text)["figures"] if len(f["layout"].get("annotations", ())) == 3)
+    drawn_queries = sum(len(t["x"]) for t in space["data"] if t.get("marker", {}).get("size") == 4)
+    assert drawn_queries == 3 * 50

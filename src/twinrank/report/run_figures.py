@@ -14,7 +14,7 @@ from twinrank.evaluation import coverage_curve, reliability
 from twinrank.experiment import Run
 from twinrank.report.drawing import GREEN, PURPLE, bars, panels, styled
 from twinrank.report.geometry import COLOURS, GREY, SYMBOLS, hover_text
-from twinrank.report.run_tables import DRAWN, confused_pairs, example, metric_name, titles_of
+from twinrank.report.run_tables import DRAWN, example, metric_name, titles_of
 from twinrank.report.tables import figure, interval
 
 Json = dict[str, Any]
@@ -94,9 +94,8 @@ def calibration_figure(runs: Sequence[Run]) -> Figure:
     return styled(plot, "Confidence", height=500)
 
 
-def confusion_figure(run: Run) -> Figure:
-    """The pairs of answers mistaken for each other most often, both directions."""
-    pairs = confused_pairs(run)
+def confusion_figure(run: Run, pairs: Sequence[Json]) -> Figure:
+    """Pairs of answers by how often they are mistaken for each other, in both directions."""
     titles = titles_of(run)
     plot = Figure()
     names = [

@@ -6,19 +6,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from plotly.graph_objects import Figure
+import polars as pl
 
 from twinrank.evaluation import View
 from twinrank.experiment import Examination, Run
 from twinrank.report import run_figures as figures
 from twinrank.report import run_tables as tables
 from twinrank.report import run_text as text
-from twinrank.report.geometry import centroid_figure, space_tables
+from twinrank.report.geometry import centroid_figure, hover_text, space_tables
 from twinrank.report.page import Rows, Section, page, write_beside
 from twinrank.report.run_curves import learning_figures
-from twinrank.search.model_card import SELECTED, USE, about, quality
+from twinrank.search.model_card import SELECTED, about, quality
 
 ACROSS = 3  # panels side by side
+# How many are shown of several runs, and of one alone.
+PAIRS, MISSES = (8, 15), (5, 10)
 
 
 def write_report(examination: Examination, file: Path) -> None:
@@ -105,22 +107,28 @@ def _confusion(run: Run, *, alone: bool) -> Section:
     heading = _of(run, "Answers mistaken for each other", alone=alone)
     if run.mistakes.misses.is_empty():
         return Section(heading, ["Every query was given a right answer first."])
-    drawn = [(figures.confusion_figure(run), text.CONFUSION)]
-    rows = [("Pairs of answers, the most mistaken first", tables.confused_rows(run))]
-    return Section(heading, [text.confused(run), text.ANSWERS_ALIKE], drawn, rows)
+    pairs = tables.confused_pairs(run, PAIRS[alone])
+    drawn = [(figures.confusion_figure(run, pairs), text.CONFUSION)]
+    name = _of(run, "Pairs of answers, the most mistaken first", alone=alone)
+    rows = [(name, tables.confused_rows(run, pairs))]
+    return Section(heading, [text.confused(run, len(pairs)), text.ANSWERS_ALIKE], drawn, rows)
 
 
 def _misses(run: Run, *, alone: bool) -> Section:
     heading, found = _of(run, "The worst misses", alone=alone), run.mistakes
     if found.misses.is_empty():
         return Section(heading, ["There are none."])
-    most = tables.MISSES_SHOWN
+    most = MISSES[alone]
     lists = {
         "The highest loss": found.worst(most),
         "The surest of a wrong answer": found.surest(most),
     }
-    rows = [(name, tables.miss_rows(run, own)) for name, own in lists.items() if own.height]
-    said = [part for part in (text.missed(run), text.LABELS) if part]
+    rows = [
+        (_of(run, name, alone=alone), tables.miss_rows(run, own))
+        for name, own in lists.items()
+        if own.height
+    ]
+    said = [part for part in (text.missed(run, most), text.LABELS) if part]
     return Section(heading, said, [(figures.misses_figure(run), text.MISSES)], rows)
 
 
@@ -128,29 +136,39 @@ def _space(runs: Sequence[Run]) -> Iterator[Section]:
     spatial = [(run.name, run.geometry, run.views) for run in runs if run.geometry and run.views]
     if not spatial:
         return
-    drawn: list[tuple[Figure, str]] = []
     if len(runs) == 1:
         name, _, views = spatial[0]
-        drawn.append((centroid_figure(name, views), text.SPACE))
+        drawn = [(name, [_thinned(view) for view in views])]
     else:  # one view of each, side by side
-        firsts: list[View] = [replace(views[0], name=name) for name, _, views in spatial]
-        for start in range(0, len(firsts), ACROSS):
-            some = firsts[start : start + ACROSS]
-            drawn.append((centroid_figure("centroids, then 2 dimensions", some), text.SPACE))
+        firsts = [_thinned(replace(v[0], name=hover_text(name))) for name, _, v in spatial]
+        title = "centroids, then 2 dimensions"
+        drawn = [(title, firsts[i : i + ACROSS]) for i in range(0, len(firsts), ACROSS)]
+    view = spatial[0][2][0]
+    caption = text.SPACE
+    if max(view.queries.height, view.centroids.height) > tables.DRAWN:
+        caption += f" No more than {tables.DRAWN:,} queries, and as many centroids, are drawn."
+    plots = [(centroid_figure(title, some), caption) for title, some in drawn]
     found = space_tables([(name, geometry) for name, geometry, _ in spatial])
-    yield Section("Geometry", figures=drawn, tables=found)
+    yield Section("Geometry", figures=plots, tables=found)
+
+
+def _thinned(view: View) -> View:
+    """As much of a view as a page can hold, drawn by lot; of an answer all centroids or none."""
+    centroids = view.centroids
+    if centroids.height > tables.DRAWN:
+        answers = centroids["answer"].unique(maintain_order=True)
+        some = answers.sample(fraction=tables.DRAWN / centroids.height, seed=0)
+        centroids = centroids.filter(pl.col("answer").is_in(some.implode()))
+    queries = view.queries.sample(min(view.queries.height, tables.DRAWN), seed=0)
+    return replace(view, queries=queries, centroids=centroids)
 
 
 def _card(run: Run, *, alone: bool) -> Section:
-    rows = [
-        ["part", "what it says"],
-        *([heading, said] for heading, said in about(run.ranker).items()),
-    ]
-    rows.append(["How to load it", USE])
-    found = [("What README.md in the ranker's folder says", rows)]
-    if figures := quality(run.ranker):
-        found.append(("Quality on the validation split", figures))
-    return Section(_of(run, "Model card", alone=alone), [SELECTED.replace("`", "")], tables=found)
+    said = [f"{heading}: {words}" for heading, words in about(run.ranker).items()]
+    said.append(f"{text.CARD} {SELECTED.replace('`', '')}")
+    rows = quality(run.ranker)
+    name = _of(run, "Quality on the validation split", alone=alone)
+    return Section(_of(run, "Model card", alone=alone), said, tables=[(name, rows)] if rows else [])
 
 
 def _of(run: Run, what: str, *, alone: bool) -> str:

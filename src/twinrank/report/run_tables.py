@@ -15,7 +15,6 @@ from twinrank.report.tables import TYPES_SHOWN, figure, interval
 
 Json = dict[str, Any]
 Rows = list[list[str]]
-PAIRS_SHOWN, MISSES_SHOWN = 15, 10
 DRAWN = 2000  # points of a scatter at most; of more, some are drawn by lot
 
 
@@ -123,18 +122,15 @@ def reliability_rows(evaluation: Evaluation) -> Rows:
     ]
 
 
-def confused_pairs(run: Run) -> list[Json]:
-    """The pairs mistaken for each other more than once, the commonest first, so many as are shown.
-
-    If none is, those that are mistaken once.
-    """
+def confused_pairs(run: Run, most: int) -> list[Json]:
+    """The pairs mistaken for each other more than once, or else once; the commonest first."""
     pairs = run.mistakes.confused
     often = pairs.filter(pl.col("misses") > 1)
-    return (pairs if often.is_empty() else often).head(PAIRS_SHOWN).to_dicts()
+    return (pairs if often.is_empty() else often).head(most).to_dicts()
 
 
-def confused_rows(run: Run) -> Rows:
-    """Those pairs, with a query of each."""
+def confused_rows(run: Run, pairs: Sequence[Json]) -> Rows:
+    """Pairs of answers, with a query of each."""
     titles = titles_of(run)
     head = [
         "no.",
@@ -145,7 +141,7 @@ def confused_rows(run: Run) -> Rows:
         "first given for second",
     ]
     rows = [[*head, "second given for first", "for instance"]]
-    for i, pair in enumerate(confused_pairs(run), start=1):
+    for i, pair in enumerate(pairs, start=1):
         counts = (pair[name] for name in ("misses", "queries", "one_for_other", "other_for_one"))
         row = [str(i), titles[pair["one"]], titles[pair["other"]], *(f"{n:,}" for n in counts)]
         rows.append([*row, example(run, pair)])

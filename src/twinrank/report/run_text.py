@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from twinrank import __version__
 from twinrank.evaluation import Evaluation
 from twinrank.experiment import Examination, Run
-from twinrank.report.run_tables import DRAWN, MISSES_SHOWN, confused_pairs, titles_of
+from twinrank.report.run_tables import DRAWN, titles_of
 from twinrank.report.study import p_value, signed, signed_interval
 from twinrank.report.tables import figure, interval
 
@@ -45,6 +45,10 @@ SPACE = (
     "Queries lie where the ranker puts them, in the two directions in which they differ most. "
     "Small dots are queries, large marks the centroids of an answer's queries of one type; a line "
     "joins those of one answer."
+)
+CARD = (
+    "All of this, and the code that loads the ranker, is in README.md in its folder. The figures "
+    "below are of the validation split."
 )
 MEASURED = (
     "Top-k is the share of queries with a right answer among the first k. MAP@k divides by the "
@@ -102,10 +106,10 @@ def silence(evaluation: Evaluation) -> str:
     )
 
 
-def confused(run: Run) -> str:
+def confused(run: Run, shown: int) -> str:
     """How many pairs there are, and which are shown."""
     pairs, misses = run.mistakes.confused, run.mistakes.misses.height
-    often, shown = int((pairs["misses"] > 1).sum()), len(confused_pairs(run))
+    often = int((pairs["misses"] > 1).sum())
     which = "these are shown" if shown == often else f"{shown} of them are shown"
     some = f"{often:,} of them more than once; {which}" if often else f"none of them twice; {which}"
     return (
@@ -114,11 +118,11 @@ def confused(run: Run) -> str:
     )
 
 
-def missed(run: Run) -> str:
+def missed(run: Run, most: int) -> str:
     """How many misses there are, and how many are shown."""
     count = run.mistakes.misses.height
     drawn = f" Of {count:,} misses, {DRAWN:,} are drawn, by lot." if count > DRAWN else ""
-    listed = f"The {MISSES_SHOWN} worst are in the tables." if count > MISSES_SHOWN else ""
+    listed = f"The {most} worst are in the tables." if count > most else ""
     return f"{listed}{drawn}".strip()
 
 
