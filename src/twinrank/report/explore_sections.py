@@ -7,7 +7,7 @@ import polars as pl
 from twinrank.exploration import Exploration
 from twinrank.exploration.counted import LIMITS
 from twinrank.exploration.counts import unread
-from twinrank.report import explore_figures as figure
+from twinrank.report import explore_figures, explore_space
 from twinrank.report.explore_places import PLACES
 from twinrank.report.page import Section
 
@@ -29,7 +29,9 @@ def types(found: Exploration) -> list[Section]:
         for name, split in splits.items()
     ]
     figures = (
-        [(figure.splits_figure(found), "Queries of each type in each split.")] if kinds else []
+        [(explore_figures.splits_figure(found), "Queries of each type in each split.")]
+        if kinds
+        else []
     )
     return [Section(PLACES["types"], (), figures, [("Splits", [head, *rows])])]
 
@@ -40,12 +42,15 @@ def answers(found: Exploration) -> list[Section]:
         return []
     figures = [
         (
-            figure.popularity_figure(found),
+            explore_figures.popularity_figure(found),
             "The share of all labels that so many answers have, the commonest first (logarithmic). "
             "The "
             "steeper the rise, the more a ranker gains by naming what is common.",
         ),
-        (figure.commonest_figure(found), "The commonest answers, and which types ask for them."),
+        (
+            explore_figures.commonest_figure(found),
+            "The commonest answers, and which types ask for them.",
+        ),
     ]
     return [Section(PLACES["answers"], figures=figures)]
 
@@ -74,7 +79,7 @@ def lengths(found: Exploration) -> list[Section]:
     says = (
         "Cut is the share of texts that are too long; unread, of all tokens, those behind the cut."
     )
-    figures = [(figure.lengths_figure(found), caption)]
+    figures = [(explore_figures.lengths_figure(found), caption)]
     return [Section(PLACES["lengths"], [says], figures, [("Lengths in tokens", [head, *table])])]
 
 
@@ -99,9 +104,9 @@ def threads(found: Exploration) -> list[Section]:
     says = (
         f"All pairs of {found.kinship.queries:,} labelled queries, by the cosine of their features."
     )
-    figures = [(figure.kinship_figure(found), near)]
+    figures = [(explore_space.kinship_figure(found), near)]
     if (found.kinship.agreement()[0] > 0).any():
-        figures.append((figure.agreement_figure(found), agree))
+        figures.append((explore_space.agreement_figure(found), agree))
     return [Section(PLACES["threads"], [says], figures)]
 
 
@@ -110,8 +115,8 @@ def space(found: Exploration) -> list[Section]:
     if len(found.sample) < 2:
         return []
     some = (
-        f" {figure.SHOWN:,} of them, drawn at random, are shown."
-        if len(found.sample) > figure.SHOWN
+        f" {explore_space.SHOWN:,} of them, drawn at random, are shown."
+        if len(found.sample) > explore_space.SHOWN
         else ""
     )
     caption = (
@@ -119,7 +124,7 @@ def space(found: Exploration) -> list[Section]:
         "colours on "
         "the right are the answers that are commonest among those shown."
     )
-    return [Section(PLACES["space"], figures=[(figure.plane_figure(found), caption)])]
+    return [Section(PLACES["space"], figures=[(explore_space.plane_figure(found), caption)])]
 
 
 def words(found: Exploration) -> list[Section]:
@@ -139,7 +144,7 @@ def words(found: Exploration) -> list[Section]:
     return [
         Section(
             PLACES["words"],
-            figures=[(figure.words_figure(found), caption)],
+            figures=[(explore_space.words_figure(found), caption)],
             folded=[("All of them; how often in 10,000 words", [head, *rows])],
         )
     ]
