@@ -50,6 +50,7 @@ def look(browser):
     def opened(file, width=1000, scheme="light"):
         size = {"width": width, "height": 900}
         context = browser.new_context(viewport=size, color_scheme=scheme, offline=True)
+        context.set_default_timeout(120_000)  # ms: other tests may share the cores
         contexts.append(context)
         seen = Look(context.new_page())
         seen.page.on("console", lambda message: seen.complaints.append(message.text))

@@ -1,6 +1,5 @@
-"""The page of runs in a real Chromium, opened from disk; skipped where there is none."""
+"""The page of runs in a real Chromium, opened from disk."""
 
-import shutil
 from collections import Counter
 
 import polars as pl
@@ -11,9 +10,6 @@ from twinrank.encode import FeatureStore
 from twinrank.experiment import examine, fit
 from twinrank.report.run_page import write_report
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium is installed")
 TAG = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\">"
 
 # The contrast of every text with what is behind it, by WCAG 2.2's formula; the least of all.
@@ -47,16 +43,6 @@ UNNAMED = """() => [...document.querySelectorAll("[role=region], figure, section
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
 def files(recipes, help_centre, tmp_path_factory):
     """A page of one run and a page of three, on data whose queries hold a script tag."""
     home = tmp_path_factory.mktemp("report")
@@ -78,29 +64,15 @@ def files(recipes, help_centre, tmp_path_factory):
 
 
 @pytest.fixture
-def opened(browser):
+def opened(look):
     """Opens a file; gives the page, and what it complained of or asked for."""
-    contexts = []
 
     def open_(file, width=1600, scheme="light"):
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
-        )
-        context.set_default_timeout(120_000)  # ms: other tests may share the cores
-        contexts.append(context)
-        page, heard = context.new_page(), []
-        page.on("console", lambda message: heard.append(message.text))
-        page.on("pageerror", lambda error: heard.append(str(error)))
-        page.on("request", lambda request: heard.append(request.url))
-        page.goto(file.as_uri())
-        page.wait_for_function(
-            "[...document.querySelectorAll('.plot')].every((p) => p.querySelector('.main-svg'))"
-        )
-        return page, [one for one in heard if one != file.as_uri() and one != "data:,"]
+        seen = look(file, width, scheme)
+        others = (url for url in seen.requests if url not in (file.as_uri(), "data:,"))
+        return seen.page, [*seen.complaints, *others]
 
-    yield open_
-    for context in contexts:
-        context.close()
+    return open_
 
 
 @pytest.mark.parametrize("which", ["one", "several"])
