@@ -62,7 +62,7 @@ def test_help_does_not_import_what_is_slow():
 
 
 COMMANDS = ["import", "split", "describe", "explore", "train", "evaluate"]
-COMMANDS += ["rank", "compare", "geometry", "report", "cache"]
+COMMANDS += ["rank", "compare", "sweep", "geometry", "report", "cache"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -144,6 +144,24 @@ def test_compare_writes_what_it_shows(files, tmp_path):
     assert "| towers | ." in table
 
 
+def test_sweep_writes_what_it_shows_and_train_takes_its_recipe(files, tmp_path):
+    (tmp_path / "mine.toml").write_text("training.batch_size = {choices = [32, 64]}")
+    args = ["--ranges", tmp_path / "mine.toml", "--recipe", files["towers"], "--out", tmp_path]
+    args += ["--trials", 2, "--workers", 1]
+    done = twinrank("sweep", files["data"], *args, "--json")
+    found = json.loads(done.stdout)
+    assert json.loads((tmp_path / "sweep.json").read_text()) == found
+    assert len(found["trials"]) == 2
+    best = tmp_path / "best.toml"
+    trained = twinrank(
+        "train", files["data"], "--recipe", best, "--out", tmp_path / "run", "--json"
+    )
+    assert json.loads(trained.stdout)["quality"]["loss"] == found["best"]["value"]
+    assert "best.toml" in done.stderr
+    shown = " ".join(twinrank("sweep", files["data"], *args).stdout.split())
+    assert "towers on help-centre, validation split: 2 trials, 0 of them pruned." in shown
+
+
 def test_geometry_finds_the_data_and_writes_a_page(files, run, tmp_path):
     page = tmp_path / "space.html"
     found = json.loads(twinrank("geometry", run, "--page", page, "--json").stdout)
@@ -219,6 +237,8 @@ def test_cache_shows_and_clears(run, tmp_path):
         (["geometry", "{data}"], "no ranker.json here"),
         (["report", "{data}"], "no ranker.json here"),
         (["report", "{run}", "{run}"], "given twice"),
+        (["train", "{data}", "--out", "x", "--track", "aim"], "no tracker is called 'aim'"),
+        (["sweep", "{data}", "--ranges", "gone.toml"], "gone.toml: no such file of ranges"),
         (["rank", "{run}", "--file", "gone.jsonl"], "gone.jsonl"),
         (
             ["train", "{data}", "--recipe", "{towers}", "--seed", "7", "--out", "{run}"],

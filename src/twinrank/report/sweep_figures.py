@@ -65,6 +65,7 @@ def parallel_figure(sweep: Sweep) -> Figure:
         line.update(line_color=BLUE if i >= best else GREY, opacity=0.9 if i >= best else 0.25)
     plot.data = lines
     plot.update_xaxes(ticktext=[objective, *(short_name(path, fields) for path in sorted(fields))])
+    plot.update_annotations(font_color=GREY)
     return styled(plot, "The values of each trial")
 
 

@@ -67,17 +67,18 @@ def sweep(
     study = study_of(search, means)
     encode(search.dataset, search.recipe, store=store, device=device)
     trial = partial(one_trial, search, means, trials)
-    waiting = False
+    here, waiting = 0, False
     with means.place.errors():
         while (due := trials - count(study, DONE)) > 0:
             if free := range(due - count(study, UNDER_WAY)):
-                at_once(trial, free, workers=workers, device=device, label="Trials")
+                here += sum(at_once(trial, free, workers=workers, device=device, label="Trials"))
                 continue
             if not waiting:  # for others, or for those that were killed to be known as such
                 log.info("waiting for %d trial(s) that another process began", due)
                 waiting = True
             time.sleep(1)
             means.place.fail_killed(study)
+    log.info("%d of %d trials carried out in this call", here, count(study, DONE))
     if not count(study, (TrialState.COMPLETE,)):
         raise SweepError(f"{search.name}: no trial came to an end with a figure; mend the ranges")
     return Sweep(search, study)

@@ -73,7 +73,7 @@ Range = Between | Choices
 USUAL: dict[str, Range] = {
     "towers.dropout": Between(low=0.0, high=0.6),
     "training.learning_rate": Between(low=1e-5, high=1e-2, log=True),
-    "training.batch_size": Between(low=16, high=256, log=True),
+    "training.batch_size": Between(low=32, high=256, log=True),
     "training.weight_decay": Between(low=1e-5, high=1e-1, log=True),
 }
 
@@ -182,7 +182,7 @@ def _checked(path: str, own: Range, recipe: Recipe, source: str) -> Range:
         f"{name}.{inner}" for name, value in tables.items() for inner in type(value).model_fields
     ]
     if path not in known:
-        if table in Recipe.model_fields and table not in tables:
+        if "." in path and table in Recipe.model_fields and table not in tables:
             raise RecipeError(
                 f"{source}: {path}: the recipe {recipe.name} has no [{table}] table; "
                 "add one to the recipe, or leave the range out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +14,12 @@ import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from twinrank.errors import SweepError
 
 FILE = "sweep.db"
-BEATS_EVERY_S, DEAD_AFTER_S = 5, 30  # a trial under way tells that it lives
+BEATS_EVERY_S, DEAD_AFTER_S = 5, 60  # a trial under way tells that it lives
 RETRIES = 2
 
 
@@ -104,11 +105,11 @@ class Place:
                 f"{self.shown}: {what}; check the address, and run the same again: it goes on"
             ) from error
 
-    def _open(self) -> RDBStorage:
+    def _open(self, attempts: int = 5) -> RDBStorage:
         engine = {"connect_args": {"timeout": 60}} if self.address.startswith("sqlite") else {}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            try:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
                 return RDBStorage(
                     self.address,
                     engine_kwargs=engine,
@@ -116,11 +117,16 @@ class Place:
                     grace_period=DEAD_AFTER_S,
                     heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
                 )
-            except ImportError as error:
-                raise SweepError(
-                    f"{self.shown}: {error.__cause__ or error}; install its driver: "
-                    "pip install 'twinrank[sweep]' brings those of SQLite and PostgreSQL"
-                ) from error
+        except ImportError as error:
+            raise SweepError(
+                f"{self.shown}: {error.__cause__ or error}; install its driver: "
+                "pip install 'twinrank[sweep]' brings those of SQLite and PostgreSQL"
+            ) from error
+        except (IntegrityError, ProgrammingError):
+            if attempts == 1:
+                raise
+        time.sleep(1)  # another process makes the tables at this moment
+        return self._open(attempts - 1)
 
     def _check_alone(self, storage: RDBStorage, name: str, identity: dict[str, Any]) -> None:
         """Refuse a file with another sweep."""

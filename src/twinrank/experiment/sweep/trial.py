@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -26,6 +27,8 @@ from twinrank.experiment.sweep.storage import Place
 from twinrank.experiment.tracking import tracking
 from twinrank.recipe import Keep, Recipe
 from twinrank.train import Record
+
+log = logging.getLogger(__name__)
 
 UNDER_WAY, DONE = (TrialState.RUNNING,), (TrialState.COMPLETE, TrialState.PRUNED)
 FIRST_WHOLE = 5  # whole trials before any is pruned, so that there is something to compare with
@@ -116,11 +119,20 @@ def study_of(search: Search, means: Means) -> optuna.Study:
     return study
 
 
-def one_trial(search: Search, means: Means, wanted: int, _: int = 0) -> None:
-    """Carry out one trial, in whatever process, unless as many as wanted were begun meanwhile."""
+def one_trial(search: Search, means: Means, wanted: int, _: int = 0) -> bool:
+    """Carry out one trial, in whatever process; not if as many as wanted have begun meanwhile."""
     study = study_of(search, means)
-    if count(study, (*DONE, *UNDER_WAY)) < wanted:
+    if count(study, (*DONE, *UNDER_WAY)) >= wanted:
+        return False
+    try:
         study.optimize(partial(_objective, search, means), n_trials=1)
+    except ValueError as error:
+        if not str(error).startswith("Cannot tell a"):
+            raise
+        # Its process stood still for so long that others took it for dead, and do it again.
+        log.warning("a trial was given up: nothing was heard of it for a while")
+        return False
+    return True
 
 
 def _objective(search: Search, means: Means, trial: optuna.Trial) -> float:
