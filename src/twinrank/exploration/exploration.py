@@ -27,7 +27,7 @@ from twinrank.exploration.twins import answer_twins, overlap, query_twins
 from twinrank.exploration.words import marking_words
 
 PAIRED = 4_000  # labelled queries of which all pairs are looked at
-FITTED = 2_000  # queries whose main axes are found
+FITTED = 2_000  # queries whose main axes are found, and labelled ones whose types are told apart
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Exploration:
             `by_popularity` and `unseen_answers`.
         lengths: in tokens.
         kinship: how near queries are that belong together, of at most 4,000 labelled ones.
-        space: of the same queries: how well a linear probe tells the types, and the shares of
-            variance between types and between answers, as `evaluation.geometry` has them.
+        space: of at most 2,000 labelled queries: how well a linear probe tells the types, and the
+            shares of variance between types and between answers, as `evaluation.geometry` has them.
         doubts, check: see `labels.doubtful_labels`, and how well that finds swapped labels.
         unused: answers that are never right though they are the nearest to a labelled query:
             answer (column), queries (to how many), query (row of the nearest of them).
@@ -113,7 +113,7 @@ def explore(
             sample.codes("type")[some],
             sample.codes("thread")[some],
         ),
-        space=_space(sample, some),
+        space=_space(sample, rng.permutation(some)[:FITTED]),
         doubts=doubtful_labels(sample),
         check=check_by_planting(sample, seed=seed),
         unused=_unused(sample, ranked, asked),
