@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from twinrank.data import Readable, readable_answers
@@ -78,6 +78,18 @@ def plainly(text, how):
     return " ".join(filter(None, [text.title, *chosen])) if chosen else text.whole
 
 
+def untitled(*sections):
+    return Readable("\n".join(sections), "", sections)
+
+
+# The second text begins in a section one before that in which the first ends.
+@example(
+    texts=[
+        untitled("reset\n" + "reset " * 8, "reset " * 6),
+        untitled("reset\n" + "reset " * 8, "reset reset reset refund. reset"),
+    ],
+    by_section=True,
+)
 @settings(max_examples=60, deadline=None)
 @given(texts=st.lists(readables(), min_size=1, max_size=6), by_section=st.booleans())
 def test_it_chooses_what_the_definition_says(texts, by_section, encoder):

@@ -139,7 +139,8 @@ def _best_first(
     if section is None:
         return best
     within = np.lexsort((-score, section, owner))
-    starts = np.diff(owner[within], prepend=-1) + np.diff(section[within], prepend=-2) != 0
+    new_text = np.diff(owner[within], prepend=-1) != 0
+    starts = new_text | (np.diff(section[within], prepend=TITLE) != 0)
     first = np.maximum.accumulate(np.where(starts, np.arange(len(within)), 0))
     turn = np.empty(len(within), np.int64)
     turn[within] = np.arange(len(within)) - first
