@@ -3,6 +3,7 @@
 import json
 import struct
 import sys
+import time
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_wandb_is_offline_where_nobody_set_it_up(help_centre, recipe, tmp_path, 
         monkeypatch.setenv(name, str(tmp_path / "nowhere"))
     quality, lines = tracked("wandb", help_centre, recipe, tmp_path / "run")
     (file,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
-    records = list(wandb_records(file))
+    records = written(file)
     (run,) = [r.run for r in records if r.WhichOneof("record_type") == "run"][:1]
     assert (run.project, run.display_name) == ("twinrank", "tracked, seed 0")
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
@@ -105,6 +106,17 @@ def test_wandb_is_offline_where_nobody_set_it_up(help_centre, recipe, tmp_path, 
         for i in s.update
     }
     assert summary["ranker/map@10"] == quality["map@10"]
+
+
+def written(file):
+    """All records, once the last is there: the library's own process writes them, at its time."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        records = list(wandb_records(file))
+        if "exit" in [record.WhichOneof("record_type") for record in records]:
+            break
+        time.sleep(0.1)
+    return records
 
 
 def wandb_records(file):
