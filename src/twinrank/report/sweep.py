@@ -112,12 +112,23 @@ def _short(sweep: Sweep) -> list[str]:
         said += f"; the recipe as it was reaches {figure(sweep.reached(first[0]))}"
     told = [_about(sweep), f"{said}. The test split was not read."]
     if sweep.importances:
-        one = sweep.importances[0]
-        told.append(
-            f"{one.field} matters most: {one.spread:.0%} of the spread "
-            f"({one.spread_interval[0]:.0%} to {one.spread_interval[1]:.0%})."
-        )
+        wide = sweep.importances[0]
+        narrow = max(sweep.importances, key=lambda one: one.best)
+        spread = f"{wide.spread:.0%} of the spread ({_percents(wide.spread_interval)})"
+        share, about = f"{narrow.best:.0%}", _percents(narrow.best_interval)
+        apart = f"{share} of what sets the best quarter apart ({about})"
+        if wide is narrow:
+            told.append(f"{wide.field} matters most: {spread}, {apart}.")
+        else:
+            told.append(
+                f"The two measures disagree on which field matters most: {wide.field}, {spread}, "
+                f"or {narrow.field}, {apart}."
+            )
     return told
+
+
+def _percents(bounds: tuple[float, float]) -> str:
+    return f"{bounds[0]:.0%} to {bounds[1]:.0%}"
 
 
 def _best_rows(sweep: Sweep) -> Rows:
