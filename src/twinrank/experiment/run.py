@@ -116,17 +116,8 @@ def _helped(
     team: Team,
 ) -> Ranker:
     """A further process's part: it tunes along, and waits for the ranker that the first makes."""
-    if not team.told(False) and recipe.tuning:
-        tune_encoder(
-            dataset,
-            recipe,
-            recipe.tuning,
-            origin,
-            out=out,
-            on_record=lambda record: None,
-            team=team,
-            device=device,
-        )
+    if not team.told(False):
+        tune_encoder(dataset, recipe, origin, out=out, team=team, device=device)
     while not (out / CARD).exists():  # not a meeting: those have time limits
         time.sleep(0.5)
     return Ranker.load(out, store=store, device=team.device or device)
@@ -162,16 +153,9 @@ def _carried_out(
     if recipe.channel == "bm25":
         return _words(dataset, recipe, origin)
     with recording(out, on_record) as record:
-        if recipe.tuning and team and out:
+        if team and out:
             tune_encoder(
-                dataset,
-                recipe,
-                recipe.tuning,
-                origin,
-                out=out,
-                on_record=record,
-                team=team,
-                device=device,
+                dataset, recipe, origin, out=out, on_record=record, team=team, device=device
             )
         reader = reader_for(dataset, recipe, store, device, home=out)
         return _on_features(dataset, recipe, origin, reader, out, shared, record)

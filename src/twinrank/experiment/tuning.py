@@ -14,7 +14,7 @@ from twinrank.evaluation import by_type, means, measure
 from twinrank.experiment.material import reader_for
 from twinrank.experiment.resume import TUNING, OnRecord, choices
 from twinrank.experiment.stage import Bar, carry_out
-from twinrank.recipe import Recipe, TuningSettings
+from twinrank.recipe import Recipe
 from twinrank.search import Origin, encoder_of
 from twinrank.search.folder import ENCODER
 from twinrank.train import (
@@ -33,26 +33,26 @@ from twinrank.train import (
 def tune_encoder(
     dataset: Dataset,
     recipe: Recipe,
-    settings: TuningSettings,
     origin: Origin,
     *,
     out: Path,
-    on_record: OnRecord,
     team: Team,
     device: str,
+    on_record: OnRecord = lambda record: None,
 ) -> None:
     """Tune a recipe's encoder, and leave it as the folder `encoder` in `out`.
 
     Args:
         dataset: with a `train` and a `validation` split.
-        recipe: names the encoder it starts from.
-        settings: its tuning.
+        recipe: names the encoder it starts from, and says how it is tuned.
         origin: the seed decides everything random.
         out: folder of the run; every process of the team sees it.
-        on_record: takes a record a round.
         team: who shares the work; the main process writes.
         device: where; each of several processes has its own.
+        on_record: takes a record a round.
     """
+    settings = recipe.tuning
+    assert settings is not None  # noqa: S101 (fit makes a team for these alone)
     encoder = encoder_of(recipe, team.device or device)
     reader = reader_for(dataset, recipe, None, device)
     passages = reader.passages(dataset.answers)
