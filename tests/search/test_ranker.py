@@ -68,6 +68,36 @@ def test_an_added_answer_is_found_and_a_removed_one_is_not(ranker):
     np.testing.assert_allclose(ranker.scores(TEXTS), before, rtol=1e-6)
 
 
+def test_an_answer_put_in_place_of_another_and_back_changes_nothing(ranker):
+    before, answers = ranker.scores(TEXTS), ranker.answers
+    rows = answers[[0, 3]]
+    ranker.put_answers(rows.reverse().with_columns(text=pl.lit("Moor your zeppelin.")))
+    changed = ranker.scores(TEXTS)
+    assert not np.allclose(changed[:, [0, 3]], before[:, [0, 3]])
+    if not ranker.recipe.words:  # of which every other answer's depend on all
+        rest = np.delete(np.arange(len(answers)), [0, 3])
+        np.testing.assert_allclose(changed[:, rest], before[:, rest], rtol=1e-5)
+    ranker.put_answers(rows)
+    assert ranker.answers.equals(answers)
+    np.testing.assert_allclose(ranker.scores(TEXTS), before, rtol=1e-5)
+
+
+@pytest.mark.parametrize("ranker", ["fused"], indirect=True)
+def test_an_answer_put_in_place_of_another_keeps_its_past(ranker):
+    labels = ranker.channel.past.labels.toarray()
+    both = pl.concat([new_answer(ranker), ranker.answers.head(1)])
+    ranker.put_answers(both.with_columns(text=pl.lit("Moor your zeppelin.")))
+    past = ranker.channel.past
+    np.testing.assert_array_equal(past.labels.toarray()[:, :-1], labels)
+    assert past.newcomers.tolist() == [False] * labels.shape[1] + [True]
+    assert ranker.answers["id"][-1] == "new"
+
+
+def test_an_id_that_stands_twice_is_refused(ranker):
+    with pytest.raises(RankerError, match="'new' stands twice"):
+        ranker.put_answers(pl.concat([new_answer(ranker)] * 2))
+
+
 @pytest.mark.parametrize("ranker", ["bm25", "zero-shot", "towers"], indirect=True)
 def test_removing_and_adding_gives_what_a_fresh_start_gives(ranker, tmp_path):
     first = ranker.answers.head(1)

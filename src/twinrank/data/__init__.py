@@ -10,6 +10,7 @@ from twinrank.data.passages import (
     readable_answers,
     readable_sections,
     section_texts,
+    titled_sections,
 )
 from twinrank.data.split import split
 from twinrank.data.tables import Columns, import_tables
@@ -32,5 +33,6 @@ __all__ = [
     "readable_sections",
     "section_texts",
     "split",
+    "titled_sections",
     "write_answers",
 ]

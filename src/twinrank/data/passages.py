@@ -78,6 +78,14 @@ def readable_sections(answers: pl.DataFrame) -> tuple[list[Readable], Int[np.nda
     return texts, np.array(owners, np.int64)
 
 
+def titled_sections(answers: pl.DataFrame) -> list[list[tuple[str, str]]]:
+    """Title and text of what `section_texts` reads of each answer; one title is empty if whole."""
+    return [
+        _sections(answer) or [("", answer["text"].strip() or answer["title"].strip())]
+        for answer in answers.iter_rows(named=True)
+    ]
+
+
 def _sections(answer: dict[str, Any]) -> list[tuple[str, str]]:
     """Title and text of each section that has any; not the answer's title once more."""
     parts = [(part["title"].strip(), part["text"].strip()) for part in answer["sections"] or []]

@@ -2,6 +2,9 @@
 
 from twinrank.encode.encoder import POOLINGS, Encoder
 from twinrank.encode.features import Features
+from twinrank.encode.recent import RecentFeatures
 from twinrank.encode.store import FeatureStore
 
-__all__ = ["POOLINGS", "Encoder", "FeatureStore", "Features"]
+Store = FeatureStore | RecentFeatures
+
+__all__ = ["POOLINGS", "Encoder", "FeatureStore", "Features", "RecentFeatures", "Store"]

@@ -3,6 +3,7 @@
 from twinrank.search.bm25 import Bm25
 from twinrank.search.confidence import Confidence, log_odds
 from twinrank.search.dense import Dense, Reader
+from twinrank.search.evidence import Evidence, PastQuery, Witness
 from twinrank.search.folder import Channel, Origin, encoder_of, reader_of, towers_of
 from twinrank.search.fused import PARTS, Fused
 from twinrank.search.past import PastQueries
@@ -14,12 +15,15 @@ __all__ = [
     "Channel",
     "Confidence",
     "Dense",
+    "Evidence",
     "Fused",
     "Origin",
     "PastQueries",
+    "PastQuery",
     "RankedAnswer",
     "Ranker",
     "Reader",
+    "Witness",
     "best_first",
     "encoder_of",
     "log_odds",

@@ -9,7 +9,7 @@ import bm25s
 import numpy as np
 import polars as pl
 import Stemmer
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from twinrank.data import answer_texts
 from twinrank.errors import RankerError
@@ -49,9 +49,11 @@ class Bm25:
                 row[:] = self._index.get_scores(words)
         return table * np.float32(self.scale)
 
-    def add(self, answers: pl.DataFrame) -> None:
-        """Take answers in, behind those there are."""
-        self._answers = self._answers + self._words(answer_texts(answers))
+    def put(self, answers: pl.DataFrame, rows: Int[np.ndarray, " n"]) -> None:
+        """Take n answers in, each at its row: in place of what is there, or right behind it all."""
+        known = dict(enumerate(self._answers))
+        known |= zip(rows.tolist(), self._words(answer_texts(answers)), strict=True)
+        self._answers = [known[row] for row in range(len(known))]
         self._index = self._indexed()
 
     def keep(self, rows: Bool[np.ndarray, " m"]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from twinrank.data import (
@@ -17,7 +17,7 @@ from twinrank.data import (
     readable_sections,
     section_texts,
 )
-from twinrank.encode import POOLINGS, Encoder, FeatureStore
+from twinrank.encode import POOLINGS, Encoder, Store
 from twinrank.model import Passages, Past, Towers, total
 from twinrank.text import Selection
 
@@ -42,7 +42,7 @@ class Reader:
         self,
         encoder: Encoder,
         pooling: str,
-        store: FeatureStore | None = None,
+        store: Store | None = None,
         *,
         selection: Selection | None = None,
         sections: bool = False,
@@ -123,8 +123,7 @@ class Dense:
         past: Past | None = None,
     ) -> Dense:
         """The channel over answers given by the features of their passages."""
-        projected = _projected(towers, answers.rows)
-        return cls(reader, towers, answers.of(projected), past)
+        return cls(reader, towers, answers.of(projected(towers, answers.rows)), past)
 
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "n m"]:
         """Scores of every answer for every text."""
@@ -152,15 +151,18 @@ class Dense:
         sums = sums.index_add(0, torch.as_tensor(owner, device=rows.device), rows)
         return sums / torch.as_tensor(np.bincount(owner), device=rows.device)[:, None]
 
-    def add(self, answers: pl.DataFrame) -> None:
-        """Take answers in, behind those there are."""
+    def put(self, answers: pl.DataFrame, rows: Int[np.ndarray, " n"]) -> None:
+        """Take n answers in, each at its row: in place of what is there, or right behind it all."""
         passages, old = self.reader.passages(answers), self.vectors
-        new = _projected(self.towers, self.reader.features(passages.rows))
-        owner = None
-        if old.owner is not None and passages.owner is not None:
-            owner = np.concatenate([old.owner, passages.owner + old.answers])
-        rows = torch.cat([old.rows, new])
-        self.vectors = Passages(rows, owner, old.answers + passages.answers)
+        new = projected(self.towers, self.reader.features(passages.rows))
+        before = np.arange(old.answers) if old.owner is None else old.owner
+        stays = ~np.isin(before, rows)
+        behind = rows if passages.owner is None else rows[passages.owner]
+        owner = np.concatenate([before[stays], behind])
+        order = np.argsort(owner, kind="stable")
+        vectors = torch.cat([old.rows[torch.as_tensor(stays)], new])[torch.as_tensor(order)]
+        owners = None if old.owner is None else owner[order]
+        self.vectors = Passages(vectors, owners, max(old.answers, int(rows.max(initial=-1)) + 1))
 
     def keep(self, rows: Bool[np.ndarray, " m"]) -> None:
         """Forget the answers whose row is false, and the votes for them."""
@@ -184,7 +186,8 @@ class Dense:
 
 
 @torch.inference_mode()
-def _projected(towers: Towers, features: Float[np.ndarray, "v d"]) -> Float[Tensor, "v d"]:
+def projected(towers: Towers, features: Float[np.ndarray, "v d"]) -> Float[Tensor, "v d"]:
+    """Vectors of passages given by their features, through the answers' tower."""
     device = towers.log_scale.device
     parts = [torch.empty(0, towers.dim, device=device)]
     for start in range(0, len(features), ROWS_A_CHUNK):

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from twinrank import __version__
 from twinrank.data import Dataset, answer_texts, read_answers, write_answers
-from twinrank.encode import Encoder, FeatureStore
+from twinrank.encode import Encoder, Store
 from twinrank.errors import DataError, EncoderError, RankerError
 from twinrank.model import Passages, Past, Towers
 from twinrank.recipe import EncoderSettings, Recipe
@@ -219,7 +219,7 @@ def read_card(path: Path) -> Card:
     return card
 
 
-def load(path: Path, *, store: FeatureStore | None, device: str) -> Contents:
+def load(path: Path, *, store: Store | None, device: str) -> Contents:
     """The parts of a ranker; see `Ranker.load`."""
     card = read_card(path)
     try:
@@ -245,7 +245,7 @@ def _opened(
     card: Card,
     answers: pl.DataFrame,
     words: Bm25 | None,
-    store: FeatureStore | None,
+    store: Store | None,
     device: str,
 ) -> Dense | Fused:
     settings = card.recipe.encoder
@@ -301,7 +301,7 @@ def _words_of(channel: Channel) -> Bm25 | None:
 
 def reader_of(
     recipe: Recipe,
-    store: FeatureStore | None,
+    store: Store | None,
     device: str,
     *,
     idf: Idf | None = None,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from twinrank.model import total
 from twinrank.recipe import Recipe
@@ -66,13 +66,17 @@ class Fused:
             parts["words"] = self.words.scores(texts)
         return parts
 
-    def add(self, answers: pl.DataFrame) -> None:
-        """Take answers in, behind those there are."""
-        self.dense.add(answers)
+    def put(self, answers: pl.DataFrame, rows: Int[np.ndarray, " n"]) -> None:
+        """Take n answers in, each at its row: in place of what is there, or right behind it all.
+
+        What takes another's place keeps its past queries; what comes behind has none.
+        """
+        newcomers = int((rows >= self.dense.vectors.answers).sum())
+        self.dense.put(answers, rows)
         if self.words:
-            self.words.add(answers)
+            self.words.put(answers, rows)
         if self.past is not None:
-            self.past = self.past.add(answers.height)
+            self.past = self.past.add(newcomers)
 
     def keep(self, rows: Bool[np.ndarray, " m"]) -> None:
         """Forget the answers whose row is false."""

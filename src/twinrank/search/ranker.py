@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from twinrank.encode import FeatureStore
+from twinrank.encode import Store
 from twinrank.errors import RankerError
 from twinrank.model import total
 from twinrank.recipe import Recipe
@@ -137,12 +137,30 @@ class Ranker:
         Raises:
             RankerError: if an id is already there, or stands twice; nothing is added then.
         """
+        known = answers["id"].filter(answers["id"].is_in(self.answers["id"].to_list()))
+        if len(known):
+            raise RankerError(f"answer {known[0]!r} is already there; put it, or remove it first")
+        self.put_answers(answers)
+
+    def put_answers(self, answers: pl.DataFrame) -> None:
+        """Take answers in as `add_answers` does, or in place of those that have their ids.
+
+        What takes another's place keeps the labels of past queries.
+
+        Raises:
+            RankerError: if an id stands twice; nothing is changed then.
+        """
         ids = answers["id"]
-        twice = ids.filter(ids.is_duplicated() | ids.is_in(self.answers["id"].to_list()))
+        twice = ids.filter(ids.is_duplicated())
         if len(twice):
-            raise RankerError(f"answer {twice[0]!r} is already there; remove it first")
-        self.channel.add(answers)
-        self.answers = pl.concat([self.answers, answers.select(self.answers.columns)])
+            raise RankerError(f"answer {twice[0]!r} stands twice; give each once")
+        places = {id_: row for row, id_ in enumerate(self.answers["id"])}
+        rows = np.array([places.setdefault(id_, len(places)) for id_ in ids], np.int64)
+        self.channel.put(answers, rows)
+        new = answers.select(self.answers.columns)
+        columns = pl.concat([self.answers.filter(~pl.col("id").is_in(ids.implode())), new])
+        order = columns["id"].map_elements(places.__getitem__, pl.Int64).arg_sort()
+        self.answers = columns[order]
 
     def remove_answers(self, ids: Iterable[str]) -> None:
         """Forget answers without retraining.
@@ -166,7 +184,7 @@ class Ranker:
         folder.save(path, folder.Contents(*held))
 
     @classmethod
-    def load(cls, path: Path, *, store: FeatureStore | None = None, device: str = "auto") -> Ranker:
+    def load(cls, path: Path, *, store: Store | None = None, device: str = "auto") -> Ranker:
         """Open a ranker folder.
 
         Args:
