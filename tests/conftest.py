@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres import server
 from twinrank.data import Dataset
 from twinrank.recipe import Recipe
 
@@ -79,6 +80,13 @@ def recipe_files(tiny_model, tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def recipes(recipe_files) -> dict[str, Recipe]:
     return {name: Recipe.load(file) for name, file in recipe_files.items()}
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The address of a database in a real PostgreSQL server, started for the tests."""
+    with server() as address:
+        yield address
 
 
 if sys.platform == "linux":  # two test processes share two cores better without spinning threads

@@ -55,3 +55,7 @@ class RankerError(TwinrankError):
 
 class SweepError(TwinrankError):
     """A sweep whose storage cannot be used, or holds another sweep."""
+
+
+class FeedbackError(TwinrankError):
+    """A database of feedback that cannot be used, or holds nothing to learn from."""

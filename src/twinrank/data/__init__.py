@@ -15,6 +15,7 @@ from twinrank.data.passages import (
 from twinrank.data.split import split
 from twinrank.data.tables import Columns, import_tables
 from twinrank.data.texts import read_texts
+from twinrank.data.verdicts import Verdict
 
 __all__ = [
     "SPLITS",
@@ -23,6 +24,7 @@ __all__ = [
     "Description",
     "Queries",
     "Readable",
+    "Verdict",
     "answer_texts",
     "cast_short",
     "describe",

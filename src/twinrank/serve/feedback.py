@@ -1,0 +1,204 @@
+"""Verdicts and traffic in a database: SQLite in a file, or PostgreSQL."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from twinrank.data import Verdict
+from twinrank.errors import FeedbackError
+from twinrank.serve.feedback_stats import Day, Miss, Stats, Traffic, Wanted, stats_since
+from twinrank.serve.feedback_tables import TRAFFIC, VERDICTS, plain, row_of, verdict_of
+
+__all__ = ["Day", "Feedback", "Miss", "Stats", "Traffic", "Verdict", "Wanted"]
+
+SQLITE, POSTGRES = "sqlite", "postgresql"
+WAIT_S = 30  # for another process that writes at this moment
+CONNECT_S = 10
+Key = tuple[date, str]
+
+
+class Feedback:
+    """Verdicts and traffic in a database that several threads and processes may write to.
+
+    Open one by `Feedback.open`.
+    """
+
+    def __init__(self, engine: Engine, shown: str) -> None:
+        self._engine = engine
+        self._insert = sqlite.insert if engine.dialect.name == SQLITE else postgresql.insert
+        self.shown = shown
+
+    @classmethod
+    def open(cls, url: str, *, create: bool = True) -> Feedback:
+        """Open a database, and make what it lacks.
+
+        Args:
+            url: `sqlite:///FILE`, `postgresql://USER@HOST/NAME`, or the path of a SQLite file.
+            create: false refuses a database that holds no feedback yet.
+
+        Raises:
+            FeedbackError: if it cannot be used.
+        """
+        address = _address(url)
+        shown = address.render_as_string(hide_password=True)
+        if address.get_backend_name() == SQLITE:
+            shown = str(address.database)
+            _check_file(Path(shown), create)
+        feedback = cls(_engine(address), shown)
+        with feedback._errors():
+            feedback._prepare(create)
+        return feedback
+
+    def add(self, verdict: Verdict) -> bool:
+        """Keep a verdict; it is on disk when this returns.
+
+        NUL characters, which PostgreSQL cannot hold, are kept as U+FFFD, and half surrogate
+        pairs, which no UTF-8 can, as question marks.
+
+        Returns:
+            False if there is one with its key already, which stays as it is.
+
+        Raises:
+            FeedbackError: if it could not be kept, or nobody knows whether it was: to add it
+                again does no harm.
+        """
+        insert = self._insert(VERDICTS).values(row_of(verdict))
+        added = insert.on_conflict_do_nothing(index_elements=["key"]).returning(VERDICTS.c.number)
+        with self._errors(), self._engine.begin() as connection:
+            return connection.execute(added).first() is not None
+
+    def count(self, traffic: Mapping[Key, Traffic]) -> None:
+        """Add traffic, by day (UTC) and type, to what was counted before.
+
+        Raises:
+            FeedbackError: if it could not be; then none of it was.
+        """
+        rows = [
+            {"date": day, "type": plain(kind), **vars(counted)}
+            for (day, kind), counted in sorted(traffic.items())  # in one order: no deadlock
+        ]
+        if not rows:
+            return
+        insert = self._insert(TRAFFIC)
+        columns = [TRAFFIC.c.requests, TRAFFIC.c.confident, TRAFFIC.c.withheld]
+        sums = {column.name: column + insert.excluded[column.name] for column in columns}
+        added = insert.on_conflict_do_update(index_elements=["date", "type"], set_=sums)
+        with self._errors(), self._engine.begin() as connection:
+            for row in rows:
+                connection.execute(added, row)
+
+    def verdicts(self) -> list[Verdict]:
+        """All of them, oldest first."""
+        chosen = sa.select(VERDICTS).order_by(VERDICTS.c.at, VERDICTS.c.number)
+        with self._errors(), self._engine.connect() as connection:
+            return [verdict_of(row) for row in connection.execute(chosen)]
+
+    def stats(self, days: int) -> Stats:
+        """What was asked and said today (UTC) and in the days before, as many as given in all."""
+        since = datetime.now(UTC).date() - timedelta(days=max(days, 1) - 1)
+        with self._errors(), self._engine.connect() as connection:
+            return stats_since(connection, since)
+
+    def close(self) -> None:
+        """Give the connections back; what was kept stays."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            what = str(error.__cause__ or error).strip().splitlines()[0]
+            raise FeedbackError(
+                f"{self.shown}: {what}; check that the database is there and may be written to"
+            ) from error
+
+    def _prepare(self, create: bool, attempts: int = 5) -> None:
+        """Make the tables; where another process does so at this moment, see that it has."""
+        try:
+            with self._engine.begin() as connection:
+                if sa.inspect(connection).has_table(TRAFFIC.name):
+                    return
+                if not create:
+                    raise FeedbackError(
+                        f"{self.shown}: holds no feedback; check the address: "
+                        "the service makes it when it starts"
+                    )
+                for table in (VERDICTS, TRAFFIC):  # what tells that all is there comes last
+                    connection.execute(CreateTable(table, if_not_exists=True))
+                    for index in table.indexes:
+                        connection.execute(CreateIndex(index, if_not_exists=True))
+                return
+        except SQLAlchemyError:
+            if attempts == 1:
+                raise
+        time.sleep(0.2)
+        self._prepare(create, attempts - 1)
+
+
+def _address(url: str) -> URL:
+    """Where the database is; a path is a SQLite file."""
+    known = "give the path of a SQLite file, sqlite:///FILE, or postgresql://USER@HOST/NAME"
+    if not url.strip():
+        raise FeedbackError(f"the address of the feedback is empty; {known}")
+    if "://" not in url:
+        return URL.create(SQLITE, database=url)
+    try:
+        address = make_url(url)
+    except (ArgumentError, ValueError):
+        raise FeedbackError(f"the address of the feedback is no URL; {known}") from None
+    match address.drivername:
+        case "sqlite" | "sqlite+pysqlite":
+            if address.database in (None, "", ":memory:"):
+                raise FeedbackError(f"{url}: a database in memory would lose feedback; {known}")
+            return address
+        case "postgres" | "postgresql" | "postgresql+psycopg":
+            return address.set(drivername=f"{POSTGRES}+psycopg")
+        case other:
+            raise FeedbackError(f"feedback is not kept in {other!r}; {known}")
+
+
+def _check_file(file: Path, create: bool) -> None:
+    if file.is_dir():
+        raise FeedbackError(f"{file}: a folder; give a file in it, such as {file / 'feedback.db'}")
+    if create:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    elif not file.exists():
+        raise FeedbackError(f"{file}: there is no such file; check the path of the feedback")
+
+
+def _engine(address: URL) -> Engine:
+    """Connections that make a commit durable."""
+    if address.get_backend_name() == POSTGRES:
+        patience = {} if "connect_timeout" in address.query else {"connect_timeout": CONNECT_S}
+        engine = sa.create_engine(address, pool_pre_ping=True, connect_args=patience)
+        sa.event.listen(engine, "connect", _wait_for_disk)
+        return engine
+    engine = sa.create_engine(address, connect_args={"timeout": WAIT_S})
+    sa.event.listen(engine, "connect", _write_ahead)
+    return engine
+
+
+def _write_ahead(connection: sqlite3.Connection, _: object) -> None:
+    """A commit is one append to the log, synced to disk; who reads does not wait for it."""
+    for pragma in ("journal_mode = WAL", "synchronous = FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _wait_for_disk(connection: Any, _: object) -> None:  # noqa: ANN401 (psycopg's own)
+    """Undo a server's setting by which a commit returns before it is on disk."""
+    off = "current_setting('synchronous_commit') = 'off'"
+    connection.execute(f"SELECT set_config('synchronous_commit', 'on', false) WHERE {off}")
+    connection.commit()

@@ -1,0 +1,56 @@
+"""A PostgreSQL server of a test's own; skips the test where none is installed."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+
+def _programs():
+    """Where PostgreSQL's server programs are: on the path, or where Debian puts them."""
+    found = shutil.which("initdb")
+    folders = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return folders[-1] if folders and (folders[-1] / "initdb").exists() else None
+
+
+def _user():
+    """It does not run as root: whose server it is to be, and how to become that user."""
+    if not hasattr(os, "getuid") or os.getuid():
+        return None, []
+    import pwd
+
+    try:
+        return pwd.getpwnam("postgres"), ["runuser", "-u", "postgres", "--"]
+    except KeyError:
+        pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
+
+
+@contextmanager
+def server():
+    """The address of a database in a server that listens on a socket in its own folder."""
+    programs = _programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL server is installed (initdb)")
+    user, become = _user()
+    home = Path(tempfile.mkdtemp(prefix="pg"))  # its socket's path has to be short
+    try:
+        if user:
+            os.chown(home, user.pw_uid, user.pw_gid)
+        home.chmod(0o755)
+        call = partial(subprocess.run, cwd=home, check=True, stdout=subprocess.DEVNULL, timeout=120)
+        made = [programs / "initdb", "-D", home / "data", "-A", "trust", "-U", "twinrank", "-N"]
+        call([*become, *map(str, made)])
+        options = f"-c listen_addresses='' -c fsync=off -k {home}"
+        control = [*become, str(programs / "pg_ctl"), "-D", str(home / "data"), "-w"]
+        call([*control, "-l", str(home / "log"), "-o", options, "start"])
+        try:
+            yield f"postgresql://twinrank@/postgres?host={home}"
+        finally:
+            call([*control, "-m", "immediate", "stop"])
+    finally:
+        shutil.rmtree(home, ignore_errors=True)

@@ -1,0 +1,273 @@
+"""Feedback on SQLite and on a real PostgreSQL server: durable, counted once, added up."""
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import threading
+import time
+from contextlib import closing, suppress
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from twinrank.errors import FeedbackError
+from twinrank.serve.feedback import Day, Feedback, Miss, Traffic, Verdict, Wanted
+
+NUMBERS = count()
+LONG = "where is my invoice? " * 20
+
+# Processes that begin at once: they are forked from one that has imported all.
+processes = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+if os.name == "posix":
+    processes.set_forkserver_preload([__name__])
+
+
+def write(address, name, verdicts, said):
+    """Add verdicts, and say the key of each once it is acknowledged."""
+    feedback = Feedback.open(address)
+    for n in range(verdicts):
+        key = f"{name}-{n}"
+        assert feedback.add(Verdict(key, LONG, "question", "a1", True, ("a1",)))
+        said.send(key)
+    said.close()
+
+
+def writer(address, name, verdicts):
+    """A process that adds verdicts, and where it says which."""
+    hears, said = processes.Pipe(duplex=False)
+    process = processes.Process(target=write, args=(address, name, verdicts, said))
+    process.start()
+    said.close()
+    return process, hears
+
+
+def heard(hears):
+    """All that a process said before it ended, or was killed."""
+    keys = []
+    with suppress(EOFError):
+        while True:
+            keys.append(hears.recv())
+    return keys
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def address(request, tmp_path):
+    """Of a database that is still empty."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'feedback.db'}"
+    server = sa.make_url(request.getfixturevalue("postgres"))
+    name = f"feedback{next(NUMBERS)}"
+    engine = sa.create_engine(
+        server.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return server.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def feedback(address):
+    with closing(Feedback.open(address)) as opened:
+        yield opened
+
+
+def verdict(key="k", *, answer="a1", right=True, shown=("a1", "a2"), kind="question", at=None):
+    at = at or datetime.now(UTC)
+    return Verdict(key, f"text of {key}", kind, answer, right, shown, "0123abcd", at)
+
+
+def test_what_is_added_comes_back_in_order(feedback, address):
+    now = datetime.now(UTC)
+    said = [
+        verdict("late", at=now),
+        verdict("early", answer=None, right=False, shown=(), at=now - timedelta(days=3)),
+        verdict("odd", answer="ø", shown=("ø", "b"), kind="", at=now - timedelta(microseconds=1)),
+    ]
+    assert [feedback.add(one) for one in said] == [True] * 3
+    expected = [said[1], said[2], said[0]]
+    assert feedback.verdicts() == expected
+    with closing(Feedback.open(address, create=False)) as again:
+        assert again.verdicts() == expected
+
+
+def test_a_key_counts_once(feedback):
+    first = verdict("twice")
+    assert feedback.add(first)
+    assert not feedback.add(verdict("twice", right=False))
+    assert feedback.verdicts() == [first]
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.text(st.characters(codec=None), max_size=20),
+    st.text(st.characters(codec=None), max_size=20),
+)
+def test_any_text_can_be_kept(feedback, text, answer):
+    key = f"k{next(NUMBERS)}"
+    assert feedback.add(Verdict(key, text, "question", answer, True, (answer,)))
+    kept = next(one for one in feedback.verdicts() if one.key == key)
+
+    def held(text):
+        return "".join("�" if c == "\0" else "?" if 0xD800 <= ord(c) < 0xE000 else c for c in text)
+
+    assert (kept.text, kept.answer, kept.shown) == (held(text), held(answer), (held(answer),))
+
+
+def test_traffic_adds_up_over_threads(feedback):
+    today, before = datetime.now(UTC).date(), datetime.now(UTC).date() - timedelta(days=1)
+    one = {(today, "question"): Traffic(3, 2, 1), (before, "chat"): Traffic(1)}
+    other = {(before, "chat"): Traffic(1, 1), (today, "question"): Traffic(1)}
+    threads = [
+        threading.Thread(target=lambda what=what: [feedback.count(what) for _ in range(10)])
+        for what in (one, other)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    feedback.count({})
+    assert feedback.stats(2).days == (
+        Day(before, "chat", requests=20, confident=10),
+        Day(today, "question", requests=40, confident=20, withheld=10),
+    )
+    assert [day.date for day in feedback.stats(1).days] == [today]
+
+
+def test_stats_tell_right_wrong_and_wanted(feedback):
+    now = datetime.now(UTC)
+    old = now - timedelta(days=40)
+    said = [
+        verdict("1"),
+        verdict("2", answer="a2", right=False),
+        verdict("3", answer="a2", right=False, kind="chat"),
+        verdict("4", answer="a2"),
+        verdict("5", answer="a9"),  # the right one, that was not shown
+        verdict("6", answer="a9", shown=()),
+        verdict("7", answer="a8"),
+        verdict("8", answer=None, right=False),
+        verdict("9", answer="a7", right=False, at=old),
+    ]
+    for one in said:
+        feedback.add(one)
+    feedback.count({(now.date(), "question"): Traffic(30, 20, 1)})
+    stats = feedback.stats(30)
+    assert stats.days == (
+        Day(now.date(), "chat", wrong=1),
+        Day(now.date(), "question", 30, 20, 1, right=2, wrong=5),
+    )
+    assert stats.misses == (Miss("a2", wrong=2, right=1),)
+    assert stats.wanted == (Wanted("a9", 2), Wanted("a8", 1))
+    assert stats.verdicts == 8
+    assert feedback.stats(50).verdicts == 9
+    assert feedback.stats(50).days[0].date == old.date()
+
+
+def test_threads_share_one_store(feedback):
+    def work(name):
+        for n in range(20):
+            feedback.add(verdict(f"{name}-{n}"))
+            feedback.add(verdict(f"shared-{n}"))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abcdefgh"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(feedback.verdicts()) == 8 * 20 + 20
+
+
+def test_two_processes_write_at_once_into_a_new_database(address):
+    writers = [writer(address, name, 40) for name in ("one", "two")]
+    said = [key for _, hears in writers for key in heard(hears)]
+    for process, _ in writers:
+        process.join()
+    assert [process.exitcode for process, _ in writers] == [0, 0]
+    with closing(Feedback.open(address)) as feedback:
+        kept = [one.key for one in feedback.verdicts()]
+    assert len(kept) == 80
+    assert sorted(said) == sorted(kept)
+
+
+def test_twenty_killed_writers_lose_nothing_they_acknowledged(address):
+    acknowledged = []
+    for batch in range(5):
+        writers = [writer(address, f"{batch}-{n}", 10**6) for n in range(4)]
+        for n, (process, hears) in enumerate(writers):
+            acknowledged.append(hears.recv())  # it is under way
+            time.sleep(0.003 * ((5 * batch + n) % 7))
+            process.kill()
+        for process, hears in writers:
+            acknowledged += heard(hears)
+            process.join()
+            assert process.exitcode == -signal.SIGKILL
+        with closing(Feedback.open(address)) as feedback:
+            kept = [one.key for one in feedback.verdicts()]
+        assert set(acknowledged) <= set(kept)
+        assert len(kept) == len(set(kept))
+    assert len(acknowledged) > 40
+
+
+def test_sqlite_is_in_wal_mode_and_synced(tmp_path):
+    with closing(Feedback.open(str(tmp_path / "new" / "feedback.db"))) as feedback:
+        feedback.add(verdict())
+        with feedback._engine.connect() as connection:
+            modes = [
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                for name in ("journal_mode", "synchronous", "busy_timeout")
+            ]
+        assert modes == ["wal", 2, 30_000]
+    with closing(sqlite3.connect(tmp_path / "new" / "feedback.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_a_commit_waits_for_the_disk_whatever_the_server_says(postgres):
+    off = f"{postgres}&options=-csynchronous_commit%3Doff"
+    with closing(Feedback.open(off)) as feedback, feedback._engine.connect() as connection:
+        shown = connection.exec_driver_sql("SHOW synchronous_commit").scalar()
+    assert shown == "on"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("", "empty"),
+        ("mysql://root@localhost/x", "'mysql'"),
+        ("sqlite+aiosqlite:///x.db", "aiosqlite"),
+        ("sqlite://", "memory"),
+        ("sqlite:///:memory:", "memory"),
+        ("://", "no URL"),
+        ("postgresql://nobody:secret@localhost:1/x", "refused"),
+    ],
+)
+def test_an_address_that_cannot_be_used(url, said):
+    with pytest.raises(FeedbackError, match=said) as raised:
+        Feedback.open(url)
+    assert "secret" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_files_that_hold_no_feedback(tmp_path):
+    with pytest.raises(FeedbackError, match="a folder"):
+        Feedback.open(str(tmp_path))
+    with pytest.raises(FeedbackError, match="no such file"):
+        Feedback.open(str(tmp_path / "none.db"), create=False)
+    assert not (tmp_path / "none.db").exists()
+    (tmp_path / "text.db").write_text("not a database, but long enough to be looked at" * 50)
+    with pytest.raises(FeedbackError, match="not a database"):
+        Feedback.open(str(tmp_path / "text.db"))
+    sqlite3.connect(tmp_path / "other.db").close()
+    with pytest.raises(FeedbackError, match="holds no feedback"):
+        Feedback.open(str(tmp_path / "other.db"), create=False)
+
+
+def test_a_verdict_knows_the_place_of_its_answer():
+    assert verdict(answer="a2").place == 2
+    assert verdict(answer="a9").place is None
+    assert verdict(answer=None, right=False).place is None
+    assert date.today() >= verdict().at.date() - timedelta(days=1)
