@@ -447,6 +447,56 @@ def sweep(
 
 
 @app.command()
+def serve(
+    ranker: RankerFolder,
+    host: Annotated[str, typer.Option(help="Address; beyond this machine it needs --keys.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that rank.")] = 1,
+    keys: Annotated[
+        Path | None, typer.Option(help="File of keys: `read KEY` or `write KEY` a line.")
+    ] = None,
+    feedback: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Database of feedback; default: RANKER.feedback.db."),
+    ] = None,
+    rate: Annotated[
+        int | None,
+        typer.Option(min=1, help="Requests a minute by key or address; 6000 beyond this machine."),
+    ] = None,
+    log_texts: Annotated[bool, typer.Option("--log-texts", help="Log what is asked.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Serve a ranker: HTTP API, web page, feedback; follows the folder when the ranker changes.
+
+    Pages at / and /admin, the API's description at /docs, Prometheus' figures at /metrics.
+
+    Example: `twinrank serve runs/first --port 8000`
+    """
+    from twinrank.extras import check_installed
+
+    check_installed("services", "serve", "fastapi", "uvicorn", "sqlalchemy", "limits")
+    from twinrank.serve.server import serve as served
+    from twinrank.serve.settings import RATE_BEYOND, Settings
+
+    settings = Settings(
+        ranker=ranker.resolve(),
+        host=host,
+        port=port,
+        workers=workers,
+        keys=keys and keys.resolve(),
+        feedback=feedback or f"{ranker.resolve()}.feedback.db",
+        rate=rate,
+        log_texts=log_texts,
+        device=device,
+    )
+    if rate is None and not settings.loopback:
+        settings = settings.model_copy(update={"rate": RATE_BEYOND})
+    served(settings, lambda address: typer.echo(f"serving {ranker} at {address}", err=True))
+
+
+@app.command()
 def geometry(
     rankers: Annotated[list[Path], typer.Argument(metavar="RANKER...", help="Folders of rankers.")],
     data: Annotated[

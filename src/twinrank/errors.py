@@ -59,3 +59,7 @@ class SweepError(TwinrankError):
 
 class FeedbackError(TwinrankError):
     """A database of feedback that cannot be used, or holds nothing to learn from."""
+
+
+class ServeError(TwinrankError):
+    """A service that cannot start: its settings, keys, address or database."""

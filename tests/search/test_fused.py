@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 from scipy import sparse
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from twinrank.encode import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.experiment import fit
-from twinrank.search import PARTS, PastQueries, Ranker, log_odds
+from twinrank.search import PARTS, Confidence, PastQueries, Ranker, log_odds
 from twinrank.search.past import NEAREST
 
 TEXTS = ["it wont let me in again", "User: hello\nAgent: hi\nUser: where is my money??"]
@@ -24,8 +24,21 @@ def test_parts_make_up_the_score(fused):
     for answers in fused.rank(TEXTS):
         for answer in answers:
             assert sum(answer.parts.values()) == pytest.approx(answer.score, rel=1e-5)
-        assert 0 < answers[0].confidence < 1
-        assert all(answer.confidence is None for answer in answers[1:])
+
+
+def test_confidence_is_platts_curve_over_each_answers_own_log_odds(fused):
+    curve, count = fused.confidence, len(fused.answers)
+    for scores, answers in zip(fused.scores(TEXTS), fused.rank(TEXTS, count), strict=True):
+        p = np.sort(softmax(scores.astype(np.float64)))[::-1]
+        expected = expit(curve.slope * np.log(p / (1 - p)) + curve.intercept)
+        np.testing.assert_allclose([a.confidence for a in answers], expected, rtol=1e-5)
+    first = [answers[0].confidence for answers in fused.rank(TEXTS)]
+    np.testing.assert_allclose(first, curve.of(fused.scores(TEXTS)), rtol=1e-9)
+
+
+def test_confidence_is_finite_where_one_answer_is_certain():
+    sure = Confidence(slope=1.0, intercept=0.0).of_each(np.array([0.0, 900.0, 1.0]), np.arange(3))
+    np.testing.assert_allclose(sure, [0, 1, 0], atol=1e-300)
 
 
 def test_what_it_learned_is_kept_with_newcomers(fused, help_centre, tmp_path):

@@ -4,12 +4,21 @@ from twinrank.search.bm25 import Bm25
 from twinrank.search.confidence import Confidence, log_odds
 from twinrank.search.dense import Dense, Reader
 from twinrank.search.evidence import Evidence, PastQuery, Witness
-from twinrank.search.folder import Channel, Origin, encoder_of, reader_of, towers_of
+from twinrank.search.folder import (
+    CARD,
+    Channel,
+    Origin,
+    encoder_of,
+    read_card,
+    reader_of,
+    towers_of,
+)
 from twinrank.search.fused import PARTS, Fused
 from twinrank.search.past import PastQueries
 from twinrank.search.ranker import RankedAnswer, Ranker, best_first
 
 __all__ = [
+    "CARD",
     "PARTS",
     "Bm25",
     "Channel",
@@ -27,6 +36,7 @@ __all__ = [
     "best_first",
     "encoder_of",
     "log_odds",
+    "read_card",
     "reader_of",
     "towers_of",
 ]

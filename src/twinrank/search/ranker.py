@@ -31,8 +31,7 @@ class RankedAnswer:
         title: of the answer.
         score: by which it was ranked.
         parts: what each channel gave to the score, where several are fused.
-        confidence: the probability that it is right; of the first answer alone, if the ranker
-            saw a validation split.
+        confidence: the probability that it is right, if the ranker saw a validation split.
     """
 
     rank: int
@@ -114,22 +113,25 @@ class Ranker:
     def _ranked(self, texts: list[str], k: int) -> list[list[RankedAnswer]]:
         parts = self.channel.parts(texts) if isinstance(self.channel, Fused) else {}
         scores = total(parts) if parts else self.scores(texts)
-        sure = self.confidence.of(scores) if self.confidence else None
         ids, titles = self.answers["id"], self.answers["title"]
-        return [
-            [
-                RankedAnswer(
-                    rank=place,
-                    id=ids[j],
-                    title=titles[j],
-                    score=float(scores[i, j]),
-                    parts={name: float(part[i, j]) for name, part in parts.items()} or None,
-                    confidence=float(sure[i]) if sure is not None and place == 1 else None,
-                )
-                for place, j in enumerate(best_first(scores[i], k).tolist(), start=1)
-            ]
-            for i in range(len(texts))
-        ]
+        rankings = []
+        for i, row in enumerate(scores):
+            best = best_first(row, k)
+            sure = self.confidence.of_each(row, best).tolist() if self.confidence else None
+            rankings.append(
+                [
+                    RankedAnswer(
+                        rank=place + 1,
+                        id=ids[j],
+                        title=titles[j],
+                        score=float(row[j]),
+                        parts={name: float(part[i, j]) for name, part in parts.items()} or None,
+                        confidence=sure[place] if sure else None,
+                    )
+                    for place, j in enumerate(best.tolist())
+                ]
+            )
+        return rankings
 
     def add_answers(self, answers: pl.DataFrame) -> None:
         """Take answers in without retraining (columns as in `Dataset.answers`).

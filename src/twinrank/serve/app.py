@@ -1,0 +1,123 @@
+"""The service of one process, as an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from twinrank import __version__
+from twinrank.errors import FeedbackError, TwinrankError
+from twinrank.serve.api import Api
+from twinrank.serve.batching import BusyError
+from twinrank.serve.feedback import Feedback
+from twinrank.serve.guard import RETRY_S, Guard
+from twinrank.serve.live import Live
+from twinrank.serve.metrics import Metrics
+from twinrank.serve.pages import add_pages
+from twinrank.serve.settings import Keys, Settings
+from twinrank.serve.traffic import Counted
+
+SPOKEN = {"one", "batch", "body", "query", "path"}  # parts of a place that tell a client nothing
+
+log = logging.getLogger(__name__)
+
+
+def from_environment() -> FastAPI:
+    """The application of a worker process, which says on stderr what happens."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    settings = Settings.from_environment()
+    try:
+        return create_app(settings)
+    except TwinrankError as error:
+        sys.exit(f"{error}")
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service of a ranker.
+
+    Raises:
+        TwinrankError: if the ranker, the keys or the database cannot be used.
+    """
+    keys = Keys.load(settings.keys) if settings.keys else None
+    feedback = Feedback.open(settings.feedback)
+    ranker = Live(settings.ranker, device=settings.device, waiting=settings.waiting)
+    metrics, counted = Metrics(), Counted(feedback)
+
+    @asynccontextmanager
+    async def alive(_: FastAPI) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(work) for work in (ranker.follow(), counted.keep(), _orphan())]
+        yield
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        await counted.flush()
+        ranker.close()
+        feedback.close()
+
+    app = FastAPI(
+        title="twinrank",
+        version=__version__,
+        description="Ranks help articles for questions and conversations; learns from feedback.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=alive,
+        max_body_size=settings.body_bytes,
+    )
+    app.include_router(
+        Api(ranker, feedback, counted, metrics, log_texts=settings.log_texts).router()
+    )
+    add_pages(app)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(BusyError, _busy)
+    app.add_exception_handler(FeedbackError, _no_database)
+    app.add_middleware(Guard, settings=settings, keys=keys, metrics=metrics)
+    return app
+
+
+async def _orphan() -> None:
+    """Stop when the parent process is gone: nobody would start this one again."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        await asyncio.sleep(1)
+    log.error("the parent process is gone; this one stops, too")
+    signal.raise_signal(signal.SIGTERM)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 (as it was registered)
+    kind = request.headers.get("content-type", "")
+    if error.errors()[0]["loc"][0] == "body" and "json" not in kind:
+        detail = "the body is not said to be JSON; send `Content-Type: application/json`"
+        return JSONResponse({"detail": detail}, 415)
+    faults = [_fault(fault) for fault in error.errors()]
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return JSONResponse({"detail": f"{faults[0]}{more}"}, 422)
+
+
+def _fault(fault: dict[str, Any]) -> str:
+    place = ".".join(str(part) for part in fault["loc"] if part not in SPOKEN)
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
+
+
+async def _busy(_: Request, __: Exception) -> JSONResponse:
+    detail = "too many queries wait; try again soon"
+    return JSONResponse({"detail": detail}, 503, {"Retry-After": f"{RETRY_S}"})
+
+
+async def _no_database(_: Request, error: Exception) -> JSONResponse:
+    log.error("%s", error)
+    detail = "the database cannot be reached; try again soon"
+    return JSONResponse({"detail": detail}, 503, {"Retry-After": f"{RETRY_S}"})

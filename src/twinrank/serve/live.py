@@ -1,0 +1,222 @@
+"""The ranker of a running service: it follows its folder, and its answers can be changed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+from filelock import FileLock
+
+from twinrank.encode import RecentFeatures
+from twinrank.errors import TwinrankError
+from twinrank.search import CARD, Evidence, RankedAnswer, Ranker, Witness
+from twinrank.serve.batching import Batcher
+
+BATCH = 32  # queries ranked at once: more gains little, and the first of them waits longer
+FOLLOWED_EVERY_S = 1.0
+LOCK = ".lock"  # beside the card: held while answers are changed
+
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is to be ranked."""
+
+    text: str
+    k: int
+    explain: bool
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A ranking, the evidence for each of its answers if asked for, their urls, and whose it is."""
+
+    ranking: list[RankedAnswer]
+    evidence: list[Evidence]
+    urls: dict[str, str | None]
+    fingerprint: str
+
+
+NOTHING = Evidence(None, None)
+
+
+class Opened:
+    """A ranker that was read from its folder; one thread at a time may use it.
+
+    Args:
+        ranker: as it is now.
+        fingerprint: of its folder's card.
+    """
+
+    def __init__(self, ranker: Ranker, fingerprint: str) -> None:
+        self.ranker = ranker
+        self.fingerprint = fingerprint
+        labelled = ranker.origin.labelled or {}
+        self.types = frozenset(kind for counts in labelled.values() for kind in counts)
+        self.sure = ranker.confidence is not None
+        self._titles = ranker.answers["title"].str.to_lowercase()
+        self._urls = dict(ranker.answers.select("id", "url").iter_rows())
+        self._rows = {id_: row for row, id_ in enumerate(ranker.answers["id"])}
+        self._witness = Witness(ranker)
+
+    @classmethod
+    def load(cls, folder: Path, device: str) -> Opened:
+        """Read a folder, and all that the first query would otherwise have to wait for.
+
+        Raises:
+            TwinrankError: if it is no ranker's.
+        """
+        fingerprint = fingerprint_of(folder)  # first: what changes from here on is loaded again
+        opened = cls(Ranker.load(folder, store=RecentFeatures(), device=device), fingerprint)
+        opened.rank([Query("hello", 1, explain=True)])
+        return opened
+
+    def rank(self, queries: Sequence[Query]) -> list[Reply]:
+        """Rank some queries together."""
+        most = max(query.k for query in queries)
+        rankings = self.ranker.rank([query.text for query in queries], most)
+        cut = [ranking[: query.k] for query, ranking in zip(queries, rankings, strict=True)]
+        asked = [place for place, query in enumerate(queries) if query.explain]
+        found = self._witness.evidence(
+            [queries[place].text for place in asked],
+            [[answer.id for answer in cut[place]] for place in asked],
+        )
+        evidence = dict(zip(asked, found, strict=True))
+        return [
+            Reply(ranking, evidence.get(place, []), self._urls, self.fingerprint)
+            for place, ranking in enumerate(cut)
+        ]
+
+    def answer(self, id_: str) -> dict[str, object] | None:
+        """An answer with its text, if it is there."""
+        row = self._rows.get(id_)
+        return None if row is None else self.ranker.answers.row(row, named=True)
+
+    def titled(self, words: str, limit: int) -> tuple[pl.DataFrame, int]:
+        """Answers whose title holds every one of some words, and how many there are."""
+        holds = pl.lit(True)
+        for word in words.lower().split():
+            holds &= pl.lit(self._titles).str.contains(word, literal=True)
+        found = self.ranker.answers.filter(holds)
+        return found.head(limit), found.height
+
+
+def fingerprint_of(folder: Path) -> str:
+    """Of a ranker: sha256 (16 hex digits) of its card, which knows its other files' checksums.
+
+    Raises:
+        TwinrankError: if it cannot be read.
+    """
+    try:
+        return sha256((folder / CARD).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise TwinrankError(f"{folder}: no ranker can be read there ({error})") from None
+
+
+class Live:
+    """Ranks queries in batches, and swaps or changes the ranker between two of them.
+
+    Args:
+        folder: of the ranker.
+        device: where the encoder runs.
+        waiting: queries that may wait.
+    """
+
+    def __init__(self, folder: Path, *, device: str, waiting: int) -> None:
+        self.folder = folder
+        self._device = device
+        self._thread = ThreadPoolExecutor(1, "ranking")
+        self._loader = ThreadPoolExecutor(1, "loading")
+        self.now = self._load()
+        self.rank = Batcher(self._ranked, self._thread, most=BATCH, waiting=waiting)
+
+    async def put(self, answer: dict[str, object]) -> bool:
+        """Take an answer in, or in place of the one with its id; whether it is new.
+
+        It is in the folder when this returns, and so in every worker within a second or two.
+        """
+        id_ = answer["id"]
+
+        def put() -> bool:
+            there = self.now.answer(str(id_)) is not None
+            row = pl.DataFrame([answer], schema=self.now.ranker.answers.schema)
+            self.now.ranker.put_answers(row)
+            return not there
+
+        return await self._changed(put)
+
+    async def delete(self, id_: str) -> bool:
+        """Forget an answer; whether it was there."""
+
+        def delete() -> bool:
+            if self.now.answer(id_) is None:
+                return False
+            self.now.ranker.remove_answers([id_])
+            return True
+
+        return await self._changed(delete)
+
+    async def follow(self) -> None:
+        """Load the ranker anew whenever its folder changed; never returns.
+
+        What is being asked meanwhile is answered by the old one. A folder that cannot be loaded
+        is said once, and the old ranker stays.
+        """
+        refused = ""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(FOLLOWED_EVERY_S)
+            fingerprint = ""
+            try:
+                fingerprint = await asyncio.to_thread(fingerprint_of, self.folder)
+                if fingerprint in (self.now.fingerprint, refused):
+                    continue
+                opened = await loop.run_in_executor(self._loader, self._load)
+                await loop.run_in_executor(self._thread, self._swap, opened)
+                log.info("ranker %s loaded", opened.fingerprint)
+            except TwinrankError as error:
+                if fingerprint != refused or not fingerprint:
+                    log.error("the former ranker stays: %s", error)
+                refused = fingerprint
+
+    def close(self) -> None:
+        """End the threads, once what they do is done."""
+        for threads in (self._thread, self._loader):
+            threads.shutdown()
+
+    def _load(self) -> Opened:
+        return Opened.load(self.folder, self._device)
+
+    def _ranked(self, queries: Sequence[Query]) -> list[Reply]:
+        return self.now.rank(queries)
+
+    def _swap(self, opened: Opened) -> None:
+        self.now = opened
+
+    async def _changed(self, change: Callable[[], Result]) -> Result:
+        """Change the ranker on its thread, on top of what the folder holds, and save it there."""
+
+        def work() -> Result:
+            with FileLock(self.folder / LOCK):
+                if fingerprint_of(self.folder) != self.now.fingerprint:
+                    self.now = self._load()
+                ranker = self.now.ranker
+                try:
+                    done = change()
+                    ranker.save(self.folder)
+                except Exception:
+                    self.now = self._load()  # what is in memory may be half changed
+                    raise
+                self.now = Opened(ranker, fingerprint_of(self.folder))
+            return done
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -1,0 +1,52 @@
+"""The pages, and what they load: files of the package, nothing from outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.staticfiles import StaticFiles
+
+from twinrank.serve.guard import CSP
+
+STATIC = Path(__file__).parent / "static"
+# Swagger UI styles its elements one by one.
+DOCS_CSP = CSP.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+DOCS = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>twinrank API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="/static/swagger/swagger-ui.css">
+</head>
+<body>
+<div id="docs"></div>
+<script src="/static/swagger/swagger-ui-bundle.js"></script>
+<script src="/static/docs.js"></script>
+</body>
+</html>
+"""
+
+
+def add_pages(app: FastAPI) -> None:
+    """Serve `/`, `/admin`, `/docs` and `/static`."""
+    import fastapi_offline
+
+    swagger = Path(fastapi_offline.__file__).parent / "static"
+    app.mount("/static/swagger", StaticFiles(directory=swagger))
+    app.mount("/static", StaticFiles(directory=STATIC))
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(STATIC / "index.html")
+
+    @app.get("/admin", include_in_schema=False)
+    async def admin() -> FileResponse:
+        return FileResponse(STATIC / "admin.html")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(DOCS, headers={"Content-Security-Policy": DOCS_CSP})

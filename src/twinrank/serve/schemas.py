@@ -1,0 +1,296 @@
+"""What the API takes and gives. Limits stand here, and so in its OpenAPI page."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+LONGEST = 50_000  # characters of a query
+TURNS = 200  # of a conversation
+BATCH = 64  # queries
+MOST = 100  # answers to a query
+SHOWN = 100  # answers that feedback may say were shown
+ARTICLE = 200_000  # characters of an answer
+
+
+def _clean(text: str) -> str:
+    """Databases and terminals choke on NUL."""
+    if "\x00" in text:
+        raise ValueError("holds a NUL character; leave it out")
+    return text
+
+
+def _said(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty; give it some words")
+    return text
+
+
+Clean = AfterValidator(_clean)
+Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST), Clean]
+Said = Annotated[Text, AfterValidator(_said)]
+Id = Annotated[str, StringConstraints(min_length=1, max_length=256), Clean]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=64), Clean]
+Role = Annotated[str, StringConstraints(max_length=32, pattern=r"^[^\s:\x00]+$")]
+Title = Annotated[str, StringConstraints(max_length=1_000), Clean]
+Article = Annotated[str, StringConstraints(max_length=ARTICLE), Clean]
+
+
+class Strict(BaseModel):
+    """A field that is not known is a mistake, and said to be one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Turn(Strict):
+    """What one side of a conversation said at a time."""
+
+    role: Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=r"^[^\s:]+$")] = (
+        "user"
+    )
+    text: Text
+
+
+class Asked(Strict):
+    """What somebody wrote: a text, or the turns of a conversation."""
+
+    text: Said | None = None
+    turns: Annotated[list[Turn], Field(min_length=1, max_length=TURNS)] | None = None
+    type: Name | None = Field(
+        None, description="Type of the query, as in the data; for the counts."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Asked:
+        if (self.text is None) == (self.turns is None):
+            raise ValueError("give either text or turns")
+        if len(self.query) > LONGEST:
+            raise ValueError(
+                f"turns: more than {LONGEST:,} characters in all; leave out the oldest"
+            )
+        _said(self.query)
+        return self
+
+    @property
+    def query(self) -> str:
+        """The text that is ranked for; a conversation as data sets write it, `Role: text`."""
+        if self.turns is None:
+            return self.text or ""
+        return "\n".join(f"{turn.role.capitalize()}: {turn.text}" for turn in self.turns)
+
+
+class RankRequest(Asked):
+    """A query, and what is wanted of its ranking."""
+
+    k: Annotated[int, Field(ge=1, le=MOST, description="How many answers.")] = 5
+    min_confidence: Annotated[
+        float, Field(ge=0, le=1, description="Give no answer if the first is less likely right.")
+    ] = 0.0
+    explain: Annotated[
+        bool, Field(description="Whether to give section, sentence, channels and past queries.")
+    ] = True
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"text": "it wont let me in again", "k": 3},
+                {
+                    "turns": [
+                        {"role": "user", "text": "my clients see no free times"},
+                        {"role": "agent", "text": "All of them?"},
+                        {"role": "user", "text": "only the new ones"},
+                    ]
+                },
+            ]
+        }
+    )
+
+
+class Past(BaseModel):
+    """A labelled query of the past that had this answer, and its cosine with the query."""
+
+    text: str
+    similarity: float
+
+
+class Ranked(BaseModel):
+    """An answer in a ranking."""
+
+    rank: int
+    id: str
+    title: str
+    url: str | None
+    score: float
+    confidence: float | None = Field(description="Probability that this answer is right.")
+    section: str | None = Field(description="Title of the section that fits best.")
+    sentence: str | None = Field(description="The sentence that fits best, as it stands there.")
+    channels: dict[str, float] | None = Field(description="What each channel gave to the score.")
+    past_queries: list[Past]
+
+
+class Ranking(BaseModel):
+    """The answers to one query, best first."""
+
+    answers: list[Ranked]
+    confidence: float | None = Field(description="Probability that the first answer is right.")
+    withheld: bool = Field(
+        description="Whether the first was less likely right than was asked for."
+    )
+    ranker: str = Field(description="Fingerprint of the ranker.")
+
+
+class Section(Strict):
+    """A part of an answer."""
+
+    title: Title = ""
+    text: Article = ""
+
+
+class NewAnswer(Strict):
+    """An answer without its id."""
+
+    title: Annotated[Title, AfterValidator(_said)]
+    text: Article = ""
+    url: Annotated[str, StringConstraints(max_length=2_000), Clean] | None = None
+    sections: Annotated[list[Section], Field(max_length=500)] = []
+
+
+class Answer(BaseModel):
+    """An answer as it is stored."""
+
+    id: str
+    title: str
+    text: str
+    url: str | None
+    sections: list[Section]
+
+
+class Found(BaseModel):
+    """An answer in a list."""
+
+    id: str
+    title: str
+    url: str | None
+
+
+class FoundAnswers(BaseModel):
+    """Answers whose titles hold the words that were looked for, and how many there are."""
+
+    answers: list[Found]
+    total: int
+
+
+class FeedbackRequest(Asked):
+    """A verdict on an answer.
+
+    `answer` with `right` true: it is right, shown or not. With `right` false: it is not. Without
+    an answer, `right` false: none of those shown is, and no more is known.
+    """
+
+    key: Annotated[
+        Name, Field(description="The client's own: a second verdict with it is dropped.")
+    ]
+    answer: Id | None = None
+    right: bool
+    shown: Annotated[list[Id], Field(max_length=SHOWN)] = []
+    ranker: Name | None = None
+
+    @model_validator(mode="after")
+    def _of_something(self) -> FeedbackRequest:
+        if self.answer is None and self.right:
+            raise ValueError("right is true, but of no answer; name the answer")
+        return self
+
+
+class Stored(BaseModel):
+    """What became of a verdict."""
+
+    stored: bool
+    duplicate: bool
+
+
+class Ready(BaseModel):
+    """A service that answers."""
+
+    ready: bool
+    ranker: str
+    answers: int
+
+
+class Alive(BaseModel):
+    """A process that lives."""
+
+    alive: bool = True
+
+
+class Day(BaseModel):
+    """What happened on one day to queries of one type."""
+
+    date: datetime.date
+    type: str
+    requests: int
+    confident: int
+    withheld: int
+    right: int
+    wrong: int
+
+
+class Miss(BaseModel):
+    """An answer and how often it was right or wrong."""
+
+    id: str
+    title: str
+    wrong: int
+    right: int
+
+
+class Wanted(BaseModel):
+    """An answer that was right and not shown, and how often."""
+
+    id: str
+    title: str
+    times: int
+
+
+class Statistics(BaseModel):
+    """What the admin view shows."""
+
+    days: list[Day]
+    misses: list[Miss]
+    wanted: list[Wanted]
+    verdicts: int
+    ranker: str
+
+
+class Problem(BaseModel):
+    """What is wrong, in a line, and what to do."""
+
+    detail: str
+
+
+def documented(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """The answers with these codes, for OpenAPI."""
+    return {code: {"model": Problem, "description": MEANING[code]} for code in codes}
+
+
+MEANING = {
+    400: "The request cannot be read.",
+    401: "A key is needed, or this one is not known.",
+    403: "This key may not do that, or the request comes from another site.",
+    404: "There is no such answer.",
+    408: "The request was not sent in time.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+    422: "The request is not as it should be.",
+    429: "Too many requests; `Retry-After` says when to try again.",
+    503: "Too much to do, or no database; `Retry-After` says when to try again.",
+}
