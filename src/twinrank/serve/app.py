@@ -21,7 +21,7 @@ from twinrank.serve.api import Api
 from twinrank.serve.batching import BusyError
 from twinrank.serve.feedback import Feedback
 from twinrank.serve.guard import RETRY_S, Guard
-from twinrank.serve.live import Live
+from twinrank.serve.live import Live, UnsavedError
 from twinrank.serve.metrics import Metrics
 from twinrank.serve.pages import add_pages
 from twinrank.serve.settings import Keys, Settings
@@ -73,7 +73,6 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=alive,
-        max_body_size=settings.body_bytes,
     )
     app.include_router(
         Api(ranker, feedback, counted, metrics, log_texts=settings.log_texts).router()
@@ -82,6 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(BusyError, _busy)
     app.add_exception_handler(FeedbackError, _no_database)
+    app.add_exception_handler(UnsavedError, _unsaved)
     app.add_middleware(Guard, settings=settings, keys=keys, metrics=metrics)
     return app
 
@@ -113,11 +113,18 @@ def _fault(fault: dict[str, Any]) -> str:
 
 
 async def _busy(_: Request, __: Exception) -> JSONResponse:
-    detail = "too many queries wait; try again soon"
-    return JSONResponse({"detail": detail}, 503, {"Retry-After": f"{RETRY_S}"})
+    return _later("too many queries wait; try again soon")
 
 
 async def _no_database(_: Request, error: Exception) -> JSONResponse:
     log.error("%s", error)
-    detail = "the database cannot be reached; try again soon"
+    return _later("the database cannot be reached; try again soon")
+
+
+async def _unsaved(_: Request, error: Exception) -> JSONResponse:
+    log.error("not saved: %s", error)
+    return _later("the change could not be saved, and is undone; the service's log says why")
+
+
+def _later(detail: str) -> JSONResponse:
     return JSONResponse({"detail": detail}, 503, {"Retry-After": f"{RETRY_S}"})

@@ -85,7 +85,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = _Request(scope, receive, send, self._settings.timeout_s)
+        request = _Request(scope, receive, send, self._settings)
         self._now += 1
         try:
             self._admit(scope)
@@ -181,10 +181,10 @@ class Guard:
 
 
 class _Request:
-    """One request: its id, what was answered, and its body in time."""
+    """One request: its id, what was answered, and its body, in time and not too large."""
 
     def __init__(
-        self, scope: MutableMapping[str, Any], receive: Receive, send: Send, timeout_s: float
+        self, scope: MutableMapping[str, Any], receive: Receive, send: Send, settings: Settings
     ) -> None:
         self.id = uuid4().hex
         self.began = time.perf_counter()
@@ -192,7 +192,8 @@ class _Request:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._timeout_s = timeout_s
+        self._timeout_s, self._body_bytes = settings.timeout_s, settings.body_bytes
+        self._bytes = 0
         self._read = False
 
     async def receive(self) -> Message:
@@ -206,6 +207,10 @@ class _Request:
             late = f"the body did not arrive within {self._timeout_s:g} s; send it faster"
             raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, late) from None
         self._read = not message.get("more_body", False)
+        self._bytes += len(message.get("body", b""))
+        if self._bytes > self._body_bytes:
+            large = f"the body has more than {self._body_bytes:,} bytes; send less at once"
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, large)
         return message
 
     async def send(self, message: Message) -> None:

@@ -27,6 +27,10 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
+class UnsavedError(Exception):
+    """A change that could not be written to the ranker's folder, and was undone."""
+
+
 @dataclass(frozen=True)
 class Query:
     """What is to be ranked."""
@@ -213,8 +217,10 @@ class Live:
                 try:
                     done = change()
                     ranker.save(self.folder)
-                except Exception:
+                except Exception as error:
                     self.now = self._load()  # what is in memory may be half changed
+                    if isinstance(error, OSError):
+                        raise UnsavedError(f"{self.folder}: {error}") from error
                     raise
                 self.now = Opened(ranker, fingerprint_of(self.folder))
             return done

@@ -40,7 +40,7 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST), Clean
 Said = Annotated[Text, AfterValidator(_said)]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256), Clean]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64), Clean]
-Role = Annotated[str, StringConstraints(max_length=32, pattern=r"^[^\s:\x00]+$")]
+Role = Annotated[str, StringConstraints(max_length=32, pattern=r"^[^\x00-\x1f:]+$")]
 Title = Annotated[str, StringConstraints(max_length=1_000), Clean]
 Article = Annotated[str, StringConstraints(max_length=ARTICLE), Clean]
 
@@ -54,10 +54,8 @@ class Strict(BaseModel):
 class Turn(Strict):
     """What one side of a conversation said at a time."""
 
-    role: Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=r"^[^\s:]+$")] = (
-        "user"
-    )
-    text: Text
+    role: Role = "user"
+    text: Said
 
 
 class Asked(Strict):
@@ -65,19 +63,14 @@ class Asked(Strict):
 
     text: Said | None = None
     turns: Annotated[list[Turn], Field(min_length=1, max_length=TURNS)] | None = None
-    type: Name | None = Field(
-        None, description="Type of the query, as in the data; for the counts."
-    )
+    type: Name | None = Field(None, description="Of the query, as the data have it; is counted.")
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Asked:
         if (self.text is None) == (self.turns is None):
             raise ValueError("give either text or turns")
         if len(self.query) > LONGEST:
-            raise ValueError(
-                f"turns: more than {LONGEST:,} characters in all; leave out the oldest"
-            )
-        _said(self.query)
+            raise ValueError(f"turns have more than {LONGEST:,} characters; leave out the oldest")
         return self
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from collections.abc import Callable
 
@@ -44,18 +45,26 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         timeout_worker_healthcheck=GRACE_S,
         limit_concurrency=None,
     )
-    try:
-        socket = config.bind_socket()
-    except SystemExit:
-        raise ServeError(
-            f"{settings.host}:{settings.port} cannot be listened on; choose another --port"
-        ) from None
-    host, port = socket.getsockname()[:2]
+    listening = _listening(settings)
+    host, port = listening.getsockname()[:2]
     with tempfile.TemporaryDirectory(prefix="twinrank-metrics-") as shared:
         os.environ[SHARED] = shared
         os.environ[VARIABLE] = settings.model_dump_json()
         announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
-        Multiprocess(config, sockets=[socket]).run()
+        Multiprocess(config, sockets=[listening]).run()
+
+
+def _listening(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        listening = socket.create_server((settings.host, settings.port), family=family)
+    except OSError as error:
+        raise ServeError(
+            f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}); "
+            "choose another --port or --host"
+        ) from None
+    listening.set_inheritable(True)  # by the workers
+    return listening
 
 
 def check(settings: Settings) -> None:

@@ -1,0 +1,53 @@
+"""A ranker in a folder, and the service of it in this process."""
+
+import shutil
+from contextlib import ExitStack
+
+import pytest
+from fastapi.testclient import TestClient
+
+from twinrank.encode import FeatureStore
+from twinrank.experiment import fit
+from twinrank.serve.app import create_app
+from twinrank.serve.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def trained(recipes, help_centre, tmp_path_factory):
+    """A ranker's folder that no test may change."""
+    folder = tmp_path_factory.mktemp("trained") / "ranker"
+    fit(help_centre, recipes["fused"], store=FeatureStore(), out=folder)
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "ranker")
+
+
+@pytest.fixture
+def settings(folder, tmp_path):
+    return Settings(ranker=folder, feedback=str(tmp_path / "feedback.db"))
+
+
+@pytest.fixture
+def service():
+    """Starts a service of some settings, and gives its client."""
+    with ExitStack() as stack:
+
+        def started(settings):
+            client = TestClient(create_app(settings), raise_server_exceptions=False)
+            return stack.enter_context(client)
+
+        yield started
+
+
+@pytest.fixture
+def client(service, settings):
+    return service(settings)
+
+
+def keys_file(tmp_path, read="r" * 20, write="w" * 20):
+    file = tmp_path / "keys"
+    file.write_text(f"# for tests\nread {read}\nwrite {write}  # an editor's\n")
+    return file

@@ -1,0 +1,286 @@
+import json
+import logging
+from unittest.mock import Mock
+from urllib.parse import quote
+
+import pytest
+
+from twinrank.errors import FeedbackError
+from twinrank.search import Ranker
+from twinrank.serve.feedback import Feedback
+
+TEXT = "it wont let me in again"
+NEW = {"title": "Zeppelins", "text": "Moor your zeppelin with a rope."}
+
+
+def rank(client, body):
+    reply = client.post("/v1/rank", json=body)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def test_a_ranking_is_the_rankers_own(client, folder):
+    ranking = rank(client, {"text": TEXT, "k": 4})
+    (expected,) = Ranker.load(folder).rank(TEXT, 4)
+    assert [a["id"] for a in ranking["answers"]] == [a.id for a in expected]
+    for got, answer in zip(ranking["answers"], expected, strict=True):
+        assert (got["rank"], got["title"]) == (answer.rank, answer.title)
+        assert got["score"] == pytest.approx(answer.score, rel=1e-5)
+        assert got["confidence"] == pytest.approx(answer.confidence, rel=1e-4)
+        assert sum(got["channels"].values()) == pytest.approx(got["score"], rel=1e-5)
+        assert got["sentence"]
+    assert ranking["confidence"] == ranking["answers"][0]["confidence"]
+    assert not ranking["withheld"]
+
+
+def test_turns_are_read_as_data_sets_write_them(client):
+    turns = [{"role": "user", "text": "hello"}, {"role": "agent", "text": "hi"}]
+    written = rank(client, {"text": "User: hello\nAgent: hi"})
+    assert rank(client, {"turns": turns}) == written
+    assert rank(client, {"turns": [{"text": "hello"}, turns[1]]}) == written
+
+
+def test_a_batch_is_a_list_of_what_each_alone_gives(client):
+    queries = [{"text": TEXT, "k": 2}, {"text": "the refund", "explain": False}]
+    together = rank(client, queries)
+    for got, query in zip(together, queries, strict=True):
+        alone = rank(client, query)
+        assert [a["id"] for a in got["answers"]] == [a["id"] for a in alone["answers"]]
+        assert got["confidence"] == pytest.approx(alone["confidence"], rel=1e-4)
+    assert [len(each["answers"]) for each in together] == [2, 5]
+    assert together[1]["answers"][0]["channels"] is None
+
+
+def test_an_answer_too_unlikely_is_withheld(client):
+    sure = rank(client, {"text": TEXT})["confidence"]
+    silent = rank(client, {"text": TEXT, "min_confidence": min(1, sure * 1.01)})
+    assert (silent["answers"], silent["withheld"]) == ([], True)
+    assert silent["confidence"] == pytest.approx(sure)
+    assert not rank(client, {"text": TEXT, "min_confidence": sure * 0.99})["withheld"]
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({}, "give either text or turns"),
+        ({"text": TEXT, "turns": [{"text": "hi"}]}, "give either text or turns"),
+        ({"text": " \n"}, "text: is empty"),
+        ({"turns": []}, "turns: List should have at least 1 item"),
+        ({"turns": [{"text": " "}]}, "turns.0.text: is empty"),
+        ({"turns": [{"role": "a:b", "text": "hi"}]}, "turns.0.role: "),
+        ({"text": "x" * 50_001}, "text: String should have at most 50000"),
+        ({"turns": [{"text": "x" * 30_000}] * 2}, "turns have more than 50,000"),
+        ({"text": TEXT, "k": 0}, "k: Input should be greater than or equal to 1"),
+        ({"text": TEXT, "k": 101}, "k: Input should be less than or equal to 100"),
+        ({"text": TEXT, "min_confidence": 1.5}, "min_confidence: "),
+        ({"text": TEXT, "kk": 3}, "kk: Extra inputs are not permitted"),
+        ({"text": "nul \x00"}, "text: holds a NUL character"),
+        ([], "List should have at least 1 item"),
+        ([{"text": TEXT}] * 65, "List should have at most 64 items"),
+        ([{"text": TEXT}, {"text": ""}], "1.text: "),
+        ("text", "Input should be a valid dictionary"),
+    ],
+)
+def test_what_is_wrong_with_a_query_is_said_in_a_line(client, body, detail):
+    reply = client.post("/v1/rank", json=body)
+    assert reply.status_code == 422
+    assert reply.json()["detail"].startswith(detail)
+    assert "\n" not in reply.json()["detail"]
+
+
+def test_half_a_surrogate_pair_is_refused(client):
+    reply = client.post(
+        "/v1/rank", content=rb'{"text": "\ud800"}', headers={"Content-Type": "application/json"}
+    )
+    assert reply.status_code == 422
+
+
+def test_a_body_that_is_not_json_is_refused(client):
+    header = {"Content-Type": "application/json"}
+    broken = client.post("/v1/rank", content=b'{"text": "a', headers=header)
+    assert broken.status_code == 422
+    assert "JSON" in broken.json()["detail"]
+    form = client.post("/v1/rank", data={"text": TEXT})
+    assert form.status_code == 415
+    assert "application/json" in form.json()["detail"]
+
+
+def test_a_new_answer_is_ranked_at_once_and_kept(client, folder):
+    before = client.get("/readyz").json()
+    assert client.put("/v1/answers/new", json=NEW).status_code == 201
+    found = rank(client, {"text": "moor a zeppelin with a rope", "k": 3})["answers"]
+    assert "new" in [answer["id"] for answer in found]
+    assert client.get("/v1/answers/new").json() == {"id": "new", "url": None, "sections": [], **NEW}
+    after = client.get("/readyz").json()
+    assert after["answers"] == before["answers"] + 1
+    assert after["ranker"] != before["ranker"]
+    assert "new" in Ranker.load(folder).answers["id"]
+    assert client.delete("/v1/answers/new").status_code == 204
+    assert client.get("/v1/answers/new").status_code == 404
+    assert "new" not in Ranker.load(folder).answers["id"]
+
+
+def test_an_answer_that_is_edited_keeps_its_past_queries(client):
+    answer = next(a for a in rank(client, {"text": TEXT})["answers"] if a["past_queries"])
+    past = [query["text"] for query in answer["past_queries"]]
+    reply = client.put(f"/v1/answers/{answer['id']}", json={**NEW, "url": "https://example.org"})
+    assert reply.status_code == 200
+    found = rank(client, {"text": TEXT, "k": 100})["answers"]
+    edited = next(each for each in found if each["id"] == answer["id"])
+    assert (edited["title"], edited["url"]) == ("Zeppelins", "https://example.org")
+    assert [query["text"] for query in edited["past_queries"]] == past
+
+
+def test_a_change_that_cannot_be_saved_is_undone(client, monkeypatch, caplog):
+    full = OSError(28, "No space left on device")
+    with monkeypatch.context() as patched:
+        patched.setattr(Ranker, "save", Mock(side_effect=full))
+        reply = client.put("/v1/answers/new", json=NEW)
+        assert reply.status_code == 503
+        assert "is undone" in reply.json()["detail"]
+        assert "No space" in caplog.text
+    assert client.get("/v1/answers/new").status_code == 404
+    assert client.put("/v1/answers/new", json=NEW).status_code == 201
+
+
+@pytest.mark.parametrize("id_", ["a b", "ä", "'; DROP TABLE verdicts; --", "{{7*7}}", "<b>"])
+def test_an_id_is_taken_as_it_is(client, id_):
+    place = f"/v1/answers/{quote(id_, safe='')}"
+    assert client.put(place, json=NEW).json()["id"] == id_
+    assert client.get(place).json()["id"] == id_
+    assert client.delete(place).status_code == 204
+
+
+def test_the_last_answer_stays(client):
+    ids = [a["id"] for a in client.get("/v1/answers", params={"limit": 100}).json()["answers"]]
+    for id_ in ids[1:]:
+        assert client.delete(f"/v1/answers/{id_}").status_code == 204
+    reply = client.delete(f"/v1/answers/{ids[0]}")
+    assert reply.status_code == 422
+    assert "leave at least one" in reply.json()["detail"]
+
+
+def test_answers_are_found_by_words_of_their_titles(client, help_centre):
+    found = client.get("/v1/answers", params={"search": "PASSWORD your", "limit": 100}).json()
+    titles = [title for title in help_centre.answers["title"] if "password" in title.lower()]
+    expected = [title for title in titles if "your" in title.lower()]
+    assert [a["title"] for a in found["answers"]] == expected
+    assert found["total"] == len(expected) > 0
+    everything = client.get("/v1/answers", params={"limit": 3}).json()
+    assert (len(everything["answers"]), everything["total"]) == (3, help_centre.answers.height)
+    assert client.get("/v1/answers", params={"search": "(.*"}).json()["total"] == 0
+
+
+def test_feedback_is_stored_once_for_each_key(client, settings):
+    answer = rank(client, {"text": TEXT})["answers"][0]["id"]
+    verdict = {"key": "k1", "text": TEXT, "answer": answer, "right": True, "shown": [answer]}
+    first, second = (client.post("/v1/feedback", json=verdict) for _ in range(2))
+    assert (first.status_code, first.json()) == (201, {"stored": True, "duplicate": False})
+    assert (second.status_code, second.json()) == (200, {"stored": True, "duplicate": True})
+    turns = {"key": "k2", "turns": [{"text": "hello"}], "right": False, "type": "conversation"}
+    assert client.post("/v1/feedback", json=turns).status_code == 201
+    stored = Feedback.open(settings.feedback).verdicts()
+    assert [(v.key, v.text, v.type, v.answer, v.right) for v in stored] == [
+        ("k1", TEXT, "", answer, True),
+        ("k2", "User: hello", "conversation", None, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "detail"),
+    [
+        ({"answer": "nobody"}, 404, "there is no answer 'nobody'"),
+        ({"answer": None, "right": True}, 422, "right is true, but of no answer"),
+        ({"key": ""}, 422, "key: "),
+        ({"right": None}, 422, "right: "),
+    ],
+)
+def test_feedback_that_says_nothing_is_refused(client, change, status, detail):
+    reply = client.post("/v1/feedback", json={"key": "k", "text": TEXT, "right": False} | change)
+    assert reply.status_code == status
+    assert reply.json()["detail"].startswith(detail)
+
+
+def test_a_database_that_is_gone_is_said_and_ranking_goes_on(client, monkeypatch):
+    gone = Mock(side_effect=FeedbackError("x.db: disk I/O error"))
+    monkeypatch.setattr(Feedback, "add", gone)
+    monkeypatch.setattr(Feedback, "stats", gone)
+    for reply in (
+        client.post("/v1/feedback", json={"key": "k", "text": TEXT, "right": False}),
+        client.get("/v1/stats"),
+    ):
+        assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+        assert "x.db" not in reply.text
+    assert rank(client, {"text": TEXT})["answers"]
+
+
+def test_stats_count_what_was_asked_and_said(service, settings):
+    client = service(settings)
+    for kind in ("question", "question", "nonsense"):
+        rank(client, {"text": TEXT, "type": kind, "min_confidence": 1, "explain": False})
+    shown = [a["id"] for a in rank(client, {"text": TEXT})["answers"]]
+    wanted = next(a["id"] for a in listed(client) if a["id"] not in shown)
+    for number, (answer, right) in enumerate([(shown[0], False), (shown[0], True), (wanted, True)]):
+        body = {"key": f"{number}", "text": TEXT, "type": "question", "shown": shown}
+        client.post("/v1/feedback", json=body | {"answer": answer, "right": right})
+    client.__exit__(None, None, None)  # traffic is kept when the service stops
+    stats = service(settings).get("/v1/stats").json()
+    days = {day["type"]: day for day in stats["days"]}
+    assert {kind: day["requests"] for kind, day in days.items()} == {
+        "": 1,
+        "question": 2,
+        "other": 1,
+    }
+    assert (days["question"]["withheld"], days[""]["withheld"]) == (2, 0)
+    assert (days["question"]["right"], days["question"]["wrong"]) == (1, 2)
+    assert [(m["id"], m["wrong"], m["right"]) for m in stats["misses"]] == [(shown[0], 1, 1)]
+    assert [(w["id"], w["times"]) for w in stats["wanted"]] == [(wanted, 1)]
+    assert stats["misses"][0]["title"]
+    assert stats["verdicts"] == 3
+
+
+def listed(client):
+    return client.get("/v1/answers", params={"limit": 100}).json()["answers"]
+
+
+def test_prometheus_is_told_of_routes_and_types_never_of_texts(client):
+    rank(client, [{"text": TEXT, "type": "question"}, {"text": TEXT}])
+    client.get("/v1/answers/nobody")
+    told = client.get("/metrics").text
+    assert 'twinrank_queries_total{type="question"} 1.0' in told
+    line = 'twinrank_requests_total{method="GET",route="/v1/answers/{id}",status="404"} 1.0'
+    assert line in told
+    assert "let me in" not in told
+    assert "nobody" not in told
+
+
+@pytest.mark.parametrize("log_texts", [False, True])
+def test_the_log_holds_texts_only_if_asked(service, settings, caplog, log_texts):
+    caplog.set_level(logging.INFO, "twinrank.access")
+    client = service(settings.model_copy(update={"log_texts": log_texts}))
+    request_id = client.post("/v1/rank", json={"text": TEXT}).headers["x-request-id"]
+    lines = [json.loads(r.message) for r in caplog.records if r.name == "twinrank.access"]
+    (line,) = [line for line in lines if line["request"] == request_id]
+    assert (line["route"], line["status"]) == ("/v1/rank", 200)
+    assert line.get("texts") == ([TEXT] if log_texts else None)
+    assert (TEXT in caplog.text) == log_texts
+
+
+def test_a_ranker_without_confidence_says_so(service, settings, folder):
+    card = json.loads((folder / "ranker.json").read_text())
+    del card["confidence"]
+    (folder / "ranker.json").write_text(json.dumps(card))
+    client = service(settings)
+    ranking = rank(client, {"text": TEXT})
+    assert ranking["confidence"] is None
+    assert ranking["answers"][0]["confidence"] is None
+    reply = client.post("/v1/rank", json={"text": TEXT, "min_confidence": 0.5})
+    assert reply.status_code == 422
+    assert "knows no confidence" in reply.json()["detail"]
+
+
+def test_the_docs_page_loads_nothing_from_outside(client):
+    page = client.get("/docs").text
+    assert "http" not in page.replace("https://", "http://").split("<title>")[1]
+    for place in ("/static/swagger/swagger-ui-bundle.js", "/static/docs.js", "/openapi.json"):
+        assert client.get(place).status_code == 200

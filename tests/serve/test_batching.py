@@ -1,0 +1,102 @@
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from twinrank.serve.batching import Batcher, BusyError
+
+
+def batcher(work, **limits):
+    return Batcher(work, ThreadPoolExecutor(1), **{"most": 4, "waiting": 100, **limits})
+
+
+@given(st.lists(st.lists(st.integers(), max_size=6), max_size=12))
+@settings(deadline=None, max_examples=30)
+def test_each_request_gets_the_results_of_its_items(requests):
+    seen = []
+
+    def work(items):
+        seen.append(len(items))
+        return [item * 2 for item in items]
+
+    async def ask():
+        ranked = batcher(work)
+        return await asyncio.gather(*(ranked(items) for items in requests))
+
+    assert asyncio.run(ask()) == [[item * 2 for item in items] for items in requests]
+    assert sum(seen) == sum(map(len, requests))
+    assert all(1 <= size <= 4 for size in seen)
+
+
+def test_what_comes_while_it_works_makes_the_next_batch():
+    seen, begun, go = [], threading.Event(), threading.Event()
+
+    def work(items):
+        seen.append(list(items))
+        begun.set()
+        go.wait(10)
+        return items
+
+    async def ask():
+        ranked = batcher(work)
+        first = asyncio.create_task(ranked(["alone"]))
+        await asyncio.to_thread(begun.wait, 10)
+        rest = [asyncio.create_task(ranked([name])) for name in "abcde"]
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.gather(first, *rest)
+
+    asyncio.run(ask())
+    assert seen == [["alone"], ["a", "b", "c", "d"], ["e"]]
+
+
+def test_one_that_fails_fails_alone():
+    def work(items):
+        if "bad" in items:
+            raise ValueError("bad")
+        return [item.upper() for item in items]
+
+    async def ask():
+        ranked = batcher(work)
+        requests = (ranked([name]) for name in ("a", "bad", "b"))
+        return await asyncio.gather(*requests, return_exceptions=True)
+
+    first, bad, last = asyncio.run(ask())
+    assert (first, last) == (["A"], ["B"])
+    assert isinstance(bad, ValueError)
+
+
+def test_what_is_given_up_is_not_worked_on():
+    seen, begun, go = [], threading.Event(), threading.Event()
+
+    def work(items):
+        seen.extend(items)
+        begun.set()
+        go.wait(10)
+        return items
+
+    async def ask():
+        ranked = batcher(work)
+        first = asyncio.create_task(ranked(["first"]))
+        await asyncio.to_thread(begun.wait, 10)
+        gone, kept = asyncio.create_task(ranked(["gone"])), asyncio.create_task(ranked(["kept"]))
+        await asyncio.sleep(0)
+        gone.cancel()
+        go.set()
+        await asyncio.gather(first, kept)
+
+    asyncio.run(ask())
+    assert seen == ["first", "kept"]
+
+
+def test_more_than_may_wait_is_refused_at_once():
+    async def ask():
+        ranked = batcher(lambda items: items, waiting=3)
+        with pytest.raises(BusyError):
+            await ranked(["a"] * 4)
+        return await ranked(["a"] * 3)
+
+    assert asyncio.run(ask()) == ["a"] * 3
