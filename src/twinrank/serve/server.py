@@ -60,7 +60,7 @@ def _listening(settings: Settings) -> socket.socket:
         listening = socket.create_server((settings.host, settings.port), family=family)
     except OSError as error:
         raise ServeError(
-            f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}); "
+            f"{settings.host}:{settings.port} cannot be listened on ({os.strerror(error.errno or 0)}); "
             "choose another --port or --host"
         ) from None
     listening.set_inheritable(True)  # by the workers
