@@ -130,6 +130,9 @@ class Encoder:
         def tokenise(start: int) -> list[np.ndarray]:
             return token_ids(self._cutting, texts[start : start + CHUNK])
 
+        if len(texts) <= CHUNK:  # nothing to do ahead, and a thread costs a query a millisecond
+            yield 0, tokenise(0)
+            return
         with ThreadPoolExecutor(1) as ahead:
             coming = ahead.submit(tokenise, 0)
             for start in range(0, len(texts), CHUNK):
