@@ -6,7 +6,6 @@ import logging
 import random
 import time
 from email.utils import parsedate_to_datetime
-from http import HTTPStatus
 
 import httpx
 
@@ -121,4 +120,4 @@ def _retry_after(outcome: Outcome) -> float | None:
 def _brief(outcome: Outcome) -> str:
     if isinstance(outcome, httpx.RequestError):
         return str(outcome) or type(outcome).__name__
-    return f"{outcome.status_code} {HTTPStatus(outcome.status_code).phrase}"
+    return f"{outcome.status_code} {outcome.reason_phrase}".strip()
