@@ -1,5 +1,6 @@
 """When a request is tried again, and what is said in the end."""
 
+import asyncio
 import inspect
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from twinrank import AsyncClient, Client
 from twinrank.client import ClientError, attempts
 from twinrank.client.attempts import Attempts
 from twinrank.client.calls import BATCH_BYTES, Request, _batches
+from twinrank.client.service import CONNECTIONS
 from twinrank.serve.schemas import BATCH
 
 URL = "http://service.example"
@@ -158,6 +160,26 @@ def test_connections_that_break_are_made_anew(made):
         port = server.getsockname()[1]
         assert made(f"http://127.0.0.1:{port}", lambda c: c.ready()).answers == 3
         thread.join(10)
+
+
+def test_many_calls_share_some_connections():
+    """All at once would keep httpx busy with who gets which."""
+    under_way, most = 0, 0
+
+    async def answer(_):
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.001)
+        under_way -= 1
+        return response(200, RANKING)
+
+    async def asked():
+        async with AsyncClient(URL, transport=httpx.MockTransport(answer)) as client:
+            return await asyncio.gather(*[client.rank("x") for _ in range(200)])
+
+    assert len(asyncio.run(asked())) == 200
+    assert most == CONNECTIONS
 
 
 STRANGERS = {

@@ -85,7 +85,7 @@ class Attempts:
         ):
             return (
                 f"{self._service} did not answer within {self._timeout_s:g} s; "
-                "try again, or give a longer timeout"
+                "try again, ask for less at once, or give a longer timeout"
             )
         return (
             f"{self._service} cannot be reached ({_brief(error)}); "

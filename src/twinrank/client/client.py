@@ -5,73 +5,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, Self
 
 import httpx
-from pydantic import ValidationError
 
-from twinrank import __version__
 from twinrank.client import calls
-from twinrank.client.attempts import Attempts, Outcome
-from twinrank.client.calls import Call, Request
-from twinrank.errors import ClientError
-
-TIMEOUT_S = 30.0
-RETRIES = 3
+from twinrank.client.attempts import Outcome
+from twinrank.client.calls import Call, Reply, Request
+from twinrank.client.service import CONNECTIONS, LIMITS, RETRIES, TIMEOUT_S, Service, sendable
 
 P = ParamSpec("P")
-Reply = TypeVar("Reply")
-
-
-class Service:
-    """Where a service is, and how patient its clients are.
-
-    Raises:
-        ClientError: if that cannot be.
-    """
-
-    def __init__(self, url: str, key: str | None, timeout: float, retries: int) -> None:
-        try:
-            self.url = httpx.URL(url)
-        except httpx.InvalidURL:
-            self.url = httpx.URL("")
-        if self.url.scheme not in {"http", "https"} or not self.url.host:
-            raise ClientError(f"{url!r} is no service's address; give it as http://127.0.0.1:8000")
-        if timeout <= 0 or retries < 0:
-            raise ClientError("timeout has to be more than 0, and retries 0 or more")
-        self.address = f"{self.url.scheme}://{self.url.netloc.decode()}{self.url.path.rstrip('/')}"
-        self.headers = {"User-Agent": f"twinrank/{__version__}"} | _authorization(key)
-        self._timeout = timeout
-        self._retries = retries
-
-    def attempts(self, request: Request) -> Attempts:
-        """At a request, none made yet."""
-        return Attempts(request, self.address, self._timeout, self._retries)
-
-    def read(self, call: Call[Reply], bodies: Sequence[bytes]) -> Reply:
-        """What a service replied.
-
-        Raises:
-            ClientError: if it is not what a service replies.
-        """
-        try:
-            return call.read(bodies)
-        except ValidationError as error:
-            raise ClientError(
-                f"{self.address} does not answer as twinrank {__version__} does; "
-                "check the address and the service's version"
-            ) from error
-
-
-def _authorization(key: str | None) -> dict[str, str]:
-    if key is None:
-        return {}
-    key = key.strip()  # read from a file, it ends with a newline
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise ClientError("key: not one a header can hold; give it as the service's file has it")
-    return {"Authorization": f"Bearer {key}"}
 
 
 def _now(build: Callable[P, Call[Reply]]) -> Callable[Concatenate[Client, P], Reply]:
@@ -129,7 +73,10 @@ class Client:
     ) -> None:
         self._service = Service(url, key, timeout, retries)
         self._http = httpx.Client(
-            base_url=self._service.url, headers=self._service.headers, transport=transport
+            base_url=self._service.url,
+            headers=self._service.headers,
+            limits=LIMITS,
+            transport=transport,
         )
 
     rank = _now(calls.rank)
@@ -149,12 +96,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _made(self, call: Call[Reply]) -> Reply:
@@ -171,7 +113,7 @@ class Client:
 
     def _once(self, request: Request, timeout: httpx.Timeout) -> Outcome:
         try:
-            return self._http.request(**_sendable(request), timeout=timeout)
+            return self._http.request(**sendable(request), timeout=timeout)
         except httpx.RequestError as error:
             return error
 
@@ -198,8 +140,13 @@ class AsyncClient:
     ) -> None:
         self._service = Service(url, key, timeout, retries)
         self._http = httpx.AsyncClient(
-            base_url=self._service.url, headers=self._service.headers, transport=transport
+            base_url=self._service.url,
+            headers=self._service.headers,
+            limits=LIMITS,
+            transport=transport,
         )
+        # httpx goes through all that wait for a connection whenever one is done: none waits there
+        self._free = asyncio.Semaphore(CONNECTIONS)
 
     rank = _soon(calls.rank)
     rank_batch = _soon(calls.rank_batch)
@@ -218,12 +165,7 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def _made(self, call: Call[Reply]) -> Reply:
@@ -232,7 +174,8 @@ class AsyncClient:
     async def _sent(self, request: Request) -> bytes:
         attempts = self._service.attempts(request)
         while True:
-            outcome = await self._once(request, attempts.timeout())
+            async with self._free:
+                outcome = await self._once(request, attempts.timeout())
             pause = attempts.pause(outcome)
             if pause is None:
                 return attempts.body(outcome)
@@ -240,15 +183,6 @@ class AsyncClient:
 
     async def _once(self, request: Request, timeout: httpx.Timeout) -> Outcome:
         try:
-            return await self._http.request(**_sendable(request), timeout=timeout)
+            return await self._http.request(**sendable(request), timeout=timeout)
         except httpx.RequestError as error:
             return error
-
-
-def _sendable(request: Request) -> dict[str, Any]:
-    try:
-        url = httpx.URL(request.path, params=dict(request.params))
-    except (httpx.InvalidURL, UnicodeEncodeError) as error:
-        raise ClientError(f"that does not fit an address ({error}); ask with less") from None
-    kind = {} if request.body is None else {"Content-Type": "application/json"}
-    return {"method": request.method, "url": url, "content": request.body, "headers": kind}

@@ -14,8 +14,9 @@ from haystack import (  # noqa: E402 (once it is sure that it can be imported)
 )
 from haystack.utils import Secret  # noqa: E402
 
-from twinrank.client.client import RETRIES, TIMEOUT_S, AsyncClient, Client  # noqa: E402
+from twinrank.client.client import AsyncClient, Client  # noqa: E402
 from twinrank.client.contents import Content, Passage, Reader  # noqa: E402
+from twinrank.client.service import RETRIES, TIMEOUT_S  # noqa: E402
 
 
 @component
