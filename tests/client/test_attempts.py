@@ -122,6 +122,19 @@ def test_a_retry_sends_the_same_again(made):
     assert b'"key":"' in first
 
 
+@pytest.mark.parametrize("first", [LOST[1], refused(504), refused(503)], ids=["lost", "504", "503"])
+def test_what_an_earlier_attempt_may_have_deleted_is_deleted(made, first):
+    script = Script(first, refused(404, "there is no answer 'a'"))
+    assert made(URL, lambda c: c.delete_answer("a"), transport=script.transport) is None
+
+
+@pytest.mark.parametrize("before", [[], [refused(429)]], ids=["first", "refused"])
+def test_what_was_never_there_is_not_deleted(made, before):
+    script = Script(*before, refused(404, "there is no answer 'a'"))
+    with pytest.raises(ClientError, match="no answer 'a'"):
+        made(URL, lambda c: c.delete_answer("a"), transport=script.transport)
+
+
 def test_no_service_is_said_with_its_address(made):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -187,6 +200,7 @@ STRANGERS = {
     "other": ((200, {"ok": True}), "does not answer as twinrank"),
     "broken": ((500, "<h1>oops</h1>"), "500 Internal Server Error"),
     "odd": ((599, ["?"]), "answered 599"),
+    "nowhere": ((300, "choose"), "answered 300"),
     "moved": ((308, "", {"Location": "https://new.example/"}), "has moved to"),
 }
 

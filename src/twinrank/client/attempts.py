@@ -57,7 +57,7 @@ class Attempts:
         if time.monotonic() + pause >= self._ends:
             return None
         self._made += 1
-        self._lost |= isinstance(outcome, httpx.RequestError)
+        self._lost |= isinstance(outcome, httpx.RequestError) or outcome.status_code != 429
         log.info("%s: %s; again in %.1f s", self._service, _brief(outcome), pause)
         return pause
 
@@ -93,12 +93,15 @@ class Attempts:
         )
 
     def _refused(self, response: httpx.Response) -> str:
-        if response.is_redirect:
+        if response.has_redirect_location:
             return f"{self._service} has moved to {response.headers['location']}; give its address"
         try:
             return str(response.json()["detail"])
         except (ValueError, KeyError, TypeError):  # it was not twinrank that answered
-            return f"{self._service} answered {_brief(response)}; check the address"
+            return (
+                f"{self._service} answered {_brief(response)}, and not as twinrank does; "
+                "check the address, and what stands before the service"
+            )
 
 
 def _retry_after(outcome: Outcome) -> float | None:
