@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from twinrank.client import AsyncClient, Client
     from twinrank.data import Dataset
     from twinrank.evaluation import evaluate
     from twinrank.experiment import fit
@@ -13,9 +14,11 @@ if TYPE_CHECKING:
     from twinrank.search import Ranker
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "Ranker", "Recipe", "evaluate", "fit"]
+__all__ = ["AsyncClient", "Client", "Dataset", "Ranker", "Recipe", "evaluate", "fit"]
 
 _HOMES = {
+    "AsyncClient": "twinrank.client",
+    "Client": "twinrank.client",
     "Dataset": "twinrank.data",
     "Ranker": "twinrank.search",
     "Recipe": "twinrank.recipe",

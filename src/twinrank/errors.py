@@ -63,3 +63,23 @@ class FeedbackError(TwinrankError):
 
 class ServeError(TwinrankError):
     """A service that cannot start: its settings, keys, address or database."""
+
+
+class ClientError(TwinrankError):
+    """A service that refused, failed, or could not be reached.
+
+    Attributes:
+        detail: what is wrong, in the service's words where it answered.
+        status: of HTTP, if it answered.
+        request_id: under which the service's log has the request.
+    """
+
+    def __init__(
+        self, detail: str, *, status: int | None = None, request_id: str | None = None
+    ) -> None:
+        self.detail = detail
+        self.status = status
+        self.request_id = request_id
+        known = {"HTTP": status, "request": request_id}
+        told = ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
+        super().__init__(f"{detail} ({told})" if told else detail)
