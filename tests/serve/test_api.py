@@ -3,6 +3,7 @@ import logging
 from unittest.mock import Mock
 from urllib.parse import quote
 
+import polars as pl
 import pytest
 
 from twinrank.errors import FeedbackError
@@ -143,7 +144,9 @@ def test_a_change_that_cannot_be_saved_is_undone(client, monkeypatch, caplog):
     assert client.put("/v1/answers/new", json=NEW).status_code == 201
 
 
-@pytest.mark.parametrize("id_", ["a b", "ä", "'; DROP TABLE verdicts; --", "{{7*7}}", "<b>"])
+@pytest.mark.parametrize(
+    "id_", ["a b", "ä", "a/b", "//", "a/../b", "'; DROP TABLE verdicts; --", "{{7*7}}", "<b>"]
+)
 def test_an_id_is_taken_as_it_is(client, id_):
     place = f"/v1/answers/{quote(id_, safe='')}"
     assert client.put(place, json=NEW).json()["id"] == id_
@@ -184,6 +187,28 @@ def test_feedback_is_stored_once_for_each_key(client, settings):
         ("k1", TEXT, "", answer, True),
         ("k2", "User: hello", "conversation", None, False),
     ]
+
+
+def test_a_verdict_sent_again_is_known_though_its_answer_is_gone(client):
+    verdict = {"key": "k1", "text": TEXT, "answer": "new", "right": True}
+    client.put("/v1/answers/new", json=NEW)
+    assert client.post("/v1/feedback", json=verdict).status_code == 201
+    client.delete("/v1/answers/new")
+    again = client.post("/v1/feedback", json=verdict)
+    assert (again.status_code, again.json()["duplicate"]) == (200, True)
+    assert client.post("/v1/feedback", json=verdict | {"key": "k2"}).status_code == 404
+
+
+def test_an_answer_is_shown_though_it_is_larger_than_one_may_put(service, settings, folder):
+    ranker = Ranker.load(folder)
+    long = ranker.answers.head(1).with_columns(
+        sections=pl.lit([{"title": "t" * 2_000, "text": "x" * 300_000}])
+    )
+    ranker.put_answers(long)
+    ranker.save(folder)
+    shown = service(settings).get(f"/v1/answers/{long['id'][0]}")
+    assert shown.status_code == 200
+    assert len(shown.json()["sections"][0]["text"]) == 300_000
 
 
 @pytest.mark.parametrize(

@@ -81,11 +81,11 @@ class Api:
         missing, changed = documented(404), {**WITH_BODY, **documented(404)}
         add("/v1/rank", self.rank, methods=["POST"], responses=WITH_BODY)
         add("/v1/answers", self.answers, responses=ALWAYS)
-        add("/v1/answers/{id}", self.answer, responses=ALWAYS | missing)
+        add("/v1/answers/{id:path}", self.answer, responses=ALWAYS | missing)
         put: Responses = {201: {"model": Answer, "description": "It is new."}}
-        add("/v1/answers/{id}", self.put, methods=["PUT"], responses=WITH_BODY | put)
+        add("/v1/answers/{id:path}", self.put, methods=["PUT"], responses=WITH_BODY | put)
         add(
-            "/v1/answers/{id}",
+            "/v1/answers/{id:path}",
             self.delete,
             methods=["DELETE"],
             status_code=204,
@@ -158,8 +158,12 @@ class Api:
 
     async def feedback(self, body: FeedbackRequest, response: Response) -> Stored:
         """Keep a verdict; it is on disk when this answers."""
-        if body.answer is not None:
-            self._known(body.answer)
+        if body.answer is not None and self._live.now.answer(body.answer) is None:
+            if await asyncio.to_thread(self._feedback.holds, body.key):  # it is gone since
+                response.status_code = 200
+                return Stored(stored=True, duplicate=True)
+            await self._live.check_latest()  # another worker may have taken the answer in
+            raise _unknown(body.answer)
         verdict = Verdict(
             key=body.key,
             text=body.query,

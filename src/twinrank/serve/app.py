@@ -112,8 +112,8 @@ def _fault(fault: dict[str, Any]) -> str:
     return f"{place}: {message}" if place else message
 
 
-async def _busy(_: Request, __: Exception) -> JSONResponse:
-    return _later("too many queries wait; try again soon")
+async def _busy(_: Request, error: Exception) -> JSONResponse:
+    return _later(f"{error}")
 
 
 async def _no_database(_: Request, error: Exception) -> JSONResponse:

@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 class BusyError(Exception):
-    """So much waits already that it is better to try again later."""
+    """It is better to try again later; says why."""
 
 
 class Batcher(Generic[Item, Result]):
@@ -55,7 +55,7 @@ class Batcher(Generic[Item, Result]):
             BusyError: if too much waits.
         """
         if len(self._queue) + len(items) > self._waiting:
-            raise BusyError
+            raise BusyError("too many queries wait; try again soon")
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in items]
         self._queue.extend(zip(items, futures, strict=True))

@@ -79,6 +79,12 @@ class Feedback:
         with self._errors(), self._engine.begin() as connection:
             return connection.execute(added).first() is not None
 
+    def holds(self, key: str) -> bool:
+        """Whether there is a verdict with this key."""
+        chosen = sa.select(VERDICTS.c.number).where(VERDICTS.c.key == plain(key))
+        with self._errors(), self._engine.connect() as connection:
+            return connection.execute(chosen).first() is not None
+
     def count(self, traffic: Mapping[Key, Traffic]) -> None:
         """Add traffic, by day (UTC) and type, to what was counted before.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from hashlib import sha256
@@ -31,9 +32,10 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 AT_ONCE = 512  # requests being answered by one worker
 RETRY_S = 1
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "testserver"})
+PROBES = frozenset({"/healthz", "/readyz"})  # who asks them must hear, however much is asked
 CHANGES = frozenset({"POST", "PUT", "DELETE", "PATCH"})
 WRITES = frozenset({"/v1/feedback", "/v1/stats"})
-OPEN = frozenset({"/healthz", "/readyz", "/", "/admin", "/docs", "/openapi.json"})
+OPEN = frozenset({"/", "/admin", "/docs", "/openapi.json"})
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -108,6 +110,10 @@ class Guard:
 
     def _admit(self, scope: MutableMapping[str, Any]) -> None:
         headers = Headers(scope=scope)
+        if scope["path"] in PROBES:
+            if self._keys is None:
+                self._same_site(scope, headers)
+            return
         if self._now > AT_ONCE:
             raise Refusal(
                 HTTPStatus.SERVICE_UNAVAILABLE, "too much at once; try again soon", RETRY_S
@@ -115,7 +121,7 @@ class Guard:
         role, who = self._role(headers, scope)
         if self._rate and not self._limiter.hit(self._rate, who):
             reset = self._limiter.get_window_stats(self._rate, who).reset_time
-            wait = max(1, round(reset - time.time()))
+            wait = max(1, math.ceil(reset - time.time()))
             raise Refusal(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 f"more than {self._settings.rate:,} requests a minute; try again in {wait} s",
@@ -128,10 +134,9 @@ class Guard:
         if path in OPEN or path.startswith("/static/"):
             return
         if role is None:
-            raise Refusal(
-                HTTPStatus.UNAUTHORIZED,
-                "a key is needed; send the header `Authorization: Bearer KEY`",
-            )
+            what = "this key is not known" if "authorization" in headers else "a key is needed"
+            mend = "send the header `Authorization: Bearer KEY`, with a key of the service's"
+            raise Refusal(HTTPStatus.UNAUTHORIZED, f"{what}; {mend}")
         writes = method in {"PUT", "DELETE"} or path in WRITES
         if writes and role != "write":
             raise Refusal(
@@ -165,7 +170,7 @@ class Guard:
             raise Refusal(HTTPStatus.FORBIDDEN, "this comes from another site's page")
 
     def _tell(self, scope: MutableMapping[str, Any], request: _Request) -> None:
-        route = getattr(scope.get("route"), "path", "unmatched")
+        route = getattr(scope.get("route"), "path", "unmatched").replace(":path", "")
         seconds = time.perf_counter() - request.began
         self._metrics.requests.labels(route, scope["method"], f"{request.status}").inc()
         self._metrics.seconds.labels(route).observe(seconds)

@@ -17,7 +17,7 @@ from filelock import FileLock
 from twinrank.encode import RecentFeatures
 from twinrank.errors import TwinrankError
 from twinrank.search import CARD, Evidence, RankedAnswer, Ranker, Witness
-from twinrank.serve.batching import Batcher
+from twinrank.serve.batching import Batcher, BusyError
 
 BATCH = 32  # queries ranked at once: more gains little, and the first of them waits longer
 FOLLOWED_EVERY_S = 1.0
@@ -168,6 +168,15 @@ class Live:
             return True
 
         return await self._changed(delete)
+
+    async def check_latest(self) -> None:
+        """Be sure that the folder is no newer than what is answered from.
+
+        Raises:
+            BusyError: if it is; it is being loaded.
+        """
+        if await asyncio.to_thread(fingerprint_of, self.folder) != self.now.fingerprint:
+            raise BusyError("a newer ranker is being loaded; try again soon")
 
     async def follow(self) -> None:
         """Load the ranker anew whenever its folder changed; never returns.

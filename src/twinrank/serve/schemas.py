@@ -157,6 +157,13 @@ class NewAnswer(Strict):
     sections: Annotated[list[Section], Field(max_length=500)] = []
 
 
+class Part(BaseModel):
+    """A section of an answer as it is stored."""
+
+    title: str
+    text: str
+
+
 class Answer(BaseModel):
     """An answer as it is stored."""
 
@@ -164,7 +171,7 @@ class Answer(BaseModel):
     title: str
     text: str
     url: str | None
-    sections: list[Section]
+    sections: list[Part]
 
 
 class Found(BaseModel):

@@ -59,8 +59,9 @@ def _listening(settings: Settings) -> socket.socket:
     try:
         listening = socket.create_server((settings.host, settings.port), family=family)
     except OSError as error:
+        why = os.strerror(error.errno or 0)
         raise ServeError(
-            f"{settings.host}:{settings.port} cannot be listened on ({os.strerror(error.errno or 0)}); "
+            f"{settings.host}:{settings.port} cannot be listened on ({why}); "
             "choose another --port or --host"
         ) from None
     listening.set_inheritable(True)  # by the workers

@@ -50,7 +50,7 @@ class Settings(BaseModel):
     feedback: str
     rate: int | None = None
     waiting: int = 256
-    body_bytes: int = 1_000_000
+    body_bytes: int = 4_000_000
     timeout_s: float = 30.0
     log_texts: bool = False
     device: str = "auto"
