@@ -25,7 +25,7 @@ function tiles(total, verdicts) {
     tile("Right", sure ? percent(sure.value) : none, sure
       ? `of ${many(judged, "verdict")}; 95 % interval ${percent(sure.low)} to ${percent(sure.high)}`
       : "no verdict yet"),
-    tile("Verdicts stored", count(verdicts), "all that the ranker can learn from"));
+    tile("Verdicts", count(verdicts), "that the next ranker can learn from"));
 }
 
 /** Traffic and confidence a day, or a week where there are many; verdicts a week. */
@@ -77,7 +77,9 @@ const counted = (name, { requests, confident, withheld, right, wrong }) => [
 
 function tables({ days: rows, misses, wanted }, days) {
   const box = (...inside) => el("section", { class: "box" }, ...inside);
-  const or = (found, words, made) => (found.length ? made() : el("p", { class: "hint" }, words));
+  const listed = (title, hint, heads, list, empty) => box(
+    list.length ? table(title, hint, heads, list)
+      : [el("h2", {}, title), el("p", { class: "hint" }, empty)]);
   const fine = bins(days, 1).reverse();
   const named = ({ title, id }) => title || id;
   return [
@@ -88,15 +90,14 @@ function tables({ days: rows, misses, wanted }, days) {
         table("By day", "", ["Day", ...COUNTS],
           fine.map((bin) => counted(bin.long, sums(bin.pick(rows))))))),
     el("div", { class: "charts" },
-      box(or(misses, "No answer was said to be wrong.", () =>
-        table("Answers with most misses", "Shown, and said to be wrong.",
-          ["Answer", "Wrong", "Right", "Share wrong"],
-          misses.map((row) => [
-            named(row), count(row.wrong), count(row.right), shareText(row.wrong, row.wrong + row.right),
-          ])))),
-      box(or(wanted, "No answer was named that had not been shown.", () =>
-        table("Wanted answers", "Named as the right one when they were not among those shown.",
-          ["Answer", "Times"], wanted.map((row) => [named(row), count(row.times)]))))),
+      listed("Answers with most misses", "Shown, and said to be wrong.",
+        ["Answer", "Wrong", "Right", "Share wrong"],
+        misses.map((row) => [
+          named(row), count(row.wrong), count(row.right), shareText(row.wrong, row.wrong + row.right),
+        ]), "No answer was said to be wrong."),
+      listed("Wanted answers", "Named as the right one when they were not among those shown.",
+        ["Answer", "Times"], wanted.map((row) => [named(row), count(row.times)]),
+        "No answer was named that had not been shown.")),
   ];
 }
 

@@ -7,6 +7,7 @@ import { showProblem } from "./notice.js";
 
 const PAUSE = 200; // milliseconds of quiet before titles are asked for
 const AT_ONCE = 20;
+const MOST = 100; // that the service lists
 
 function row({ id, title, url }) {
   const panel = el("div", { class: "panel" });
@@ -40,9 +41,10 @@ export function browser() {
       if (signal.aborted) return;
       trouble.hidden = true;
       list.replaceChildren(...answers.map(row));
-      more.hidden = answers.length >= total || answers.length < shown;
+      more.hidden = answers.length >= total || shown === MOST;
       note.textContent = total > answers.length
-        ? `${answers.length} of ${many(total, "answer")}` : many(total, "answer");
+        ? `${answers.length} of ${many(total, "answer")}${shown === MOST ? "; words find the others" : ""}`
+        : many(total, "answer");
     } catch (problem) {
       if (!signal.aborted) showProblem(trouble, problem, look);
     }
@@ -52,9 +54,9 @@ export function browser() {
     shown = AT_ONCE;
     look();
   });
-  const input = el("input", { id: "browse", type: "search", class: "search", oninput: anew });
+  const input = el("input", { id: "browse", type: "search", class: "search", maxlength: "200", oninput: anew });
   more.addEventListener("click", () => {
-    shown += AT_ONCE;
+    shown = Math.min(MOST, 2 * shown);
     look();
   });
   look();

@@ -52,7 +52,7 @@ function lines(series, x, y) {
         svg("line", { class: "range", x1: x(i), x2: x(i), y1: y(range.low), y2: y(range.high) })),
       svg("path", { class: "line", d: path }),
       values.map((value, i) => value != null &&
-        svg("circle", { class: "dot", cx: x(i), cy: y(value), r: values.length > 20 ? 2 : 3 })));
+        svg("circle", { class: "dot", cx: x(i), cy: y(value), r: values.length > 20 ? 2.5 : 3.5 })));
   });
 }
 

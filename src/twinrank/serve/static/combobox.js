@@ -19,7 +19,7 @@ export function answerBox(label, chosen) {
   const note = el("p", { class: "hint", hidden: true });
   const input = el("input", {
     id: inputId, type: "text", role: "combobox", autocomplete: "off", spellcheck: "false",
-    placeholder: "Words of its title",
+    placeholder: "Words of its title", maxlength: "200",
     "aria-autocomplete": "list", "aria-expanded": "false", "aria-controls": listId,
     oninput: () => {
       chosen(null);

@@ -23,4 +23,4 @@ export const sure = (value) =>
   value >= 0.8 ? "very likely right"
     : value >= SURE ? "likely right"
       : value >= 0.25 ? "may be right"
-        : "probably not right";
+        : "unlikely to be right";

@@ -1,15 +1,18 @@
 // Says kindly what went wrong and what to do, and tries again when that helps.
 
-import { askForKey } from "./key.js";
+import { askForKey, heldKey } from "./key.js";
 import { el, say } from "./dom.js";
 
 const FIRST_WAIT = 3; // seconds, doubled with each failure in a row
 const LONGEST_WAIT = 60;
 
+const OWN_FAULT = new Set([400, 403, 404, 408, 413, 415, 422]); // of the request
+const ASKS_FOR_KEY = new Set([401, 403]);
+
 const WORDS = {
   offline: ["No connection to the service", "What you wrote is still here."],
   401: ["This service asks for a key", "Whoever runs it can give you one."],
-  403: ["This key may not do that", "It may read, and no more. Ask for a key that may write."],
+  403: ["That is not allowed", "Ask whoever runs the service."],
   404: ["That is not here any more", "It was probably removed a moment ago."],
   413: ["That is more text than the service takes", "Keep the part that says what is wrong."],
   422: ["The service could not work with that", "Change it a little and try again."],
@@ -23,8 +26,8 @@ export function wordsFor(problem) {
     "Something went wrong in the service",
     problem.request ? `Whoever runs it can look for request ${problem.request}.` : "Try again soon.",
   ];
-  // What the service itself says is nearer to the matter where the request was at fault.
-  return [title, [404, 413, 422].includes(problem.kind) && problem.message ? problem.message : then];
+  const says = OWN_FAULT.has(problem.kind) && problem.message; // the service knows it best
+  return [title, says ? `${says[0].toUpperCase()}${says.slice(1)}.` : then];
 }
 
 /**
@@ -50,7 +53,7 @@ export function showProblem(place, problem, again, failures = 1) {
     removeEventListener("online", go);
   };
   async function go() {
-    if ([401, 403].includes(problem.kind) && !(await askForKey())) return;
+    if (ASKS_FOR_KEY.has(problem.kind) && !(await askForKey())) return;
     stop();
     again();
   }
@@ -66,10 +69,10 @@ export function showProblem(place, problem, again, failures = 1) {
     timer = setInterval(tick, 500);
     addEventListener("online", go);
     box.append(button);
-  } else if ([401, 403].includes(problem.kind)) {
-    button.textContent = "Give a key";
+  } else if (problem.kind === 401 || (problem.kind === 403 && heldKey())) {
+    button.textContent = "Give another key";
     box.append(button);
-  } else if (![404, 413, 422].includes(problem.kind)) {
+  } else if (!OWN_FAULT.has(problem.kind)) {
     box.append(button);
   }
   say(`${title}. ${then} ${left.textContent}`);

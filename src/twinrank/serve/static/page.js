@@ -19,8 +19,8 @@ const turns = conversation($("#turns"), settled(PAUSE, () => ask()));
 const talking = () => $("#conversation-mode").checked;
 
 function query() {
-  if (!talking()) return { text: $("#question").value.trim() };
-  return { turns: turns.read() };
+  if (!talking()) return { text: $("#question").value.trim(), type: "question" };
+  return { turns: turns.read(), type: "conversation" };
 }
 
 const options = () => ({
