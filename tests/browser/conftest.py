@@ -5,23 +5,17 @@ as in CI, they fail.
 """
 
 import os
-import re
 import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
-from twinrank.data import Verdict
+from tests.browser.service import serving
 from twinrank.experiment import fit
+
+expect.set_options(timeout=30_000)  # ms: other tests may share the cores
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRAWN = "[...document.querySelectorAll('.plot')].every((plot) => plot.querySelector('.main-svg'))"
@@ -40,50 +34,6 @@ class Look:
         """Pixels by which the page is wider than its window."""
         root = "document.documentElement"
         return self.page.evaluate(f"{root}.scrollWidth - {root}.clientWidth")
-
-
-@dataclass(frozen=True)
-class Service:
-    """A running `twinrank serve`, and its database."""
-
-    url: str
-    database: Path
-
-    def verdicts(self) -> list[Verdict]:
-        """All that is stored, oldest first."""
-        from twinrank.serve.feedback import Feedback
-
-        with closing(Feedback.open(str(self.database))) as feedback:
-            return feedback.verdicts()
-
-
-@contextmanager
-def serving(ranker: Path, database: Path, *options: str) -> Iterator[Service]:
-    """`twinrank serve` in processes of its own, on a free port, until the block ends."""
-    log = database.with_suffix(".log")
-    command = [sys.executable, "-m", "twinrank.cli", "serve", str(ranker), "--port", "0"]
-    with log.open("w") as said:
-        process = subprocess.Popen(
-            [*command, "--feedback", str(database), *options], stdout=said, stderr=said
-        )
-        try:
-            yield Service(_address(process, log), database)
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def _address(process: subprocess.Popen[bytes], log: Path) -> str:
-    for _ in range(1200):  # tenths of a second
-        time.sleep(0.1)
-        assert process.poll() is None, log.read_text()
-        found = re.search(r"at (http://127\.0\.0\.1:\d+)", log.read_text())
-        try:
-            if found and urlopen(f"{found[1]}/readyz").status == 200:  # noqa: S310
-                return found[1]
-        except URLError:
-            continue
-    raise AssertionError(log.read_text())
 
 
 @pytest.fixture(scope="session")
@@ -132,6 +82,18 @@ def opened(browser):
     yield new
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def visit(opened, service):
+    """Opens a page of the service; nothing on it moves."""
+
+    def at(width=1200, scheme="light", url=f"{service.url}/"):
+        seen = opened(width, scheme, reduced_motion="reduce")
+        seen.page.goto(url)
+        return seen
+
+    return at
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import { showProblem } from "./notice.js";
 import { table } from "./tables.js";
 
 const WEEK = 7; // days; a day has too few verdicts to show a share of
+const COLOURS = 6; // of series in a chart
 const none = "–";
 const shareText = (part, whole) => (whole ? percent(part / whole) : none);
 
@@ -30,7 +31,7 @@ function tiles(total, verdicts) {
 
 /** Traffic and confidence a day, or a week where there are many; verdicts a week. */
 function charts(rows, days) {
-  const types = byType(rows);
+  const types = byType(rows, COLOURS);
   const fine = bins(days, days > 31 ? WEEK : 1);
   const coarse = bins(days, days > WEEK ? WEEK : 1);
   const per = (each) => (each === fine && fine.length === days ? "day" : "week");

@@ -15,7 +15,7 @@ function row({ id, title, url }) {
     try {
       const found = await fetchAnswer(id);
       panel.replaceChildren(
-        el("p", { class: "hint" }, linked(id, url)), ...wholeText(found));
+        el("p", { class: "hint" }, linked(id, url)), ...wholeText(found, {}, "h3"));
     } catch (problem) {
       showProblem(panel, problem, load);
     }

@@ -1,7 +1,6 @@
 // Arithmetic of the admin view: days made into bins, shares with their uncertainty.
 
 const DAY = 86_400_000; // milliseconds
-const MOST_SERIES = 6; // as many as there are colours
 const dateOf = (name) => Date.parse(`${name}T00:00:00Z`);
 const format = (options) => new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", ...options });
 const SHORT = format({ day: "numeric", month: "short" });
@@ -16,15 +15,15 @@ export function sums(rows) {
   return total;
 }
 
-/** Types with the most requests first; those beyond the colours are taken together. */
-export function byType(rows) {
+/** Types with the most requests first; if there are more than so many, the last are taken together. */
+export function byType(rows, most = Infinity) {
   const names = [...new Set(rows.map((row) => row.type))];
   const types = names.map((name) => {
     const own = rows.filter((row) => row.type === name);
     return { name: name || "no type", rows: own, total: sums(own) };
   }).sort((a, b) => b.total.requests - a.total.requests);
-  if (types.length <= MOST_SERIES) return types;
-  const rest = types.splice(MOST_SERIES - 1).flatMap((type) => type.rows);
+  if (types.length <= most) return types;
+  const rest = types.splice(most - 1).flatMap((type) => type.rows);
   return [...types, { name: "all other types", rows: rest, total: sums(rest) }];
 }
 

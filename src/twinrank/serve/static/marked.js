@@ -27,16 +27,17 @@ function paragraphs(text, sentence) {
  *
  * @param {{text: string, sections: {title: string, text: string}[]}} answer
  * @param {{section: string | null, sentence: string | null}} best
+ * @param {string} heading the element of sections' titles
  * @returns {HTMLElement[]}
  */
-export function wholeText(answer, { section = null, sentence = null } = {}) {
+export function wholeText(answer, { section = null, sentence = null } = {}, heading = "h4") {
   if (!answer.sections?.length) return paragraphs(answer.text, sentence);
   const holds = (part) => sentence && find(part.text, sentence);
   const best =
     answer.sections.find((part) => part.title === (section ?? "") && holds(part)) ??
     answer.sections.find(holds);
   return answer.sections.flatMap((part) => [
-    part.title && el("h4", {}, part.title),
+    part.title && el(heading, {}, part.title),
     ...paragraphs(part.text, part === best ? sentence : null),
   ]).filter(Boolean);
 }

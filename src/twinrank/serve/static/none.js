@@ -19,6 +19,7 @@ export function noneOfThese(ranking) {
     keep.disabled = unknown.disabled = true;
     await store(ranking, verdict, said, thanks);
     panel.replaceChildren(said);
+    button.focus(); // what had it is gone
   };
   keep.addEventListener("click", () =>
     put({ answer: right.id, right: true }, `Stored: the right one is “${right.title}”. Thank you.`));

@@ -63,6 +63,7 @@ async function ask({ anew = false, failures = 0, follows = talking() } = {}) {
   try {
     const reply = await rank({ ...asked, ...options() }, request.signal);
     if (request !== running) return;
+    if ($("#problem").contains(document.activeElement)) $("#results").focus();
     $("#problem").hidden = true;
     $("#welcome").hidden = true;
     if (!follows) clear();

@@ -58,10 +58,11 @@ function inWords(channels, { names, means, compared }) {
 function pastQuery({ text, similarity }) {
   const short = text.length <= LONG;
   const cut = short ? text : `${text.slice(0, LONG).replace(/\s+\S*$/, "")} …`;
-  const quote = el("blockquote", {}, cut);
+  const quote = el("blockquote", { tabindex: "-1" }, cut);
   const more = !short && el("button", {
     type: "button", class: "quiet", onclick: () => {
       quote.textContent = text;
+      quote.focus(); // the button that had it goes
       more.remove();
     },
   }, "Show all of it");
