@@ -26,8 +26,8 @@ function heading({ answers, confidence, withheld }, shownFor) {
   const about = hint("For ", el("q", {}, shownFor));
   if (withheld) {
     return [el("h2", {}, "Nothing sure enough to show"), about, hint(
-      confidence == null ? "" : `The best answer is right with ${percent(confidence)} only, and you `,
-      "asked for surer ones. Add what was seen or tried, or lower “Only if at least” in the options.")];
+      confidence == null ? "" : `The best answer is only ${percent(confidence)} likely to be right. `,
+      "Add what was seen or tried, or lower “Only if at least” in the options.")];
   }
   if (!answers.length) {
     return [el("h2", {}, "No answer found"), about, hint("Try other words, or more of them.")];
