@@ -10,6 +10,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from tests.browser.service import serving
 from twinrank.data import Verdict
+from twinrank.serve.feedback import Feedback, Traffic
 
 TODAY = datetime.now(UTC)
 SIZES = [(width, scheme) for width in (400, 1600) for scheme in ("light", "dark")]
@@ -24,8 +25,6 @@ def verdict(key, answer, right, shown, days=0):
 @pytest.fixture(scope="module")
 def history(ranker_folder, tmp_path_factory):
     """A service with traffic on two days, and verdicts."""
-    from twinrank.serve.feedback import Feedback, Traffic
-
     database = tmp_path_factory.mktemp("admin") / "feedback.db"
     with closing(Feedback.open(str(database))) as feedback:
         day, earlier = TODAY.date(), TODAY.date() - timedelta(40)
