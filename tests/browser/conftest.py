@@ -1,4 +1,4 @@
-"""A real Chromium for pages: the system's own, driven by Playwright; nothing is downloaded.
+"""A real Chromium for pages, the system's own, driven by Playwright, and a service to visit.
 
 Where there is none the tests are skipped, and pytest says why; with TWINRANK_REQUIRE_BROWSER set,
 as in CI, they fail.
@@ -7,9 +7,15 @@ as in CI, they fail.
 import os
 import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.browser.service import serving
+from twinrank.experiment import fit
+
+expect.set_options(timeout=30_000)  # ms: other tests may share the cores
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRAWN = "[...document.querySelectorAll('.plot')].every((plot) => plot.querySelector('.main-svg'))"
@@ -31,6 +37,21 @@ class Look:
 
 
 @pytest.fixture(scope="session")
+def ranker_folder(help_centre, recipes, tmp_path_factory) -> Path:
+    """A ranker with every channel, trained on the tiny encoder."""
+    folder = tmp_path_factory.mktemp("served") / "ranker"
+    fit(help_centre, recipes["fused"], out=folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def service(ranker_folder, tmp_path_factory):
+    """A service that all who do not change its settings share."""
+    with serving(ranker_folder, tmp_path_factory.mktemp("feedback") / "feedback.db") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def browser():
     if CHROMIUM is None:
         missing = pytest.fail if os.environ.get("TWINRANK_REQUIRE_BROWSER") else pytest.skip
@@ -43,23 +64,46 @@ def browser():
 
 
 @pytest.fixture
-def look(browser):
-    """Opens a file at a width, light or dark, with no network; all figures are drawn."""
+def opened(browser):
+    """Opens an empty page at a width, light or dark, whose complaints and requests are noted."""
     contexts = []
 
-    def opened(file, width=1000, scheme="light"):
+    def new(width=1000, scheme="light", **options):
         size = {"width": width, "height": 900}
-        context = browser.new_context(viewport=size, color_scheme=scheme, offline=True)
+        context = browser.new_context(viewport=size, color_scheme=scheme, **options)
         context.set_default_timeout(120_000)  # ms: other tests may share the cores
         contexts.append(context)
         seen = Look(context.new_page())
         seen.page.on("console", lambda message: seen.complaints.append(message.text))
         seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
         seen.page.on("request", lambda request: seen.requests.append(request.url))
+        return seen
+
+    yield new
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def visit(opened, service):
+    """Opens a page of the service; nothing on it moves."""
+
+    def at(width=1200, scheme="light", url=f"{service.url}/"):
+        seen = opened(width, scheme, reduced_motion="reduce")
+        seen.page.goto(url)
+        return seen
+
+    return at
+
+
+@pytest.fixture
+def look(opened):
+    """Opens a file at a width, light or dark, with no network; all figures are drawn."""
+
+    def at(file, width=1000, scheme="light"):
+        seen = opened(width, scheme, offline=True)
         seen.page.goto(file.as_uri())
         seen.page.wait_for_function(DRAWN)
         return seen
 
-    yield opened
-    for context in contexts:
-        context.close()
+    return at

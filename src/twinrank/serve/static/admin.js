@@ -1,0 +1,133 @@
+// The admin view: what was asked, how sure the ranker was, and what people said of its answers.
+
+import { stats } from "./api.js";
+import { browser } from "./browse.js";
+import { chart } from "./chart.js";
+import { bins, byType, share, sums } from "./counts.js";
+import { $, count, el, many, percent, say } from "./dom.js";
+import { offerToForget } from "./key.js";
+import { showProblem } from "./notice.js";
+import { table } from "./tables.js";
+
+const WEEK = 7; // days; a day has too few verdicts to show a share of
+const COLOURS = 6; // of series in a chart
+const none = "–";
+const shareText = (part, whole) => (whole ? percent(part / whole) : none);
+
+function tiles(total, verdicts) {
+  const judged = total.right + total.wrong;
+  const sure = share(total.right, judged);
+  const tile = (name, value, hint) => el("div", { class: "tile" },
+    el("dt", {}, name), el("dd", {}, value), el("dd", { class: "hint" }, hint));
+  return el("dl", { class: "tiles" },
+    tile("Requests", count(total.requests), "queries that were ranked"),
+    tile("Confident", shareText(total.confident, total.requests), "first answer at least 50 % likely"),
+    tile("Withheld", shareText(total.withheld, total.requests), "not sure enough to be shown"),
+    tile("Right", sure ? percent(sure.value) : none, sure
+      ? `of ${many(judged, "verdict")}; 95 % interval ${percent(sure.low)} to ${percent(sure.high)}`
+      : "no verdict yet"),
+    tile("Verdicts", count(verdicts), "that the next ranker can learn from"));
+}
+
+/** Traffic and confidence a day, or a week where there are many; verdicts a week. */
+function charts(rows, days) {
+  const types = byType(rows, COLOURS);
+  const fine = bins(days, days > 31 ? WEEK : 1);
+  const coarse = bins(days, days > WEEK ? WEEK : 1);
+  const per = (each) => (each === fine && fine.length === days ? "day" : "week");
+  const of = (each, i, { rows: own }) => sums(each[i].pick(own));
+  const values = (type, part) => fine.map((_, i) => part(of(fine, i, type)));
+  const lists = (i, words) => types.map((type) => `${type.name} ${words(of(fine, i, type))}`).join(" · ");
+  const judged = coarse.map((bin) => sums(bin.pick(rows)));
+  const accuracy = judged.map(({ right, wrong }) => share(right, right + wrong));
+  return el("div", { class: "charts" },
+    chart({
+      title: "Traffic by type", hint: `Queries a ${per(fine)}.`, kind: "bars",
+      series: types.map((type) => ({ name: type.name, values: values(type, (sum) => sum.requests) })),
+      labels: fine.map((bin) => bin.short),
+      read: (i) => `${fine[i].long}: ${lists(i, (sum) => count(sum.requests))}`,
+    }),
+    chart({
+      title: "Confident share", hint: `Of a ${per(fine)}'s queries, those whose first answer is at least 50 % likely.`,
+      kind: "lines",
+      series: types.map((type) => ({
+        name: type.name,
+        values: values(type, ({ confident, requests }) => (requests ? confident / requests : null)),
+      })),
+      labels: fine.map((bin) => bin.short),
+      read: (i) =>
+        `${fine[i].long}: ${lists(i, ({ confident, requests }) => shareText(confident, requests))}`,
+    }),
+    chart({
+      title: "Right, by the verdicts", hint: `Of a ${days > WEEK ? "week" : "day"}'s verdicts; the bars are 95 % intervals.`,
+      kind: "lines",
+      series: [{ name: "right", values: accuracy.map((one) => one && one.value), ranges: accuracy }],
+      labels: coarse.map((bin) => bin.short),
+      read: (i) => accuracy[i]
+        ? `${coarse[i].long}: ${percent(accuracy[i].value)} of ${many(judged[i].right + judged[i].wrong, "verdict")} ` +
+          `(${percent(accuracy[i].low)} to ${percent(accuracy[i].high)})`
+        : `${coarse[i].long}: no verdict`,
+    }));
+}
+
+const COUNTS = ["Requests", "Confident", "Withheld", "Right", "Wrong", "Share right"];
+const counted = (name, { requests, confident, withheld, right, wrong }) => [
+  name, count(requests), shareText(confident, requests), shareText(withheld, requests),
+  count(right), count(wrong), shareText(right, right + wrong),
+];
+
+function tables({ days: rows, misses, wanted }, days) {
+  const box = (...inside) => el("section", { class: "box" }, ...inside);
+  const listed = (title, hint, heads, list, empty) => box(
+    list.length ? table(title, hint, heads, list)
+      : [el("h2", {}, title), el("p", { class: "hint" }, empty)]);
+  const fine = bins(days, 1).reverse();
+  const named = ({ title, id }) => title || id;
+  return [
+    box(
+      table("By type", "", ["Type", ...COUNTS],
+        byType(rows).map((type) => counted(type.name, type.total))),
+      el("details", {}, el("summary", {}, "Every day as a table"),
+        table("By day", "", ["Day", ...COUNTS],
+          fine.map((bin) => counted(bin.long, sums(bin.pick(rows))))))),
+    el("div", { class: "charts" },
+      listed("Answers with most misses", "Shown, and said to be wrong.",
+        ["Answer", "Wrong", "Right", "Share wrong"],
+        misses.map((row) => [
+          named(row), count(row.wrong), count(row.right), shareText(row.wrong, row.wrong + row.right),
+        ]), "No answer was said to be wrong."),
+      listed("Wanted answers", "Named as the right one when they were not among those shown.",
+        ["Answer", "Times"], wanted.map((row) => [named(row), count(row.times)]),
+        "No answer was named that had not been shown.")),
+  ];
+}
+
+let running = null;
+
+async function load(failures = 0) {
+  running?.abort();
+  running = new AbortController();
+  const { signal } = running;
+  const days = Number(document.querySelector("[name=days]:checked").value);
+  $("#figures").setAttribute("aria-busy", "true");
+  try {
+    const found = await stats(days, signal);
+    if (signal.aborted) return;
+    $("#problem").hidden = true;
+    const quiet = el("p", { class: "lead" }, `Nothing was asked in the last ${days} days.`);
+    $("#figures").replaceChildren(
+      tiles(sums(found.days), found.verdicts),
+      ...(found.days.length ? [charts(found.days, days), ...tables(found, days)] : [quiet]));
+    $("#ranker").textContent = `Ranker ${found.ranker}`;
+    say(`The last ${days} days.`);
+  } catch (problem) {
+    if (!signal.aborted) showProblem($("#problem"), problem, () => load(failures + 1), failures + 1);
+  } finally {
+    if (!signal.aborted) $("#figures").setAttribute("aria-busy", "false");
+  }
+}
+
+for (const range of document.getElementsByName("days")) range.addEventListener("change", () => load());
+offerToForget();
+load();
+$("#browser").replaceChildren(browser());

@@ -1,0 +1,118 @@
+// Small charts over time, in SVG. An invisible slider lies over the plot, so that mouse, touch and
+// keyboard read its values alike, and a screen reader hears them.
+
+import { el, svg } from "./dom.js";
+
+const [LEFT, RIGHT, TOP, BOTTOM] = [42, 8, 8, 22]; // pixels around the plot
+const LABEL = 64; // pixels that a date needs
+
+/** Steps of a count's axis: 1, 2 or 5 times a power of ten, at most five. */
+function steps(most) {
+  const rough = Math.max(1, most / 4);
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
+  return Array.from({ length: Math.ceil(most / step) + 1 }, (_, i) => i * step);
+}
+
+function grid(ticks, x, y, width, labels, tick) {
+  const every = Math.ceil((labels.length * LABEL) / (width - LEFT - RIGHT));
+  return [
+    ...ticks.flatMap((value) => [
+      svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
+      svg("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, tick(value)),
+    ]),
+    ...labels.map((label, i) => i % every === 0 &&
+      svg("text", { x: x(i), y: y(0) + 17, "text-anchor": "middle" }, label)),
+  ];
+}
+
+/** Bars, a series on top of the other. */
+function stacked(series, x, y, wide) {
+  const below = series[0].values.map(() => 0);
+  return series.map(({ values }, s) => svg("g", { class: `series-${s}` }, values.map((value, i) => {
+    if (!value) return null;
+    const base = below[i];
+    below[i] += value;
+    const [top, bottom] = [y(below[i]), y(base)];
+    return svg("rect", { class: "bar", x: x(i) - wide / 2, width: wide, y: top, height: bottom - top });
+  })));
+}
+
+/** Lines with gaps where there is no value, and the interval of each value that has one. */
+function lines(series, x, y) {
+  return series.map(({ values, ranges }, s) => {
+    let pen = "M";
+    const path = values.map((value, i) => {
+      const step = value == null ? "" : `${pen}${x(i)} ${y(value)}`;
+      pen = value == null ? "M" : "L";
+      return step;
+    }).join("");
+    return svg("g", { class: `series-${s}` },
+      (ranges ?? []).map((range, i) => range &&
+        svg("line", { class: "range", x1: x(i), x2: x(i), y1: y(range.low), y2: y(range.high) })),
+      svg("path", { class: "line", d: path }),
+      values.map((value, i) => value != null &&
+        svg("circle", { class: "dot", cx: x(i), cy: y(value), r: values.length > 20 ? 2.5 : 3.5 })));
+  });
+}
+
+/**
+ * @param {object} given
+ * @param {string} given.title
+ * @param {string} given.hint one sentence under it
+ * @param {"bars" | "lines"} given.kind bars count things; lines are shares from 0 to 1
+ * @param {{name: string, values: (number | null)[], ranges?: object[]}[]} given.series
+ * @param {string[]} given.labels of the bins, on the axis
+ * @param {(bin: number) => string} given.read a bin's values, in words
+ */
+export function chart({ title, hint, kind, series, labels, read }) {
+  const last = labels.length - 1;
+  const totals = labels.map((_, i) => series.reduce((sum, { values }) => sum + (values[i] ?? 0), 0));
+  const ticks = kind === "bars" ? steps(Math.max(1, ...totals)) : [0, 0.25, 0.5, 0.75, 1];
+  const tick = kind === "bars" ? (value) => value.toLocaleString("en") : (value) => `${100 * value}%`;
+  const slider = el("input", {
+    type: "range", min: 0, max: last, value: last, "aria-label": `${title}: read a date`,
+    oninput: point, onpointermove: follow,
+  });
+  const readout = el("p", { class: "readout" });
+  const picture = svg("svg", { "aria-hidden": "true" });
+  const plot = el("div", { class: "plot" }, picture, slider);
+  const cursor = svg("line", { class: "cursor" });
+  let x = () => 0;
+
+  function follow(event) {
+    const box = plot.getBoundingClientRect();
+    const inside = (event.clientX - box.left - LEFT) / (box.width - LEFT - RIGHT);
+    slider.value = Math.min(last, Math.max(0, Math.floor(inside * labels.length)));
+    point();
+  }
+
+  function point() {
+    const i = Number(slider.value);
+    readout.textContent = read(i);
+    slider.setAttribute("aria-valuetext", readout.textContent);
+    cursor.setAttribute("x1", x(i));
+    cursor.setAttribute("x2", x(i));
+  }
+
+  function draw() {
+    const { width, height } = plot.getBoundingClientRect();
+    if (!width) return;
+    const bin = (width - LEFT - RIGHT) / labels.length;
+    x = (i) => LEFT + (i + 0.5) * bin;
+    const y = (value) => height - BOTTOM - (value / ticks.at(-1)) * (height - TOP - BOTTOM);
+    cursor.setAttribute("y1", y(ticks.at(-1)));
+    cursor.setAttribute("y2", y(0));
+    const wide = Math.max(1, bin - Math.min(6, bin / 4));
+    const marks = kind === "bars" ? stacked(series, x, y, wide) : lines(series, x, y);
+    picture.replaceChildren(
+      ...grid(ticks, x, y, width, labels, tick).filter(Boolean), cursor, ...marks);
+    point();
+  }
+
+  new ResizeObserver(draw).observe(plot);
+  const legend = series.length > 1 && el("ul", { class: "legend", "aria-label": "Colours" },
+    series.map(({ name }, s) => el("li", { class: `series-${s}` }, el("span", {}, name))));
+  return el("figure", { class: "box" },
+    el("figcaption", {}, el("h2", {}, title), el("p", { class: "hint" }, hint)), legend, plot, readout);
+}

@@ -1,0 +1,159 @@
+"""What goes wrong, said kindly and mended by itself; what people wrote, shown as text."""
+
+import json
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests.browser.service import ask, serving
+
+SCRIPT = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>"
+
+FAULTS = {
+    429: ("That was a lot in a short time", True),
+    503: ("The service is busy right now", True),
+    500: ("Something went wrong in the service", False),
+    413: ("That is more text than the service takes", False),
+    422: ("The service could not work with that", False),
+}
+
+
+@pytest.mark.parametrize("status", FAULTS)
+def test_errors_are_said_kindly_and_what_passes_is_tried_again(visit, status):
+    title, passes = FAULTS[status]
+    seen = visit()
+    page = seen.page
+    body = json.dumps({"detail": "shorten it"})
+    refusal = {"status": status, "body": body, "headers": {"Retry-After": "2"} if passes else {}}
+    page.route("**/v1/rank", lambda route: route.fulfill(**refusal), times=1)
+    ask(page)
+    notice = page.locator(".notice")
+    expect(notice).to_contain_text(title)
+    expect(page.locator("#spoken")).to_contain_text(title)
+    if passes:
+        expect(notice).to_contain_text("Trying again in 2 s")
+    elif status == 500:
+        notice.get_by_role("button", name="Try now").click()
+    else:
+        expect(notice).to_contain_text("Shorten it.")
+        ask(page, "shorter")
+    expect(page.locator(".answer")).to_have_count(5)
+    expect(notice).to_be_hidden()
+    assert len(seen.complaints) == 1  # the browser's own line on the status
+    assert f"{status}" in seen.complaints[0]
+
+
+def test_a_question_too_long_is_answered_in_the_services_words(visit):
+    page = visit().page
+    ask(page, "word " * 11_000)
+    expect(page.locator(".notice")).to_contain_text("50000 characters")
+
+
+def test_offline_it_waits_and_goes_on_by_itself(visit):
+    page = visit().page
+    page.context.set_offline(True)
+    ask(page)
+    expect(page.locator(".notice")).to_contain_text("No connection to the service")
+    page.context.set_offline(False)
+    expect(page.locator(".answer")).to_have_count(5)
+
+
+def test_a_verdict_whose_reply_was_lost_is_stored_once(visit, service):
+    page = visit().page
+    keys = []
+
+    def lose(route):
+        keys.append(route.request.post_data_json["key"])
+        if len(keys) > 1:
+            return route.continue_()
+        route.fetch()  # it arrives, and the reply does not
+        return route.abort()
+
+    page.route("**/v1/feedback", lose)
+    ask(page)
+    page.locator(".answer").nth(1).get_by_role("button", name="Wrong").click()
+    page.get_by_role("button", name="Try now").click()
+    expect(page.locator(".good")).to_contain_text("Stored as wrong")
+    assert len(keys) == 2
+    assert [verdict.key for verdict in service.verdicts()].count(keys[0]) == 1
+    assert keys[0] == keys[1]
+
+
+def test_a_slow_reply_never_replaces_a_newer_one(visit):
+    page = visit().page
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    page.route("**/v1/rank", hold, times=1)
+    with page.expect_event("requestfailed"):
+        ask(page, "an old question")
+        ask(page, "a new question")
+    expect(page.locator("#verdict q")).to_have_text("a new question")
+    assert len(held) == 1
+
+
+def test_a_key_is_asked_for_and_one_that_may_only_read_is_told_so(visit, ranker_folder, tmp_path):
+    read, write = "r" * 20, "w" * 20
+    (tmp_path / "keys").write_text(f"read {read}\nwrite {write}\n")
+    with serving(ranker_folder, tmp_path / "f.db", "--keys", str(tmp_path / "keys")) as guarded:
+        page = visit(url=f"{guarded.url}/").page
+
+        def give(key):
+            page.get_by_label("Key", exact=True).fill(key)
+            page.keyboard.press("Enter")
+
+        ask(page)
+        expect(page.get_by_role("dialog")).to_contain_text("This service asks for a key")
+        assert Axe().run(page).violations_count == 0
+        give("wrong" * 5)
+        expect(page.get_by_role("dialog")).to_contain_text("That key was not accepted")
+        give(read)
+        expect(page.locator(".answer")).to_have_count(5)
+        page.locator(".answer").first.get_by_role("button", name="Right").click()
+        expect(page.locator(".notice")).to_contain_text("This key may only read")
+        page.get_by_role("button", name="Give another key").click()
+        give(write)
+        expect(page.locator(".good")).to_contain_text("Stored as right")
+        assert len(guarded.verdicts()) == 1
+        page.get_by_role("button", name="Forget the key").click()
+        assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_what_people_wrote_is_text(visit):
+    seen = visit()
+    page = seen.page
+
+    def nasty(route):
+        reply = route.fetch()
+        said = reply.json()
+        said["answers"][0] |= {
+            "title": SCRIPT,
+            "url": "javascript:window.pwned=1",
+            "section": SCRIPT,
+            "sentence": SCRIPT,
+            "channels": {SCRIPT: 1.0},
+            "past_queries": [{"text": SCRIPT, "similarity": 0.5}],
+        }
+        route.fulfill(response=reply, json=said)
+
+    def hostile(route):
+        answer = {"id": "x", "title": SCRIPT, "text": f"Before. {SCRIPT} After.", "sections": []}
+        route.fulfill(json=answer)
+
+    page.route("**/v1/rank", nasty)
+    page.route("**/v1/answers/*", hostile)
+    ask(page, SCRIPT)
+    card = page.locator(".answer").first
+    expect(card.locator("h3")).to_have_text(SCRIPT)
+    assert card.locator("a").count() == 0
+    card.get_by_role("button", name="Why this").click()
+    card.get_by_role("button", name="Whole answer").click()
+    expect(card.locator(".whole mark")).to_have_text(SCRIPT)
+    expect(card.locator("blockquote").first).to_have_text(SCRIPT)
+    expect(page.locator("#verdict q")).to_have_text(SCRIPT)
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("main img, main script").count() == 0
+    assert seen.complaints == []

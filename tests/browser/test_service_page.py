@@ -1,0 +1,219 @@
+"""The page of `twinrank serve` in a real Chromium, against a running service and its database."""
+
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests.browser.service import QUESTION, ask
+
+SIZES = [(width, scheme) for width in (400, 1600) for scheme in ("light", "dark")]
+TURNS = [
+    "hiya its Carol. wont let me in",
+    "Hi Carol, what do you see on the screen?",
+    "it wants a code from my phone but the phone went in the dog bath, send me an invoice",
+]
+
+
+def titles(page):
+    return page.locator(".answer h3").all_inner_texts()
+
+
+def talk(page, turns):
+    """Write turns; a ranking follows each."""
+    page.get_by_text("Conversation", exact=True).click()
+    for number, text in enumerate(turns, start=1):
+        if number > 1:
+            page.get_by_role("textbox", name=f"Turn {number - 1}").press("Enter")
+        with page.expect_response("**/v1/rank"):
+            page.get_by_role("textbox", name=f"Turn {number}").fill(text)
+        expect(page.locator("#verdict q")).to_have_text(text)
+        yield titles(page)
+
+
+def test_a_question_is_ranked_and_judged_and_the_verdict_is_stored(visit, service):
+    seen = visit()
+    page = seen.page
+    ask(page)
+    expect(page.locator(".answer")).to_have_count(5)
+    before = len(service.verdicts())
+    first = page.locator(".answer").first
+    first.get_by_role("button", name="Right").click()
+    expect(first.locator(".good")).to_contain_text("Stored as right")
+    expect(first.get_by_role("button", name="Right")).to_have_attribute("aria-pressed", "true")
+    first.get_by_role("button", name="Wrong").click()  # second thoughts
+    expect(first.locator(".good")).to_contain_text("Stored as wrong")
+    up, down = service.verdicts()[before:]
+    assert (up.text, up.type, up.right, down.right) == (QUESTION, "question", True, False)
+    assert up.answer == up.shown[0] == down.answer
+    assert len(up.shown) == 5
+    assert up.key != down.key
+    assert up.ranker
+    assert seen.complaints == []
+    assert all(request.startswith(service.url) for request in seen.requests)
+
+
+def test_the_ranking_follows_a_conversation_turn_by_turn(visit, service):
+    seen = visit()
+    page = seen.page
+    rankings = list(talk(page, TURNS))
+    assert len({tuple(ranking) for ranking in rankings}) > 1
+    for place, title in enumerate(rankings[2]):
+        mark = page.locator(".answer").nth(place).locator(".moved")
+        if title not in rankings[1]:
+            expect(mark).to_have_text("new")
+        elif (by := rankings[1].index(title) - place) != 0:
+            expect(mark.locator(".unseen")).to_have_text(
+                re.compile(f"^{'up' if by > 0 else 'down'}")
+            )
+        else:
+            expect(mark).to_have_count(0)
+    page.locator(".answer").first.get_by_role("button", name="Right").click()
+    expect(page.locator(".good")).to_contain_text("Stored as right")
+    stored = service.verdicts()[-1]
+    assert stored.type == "conversation"
+    assert stored.text == f"User: {TURNS[0]}\nAgent: {TURNS[1]}\nUser: {TURNS[2]}"
+    assert seen.complaints == []
+
+
+def test_what_is_open_and_focused_stays_so_while_the_ranking_changes(visit):
+    page = visit().page
+    turns = talk(page, ["wont let me in", "where is my invoice"])
+    kept = set(next(turns))
+    why = page.get_by_role("button", name="Why this").all()
+    for button in why:
+        button.click()
+    kept &= set(next(turns))
+    assert page.get_by_role("textbox", name="Turn 2").evaluate("e => e === document.activeElement")
+    assert page.locator(".fold[aria-expanded=true]").count() == len(kept) > 0
+
+
+def test_a_pasted_transcript_becomes_turns(visit):
+    page = visit().page
+    page.get_by_text("Conversation", exact=True).click()
+    text = "User: hello\nError: it says no\n\nSupport bot: which page?\nUser: all of them"
+    page.get_by_role("textbox", name="Turn 1").evaluate(
+        """(box, text) => {
+          const data = new DataTransfer();
+          data.setData("text/plain", text);
+          const given = { clipboardData: data, bubbles: true, cancelable: true };
+          box.dispatchEvent(new ClipboardEvent("paste", given));
+        }""",
+        text.replace("Support bot", "Agent"),
+    )
+    expect(page.get_by_role("textbox")).to_have_count(3)
+    expect(page.get_by_role("textbox", name="Turn 1")).to_have_value("hello\nError: it says no")
+    expect(page.get_by_label("Who wrote turn 2")).to_have_value("Agent")
+    expect(page.locator(".answer")).to_have_count(5)
+    read = "text => import('/static/transcript.js').then((module) => module.turnsOf(text))"
+    twice = text + "\nSupport bot: thanks"
+    assert [turn["role"] for turn in page.evaluate(read, twice)][1:3] == ["Support-bot", "User"]
+    assert page.evaluate(read, "it says: no\nreally: no") is not None
+    assert page.evaluate(read, "no label\nUser: hello") is None
+
+
+def test_none_of_these_by_keyboard(visit, service):
+    page = visit().page
+    ask(page)
+    page.get_by_role("button", name="None of these is right").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.type("invoice vat")
+    box = page.get_by_role("combobox", name="The right one is")
+    expect(page.get_by_role("listbox").get_by_role("option")).to_have_text(
+        ["Add VAT or sales tax to invoices"]
+    )
+    expect(box).to_have_attribute("aria-expanded", "true")
+    page.keyboard.press("ArrowDown")
+    chosen = page.get_by_role("listbox").get_by_role("option", selected=True)
+    assert box.get_attribute("aria-activedescendant") == chosen.get_attribute("id")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Store it").press("Enter")
+    expect(page.locator(".good")).to_contain_text("Stored: the right one is “Add VAT")
+    ask(page)
+    page.get_by_role("button", name="None of these is right").click()
+    page.get_by_role("button", name="I do not know which").click()
+    expect(page.locator(".good")).to_contain_text("Stored: none of these")
+    named, unknown = service.verdicts()[-2:]
+    assert named.right
+    assert named.answer not in named.shown
+    assert (unknown.answer, unknown.right) == (None, False)
+
+
+def test_an_answer_is_opened_at_its_sentence_and_explained(visit):
+    page = visit().page
+    ask(page)
+    card = page.locator(".answer").first
+    sentence = card.locator(".found mark").inner_text()
+    card.get_by_role("button", name="Whole answer").click()
+    expect(card.locator(".whole mark")).to_have_text(sentence)
+    assert len(card.locator(".whole").inner_text()) > len(sentence)
+    card.get_by_role("button", name="Why this").click()
+    expect(card.locator(".channel").first).to_contain_text("Meaning")
+    parts = [float(value) for value in card.locator(".value:not(.soft)").all_inner_texts()]
+    assert len(parts) == 5
+    assert card.locator(".past li").count() > 0
+    assert 0 <= float(card.get_by_role("meter").get_attribute("aria-valuenow")) <= 1
+
+
+def test_it_says_so_when_it_is_not_sure(visit):
+    page = visit().page
+
+    def unsure(route):
+        reply = route.fetch()
+        said = reply.json() | {"confidence": 0.2}
+        route.fulfill(response=reply, json=said)
+
+    page.route("**/v1/rank", unsure)
+    ask(page)
+    expect(page.get_by_role("heading", name="Not sure about these")).to_be_visible()
+    expect(page.locator(".answer")).to_have_count(5)
+    page.unroute("**/v1/rank")
+    page.get_by_text("Options").click()
+    page.get_by_label("Only if at least").select_option("0.9")
+    expect(page.get_by_role("heading", name="Nothing sure enough to show")).to_be_visible()
+    expect(page.locator(".answer")).to_have_count(0)
+
+
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_it_fits_and_can_be_read_by_all(visit, service, width, scheme):
+    seen = visit(width, scheme)
+    page = seen.page
+
+    def check():
+        assert seen.too_wide <= 0
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_snapshot()
+
+    check()
+    ask(page)
+    for name in ("Why this", "Whole answer"):
+        page.get_by_role("button", name=name).first.click()
+    page.locator(".thumb.up").first.click()
+    page.get_by_text("Options").click()
+    page.get_by_role("button", name="None of these is right").click()
+    page.keyboard.type("invoice")
+    page.get_by_role("listbox").get_by_role("option").first.wait_for()
+    page.locator(".whole mark").first.wait_for()
+    check()
+    list(talk(page, TURNS[:2]))
+    check()
+    page.route("**/v1/rank", lambda route: route.fulfill(status=503, json={"detail": ""}))
+    page.get_by_role("textbox", name="Turn 2").fill("Hm.")
+    page.locator(".notice").wait_for()
+    check()
+    assert all(request.startswith(service.url) for request in seen.requests)
+
+
+@pytest.mark.parametrize("name", ["", "admin"])
+def test_a_page_is_light_and_asks_for_its_modules_at_once(visit, service, name):
+    page = visit().page
+    sizes = {}
+    page.on("response", lambda reply: sizes.update({reply.url: len(reply.body())}))
+    page.goto(f"{service.url}/{name}", wait_until="networkidle")
+    own = {url: size for url, size in sizes.items() if "/v1/" not in url}
+    assert 0 < sum(own.values()) < 60_000  # bytes, before any compression
+    early = page.locator("link[rel=modulepreload], script").evaluate_all(
+        "all => all.map((one) => one.href || one.src)"
+    )
+    assert sorted(early) == sorted(url for url in own if url.endswith(".js"))
