@@ -108,7 +108,7 @@ def test_a_pasted_transcript_becomes_turns(visit):
     expect(page.locator(".answer")).to_have_count(5)
     read = "text => import('/static/transcript.js').then((module) => module.turnsOf(text))"
     twice = text + "\nSupport bot: thanks"
-    assert [turn["role"] for turn in page.evaluate(read, twice)][1:3] == ["Support-bot", "User"]
+    assert [turn["role"] for turn in page.evaluate(read, twice)][1:3] == ["Support bot", "User"]
     assert page.evaluate(read, "it says: no\nreally: no") is not None
     assert page.evaluate(read, "no label\nUser: hello") is None
 

@@ -198,3 +198,11 @@ def test_settings_are_passed_on_whole(tmp_path, monkeypatch):
     settings = Settings(ranker=tmp_path, feedback="x.db", keys=tmp_path / "keys", rate=7)
     monkeypatch.setenv("TWINRANK_SERVE", settings.model_dump_json())
     assert Settings.from_environment() == settings
+
+
+def test_pages_are_compressed_and_asked_for_anew(client):
+    reply = client.get("/static/app.css")
+    assert reply.headers["content-encoding"] == "gzip"
+    assert reply.headers["cache-control"] == "no-cache"
+    tag = {"If-None-Match": reply.headers["etag"]}
+    assert client.get("/static/app.css", headers=tag).status_code == 304

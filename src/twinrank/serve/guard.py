@@ -32,15 +32,16 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 AT_ONCE = 512  # requests being answered by one worker
 RETRY_S = 1
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "testserver"})
-PROBES = frozenset({"/healthz", "/readyz"})  # who asks them must hear, however much is asked
 CHANGES = frozenset({"POST", "PUT", "DELETE", "PATCH"})
 WRITES = frozenset({"/v1/feedback", "/v1/stats"})
-OPEN = frozenset({"/", "/admin", "/docs", "/openapi.json"})
+# Need no key and count for no rate: pages load much at once, and probes must always be answered.
+OPEN = frozenset({"/", "/admin", "/docs", "/openapi.json", "/healthz", "/readyz"})
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
+    "Cache-Control": "no-cache",  # pages ask whether they changed; no proxy keeps an answer
     "Content-Security-Policy": CSP,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -110,7 +111,8 @@ class Guard:
 
     def _admit(self, scope: MutableMapping[str, Any]) -> None:
         headers = Headers(scope=scope)
-        if scope["path"] in PROBES:
+        path = scope["path"]
+        if path in OPEN or path.startswith("/static/"):
             if self._keys is None:
                 self._same_site(scope, headers)
             return
@@ -130,14 +132,11 @@ class Guard:
         if self._keys is None:
             self._same_site(scope, headers)
             return
-        path, method = scope["path"], scope["method"]
-        if path in OPEN or path.startswith("/static/"):
-            return
         if role is None:
             what = "this key is not known" if "authorization" in headers else "a key is needed"
             mend = "send the header `Authorization: Bearer KEY`, with a key of the service's"
             raise Refusal(HTTPStatus.UNAUTHORIZED, f"{what}; {mend}")
-        writes = method in {"PUT", "DELETE"} or path in WRITES
+        writes = scope["method"] in {"PUT", "DELETE"} or path in WRITES
         if writes and role != "write":
             raise Refusal(
                 HTTPStatus.FORBIDDEN, "this key may only read; use one with the role write"

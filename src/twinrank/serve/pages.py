@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
@@ -36,8 +37,8 @@ def add_pages(app: FastAPI) -> None:
     import fastapi_offline
 
     swagger = Path(fastapi_offline.__file__).parent / "static"
-    app.mount("/static/swagger", StaticFiles(directory=swagger))
-    app.mount("/static", StaticFiles(directory=STATIC))
+    app.mount("/static/swagger", GZipMiddleware(StaticFiles(directory=swagger)))
+    app.mount("/static", GZipMiddleware(StaticFiles(directory=STATIC)))
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:

@@ -9,7 +9,7 @@ const labelOf = (line) => LABEL.exec(line)?.[1] ?? null;
 /**
  * Turns of a transcript. A line begins a turn if its label is a usual role, the first of the text,
  * or there more than once; so `Error: disk full` inside a turn stays there. Null for a text that
- * does not begin with a label. The service takes a role of one word, so its words are joined.
+ * does not begin with a label.
  *
  * @param {string} text
  * @returns {{role: string, text: string}[] | null}
@@ -25,7 +25,7 @@ export function turnsOf(text) {
   const turns = [];
   for (const line of lines) {
     const label = labelOf(line);
-    if (begins(label)) turns.push({ role: label.replace(/\s+/g, "-"), text: line.replace(LABEL, "") });
+    if (begins(label)) turns.push({ role: label.replace(/\s+/g, " "), text: line.replace(LABEL, "") });
     else if (turns.length) turns.at(-1).text += `\n${line}`;
   }
   return turns.map(({ role, text: said }) => ({ role, text: said.trim() })).filter((turn) => turn.text);
