@@ -6,7 +6,7 @@ from scipy.special import expit, softmax
 from twinrank.encode import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.experiment import fit
-from twinrank.search import PARTS, Confidence, PastQueries, Ranker, log_odds
+from twinrank.search import PARTS, Confidence, PastQueries, Ranker, log_odds, read_card
 from twinrank.search.past import NEAREST
 
 TEXTS = ["it wont let me in again", "User: hello\nAgent: hi\nUser: where is my money??"]
@@ -77,8 +77,8 @@ def test_silent_below_a_confidence(fused):
 
 def test_a_damaged_past_is_named(fused, tmp_path):
     fused.save(tmp_path)
-    (tmp_path / "past.jsonl").write_text("")
-    with pytest.raises(RankerError, match=r"past.jsonl: not as ranker.json says"):
+    (tmp_path / read_card(tmp_path).file("past.jsonl")).write_text("")
+    with pytest.raises(RankerError, match=r"past-.{12}.jsonl: not as ranker.json says"):
         Ranker.load(tmp_path)
 
 

@@ -1,15 +1,16 @@
 import json
+from functools import partial
 
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from twinrank.encode import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.experiment import fit
-from twinrank.search import Bm25, Ranker
+from twinrank.search import Bm25, Ranker, read_card
+from twinrank.search.generations import put
 
 CHANNELS = ["bm25", "zero-shot", "towers", "fused"]
 TEXTS = ["it wont let me in again", "User: hello\nAgent: hi\nUser: where is my money??"]
@@ -37,7 +38,9 @@ def test_saved_and_loaded_it_scores_the_same(ranker, tmp_path):
 
 def test_the_folder_holds_json_safetensors_and_a_card_alone(ranker, tmp_path):
     ranker.save(tmp_path)
-    suffixes = {file.suffix for file in tmp_path.iterdir() if file.name != "README.md"}
+    suffixes = {
+        file.suffix for file in tmp_path.iterdir() if file.name not in ("README.md", ".lock")
+    }
     assert suffixes <= {".json", ".jsonl", ".safetensors"}
 
 
@@ -156,12 +159,12 @@ def test_a_folder_that_is_no_ranker(tmp_path):
 
 @pytest.mark.parametrize("name", ["towers.safetensors", "vectors.safetensors", "corpus.jsonl"])
 def test_a_missing_or_changed_file_is_named(saved, name):
-    file = saved / name
+    file = saved / read_card(saved).file(name)
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(RankerError, match=rf"{name}: not as ranker.json says"):
+    with pytest.raises(RankerError, match=rf"{file.name}: not as ranker.json says"):
         Ranker.load(saved)
     file.unlink()
-    with pytest.raises(RankerError, match=rf"{name}: missing"):
+    with pytest.raises(RankerError, match=rf"{file.name}: missing"):
         Ranker.load(saved)
 
 
@@ -172,7 +175,7 @@ def edit(saved, **changes):
 
 def test_another_format_version_is_refused(saved):
     edit(saved, format=99)
-    with pytest.raises(RankerError, match=r"format: .*reads format 1"):
+    with pytest.raises(RankerError, match=r"format: .*reads formats 1 to 2"):
         Ranker.load(saved)
 
 
@@ -191,13 +194,10 @@ def test_an_encoder_that_is_gone_is_refused(saved):
 
 
 def test_towers_of_another_recipe_are_refused(saved):
-    state = load_file(saved / "towers.safetensors")
+    card = read_card(saved)
+    state = load_file(saved / card.file("towers.safetensors"))
     state.pop(sorted(state)[-1])
-    save_file({name: torch.clone(t) for name, t in state.items()}, saved / "towers.safetensors")
-    import hashlib
-
-    digest = hashlib.sha256((saved / "towers.safetensors").read_bytes()).hexdigest()
-    card = json.loads((saved / "ranker.json").read_text())
-    edit(saved, files=card["files"] | {"towers.safetensors": digest})
+    digest = put(saved, "towers.safetensors", partial(save_file, dict(state)))
+    edit(saved, files=card.files | {"towers.safetensors": digest})
     with pytest.raises(RankerError, match="towers do not fit the recipe"):
         Ranker.load(saved)

@@ -1,12 +1,10 @@
 """Feedback on SQLite and on a real PostgreSQL server: durable, counted once, added up."""
 
-import multiprocessing
-import os
 import signal
 import sqlite3
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 
@@ -15,44 +13,21 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.processes import heard, started
 from twinrank.errors import FeedbackError
 from twinrank.serve.feedback import Day, Feedback, Miss, Traffic, Verdict, Wanted
 
 NUMBERS = count()
 LONG = "where is my invoice? " * 20
 
-# Processes that begin at once: they are forked from one that has imported all.
-processes = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-if os.name == "posix":
-    processes.set_forkserver_preload([__name__])
 
-
-def write(address, name, verdicts, said):
+def write(address, name, verdicts, says):
     """Add verdicts, and say the key of each once it is acknowledged."""
     feedback = Feedback.open(address)
     for n in range(verdicts):
         key = f"{name}-{n}"
         assert feedback.add(Verdict(key, LONG, "question", "a1", True, ("a1",)))
-        said.send(key)
-    said.close()
-
-
-def writer(address, name, verdicts):
-    """A process that adds verdicts, and where it says which."""
-    hears, said = processes.Pipe(duplex=False)
-    process = processes.Process(target=write, args=(address, name, verdicts, said))
-    process.start()
-    said.close()
-    return process, hears
-
-
-def heard(hears):
-    """All that a process said before it ended, or was killed."""
-    keys = []
-    with suppress(EOFError):
-        while True:
-            keys.append(hears.recv())
-    return keys
+        says.send(key)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -183,7 +158,7 @@ def test_threads_share_one_store(feedback):
 
 
 def test_two_processes_write_at_once_into_a_new_database(address):
-    writers = [writer(address, name, 40) for name in ("one", "two")]
+    writers = [started(write, address, name, 40) for name in ("one", "two")]
     said = [key for _, hears in writers for key in heard(hears)]
     for process, _ in writers:
         process.join()
@@ -197,7 +172,7 @@ def test_two_processes_write_at_once_into_a_new_database(address):
 def test_twenty_killed_writers_lose_nothing_they_acknowledged(address):
     acknowledged = []
     for batch in range(5):
-        writers = [writer(address, f"{batch}-{n}", 10**6) for n in range(4)]
+        writers = [started(write, address, f"{batch}-{n}", 10**6) for n in range(4)]
         for n, (process, hears) in enumerate(writers):
             acknowledged.append(hears.recv())  # it is under way
             time.sleep(0.003 * ((5 * batch + n) % 7))

@@ -37,7 +37,8 @@ def test_many_texts_are_counted_in_parts(monkeypatch):
 def test_it_is_kept_as_it_was(tmp_path):
     idf = Idf.of(TEXTS)
     idf.save(tmp_path / "idf.json")
-    assert Idf.load(tmp_path / "idf.json") == idf
+    with (tmp_path / "idf.json").open("rb") as stream:
+        assert Idf.load(stream) == idf
 
 
 def test_no_texts_are_no_error():

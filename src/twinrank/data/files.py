@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from pathlib import Path
+from typing import BinaryIO
 
 import polars as pl
 
@@ -40,13 +41,14 @@ def twice_the_validation(path: Path) -> bool:
     return all((path / "qrels" / f"{name}.tsv").is_file() for name in ("validation", "dev"))
 
 
-def read_answers(file: Path) -> pl.DataFrame:
-    """Answers (id, title, text, url, sections) of a `corpus.jsonl`."""
+def read_answers(file: Path | BinaryIO) -> pl.DataFrame:
+    """Answers (id, title, text, url, sections) of a `corpus.jsonl`, by its path or open."""
     metadata = pl.col("metadata").struct
     section = pl.element().struct
     filled = pl.struct(section.field("title").fill_null(""), section.field("text").fill_null(""))
     sections = pl.coalesce(metadata.field("sections"), pl.lit([], dtype=SECTIONS))
-    return pl.read_ndjson(_plain(file), schema=ANSWER_FIELDS).select(
+    source = _plain(file) if isinstance(file, Path) else file
+    return pl.read_ndjson(source, schema=ANSWER_FIELDS).select(
         pl.col("_id").alias("id"),
         pl.col("title").fill_null(""),
         pl.col("text").fill_null(""),

@@ -88,7 +88,7 @@ def reader_for(
     store: FeatureStore | None,
     device: str,
     *,
-    home: Path | None = None,
+    tuned: Path | None = None,
 ) -> Reader:
     """What reads texts for a recipe of the `dense` channel, trained on a data set.
 
@@ -100,12 +100,12 @@ def reader_for(
         recipe: names the encoder.
         store: see `Reader`.
         device: where the encoder runs.
-        home: see `encoder_of`.
+        tuned: see `encoder_of`.
     """
     idf = None
     if recipe.selects:
         idf = Idf.of([*dataset.answer_texts(), *dataset.for_pretraining().texts])
-    return reader_of(recipe, store, device, idf=idf, home=home)
+    return reader_of(recipe, store, device, idf=idf, tuned=tuned)
 
 
 def _validation(dataset: Dataset, *, needed: bool) -> Queries | None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 
 from twinrank.data import Dataset, Queries
 from twinrank.encode import FeatureStore
@@ -29,8 +26,8 @@ from twinrank.experiment.resume import (
 from twinrank.experiment.training import Work, train_towers, with_fitted_scale
 from twinrank.experiment.tuning import tune_encoder
 from twinrank.recipe import Recipe
-from twinrank.search import Origin, Ranker, Reader, towers_of
-from twinrank.search.folder import CARD, read_card
+from twinrank.search import Origin, Ranker, Reader, read_card, towers_of, writing
+from twinrank.search.card import CARD
 from twinrank.train import Team, is_main
 
 log = logging.getLogger(__name__)
@@ -87,7 +84,7 @@ def fit(
         return _carried_out(dataset, recipe, origin, store, device, None, shared, on_record, team)
     if team and not is_main():
         return _helped(dataset, recipe, origin, store, device, out, team)
-    with _held(out):
+    with writing(out):
         if not resume:
             for name in (CARD, *UNFINISHED, METRICS_FILE):
                 (out / name).unlink(missing_ok=True)
@@ -123,22 +120,6 @@ def _helped(
     return Ranker.load(out, store=store, device=team.device or device)
 
 
-@contextmanager
-def _held(out: Path) -> Iterator[None]:
-    """Two runs into one folder take turns; the system lets go if one is killed."""
-    out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock")
-    try:
-        lock.acquire(timeout=1)
-    except Timeout:
-        log.warning("%s: waiting for another run that writes here", out)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _carried_out(
     dataset: Dataset,
     recipe: Recipe,
@@ -153,11 +134,12 @@ def _carried_out(
     if recipe.channel == "bm25":
         return _words(dataset, recipe, origin)
     with recording(out, on_record) as record:
+        tuned = None
         if team and out:
-            tune_encoder(
+            tuned = tune_encoder(
                 dataset, recipe, origin, out=out, on_record=record, team=team, device=device
             )
-        reader = reader_for(dataset, recipe, store, device, home=out)
+        reader = reader_for(dataset, recipe, store, device, tuned=tuned)
         return _on_features(dataset, recipe, origin, reader, out, shared, record)
 
 

@@ -24,7 +24,7 @@ from twinrank.experiment.material import Material, reader_for
 from twinrank.experiment.run import fit
 from twinrank.progress import progress_bar
 from twinrank.recipe import Recipe
-from twinrank.search.folder import CARD
+from twinrank.search.card import CARD
 
 PRETRAINED = "pretrained"
 WATCH = "watches the parent"

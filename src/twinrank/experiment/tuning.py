@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ import numpy as np
 import torch
 
 from twinrank.data import Dataset
+from twinrank.encode import Encoder
+from twinrank.encode.trainable import Trainable
 from twinrank.evaluation import by_type, means, measure
 from twinrank.experiment.material import reader_for
 from twinrank.experiment.resume import TUNING, OnRecord, choices
 from twinrank.experiment.stage import Bar, carry_out
 from twinrank.recipe import Recipe
 from twinrank.search import Origin, encoder_of
-from twinrank.search.folder import ENCODER
+from twinrank.search.card import ENCODER, aside, encoder_name
 from twinrank.train import (
     Checkpoint,
     Course,
@@ -39,8 +42,8 @@ def tune_encoder(
     team: Team,
     device: str,
     on_record: OnRecord = lambda record: None,
-) -> None:
-    """Tune a recipe's encoder, and leave it as the folder `encoder` in `out`.
+) -> Path | None:
+    """Tune a recipe's encoder, and leave it in `out` as a ranker's folder has it.
 
     Args:
         dataset: with a `train` and a `validation` split.
@@ -50,6 +53,9 @@ def tune_encoder(
         team: who shares the work; the main process writes.
         device: where; each of several processes has its own.
         on_record: takes a record a round.
+
+    Returns:
+        Its folder, or none where another process writes it.
     """
     settings = recipe.tuning
     assert settings is not None  # noqa: S101 (fit makes a team for these alone)
@@ -104,5 +110,16 @@ def tune_encoder(
             ready=lambda: team.told(None),
             writes=is_main(),
         )
-    if is_main():
-        trainable.save(out / ENCODER)
+    return _left(trainable, out, encoder.max_tokens) if is_main() else None
+
+
+def _left(trainable: Trainable, out: Path, max_tokens: int) -> Path:
+    """Write a tuned encoder under the name that its identity gives it."""
+    beside = out / aside(ENCODER)
+    trainable.save(beside)
+    folder = out / encoder_name(Encoder(str(beside), max_tokens=max_tokens).identity)
+    if folder.exists():
+        shutil.rmtree(beside)
+    else:
+        beside.rename(folder)
+    return folder

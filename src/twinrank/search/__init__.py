@@ -1,19 +1,14 @@
 """Channels that score answers, and the ranker made of them."""
 
 from twinrank.search.bm25 import Bm25
+from twinrank.search.card import CARD, Card, Origin
 from twinrank.search.confidence import Confidence, log_odds
 from twinrank.search.dense import Dense, Reader
 from twinrank.search.evidence import Evidence, PastQuery, Witness
-from twinrank.search.folder import (
-    CARD,
-    Channel,
-    Origin,
-    encoder_of,
-    read_card,
-    reader_of,
-    towers_of,
-)
+from twinrank.search.folder import Channel
 from twinrank.search.fused import PARTS, Fused
+from twinrank.search.generations import read_card, swap_back, writing
+from twinrank.search.parts import encoder_of, reader_of, towers_of
 from twinrank.search.past import PastQueries
 from twinrank.search.ranker import RankedAnswer, Ranker, best_first
 
@@ -21,6 +16,7 @@ __all__ = [
     "CARD",
     "PARTS",
     "Bm25",
+    "Card",
     "Channel",
     "Confidence",
     "Dense",
@@ -38,5 +34,7 @@ __all__ = [
     "log_odds",
     "read_card",
     "reader_of",
+    "swap_back",
     "towers_of",
+    "writing",
 ]

@@ -164,10 +164,10 @@ def _limits(held: Contents | Ranker) -> list[str]:
         found.append("Types of query that it was not trained on may fare worse.")
     if recipe.memory:
         found.append(
-            "past.jsonl holds queries of the training data as people wrote them: share this "
+            "past-*.jsonl holds queries of the training data as people wrote them: share this "
             "folder only with those who may read them."
         )
-    found.append("corpus.jsonl holds the answers' texts.")
+    found.append("corpus-*.jsonl holds the answers' texts.")
     return found
 
 

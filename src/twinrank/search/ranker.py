@@ -16,6 +16,7 @@ from twinrank.errors import RankerError
 from twinrank.model import total
 from twinrank.recipe import Recipe
 from twinrank.search import folder
+from twinrank.search.card import Origin
 from twinrank.search.confidence import Confidence
 from twinrank.search.dense import Dense
 from twinrank.search.fused import Fused
@@ -61,7 +62,7 @@ class Ranker:
     recipe: Recipe
     answers: pl.DataFrame
     channel: folder.Channel
-    origin: folder.Origin
+    origin: Origin
     confidence: Confidence | None = None
 
     @property
@@ -180,10 +181,17 @@ class Ranker:
         self.channel.keep(kept.to_numpy())
         self.answers = self.answers.filter(kept)
 
-    def save(self, path: Path) -> None:
-        """Write the ranker folder; `ranker.json` comes last and makes it one."""
+    def save(self, path: Path, *, keep: bool = False) -> None:
+        """Write the ranker folder, or put this ranker in place of that in it, at once.
+
+        Who loads it meanwhile gets the one or the other, and a kill leaves one of them.
+
+        Args:
+            path: the folder.
+            keep: the ranker that is there, to go back to by `twinrank learn --rollback`.
+        """
         held = (self.recipe, self.answers, self.channel, self.origin, self.confidence)
-        folder.save(path, folder.Contents(*held))
+        folder.save(path, folder.Contents(*held), keep=keep)
 
     @classmethod
     def load(cls, path: Path, *, store: Store | None = None, device: str = "auto") -> Ranker:

@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import polars as pl
-from filelock import FileLock
 
 from twinrank.encode import RecentFeatures
 from twinrank.errors import TwinrankError
-from twinrank.search import CARD, Evidence, RankedAnswer, Ranker, Witness
+from twinrank.search import CARD, Evidence, RankedAnswer, Ranker, Witness, writing
 from twinrank.serve.batching import Batcher, BusyError
 
 BATCH = 32  # queries ranked at once: more gains little, and the first of them waits longer
 FOLLOWED_EVERY_S = 1.0
-LOCK = ".lock"  # beside the card: held while answers are changed
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
@@ -219,7 +217,7 @@ class Live:
         """Change the ranker on its thread, on top of what the folder holds, and save it there."""
 
         def work() -> Result:
-            with FileLock(self.folder / LOCK):
+            with writing(self.folder):
                 if fingerprint_of(self.folder) != self.now.fingerprint:
                     self.now = self._load()
                 ranker = self.now.ranker

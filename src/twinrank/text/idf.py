@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import polars as pl
@@ -61,6 +62,6 @@ class Idf:
         file.write_text(json.dumps(held, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, file: Path) -> Idf:
+    def load(cls, stream: BinaryIO) -> Idf:
         """Read what `save` wrote."""
-        return cls(**json.loads(file.read_text(encoding="utf-8")))
+        return cls(**json.load(stream))

@@ -1,0 +1,132 @@
+"""`ranker.json`: what a ranker is, where it comes from, and the names of its files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from twinrank import __version__
+from twinrank.data import Dataset
+from twinrank.errors import RankerError
+from twinrank.recipe import Recipe
+from twinrank.search.confidence import Confidence
+
+FORMAT: Literal[2] = 2
+CARD, README, ENCODER = "ranker.json", "README.md", "encoder"
+FILES = ANSWERS, TOWERS, VECTORS, PAST, IDF = (
+    "corpus.jsonl",
+    "towers.safetensors",
+    "vectors.safetensors",
+    "past.jsonl",
+    "idf.json",
+)
+DIGITS = 12  # of a checksum, in a file's name
+
+
+class Origin(BaseModel):
+    """What a ranker was made from, and what it reached on the validation split.
+
+    `folder` is where the data was, as it was given: often relative to where that was. `labelled`
+    counts its labelled queries, by split and type.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    data: str
+    data_fingerprint: str
+    folder: str | None = None
+    seed: int
+    quality: dict[str, Any] | None = None
+    labelled: dict[str, dict[str, int]] | None = None
+
+    def dataset(self) -> Dataset:
+        """The data, if it still is where it was, and what it was.
+
+        Raises:
+            RankerError: if it is not, or is not known to be.
+        """
+        if self.folder is None or not Path(self.folder).is_dir():
+            where = f"not at {self.folder}" if self.folder else "of an unknown folder"
+            raise RankerError(
+                f"the data this ranker was trained on ({self.data}) is {where}; give --data"
+            )
+        dataset = Dataset.load(Path(self.folder))
+        if dataset.fingerprint != self.data_fingerprint:
+            raise RankerError(
+                f"{self.folder}: no longer the data this ranker was trained on (its fingerprint "
+                f"was {self.data_fingerprint}, now it is {dataset.fingerprint}), so that it may "
+                f"have seen what is measured; give --data {self.folder} to measure all the same"
+            )
+        return dataset
+
+
+class Card(BaseModel):
+    """What `ranker.json` says.
+
+    Attributes:
+        format: in 2, a file's name holds its checksum, and the encoder's folder its identity, so
+            that a new ranker is written beside the old one; in 1, they were plain.
+        files: sha256 of each file, by its plain name.
+        previous: the ranker that stood here before, if it was kept to go back to.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal[1, 2] = FORMAT
+    twinrank: str = __version__
+    recipe: Recipe
+    origin: Origin
+    encoder_identity: str | None = None
+    scale: float | None = None
+    weights: dict[str, float] | None = None
+    confidence: Confidence | None = None
+    answers: int
+    files: dict[str, str]
+    previous: Card | None = None
+
+    def file(self, name: str) -> str:
+        """The name, in the folder, of one of `files`."""
+        return name if self.format == 1 else file_name(name, self.files[name])
+
+    @property
+    def encoder(self) -> str | None:
+        """The folder of its own encoder, if it was tuned for this ranker."""
+        if self.recipe.tuning is None or self.encoder_identity is None:
+            return None
+        return ENCODER if self.format == 1 else encoder_name(self.encoder_identity)
+
+    @property
+    def named(self) -> set[str]:
+        """All that it names in its folder, and the previous one too."""
+        names = {self.file(name) for name in self.files} | {self.encoder or CARD}
+        return names | (self.previous.named if self.previous else set())
+
+
+def file_name(name: str, checksum: str) -> str:
+    """The name of a file with a content: `towers-0123456789ab.safetensors`."""
+    stem, dot, suffix = name.partition(".")
+    return f"{stem}-{checksum[:DIGITS]}{dot}{suffix}"
+
+
+def encoder_name(identity: str) -> str:
+    """The name of the folder of an encoder."""
+    return f"{ENCODER}-{identity[:DIGITS]}"
+
+
+def aside(name: str) -> str:
+    """The name under which a file is written before it is whole."""
+    return f".{name}.tmp"
+
+
+def _patterns() -> str:
+    checksum = f"-[0-9a-f]{{{DIGITS}}}"
+    whole = [f"{stem}{checksum}[.]{suffix}" for stem, suffix in (f.split(".") for f in FILES)]
+    written = [re.escape(aside(name)) for name in (*FILES, CARD, README, ENCODER)]
+    return "|".join([*whole, ENCODER + checksum, *written])
+
+
+# What saving rankers of format 2 may leave in a folder, but for the card, README.md and the lock.
+LEFT = re.compile(_patterns())

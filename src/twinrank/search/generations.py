@@ -1,0 +1,245 @@
+"""A ranker's folder while it changes: one ranker in place of another at once, never half of it.
+
+Files of a ranker are never changed. A new one is written beside them, `ranker.json` is renamed over
+the old one, and what it no longer names is removed. Who reads opens every file before it reads any:
+what is open stays readable, and what vanished before makes it begin anew with the new card.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from twinrank import __version__
+from twinrank.data.files import QUERIES
+from twinrank.errors import RankerError
+from twinrank.search.card import ANSWERS, CARD, FORMAT, LEFT, Card, aside, file_name
+
+LOCK = ".lock"
+TENSORS = ".safetensors"
+Result = TypeVar("Result")
+Version = tuple[int, int, int]
+
+log = logging.getLogger(__name__)
+
+
+class Opened:
+    """The files of a ranker, open and checked against its card.
+
+    Args:
+        path: the folder.
+        card: read from it.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        RankerError: if one is not as it was written.
+    """
+
+    def __init__(self, path: Path, card: Card) -> None:
+        self.path, self.card = path, card
+        self._stack = ExitStack()
+        self._streams: dict[str, BufferedReader] = {}
+        self._tensors: dict[str, Any] = {}  # safetensors has no types
+        with self._stack as opening:
+            for name in card.files:
+                file = path / card.file(name)
+                self._streams[name] = opening.enter_context(file.open("rb"))
+                if name.endswith(TENSORS):
+                    with suppress(SafetensorError):  # damaged: its checksum tells
+                        self._tensors[name] = safe_open(file, "pt")
+            for name, expected in card.files.items():
+                self._check(name, expected)
+            self._stack = opening.pop_all()
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tensors.clear()
+        self._stack.close()
+
+    def stream(self, name: str) -> BufferedReader:
+        """A file, from its beginning."""
+        self._streams[name].seek(0)
+        return self._streams[name]
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """What a safetensors file holds, mapped into memory."""
+        held = self._tensors[name]
+        return {key: held.get_tensor(key) for key in held.keys()}  # noqa: SIM118 (no mapping)
+
+    def _check(self, name: str, expected: str) -> None:
+        if _checksum(self._streams[name]) != expected:
+            raise RankerError(
+                f"{self.path / self.card.file(name)}: not as {CARD} says it was written (checksum "
+                "differs); copy the folder again, or train again"
+            )
+
+
+def read(path: Path, use: Callable[[Opened], Result]) -> Result:
+    """What is made of a ranker's files; begun anew if another takes its place meanwhile.
+
+    Raises:
+        RankerError: if it is no ranker folder, or a file is missing or not as it was written.
+    """
+    while True:
+        card, version = _card(path)
+        try:
+            with Opened(path, card) as files:
+                return use(files)
+        except (RankerError, OSError) as error:
+            if _card(path)[1] != version:
+                continue
+            if isinstance(error, FileNotFoundError) and error.filename:
+                raise RankerError(
+                    f"{error.filename}: missing; copy the whole folder, or train again"
+                ) from None
+            raise
+
+
+def read_card(path: Path) -> Card:
+    """The card of a ranker folder, its files checked.
+
+    Raises:
+        RankerError: as `read` does.
+    """
+    return read(path, lambda files: files.card)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Take turns with all others that write into a folder; the system lets go of who is killed.
+
+    Who holds it already may enter again.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path / LOCK, is_singleton=True)
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        log.warning("%s: waiting for another that writes here", path)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def put(path: Path, name: str, write: Callable[[Path], object]) -> str:
+    """Write a file under the name that its content gives it; give its checksum."""
+    beside = path / aside(name)
+    write(beside)
+    with beside.open("rb") as stream:
+        os.fsync(stream.fileno())
+        checksum = _checksum(stream)
+    beside.replace(path / file_name(name, checksum))
+    return checksum
+
+
+def swap(path: Path, card: Card, *, keep: bool) -> None:
+    """Put a ranker, whose files are written, in place of the one that is there.
+
+    Args:
+        path: the folder; see `writing`.
+        card: of the new ranker.
+        keep: the old ranker, to go back to, instead of the one that it replaced.
+    """
+    there = _readable(path)
+    kept = there if keep else there and there.previous
+    _place(path, card, kept, there)
+
+
+def swap_back(path: Path) -> Card:
+    """Put the previous ranker in place again, and keep the other as the previous; give its card.
+
+    Raises:
+        RankerError: if none was kept, or it is damaged.
+    """
+    with writing(path):
+        there = _card(path)[0]
+        if there.previous is None:
+            raise RankerError(
+                f"{path}: no previous ranker is kept here; only `twinrank learn` keeps the one it "
+                "replaces"
+            )
+        try:
+            with Opened(path, there.previous):
+                pass
+        except FileNotFoundError as error:
+            raise RankerError(f"{error.filename}: missing; nothing was changed") from None
+        return _place(path, there.previous, there, there)
+
+
+def _place(path: Path, card: Card, previous: Card | None, there: Card | None) -> Card:
+    kept = previous and previous.model_copy(update={"previous": None})
+    card = card.model_copy(update={"previous": kept})
+    beside = path / aside(CARD)
+    beside.write_text(card.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+    with beside.open("rb") as stream:
+        os.fsync(stream.fileno())
+    beside.replace(path / CARD)
+    before = there.named if there else set()
+    if (path / QUERIES).exists():
+        before.discard(ANSWERS)  # a data set's own
+    _clear(path, before, card.named)
+    return card
+
+
+def _clear(path: Path, before: set[str], named: set[str]) -> None:
+    """Remove what was a ranker's, or would have been, and is named no more."""
+    for entry in path.iterdir():
+        ours = LEFT.fullmatch(entry.name) or entry.name in before
+        if ours and entry.name not in named:
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                with suppress(OSError):  # still open, where that forbids it: the next one does
+                    entry.unlink()
+
+
+def _readable(path: Path) -> Card | None:
+    """The card that is there, if there is one that can be read."""
+    try:
+        return _card(path)[0]
+    except RankerError:
+        return None
+
+
+def _card(path: Path) -> tuple[Card, Version]:
+    """The card that is there now, and what tells it from the next."""
+    file = path / CARD
+    try:
+        with file.open("rb") as stream:
+            status = os.fstat(stream.fileno())
+            text = stream.read()
+    except (FileNotFoundError, NotADirectoryError):
+        unfinished = (path / "checkpoint.safetensors").exists()
+        mend = "its training has not finished: run it again" if unfinished else "check the path"
+        raise RankerError(f"{path}: no {CARD} here, so it is no ranker folder; {mend}") from None
+    try:
+        card = Card.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise RankerError(
+            f"{file}: {place}: {first['msg']}; this twinrank ({__version__}) reads formats 1 to "
+            f"{FORMAT}: train again, or use the version that wrote it"
+        ) from None
+    return card, (status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+def _checksum(stream: BufferedReader) -> str:
+    stream.seek(0)
+    return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,215 @@
+"""A ranker's folder while it changes: one ranker or the other, whoever reads and is killed."""
+
+import json
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from tests.processes import heard, started
+from twinrank.encode import FeatureStore
+from twinrank.errors import RankerError
+from twinrank.experiment import fit
+from twinrank.recipe import Recipe
+from twinrank.search import Ranker, generations, read_card, swap_back
+
+TEXTS = ["it wont let me in again", "where is my money??"]
+
+
+@pytest.fixture(scope="module")
+def trained(recipes, help_centre, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    fit(help_centre, recipes["fused"], out=folder, store=FeatureStore())
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    Ranker.load(trained).save(tmp_path / "ranker")
+    return tmp_path / "ranker"
+
+
+def names(folder):
+    return {entry.name for entry in folder.iterdir()} - {"README.md", ".lock"}
+
+
+def smaller(folder, answers=1):
+    """The ranker of a folder without its first answers."""
+    ranker = Ranker.load(folder)
+    ranker.remove_answers(ranker.answers["id"][:answers])
+    return ranker
+
+
+def as_format_1(folder):
+    """The folder as the first version of twinrank wrote it."""
+    card = read_card(folder)
+    for name in card.files:
+        (folder / card.file(name)).rename(folder / name)
+    if card.encoder:
+        (folder / card.encoder).rename(folder / "encoder")
+    written = json.loads((folder / "ranker.json").read_text()) | {"format": 1}
+    (folder / "ranker.json").write_text(json.dumps(written))
+    return set(card.files)
+
+
+def test_a_folder_holds_what_its_card_names_and_no_more(folder):
+    card = read_card(folder)
+    assert names(folder) == card.named | {"ranker.json"}
+    for name, checksum in card.files.items():
+        assert card.file(name).split(".")[0].endswith(checksum[:12])
+    smaller(folder).save(folder)
+    assert names(folder) == read_card(folder).named | {"ranker.json"}
+    assert read_card(folder).named.isdisjoint({card.file("corpus.jsonl")})
+    assert card.file("towers.safetensors") in names(folder)  # it has not changed
+
+
+def test_the_first_format_still_loads_and_becomes_the_second(folder):
+    scores = Ranker.load(folder).scores(TEXTS)
+    plain = as_format_1(folder)
+    np.testing.assert_array_equal(Ranker.load(folder).scores(TEXTS), scores)
+    smaller(folder).save(folder, keep=True)
+    assert plain < names(folder)  # to go back to
+    swap_back(folder)
+    np.testing.assert_array_equal(Ranker.load(folder).scores(TEXTS), scores)
+    smaller(folder).save(folder, keep=True)
+    smaller(folder).save(folder, keep=True)
+    assert names(folder) == read_card(folder).named | {"ranker.json"}
+    assert names(folder).isdisjoint(plain)
+
+
+def test_answers_of_a_data_set_in_the_same_folder_stay(folder, help_centre):
+    as_format_1(folder)
+    help_centre.save(folder)
+    smaller(folder).save(folder)
+    assert {"corpus.jsonl", "queries.jsonl", "qrels"} < names(folder)
+
+
+def test_leftovers_of_a_kill_go_at_the_next_save_and_nothing_else(folder):
+    left = [
+        *("corpus-0123456789ab.jsonl", ".towers.safetensors.tmp", ".ranker.json.tmp"),
+        *("encoder-0123456789ab", ".encoder.tmp"),
+    ]
+    others = ["notes.txt", "metrics.jsonl", "report.html", "encoder", "past.jsonl", "index-0.faiss"]
+    for name in left + others:
+        if "encoder" in name:
+            (folder / name).mkdir()
+            (folder / name / "config.json").write_text("{}")
+        else:
+            (folder / name).write_text("")
+    Ranker.load(folder).save(folder)
+    assert names(folder) == read_card(folder).named | {"ranker.json", *others}
+
+
+def test_the_one_replaced_is_kept_to_go_back_to(folder):
+    first = read_card(folder)
+    smaller(folder).save(folder, keep=True)
+    second = read_card(folder)
+    assert second.previous == first
+    smaller(folder).save(folder)  # an answer that is removed live
+    third = read_card(folder)
+    assert third.previous == first
+    assert names(folder) == third.named | {"ranker.json"}
+    back = swap_back(folder)
+    assert back == read_card(folder)
+    assert back == first.model_copy(
+        update={"previous": third.model_copy(update={"previous": None})}
+    )
+    assert Ranker.load(folder).answers.height == first.answers
+    assert swap_back(folder) == third
+    smaller(folder).save(folder, keep=True)
+    assert read_card(folder).previous == third.model_copy(update={"previous": None})
+    assert names(folder) == read_card(folder).named | {"ranker.json"}
+
+
+def test_going_back_to_nothing_or_to_something_damaged(folder):
+    with pytest.raises(RankerError, match="no previous ranker is kept"):
+        swap_back(folder)
+    smaller(folder).save(folder, keep=True)
+    before = (folder / "ranker.json").read_bytes()
+    card = read_card(folder).previous
+    file = folder / card.file("corpus.jsonl")
+    file.write_text("{}")
+    with pytest.raises(RankerError, match="checksum differs"):
+        swap_back(folder)
+    file.unlink()
+    with pytest.raises(RankerError, match=r"corpus-.*missing; nothing was changed"):
+        swap_back(folder)
+    assert (folder / "ranker.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("moment", ["before they are opened", "while they are read"])
+def test_who_reads_while_another_takes_its_place_gets_that(folder, monkeypatch, moment):
+    answers = Ranker.load(folder).answers.height
+    other = smaller(folder)
+    real, calls = generations.Opened, []
+
+    def replaced(path, card):
+        calls.append(card)
+        files = real(path, card) if moment == "while they are read" else None
+        if len(calls) == 1:
+            other.save(folder)
+        return files or real(path, card)
+
+    monkeypatch.setattr(generations, "Opened", replaced)
+    height = Ranker.load(folder).answers.height
+    if moment == "while they are read":  # what is open stays
+        assert (height, len(calls)) == (answers, 1)
+    else:
+        assert (height, len(calls)) == (answers - 1, 2)
+
+
+def save_over_and_over(folder, answers, says):
+    """A ranker and one with fewer answers by turns, each kept while the other stands."""
+    pair = [Ranker.load(folder), smaller(folder, answers)]
+    while True:
+        for ranker in pair:
+            ranker.save(folder, keep=ranker is pair[1])
+            time.sleep(0.01)  # the other's turn
+        says.send("saved")
+
+
+def test_killed_savers_leave_a_whole_ranker_to_who_loads(folder):
+    whole = Ranker.load(folder)
+    heights = {whole.answers.height - gone for gone in (0, 1, 2)}
+    seen = set()
+    for _ in range(5):
+        savers = [started(save_over_and_over, folder, answers) for answers in (1, 2)]
+        for process, hears in savers:
+            assert hears.recv() == "saved"
+            seen |= {Ranker.load(folder).answers.height for _ in range(2)}
+            process.kill()
+            seen.add(Ranker.load(folder).answers.height)
+        for process, hears in savers:
+            heard(hears)
+            process.join()
+            assert process.exitcode == -signal.SIGKILL
+        assert Ranker.load(folder).scores(TEXTS).shape[1] in heights
+        whole.save(folder)
+        assert names(folder) == read_card(folder).named | {"ranker.json"}
+    assert len(seen) > 1
+    assert seen <= heights
+
+
+def test_a_tuned_encoder_has_a_folder_of_its_identity(recipe_files, help_centre, tmp_path):
+    text = recipe_files["towers"].read_text().replace("epochs = 8", "epochs = 1")
+    (tmp_path / "tuned.toml").write_text(
+        f"{text}\n[tuning]\nepochs = 1\nbatch_size = 64\nrefresh_every = 256\n"
+    )
+    recipe, out = Recipe.load(tmp_path / "tuned.toml"), tmp_path / "out"
+    ranker = fit(help_centre, recipe, out=out, store=FeatureStore())
+    card = read_card(out)
+    assert card.encoder == f"encoder-{card.encoder_identity[:12]}"
+    assert (out / card.encoder / "model.safetensors").exists()
+    assert list(out.glob("*encoder*")) == [out / card.encoder]
+    scores = ranker.scores(TEXTS)
+    loaded = Ranker.load(out)
+    np.testing.assert_allclose(loaded.scores(TEXTS), scores, rtol=1e-4)
+    loaded.save(tmp_path / "copy")
+    loaded.save(tmp_path / "copy")
+    np.testing.assert_allclose(Ranker.load(tmp_path / "copy").scores(TEXTS), scores, rtol=1e-4)
+    as_format_1(tmp_path / "copy")
+    plain = Ranker.load(tmp_path / "copy")
+    np.testing.assert_allclose(plain.scores(TEXTS), scores, rtol=1e-4)
+    plain.save(tmp_path / "copy")
+    assert names(tmp_path / "copy") == names(out) - {"metrics.jsonl"}
