@@ -12,7 +12,7 @@ from twinrank.encode import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.experiment import fit
 from twinrank.recipe import Recipe
-from twinrank.search import Ranker, generations, read_card, swap_back
+from twinrank.search import Ranker, generations, read_card
 
 TEXTS = ["it wont let me in again", "where is my money??"]
 
@@ -70,7 +70,7 @@ def test_the_first_format_still_loads_and_becomes_the_second(folder):
     np.testing.assert_array_equal(Ranker.load(folder).scores(TEXTS), scores)
     smaller(folder).save(folder, keep=True)
     assert plain < names(folder)  # to go back to
-    swap_back(folder)
+    Ranker.load(folder, previous=True).save(folder)
     np.testing.assert_array_equal(Ranker.load(folder).scores(TEXTS), scores)
     smaller(folder).save(folder, keep=True)
     smaller(folder).save(folder, keep=True)
@@ -103,39 +103,35 @@ def test_leftovers_of_a_kill_go_at_the_next_save_and_nothing_else(folder):
 
 def test_the_one_replaced_is_kept_to_go_back_to(folder):
     first = read_card(folder)
+    scores = Ranker.load(folder).scores(TEXTS)
     smaller(folder).save(folder, keep=True)
+    assert read_card(folder).previous == first
+    smaller(folder).save(folder)  # an answer that is removed live
     second = read_card(folder)
     assert second.previous == first
-    smaller(folder).save(folder)  # an answer that is removed live
-    third = read_card(folder)
-    assert third.previous == first
-    assert names(folder) == third.named | {"ranker.json"}
-    back = swap_back(folder)
-    assert back == read_card(folder)
-    assert back == first.model_copy(
-        update={"previous": third.model_copy(update={"previous": None})}
-    )
-    assert Ranker.load(folder).answers.height == first.answers
-    assert swap_back(folder) == third
-    smaller(folder).save(folder, keep=True)
-    assert read_card(folder).previous == third.model_copy(update={"previous": None})
+    assert names(folder) == second.named | {"ranker.json"}
+
+    previous = Ranker.load(folder, previous=True)
+    np.testing.assert_array_equal(previous.scores(TEXTS), scores)
+    previous.save(folder, keep=True)
+    assert read_card(folder).files == first.files
+    assert read_card(folder).previous == second.model_copy(update={"previous": None})
     assert names(folder) == read_card(folder).named | {"ranker.json"}
+    assert Ranker.load(folder, previous=True).answers.height == first.answers - 2
 
 
-def test_going_back_to_nothing_or_to_something_damaged(folder):
+def test_no_previous_ranker_or_a_damaged_one(folder):
     with pytest.raises(RankerError, match="no previous ranker is kept"):
-        swap_back(folder)
+        Ranker.load(folder, previous=True)
     smaller(folder).save(folder, keep=True)
-    before = (folder / "ranker.json").read_bytes()
-    card = read_card(folder).previous
-    file = folder / card.file("corpus.jsonl")
+    file = folder / read_card(folder).previous.file("corpus.jsonl")
     file.write_text("{}")
     with pytest.raises(RankerError, match="checksum differs"):
-        swap_back(folder)
+        Ranker.load(folder, previous=True)
     file.unlink()
-    with pytest.raises(RankerError, match=r"corpus-.*missing; nothing was changed"):
-        swap_back(folder)
-    assert (folder / "ranker.json").read_bytes() == before
+    with pytest.raises(RankerError, match=r"corpus-.*missing"):
+        Ranker.load(folder, previous=True)
+    assert Ranker.load(folder).answers.height == read_card(folder).answers
 
 
 @pytest.mark.parametrize("moment", ["before they are opened", "while they are read"])

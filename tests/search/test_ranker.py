@@ -96,6 +96,21 @@ def test_an_answer_put_in_place_of_another_keeps_its_past(ranker):
     assert ranker.answers["id"][-1] == "new"
 
 
+def test_answers_matched_are_those_given(ranker):
+    wanted = pl.concat([new_answer(ranker), ranker.answers[3:]])
+    edited = wanted.with_columns(
+        text=pl.when(pl.col("id") == wanted["id"][5]).then(pl.lit("Other.")).otherwise("text")
+    )
+    ranker.match_answers(edited)
+    assert ranker.answers.sort("id").equals(edited.sort("id"))
+    assert ranker.scores(TEXTS).shape[1] == edited.height
+    before = ranker.channel.scores(TEXTS)
+    ranker.match_answers(edited.reverse())
+    np.testing.assert_array_equal(ranker.scores(TEXTS), before)
+    with pytest.raises(RankerError, match="at least one"):
+        ranker.match_answers(edited.clear())
+
+
 def test_an_id_that_stands_twice_is_refused(ranker):
     with pytest.raises(RankerError, match="'new' stands twice"):
         ranker.put_answers(pl.concat([new_answer(ranker)] * 2))

@@ -7,7 +7,7 @@ from twinrank.search.dense import Dense, Reader
 from twinrank.search.evidence import Evidence, PastQuery, Witness
 from twinrank.search.folder import Channel
 from twinrank.search.fused import PARTS, Fused
-from twinrank.search.generations import read_card, swap_back, writing
+from twinrank.search.generations import read_card, writing
 from twinrank.search.parts import encoder_of, reader_of, towers_of
 from twinrank.search.past import PastQueries
 from twinrank.search.ranker import RankedAnswer, Ranker, best_first
@@ -34,7 +34,6 @@ __all__ = [
     "log_odds",
     "read_card",
     "reader_of",
-    "swap_back",
     "towers_of",
     "writing",
 ]

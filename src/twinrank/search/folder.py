@@ -138,9 +138,9 @@ def _tensors(dense: Dense, channel: Channel) -> dict[str, Tensor]:
     return tensors
 
 
-def load(path: Path, *, store: Store | None, device: str) -> Contents:
+def load(path: Path, *, store: Store | None, device: str, previous: bool = False) -> Contents:
     """The parts of a ranker; see `Ranker.load`."""
-    return read(path, partial(_contents, store=store, device=device))
+    return read(path, partial(_contents, store=store, device=device), previous=previous)
 
 
 def _contents(files: Opened, *, store: Store | None, device: str) -> Contents:

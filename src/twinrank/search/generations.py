@@ -88,16 +88,28 @@ class Opened:
             )
 
 
-def read(path: Path, use: Callable[[Opened], Result]) -> Result:
+def read(path: Path, use: Callable[[Opened], Result], *, previous: bool = False) -> Result:
     """What is made of a ranker's files; begun anew if another takes its place meanwhile.
 
+    Args:
+        path: the folder.
+        use: is called with them, perhaps more than once.
+        previous: read the ranker that was kept when another took its place.
+
     Raises:
-        RankerError: if it is no ranker folder, or a file is missing or not as it was written.
+        RankerError: if it is no ranker folder, or a file is missing or not as it was written, or
+            if no previous ranker was kept.
     """
     while True:
         card, version = _card(path)
+        chosen = card.previous if previous else card
+        if chosen is None:
+            raise RankerError(
+                f"{path}: no previous ranker is kept here; only `twinrank learn` keeps the one it "
+                "replaces"
+            )
         try:
-            with Opened(path, card) as files:
+            with Opened(path, chosen) as files:
                 return use(files)
         except (RankerError, OSError) as error:
             if _card(path)[1] != version:
@@ -157,33 +169,7 @@ def swap(path: Path, card: Card, *, keep: bool) -> None:
         keep: the old ranker, to go back to, instead of the one that it replaced.
     """
     there = _readable(path)
-    kept = there if keep else there and there.previous
-    _place(path, card, kept, there)
-
-
-def swap_back(path: Path) -> Card:
-    """Put the previous ranker in place again, and keep the other as the previous; give its card.
-
-    Raises:
-        RankerError: if none was kept, or it is damaged.
-    """
-    with writing(path):
-        there = _card(path)[0]
-        if there.previous is None:
-            raise RankerError(
-                f"{path}: no previous ranker is kept here; only `twinrank learn` keeps the one it "
-                "replaces"
-            )
-        try:
-            with Opened(path, there.previous):
-                pass
-        except FileNotFoundError as error:
-            raise RankerError(f"{error.filename}: missing; nothing was changed") from None
-        return _place(path, there.previous, there, there)
-
-
-def _place(path: Path, card: Card, previous: Card | None, there: Card | None) -> Card:
-    kept = previous and previous.model_copy(update={"previous": None})
+    kept = there and (there.model_copy(update={"previous": None}) if keep else there.previous)
     card = card.model_copy(update={"previous": kept})
     beside = path / aside(CARD)
     beside.write_text(card.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
@@ -194,7 +180,6 @@ def _place(path: Path, card: Card, previous: Card | None, there: Card | None) ->
     if (path / QUERIES).exists():
         before.discard(ANSWERS)  # a data set's own
     _clear(path, before, card.named)
-    return card
 
 
 def _clear(path: Path, before: set[str], named: set[str]) -> None:

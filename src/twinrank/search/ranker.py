@@ -181,6 +181,20 @@ class Ranker:
         self.channel.keep(kept.to_numpy())
         self.answers = self.answers.filter(kept)
 
+    def match_answers(self, answers: pl.DataFrame) -> None:
+        """Have these answers and no others: put those that are new or differ, forget the rest.
+
+        Raises:
+            RankerError: if an id stands twice, or none would be left.
+        """
+        there = {row["id"]: row for row in self.answers.iter_rows(named=True)}
+        rows = answers.select(self.answers.columns).iter_rows(named=True)
+        other = pl.Series([there.get(row["id"]) != row for row in rows], dtype=pl.Boolean)
+        if other.any():
+            self.put_answers(answers.filter(other))
+        if gone := set(there).difference(answers["id"]):
+            self.remove_answers(gone)
+
     def save(self, path: Path, *, keep: bool = False) -> None:
         """Write the ranker folder, or put this ranker in place of that in it, at once.
 
@@ -188,13 +202,20 @@ class Ranker:
 
         Args:
             path: the folder.
-            keep: the ranker that is there, to go back to by `twinrank learn --rollback`.
+            keep: the ranker that is there, to go back to: `load` gives it as the `previous` one.
         """
         held = (self.recipe, self.answers, self.channel, self.origin, self.confidence)
         folder.save(path, folder.Contents(*held), keep=keep)
 
     @classmethod
-    def load(cls, path: Path, *, store: Store | None = None, device: str = "auto") -> Ranker:
+    def load(
+        cls,
+        path: Path,
+        *,
+        store: Store | None = None,
+        device: str = "auto",
+        previous: bool = False,
+    ) -> Ranker:
         """Open a ranker folder.
 
         Args:
@@ -202,12 +223,13 @@ class Ranker:
             store: where features of texts are kept and found; without one each text that is
                 ranked is encoded anew.
             device: where the encoder runs: `cpu`, `cuda`, `mps`, or `auto`.
+            previous: open the ranker that was kept there when this one took its place.
 
         Raises:
             RankerError: if the folder is incomplete or damaged, of another format version, or
                 made with another encoder than the one found here; it says what differs.
         """
-        held = folder.load(Path(path), store=store, device=device)
+        held = folder.load(Path(path), store=store, device=device, previous=previous)
         return cls(held.recipe, held.answers, held.channel, held.origin, held.confidence)
 
 
