@@ -578,6 +578,73 @@ def report(
 
 
 @app.command()
+def learn(
+    ranker: RankerFolder,
+    feedback: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Database of feedback; default: RANKER.feedback.db."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Data set; default: what the ranker was trained on.")
+    ] = None,
+    hold_back: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of the feedback to measure on.")
+    ] = 0.2,
+    margin: Annotated[
+        float, typer.Option(min=0, help="MAP@10 that a type may lose on the test split.")
+    ] = 0.02,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Compare, and leave the ranker as it is.")
+    ] = False,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Put the ranker that was replaced in place again.")
+    ] = False,
+    device: Device = "auto",
+    json: AsJson = False,
+) -> None:
+    """Train a ranker anew with what people said of it, and replace it if that is not worse.
+
+    Old and new are compared for every type on the test split, which is a gate here and nothing
+    else, and on feedback that was held back. A service that runs takes the new ranker up.
+
+    Example: `twinrank learn runs/first --dry-run`
+
+    Example: `twinrank learn runs/first --feedback postgresql://twinrank@db/feedback`
+    """
+    from contextlib import closing
+
+    from twinrank.encode import FeatureStore
+    from twinrank.experiment import learn as learned
+    from twinrank.experiment import roll_back
+    from twinrank.extras import check_installed
+    from twinrank.report import learning_table
+
+    if rollback:
+        former = roll_back(ranker, store=FeatureStore(), device=device)
+        summary = {"ranker": str(ranker), **former.origin.model_dump()}
+        done = f"{ranker}: the ranker that was replaced is in place again, the other is kept"
+        _print(summary if json else done)
+        return
+    check_installed("databases of feedback", "serve", "sqlalchemy")
+    from twinrank.serve.feedback import Feedback
+
+    url = feedback or f"{ranker.resolve()}.feedback.db"
+    with closing(Feedback.open(url, create=False)) as opened:
+        verdicts = opened.verdicts()
+    learning = learned(
+        ranker,
+        verdicts,
+        data=data,
+        hold_back=hold_back,
+        margin=margin,
+        dry_run=dry_run,
+        store=FeatureStore(),
+        device=device,
+    )
+    _print(learning.as_dict() if json else learning_table(learning))
+
+
+@app.command()
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove stored features.")] = False,
     encoder: Annotated[

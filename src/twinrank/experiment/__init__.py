@@ -2,6 +2,8 @@
 
 from twinrank.experiment.compare import Comparison, Entry, compare
 from twinrank.experiment.examine import Examination, Run, examine
+from twinrank.experiment.gate import Compared
+from twinrank.experiment.learn import Learning, learn, roll_back
 from twinrank.experiment.plans import Plan, study_named
 from twinrank.experiment.results import results
 from twinrank.experiment.run import fit
@@ -9,9 +11,11 @@ from twinrank.experiment.study import Study, run_study
 from twinrank.experiment.tracking import check_tracker, tracking
 
 __all__ = [
+    "Compared",
     "Comparison",
     "Entry",
     "Examination",
+    "Learning",
     "Plan",
     "Run",
     "Study",
@@ -19,7 +23,9 @@ __all__ = [
     "compare",
     "examine",
     "fit",
+    "learn",
     "results",
+    "roll_back",
     "run_study",
     "study_named",
     "tracking",

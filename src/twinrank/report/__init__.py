@@ -2,6 +2,7 @@
 
 from twinrank.report.explore import findings_table, write_exploration
 from twinrank.report.geometry import centroid_figure, geometry_table, write_geometry
+from twinrank.report.learn import learning_table
 from twinrank.report.page import check_installed
 from twinrank.report.study import study_tables, write_study
 from twinrank.report.tables import (
@@ -25,6 +26,7 @@ __all__ = [
     "evaluation_table",
     "findings_table",
     "geometry_table",
+    "learning_table",
     "quality_table",
     "ranking_table",
     "study_tables",

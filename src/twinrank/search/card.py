@@ -26,11 +26,20 @@ FILES = ANSWERS, TOWERS, VECTORS, PAST, IDF = (
 DIGITS = 12  # of a checksum, in a file's name
 
 
+class Learned(BaseModel):
+    """What a ranker was taught by feedback: so many queries; a share of the texts was held back."""
+
+    model_config = ConfigDict(frozen=True)
+
+    queries: int
+    hold_back: float
+
+
 class Origin(BaseModel):
     """What a ranker was made from, and what it reached on the validation split.
 
     `folder` is where the data was, as it was given: often relative to where that was. `labelled`
-    counts its labelled queries, by split and type.
+    counts its labelled queries, by split and type, with those that it `learned` from feedback.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,6 +50,7 @@ class Origin(BaseModel):
     seed: int
     quality: dict[str, Any] | None = None
     labelled: dict[str, dict[str, int]] | None = None
+    learned: Learned | None = None
 
     def dataset(self) -> Dataset:
         """The data, if it still is where it was, and what it was.

@@ -71,6 +71,10 @@ def about(held: Contents | Ranker) -> dict[str, str]:
     data = f"{origin.data}, fingerprint {origin.data_fingerprint}"
     if counts := "; ".join(f"{split}: {_by_type(types)}" for split, types in seen.items()):
         data += f". Labelled queries: {counts}"
+    if origin.learned:
+        data += (
+            f". Of those in train, {origin.learned.queries:,} were labelled by people's feedback"
+        )
     return {
         "What it is": (
             f"It ranks {held.answers.height:,} answers for what people write to support, so that "

@@ -1,0 +1,264 @@
+"""A ranker that learns from what people said of it, and takes its own place if it is not worse."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pydantic import TypeAdapter
+
+from twinrank.data import Dataset, Verdict
+from twinrank.encode import FeatureStore
+from twinrank.errors import FeedbackError, RankerError
+from twinrank.experiment.gate import MARGIN, Compared, worse
+from twinrank.experiment.lessons import Counts, Lessons, lessons
+from twinrank.experiment.run import fit
+from twinrank.search import CARD, Ranker, writing
+from twinrank.search.card import Learned
+
+HOLD_BACK = 0.2
+KEPT = TypeAdapter(tuple[Verdict, ...])
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What came of learning from feedback.
+
+    Attributes:
+        ranker: the folder.
+        counts: what became of the verdicts.
+        compared: the old and the new ranker, on a split and on feedback that was held back.
+        worse: where the new one is worse; if anywhere, the old one stays.
+        notes: what else is to be known of the comparison, a line each.
+        replaced: whether the new ranker has taken the old one's place.
+    """
+
+    ranker: Path
+    counts: Counts
+    compared: tuple[Compared, ...]
+    worse: tuple[str, ...]
+    notes: tuple[str, ...]
+    replaced: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "ranker": str(self.ranker),
+            "feedback": self.counts.as_dict(),
+            "compared": [each.as_dict() for each in self.compared],
+            "worse": list(self.worse),
+            "notes": list(self.notes),
+            "replaced": self.replaced,
+        }
+
+
+def learn(
+    path: Path,
+    verdicts: Sequence[Verdict],
+    *,
+    data: Path | None = None,
+    hold_back: float = HOLD_BACK,
+    margin: float = MARGIN,
+    dry_run: bool = False,
+    store: FeatureStore,
+    device: str = "auto",
+) -> Learning:
+    """Train a ranker anew on its data and on feedback, and put it in its own place if it may.
+
+    The recipe and the seed stay. Answers are those that the ranker has when it is replaced, also
+    where they were added, changed or removed after it was trained. What is done is kept in a
+    folder beside the ranker, `NAME.learning`: after a kill, the same call goes on from there,
+    with the verdicts it had begun with. The old ranker is kept; see `roll_back`.
+
+    Args:
+        path: folder of the ranker.
+        verdicts: oldest first.
+        data: what to train and measure on; none takes what the ranker was trained on.
+        hold_back: share of the feedback to measure on; see `lessons`.
+        margin: see `worse`.
+        dry_run: compare, and replace nothing.
+        store: features; only texts that are new to it are encoded.
+        device: where to compute.
+
+    Raises:
+        FeedbackError: if there is nothing to learn from.
+        RankerError: if it is no ranker, its recipe learns nothing, its data is gone, or another
+            ranker takes its place meanwhile.
+        DataError: if the data lacks a split that the recipe needs.
+    """
+    if not verdicts:
+        raise FeedbackError("there are no verdicts yet; learn when people have judged some answers")
+    old = Ranker.load(path, store=store, device=device)
+    if old.recipe.training is None:
+        raise RankerError(
+            f"{path}: its recipe {old.recipe.name} is not trained on labels, so it cannot learn "
+            "from feedback; train another, such as `even`"
+        )
+    base = Dataset.load(data) if data else old.origin.dataset()
+    home = path.resolve().with_name(f"{path.resolve().name}.learning")
+    with writing(home):
+        work = _work(home, old, base, hold_back)
+        verdicts = _begun_with(work, verdicts)
+        taught = lessons(verdicts, base, old.answers["id"].to_list(), hold_back=hold_back)
+        new = _trained(old, base, taught, hold_back, work / "run", store, device)
+        compared, notes = _compared(old, new, base, taught)
+        if data and base.fingerprint != old.origin.data_fingerprint:
+            notes.append(f"the old ranker was trained on other data than {data}")
+        reasons = worse(compared, margin=margin)
+        replaced = not reasons and not dry_run
+        if replaced:
+            _replace(path, old, new, store, device)
+            shutil.rmtree(work)
+    told = (taught.counts, tuple(compared), tuple(reasons), tuple(notes))
+    return Learning(path, *told, replaced)
+
+
+def roll_back(path: Path, *, store: FeatureStore | None = None, device: str = "auto") -> Ranker:
+    """Put the ranker that was replaced in its place again; the other is kept in turn.
+
+    It is given the answers that the other has by now: what was removed does not come back.
+
+    Raises:
+        RankerError: if none was kept.
+    """
+    with writing(path):
+        former = Ranker.load(path, store=store, device=device, previous=True)
+        former.match_answers(Ranker.load(path, store=store, device=device).answers)
+        former.save(path, keep=True)
+    return former
+
+
+def _work(home: Path, old: Ranker, base: Dataset, hold_back: float) -> Path:
+    """The folder of this very learning; those of others are removed."""
+    answers = hashlib.sha256(old.answers.write_ndjson().encode()).hexdigest()
+    same = [base.fingerprint, answers, old.recipe.values(), old.origin.seed, hold_back]
+    work = home / hashlib.sha256(json.dumps(same).encode()).hexdigest()[:12]
+    for other in home.iterdir():
+        if other.is_dir() and other != work:
+            shutil.rmtree(other)
+    work.mkdir(exist_ok=True)
+    return work
+
+
+def _begun_with(work: Path, verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
+    """The verdicts of a training that was begun and not finished, or those given, kept for it."""
+    file, run = work / "verdicts.json", work / "run"
+    if file.exists():
+        kept = KEPT.validate_json(file.read_bytes())
+        newer = len({verdict.key for verdict in verdicts}.difference(v.key for v in kept))
+        if not newer or (run.exists() and not (run / CARD).exists()):
+            if newer:
+                log.warning(
+                    "%s: going on with %d verdicts; %d that came since wait for the next time",
+                    work.parent,
+                    len(kept),
+                    newer,
+                )
+            return kept
+    if run.exists():
+        shutil.rmtree(run)
+    beside = file.with_suffix(".tmp")
+    beside.write_bytes(KEPT.dump_json(tuple(verdicts)))
+    beside.replace(file)
+    return verdicts
+
+
+def _trained(
+    old: Ranker,
+    base: Dataset,
+    taught: Lessons,
+    hold_back: float,
+    run: Path,
+    store: FeatureStore,
+    device: str,
+) -> Ranker:
+    """A ranker of the same recipe and seed, of the data and what was learned, with all answers."""
+    counts = taught.counts
+    if not counts.learned:
+        raise FeedbackError(
+            f"{counts.verdicts:,} verdicts hold nothing to learn: {counts}; collect more, or "
+            "hold back less of them"
+        )
+    dataset = _with_lessons(base, old.answers, taught)
+    new = fit(dataset, old.recipe, seed=old.origin.seed, out=run, store=store, device=device)
+    new.origin = new.origin.model_copy(
+        update={
+            "data_fingerprint": base.fingerprint,
+            "folder": str(base.folder) if base.folder else None,
+            "learned": Learned(queries=counts.learned, hold_back=hold_back),
+        }
+    )
+    new.match_answers(old.answers)
+    return new
+
+
+def _with_lessons(base: Dataset, answers: pl.DataFrame, taught: Lessons) -> Dataset:
+    """The data, its answers as the ranker has them now, with what was learned in train.
+
+    An answer that is new since and has no label is not trained on: the ranker will have it as a
+    newcomer, which is how it ranks those.
+    """
+    trained = base.answers["id"].to_list() + taught.learned["answer"].to_list()
+    known = answers.filter(pl.col("id").is_in(trained))
+    labels = taught.learned.select(query="id", answer="answer", split=pl.lit("train"))
+    queries = taught.learned.drop("answer").lazy()
+    dataset = _among(base, known)
+    return replace(
+        dataset,
+        queries=pl.concat([dataset.queries, queries]),
+        labels=pl.concat([dataset.labels, labels]),
+        folder=None,
+    )
+
+
+def _among(base: Dataset, answers: pl.DataFrame) -> Dataset:
+    """The data with other answers, and the labels that are among them."""
+    labels = base.labels.filter(pl.col("answer").is_in(answers["id"].implode()))
+    return replace(base, answers=answers.select(base.answers.columns), labels=labels)
+
+
+def _compared(
+    old: Ranker, new: Ranker, base: Dataset, taught: Lessons
+) -> tuple[list[Compared], list[str]]:
+    """Both rankers on a split of the data, and on the feedback that was held back."""
+    notes = []
+    measured = _among(base, old.answers)
+    split = "test" if "test" in measured.labels["split"] else "validation"
+    if split == "validation":
+        notes.append(
+            "the data has no test labels: compared on validation, on which each was chosen"
+        )
+    gone = len(base.split(split)) - len(measured.split(split))
+    if gone:
+        notes.append(f"{gone:,} {split} queries are not measured: their answers were removed")
+    compared = [Compared.of(split, old, new, measured, split)]
+    if taught.held_back.is_empty():
+        notes.append("no feedback was held back to measure on")
+    else:
+        rows = taught.held_back
+        labels = rows.select(query="id", answer="answer", split=pl.lit("test"))
+        held = replace(measured, queries=rows.drop("answer").lazy(), labels=labels)
+        compared.append(Compared.of("feedback", old, new, held, "test"))
+        before, now = old.origin.learned, new.origin.learned
+        if before and now and before.hold_back < now.hold_back:
+            notes.append("the old ranker learned from some of the feedback that is held back now")
+    return compared, notes
+
+
+def _replace(path: Path, old: Ranker, new: Ranker, store: FeatureStore, device: str) -> None:
+    """Put the new ranker in the old one's place, with the answers that are there by now."""
+    with writing(path):
+        now = Ranker.load(path, store=store, device=device)
+        if (now.recipe, now.origin) != (old.recipe, old.origin):
+            raise RankerError(f"{path}: another ranker took its place meanwhile; learn again")
+        new.match_answers(now.answers)
+        new.save(path, keep=True)

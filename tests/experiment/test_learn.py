@@ -1,0 +1,286 @@
+"""Learning from feedback: what is trained, what is compared, and what takes whose place."""
+
+import json
+import logging
+import shutil
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from twinrank.cli import main
+from twinrank.data import Dataset, Verdict
+from twinrank.encode import FeatureStore
+from twinrank.errors import FeedbackError, RankerError
+from twinrank.experiment import fit, learn, resume, roll_back, training
+from twinrank.search import Ranker, read_card
+from twinrank.serve.feedback import Feedback
+
+TEXTS = ["it wont let me in again", "where is my money??"]
+learn_module = sys.modules[learn.__module__]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture(scope="module")
+def data(help_centre, tmp_path_factory):
+    """Half of the labels of train, and verdicts that say the other half."""
+    fewer = help_centre.fewer_labels(0.5)
+    gone = help_centre.labels.join(fewer.labels, on=["query", "answer", "split"], how="anti")
+    told = gone.join(help_centre.queries.collect(), left_on="query", right_on="id")
+    folder = tmp_path_factory.mktemp("data") / "half"
+    stays = ~pl.col("id").is_in(gone["query"].implode())
+    replace(fewer, queries=help_centre.queries.filter(stays)).save(folder)
+    verdicts = [
+        Verdict(f"{n}", row["text"], row["type"], row["answer"], True, (row["answer"],))
+        for n, row in enumerate(told.sort("query", "answer").iter_rows(named=True))
+    ]
+    return folder, verdicts
+
+
+@pytest.fixture(scope="module")
+def trained(data, recipes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "ranker"
+    fit(Dataset.load(data[0]), recipes["fused"], seed=3, out=folder, store=FeatureStore())
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "ranker")
+
+
+@pytest.fixture
+def learned(folder, data):
+    """Learn in the folder; a margin and a level that let anything pass, unless told otherwise."""
+
+    def learned(verdicts=data[1], **options):
+        return learn(folder, verdicts, store=FeatureStore(), **({"margin": 1.0} | options))
+
+    return learned
+
+
+@pytest.fixture
+def lenient(monkeypatch):
+    monkeypatch.setattr("twinrank.experiment.gate.LEVEL", 0.0)
+
+
+def new_answer(ranker, answer_id="new", text="Moor your zeppelin."):
+    row = ranker.answers[:1]
+    return row.with_columns(id=pl.lit(answer_id), title=pl.lit("Zeppelins"), text=pl.lit(text))
+
+
+@pytest.mark.usefixtures("lenient")
+def test_it_learns_and_takes_its_own_place(folder, data, learned):
+    old, before = Ranker.load(folder), read_card(folder)
+    learning = learned()
+    assert learning.replaced
+    assert learning.worse == ()
+    counts = learning.counts
+    assert counts.learned > counts.held_back > 0
+    assert [each.on for each in learning.compared] == ["test", "feedback"]
+    assert learning.compared[0].new.counts["overall"] == len(Dataset.load(data[0]).split("test"))
+    assert learning.compared[1].new.counts["overall"] == counts.held_back
+
+    new, card = Ranker.load(folder), read_card(folder)
+    assert card.previous == before
+    assert (new.recipe, new.origin.seed) == (old.recipe, 3)
+    assert new.origin.learned.queries == counts.learned
+    trained_on = sum(new.origin.labelled["train"].values())
+    assert trained_on == sum(old.origin.labelled["train"].values()) + counts.learned
+    assert new.origin.dataset().fingerprint == old.origin.data_fingerprint
+    assert f"{counts.learned} were labelled by people" in (folder / "README.md").read_text()
+    taught = set(new.channel.past.texts) - set(old.channel.past.texts)
+    assert len(taught) == counts.learned
+    assert taught <= {verdict.text for verdict in data[1]}
+    assert not np.allclose(new.scores(TEXTS), old.scores(TEXTS))
+
+    roll_back(folder)
+    np.testing.assert_allclose(Ranker.load(folder).scores(TEXTS), old.scores(TEXTS), rtol=1e-5)
+    roll_back(folder)
+    np.testing.assert_allclose(Ranker.load(folder).scores(TEXTS), new.scores(TEXTS), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("lenient")
+def test_what_is_held_back_stays_so_and_is_learned_by_nobody(folder, learned):
+    first = learned()
+    again = learned()  # by the ranker that learned
+    assert (again.counts.held_back, again.counts.learned) == (
+        first.counts.held_back,
+        first.counts.learned,
+    )
+    held = set(again.compared[1].new.per_query["text"])
+    assert not held & set(Ranker.load(folder).channel.past.texts)
+
+
+@pytest.mark.usefixtures("lenient")
+def test_a_dry_run_changes_nothing_and_is_not_done_again(folder, learned, monkeypatch):
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    dry = learned(dry_run=True)
+    assert not dry.replaced
+    assert before == {file.name: file.read_bytes() for file in folder.iterdir()}
+    monkeypatch.setattr(training, "fit_towers", None)
+    wet = learned()
+    assert wet.replaced
+    assert wet.compared[0].as_dict() == dry.compared[0].as_dict()
+
+
+def test_a_ranker_that_is_worse_does_not_take_the_place(folder, learned, monkeypatch):
+    before = (folder / "ranker.json").read_bytes()
+    monkeypatch.setattr(learn_module, "worse", lambda *_, **__: ["it is worse"])
+    learning = learned()
+    assert (learning.replaced, learning.worse) == (False, ("it is worse",))
+    assert (folder / "ranker.json").read_bytes() == before
+
+
+@pytest.mark.usefixtures("lenient")
+def test_after_a_kill_it_goes_on_with_the_verdicts_it_began_with(
+    folder, learned, monkeypatch, data, caplog
+):
+    whole = shutil.copytree(folder, folder.with_name("whole"))
+    learn(whole, data[1][:-5], margin=1.0, store=FeatureStore())
+    real = training.fit_towers
+
+    def dying(*args, on_epoch, **kwargs):
+        def on_epoch_and_die(checkpoint):
+            on_epoch(checkpoint)
+            if checkpoint.history[-1]["epoch"] == 2:
+                raise Killed
+
+        return real(*args, on_epoch=on_epoch_and_die, **kwargs)
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(training, "fit_towers", dying)
+        patched.setattr(resume, "SAVED_EVERY_S", 0)
+        learned(data[1][:-5])
+    caplog.set_level(logging.INFO)
+    learning = learned(data[1])
+    assert "5 that came since wait for the next time" in caplog.text
+    assert "going on after epoch 2" in caplog.text
+    assert learning.counts.verdicts == len(data[1]) - 5
+    assert read_card(folder).files == read_card(whole).files
+    assert learned(data[1]).counts.verdicts == len(data[1])
+
+
+@pytest.mark.usefixtures("lenient")
+def test_answers_are_those_there_are_by_now(folder, learned, data, monkeypatch):
+    ranker = Ranker.load(folder)
+    often = Counter(verdict.answer for verdict in data[1]).most_common(2)
+    gone, edited = (answer for answer, _ in often)
+    ranker.remove_answers([gone])
+    ranker.put_answers(ranker.answers.filter(id=edited).with_columns(text=pl.lit("Written anew.")))
+    ranker.add_answers(pl.concat([new_answer(ranker), new_answer(ranker, "taught", "Anchors.")]))
+    ranker.save(folder)
+    said = [Verdict(f"t{n}", f"how do I anchor it {n}", "question", "taught", True) for n in (1, 2)]
+
+    real = learn_module.worse
+
+    def meanwhile(*args, **kwargs):
+        now = Ranker.load(folder)
+        now.remove_answers([now.answers["id"][0]])
+        now.add_answers(new_answer(now, "late"))
+        now.save(folder)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(learn_module, "worse", meanwhile)
+    learning = learned([*data[1], *said], hold_back=0.0)
+    assert learning.replaced
+    assert learning.counts.unknown == sum(verdict.answer == gone for verdict in data[1])
+    assert any("queries are not measured" in note for note in learning.notes)
+
+    new = Ranker.load(folder)
+    wanted = {*ranker.answers["id"][1:], "late"}
+    assert set(new.answers["id"]) == wanted
+    assert new.answers.filter(id=edited)["text"].to_list() == ["Written anew."]
+    newcomers = set(new.answers.filter(pl.Series(new.channel.past.newcomers))["id"])
+    assert newcomers == {"new", "late"}
+    assert new.rank("how do I anchor it", k=1)[0][0].id == "taught"
+
+    roll_back(folder)
+    assert set(Ranker.load(folder).answers["id"]) == wanted
+
+
+def test_another_ranker_that_took_the_place_meanwhile_stays(folder, learned, monkeypatch):
+    def meanwhile(*_, **__):
+        other = Ranker.load(folder)
+        other.origin = other.origin.model_copy(update={"seed": 9})
+        other.save(folder)
+        return []
+
+    monkeypatch.setattr(learn_module, "worse", meanwhile)
+    with pytest.raises(RankerError, match="another ranker took its place meanwhile"):
+        learned()
+    assert Ranker.load(folder).origin.seed == 9
+
+
+def test_without_test_labels_validation_is_the_gate(learned, data, tmp_path):
+    own = shutil.copytree(data[0], tmp_path / "own")
+    (own / "qrels" / "test.tsv").unlink()
+    learning = learned(data=own, dry_run=True)
+    assert learning.compared[0].on == "validation"
+    assert any("no test labels" in note for note in learning.notes)
+    assert any("was trained on other data" in note for note in learning.notes)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "error", "said"),
+    [
+        (lambda said: [], FeedbackError, "there are no verdicts yet"),
+        (lambda said: [replace(v, right=False) for v in said], FeedbackError, "nothing to learn"),
+        (lambda said: [replace(v, answer="x") for v in said], FeedbackError, "does not have"),
+    ],
+)
+def test_nothing_to_learn_is_said(learned, data, verdicts, error, said):
+    with pytest.raises(error, match=said):
+        learned(verdicts(data[1]))
+
+
+def test_a_ranker_that_learns_nothing_or_has_lost_its_data(
+    recipes, help_centre, data, tmp_path, folder
+):
+    fit(help_centre, recipes["bm25"], out=tmp_path / "words")
+    with pytest.raises(RankerError, match="bm25 is not trained on labels"):
+        learn(tmp_path / "words", data[1], store=FeatureStore())
+    ranker = Ranker.load(folder)
+    ranker.origin = ranker.origin.model_copy(update={"folder": str(tmp_path / "moved")})
+    ranker.save(folder)
+    with pytest.raises(RankerError, match="give --data"):
+        learn(folder, data[1], store=FeatureStore())
+    with pytest.raises(RankerError, match="no previous ranker is kept"):
+        roll_back(folder)
+
+
+def run(monkeypatch, *args):
+    monkeypatch.setattr("sys.argv", ["twinrank", *map(str, args)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
+
+
+def test_the_command(folder, data, monkeypatch, capsys):
+    assert run(monkeypatch, "learn", folder) == 2
+    assert "ranker.feedback.db: there is no such file" in capsys.readouterr().err
+    feedback = Feedback.open(f"{folder}.feedback.db")
+    assert run(monkeypatch, "learn", folder) == 2
+    assert "no verdicts yet" in capsys.readouterr().err
+    for verdict in data[1]:
+        feedback.add(verdict)
+    feedback.close()
+    assert run(monkeypatch, "learn", folder, "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "the old ranker stays" in shown
+    assert all(f"  {kind}" in shown for kind in ("overall", "conversation", "question"))
+    assert run(monkeypatch, "learn", folder, "--margin", 1, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["feedback"]["verdicts"] == len(data[1])
+    assert told["replaced"] is not bool(told["worse"])
+    if told["replaced"]:
+        assert run(monkeypatch, "learn", folder, "--rollback") == 0
+        assert "is in place again" in capsys.readouterr().out
+    else:
+        assert run(monkeypatch, "learn", folder, "--rollback") == 2
