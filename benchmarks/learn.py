@@ -1,8 +1,8 @@
 """What feedback is worth: labels that were withheld from a ranker come back as verdicts.
 
-A share of the threads of train keeps its labels, and a ranker is trained on them. The queries of the
-others come back as verdicts, a query's right answers each as one, and some of them wrong: an answer
-drawn at random. Then `twinrank learn` is carried out, without replacing anything. Run it as
+A share of the threads of train keeps its labels, and a ranker is trained on them. The queries of
+the others come back as verdicts, one for each of their right answers, and some of them wrong: with
+an answer drawn at random. Then `twinrank learn` is carried out, but replaces nothing. Run it as
 
     python benchmarks/learn.py DATA [--recipe even] [--share 0.5] [--wrong 0.0] [--seeds 3]
 """

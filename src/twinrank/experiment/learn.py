@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import polars as pl
-from pydantic import TypeAdapter
 
 from twinrank.data import Dataset, Verdict
 from twinrank.encode import FeatureStore
 from twinrank.errors import FeedbackError, RankerError
+from twinrank.experiment.begun import RUN, begun_with, folder_of
 from twinrank.experiment.gate import MARGIN, Compared, worse
 from twinrank.experiment.lessons import Counts, Lessons, lessons
 from twinrank.experiment.run import fit
-from twinrank.search import CARD, Ranker, writing
+from twinrank.search import Ranker, read_card, writing
 from twinrank.search.card import Learned
 
 HOLD_BACK = 0.2
-KEPT = TypeAdapter(tuple[Verdict, ...])
 
-log = logging.getLogger(__name__)
+
+class Where(TypedDict):
+    """Where features are kept, and where to compute."""
+
+    store: FeatureStore
+    device: str
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def learn(
     """
     if not verdicts:
         raise FeedbackError("there are no verdicts yet; learn when people have judged some answers")
-    old = Ranker.load(path, store=store, device=device)
+    where: Where = {"store": store, "device": device}
+    old = Ranker.load(path, **where)
     if old.recipe.training is None:
         raise RankerError(
             f"{path}: its recipe {old.recipe.name} is not trained on labels, so it cannot learn "
@@ -106,17 +108,22 @@ def learn(
     base = Dataset.load(data) if data else old.origin.dataset()
     home = path.resolve().with_name(f"{path.resolve().name}.learning")
     with writing(home):
-        work = _work(home, old, base, hold_back)
-        verdicts = _begun_with(work, verdicts)
+        work = folder_of(home, old, base, hold_back)
+        verdicts = begun_with(work, verdicts)
         taught = lessons(verdicts, base, old.answers["id"].to_list(), hold_back=hold_back)
-        new = _trained(old, base, taught, hold_back, work / "run", store, device)
+        dataset = _with_lessons(base, old.answers, taught)
+        if note := _learned_before(path, dataset):
+            return Learning(path, taught.counts, (), (), (note,), replaced=False)
+        new = fit(dataset, old.recipe, seed=old.origin.seed, out=work / RUN, **where)
+        _say_origin(new, base, dataset, taught.counts, hold_back)
+        new.match_answers(old.answers)
         compared, notes = _compared(old, new, base, taught)
         if data and base.fingerprint != old.origin.data_fingerprint:
             notes.append(f"the old ranker was trained on other data than {data}")
         reasons = worse(compared, margin=margin)
         replaced = not reasons and not dry_run
         if replaced:
-            _replace(path, old, new, store, device)
+            _replace(path, old, new, where)
             shutil.rmtree(work)
     told = (taught.counts, tuple(compared), tuple(reasons), tuple(notes))
     return Learning(path, *told, replaced)
@@ -137,68 +144,27 @@ def roll_back(path: Path, *, store: FeatureStore | None = None, device: str = "a
     return former
 
 
-def _work(home: Path, old: Ranker, base: Dataset, hold_back: float) -> Path:
-    """The folder of this very learning; those of others are removed."""
-    answers = hashlib.sha256(old.answers.write_ndjson().encode()).hexdigest()
-    same = [base.fingerprint, answers, old.recipe.values(), old.origin.seed, hold_back]
-    work = home / hashlib.sha256(json.dumps(same).encode()).hexdigest()[:12]
-    for other in home.iterdir():
-        if other.is_dir() and other != work:
-            shutil.rmtree(other)
-    work.mkdir(exist_ok=True)
-    return work
+def _learned_before(path: Path, dataset: Dataset) -> str | None:
+    """That the ranker, or the one it replaced, learned this very data; none if neither did."""
+    card = read_card(path)
+    for each, said in (
+        (card, "the ranker has learned all of this already"),
+        (card.previous, "this was learned, and taken back; --rollback puts it in place again"),
+    ):
+        learned = each and each.origin.learned
+        if learned and learned.fingerprint == dataset.fingerprint:
+            return said
+    return None
 
 
-def _begun_with(work: Path, verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
-    """The verdicts of a training that was begun and not finished, or those given, kept for it."""
-    file, run = work / "verdicts.json", work / "run"
-    if file.exists():
-        kept = KEPT.validate_json(file.read_bytes())
-        newer = len({verdict.key for verdict in verdicts}.difference(v.key for v in kept))
-        if not newer or (run.exists() and not (run / CARD).exists()):
-            if newer:
-                log.warning(
-                    "%s: going on with %d verdicts; %d that came since wait for the next time",
-                    work.parent,
-                    len(kept),
-                    newer,
-                )
-            return kept
-    if run.exists():
-        shutil.rmtree(run)
-    beside = file.with_suffix(".tmp")
-    beside.write_bytes(KEPT.dump_json(tuple(verdicts)))
-    beside.replace(file)
-    return verdicts
-
-
-def _trained(
-    old: Ranker,
-    base: Dataset,
-    taught: Lessons,
-    hold_back: float,
-    run: Path,
-    store: FeatureStore,
-    device: str,
-) -> Ranker:
-    """A ranker of the same recipe and seed, of the data and what was learned, with all answers."""
-    counts = taught.counts
-    if not counts.learned:
-        raise FeedbackError(
-            f"{counts.verdicts:,} verdicts hold nothing to learn: {counts}; collect more, or "
-            "hold back less of them"
-        )
-    dataset = _with_lessons(base, old.answers, taught)
-    new = fit(dataset, old.recipe, seed=old.origin.seed, out=run, store=store, device=device)
-    new.origin = new.origin.model_copy(
-        update={
-            "data_fingerprint": base.fingerprint,
-            "folder": str(base.folder) if base.folder else None,
-            "learned": Learned(queries=counts.learned, hold_back=hold_back),
-        }
-    )
-    new.match_answers(old.answers)
-    return new
+def _say_origin(
+    new: Ranker, base: Dataset, dataset: Dataset, counts: Counts, hold_back: float
+) -> None:
+    """Its data is the data set, and what it learned is told apart."""
+    learned = Learned(fingerprint=dataset.fingerprint, queries=counts.learned, hold_back=hold_back)
+    folder = str(base.folder) if base.folder else None
+    update = {"data_fingerprint": base.fingerprint, "folder": folder, "learned": learned}
+    new.origin = new.origin.model_copy(update=update)
 
 
 def _with_lessons(base: Dataset, answers: pl.DataFrame, taught: Lessons) -> Dataset:
@@ -206,7 +172,16 @@ def _with_lessons(base: Dataset, answers: pl.DataFrame, taught: Lessons) -> Data
 
     An answer that is new since and has no label is not trained on: the ranker will have it as a
     newcomer, which is how it ranks those.
+
+    Raises:
+        FeedbackError: if nothing was learned.
     """
+    counts = taught.counts
+    if not counts.learned:
+        raise FeedbackError(
+            f"{counts.verdicts:,} verdicts hold nothing to learn: {counts}; collect more, or hold "
+            "back less of them"
+        )
     trained = base.answers["id"].to_list() + taught.learned["answer"].to_list()
     known = answers.filter(pl.col("id").is_in(trained))
     labels = taught.learned.select(query="id", answer="answer", split=pl.lit("train"))
@@ -254,10 +229,10 @@ def _compared(
     return compared, notes
 
 
-def _replace(path: Path, old: Ranker, new: Ranker, store: FeatureStore, device: str) -> None:
+def _replace(path: Path, old: Ranker, new: Ranker, where: Where) -> None:
     """Put the new ranker in the old one's place, with the answers that are there by now."""
     with writing(path):
-        now = Ranker.load(path, store=store, device=device)
+        now = Ranker.load(path, **where)
         if (now.recipe, now.origin) != (old.recipe, old.origin):
             raise RankerError(f"{path}: another ranker took its place meanwhile; learn again")
         new.match_answers(now.answers)

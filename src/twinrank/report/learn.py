@@ -20,9 +20,9 @@ def learning_table(learning: Learning) -> Group:
         table.add_column(name, justify="right", no_wrap=True)
     for each in learning.compared:
         _add(table, each)
+    lines = [Text(line) for line in (*learning.notes, *learning.worse, _outcome(learning))]
     head = Text(f"{counts.verdicts:,} verdicts: {counts}\n")
-    lines = [*learning.notes, *learning.worse, _outcome(learning)]
-    return Group(head, table, *(Text(line) for line in lines))
+    return Group(head, table, *lines) if learning.compared else Group(head, *lines)
 
 
 def _add(table: Table, compared: Compared) -> None:
@@ -57,5 +57,5 @@ def _outcome(learning: Learning) -> str:
             f"{learning.ranker}: the new ranker has taken the old one's place; "
             f"`twinrank learn {learning.ranker} --rollback` takes it back"
         )
-    why = "it was not asked to change it" if not learning.worse else "the new one is worse"
-    return f"{learning.ranker}: the old ranker stays: {why}"
+    why = ": the new one is worse" if learning.worse else ""
+    return f"{learning.ranker}: the old ranker stays{why}"

@@ -27,10 +27,17 @@ DIGITS = 12  # of a checksum, in a file's name
 
 
 class Learned(BaseModel):
-    """What a ranker was taught by feedback: so many queries; a share of the texts was held back."""
+    """What a ranker was taught by feedback.
+
+    Attributes:
+        fingerprint: of the data and the queries that were added to it.
+        queries: how many those are.
+        hold_back: share of the texts that were held back.
+    """
 
     model_config = ConfigDict(frozen=True)
 
+    fingerprint: str
     queries: int
     hold_back: float
 
