@@ -54,7 +54,7 @@ def main(
     for learning in learnings:
         Console().print(f"{learning.counts}: {'; '.join(learning.worse) or 'not worse'}")
     title = f"{dataset.name}, {recipe}, {share:.0%} of train's labels, {wrong:.0%} wrong verdicts"
-    Console().print(_table(learnings, title))
+    Console(width=100).print(_table(learnings, title))
 
 
 def _withheld(
@@ -80,8 +80,7 @@ def _withheld(
 def _table(learnings: list[Learning], title: str) -> Table:
     """Mean and spread over seeds; the difference is that of MAP@10."""
     table = Table(title=title, title_justify="left", box=None)
-    table.add_column("on")
-    table.add_column("type")
+    table.add_column("")
     for name in ("queries", "top-3", "after", "MAP@10", "after", "difference"):
         table.add_column(name, justify="right")
     for compared in zip(*(learning.compared for learning in learnings), strict=True):
@@ -90,8 +89,8 @@ def _table(learnings: list[Learning], title: str) -> Table:
             counts, *columns = zip(*rows, strict=True)
             cells = [f"{fmean(values):.3f}±{pstdev(values):.3f}" for values in columns[:-1]]
             gain = f"{fmean(columns[-1]):+.3f}±{pstdev(columns[-1]):.3f}"
-            on = compared[0].on if kind is None else ""
-            table.add_row(on, kind or "overall", "+".join(f"{n:g}" for n in counts), *cells, gain)
+            on = compared[0].on if kind is None else f"  {kind}"
+            table.add_row(on, f"{fmean(counts):.0f}", *cells, gain)
     return table
 
 

@@ -137,8 +137,10 @@ def _judged(
     for verdict in verdicts:
         counts["verdicts"] += 1
         counts["wrong"] += not verdict.right
+        if verdict.answer is None:
+            continue
         if verdict.answer not in answers:
-            counts["unknown"] += verdict.answer is not None
+            counts["unknown"] += 1
             continue
         text = judged.setdefault(_key(verdict.text), _Judged(verdict.text))
         text.type = text.type or verdict.type
