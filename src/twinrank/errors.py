@@ -53,6 +53,14 @@ class RankerError(TwinrankError):
     """A ranker folder that is incomplete, damaged, or made for something else."""
 
 
+class AnswerIndexError(TwinrankError):
+    """An answer index that cannot be reached, is damaged, or holds another ranker's answers."""
+
+
+class NoAnswerIndexError(AnswerIndexError):
+    """A place that could hold an answer index, and holds none yet."""
+
+
 class SweepError(TwinrankError):
     """A sweep whose storage cannot be used, or holds another sweep."""
 

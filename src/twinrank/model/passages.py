@@ -12,6 +12,7 @@ from torch import Tensor
 
 Rows = TypeVar("Rows")
 Others = TypeVar("Others")
+Array = TypeVar("Array", np.ndarray, Tensor)
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,17 @@ class Passages(Generic[Rows]):
     def of(self, rows: Others) -> Passages[Others]:
         """The same passages, given by other rows."""
         return Passages(rows, self.owner, self.answers)
+
+
+def among(passages: Passages[Array], places: Int[np.ndarray, " k"]) -> Passages[Array]:
+    """The passages of k answers alone, in the order of their places."""
+    if passages.owner is None:
+        return Passages(passages.rows[places], None, len(places))
+    first = np.searchsorted(passages.owner, places)
+    counts = np.searchsorted(passages.owner, places, side="right") - first
+    steps = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+    rows = passages.rows[np.repeat(first, counts) + steps]
+    return Passages(rows, np.repeat(np.arange(len(places)), counts), len(places))
 
 
 def over_passages(

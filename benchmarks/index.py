@@ -1,0 +1,200 @@
+"""Rooms of the answer index: how long they take to build, to search, and what they find.
+
+Vectors are drawn from a mixture shaped like the features of help articles: a common mean, topics
+of 400 vectors, in each of them themes of 20, and noise, all with a spectrum that falls as theirs
+does. A pair has a cosine of .2, of one topic .45, of one theme .65; of mozilla-support's sections
+the median pair has .21, the tenth nearest .69, the fiftieth .55. Queries are other draws. Every
+room builds, and searches one query at a time, in a process of its own. Run it as
+
+    python benchmarks/index.py [--vectors 100000 --vectors 1000000] [--rooms flat,hnsw] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from twinrank.model import Passages
+from twinrank.search.index.interface import AnswerIndex
+from twinrank.search.index.local import LocalIndex
+
+DIM, QUERIES, WARM, BATCH = 384, 500, 50, 10_000
+A_TOPIC, A_THEME = 400, 20  # vectors
+SHARES = (0.2, 0.25, 0.2, 0.35)  # of the squared length: mean, topic, theme, noise
+DEPTHS = (10, 200)  # answers asked for: to show, and as candidates of a ranker
+Figures = dict[str, Any]
+
+
+def main(
+    vectors: Annotated[list[int], typer.Option(help="How many; repeat.")] = [100_000],  # noqa: B006
+    rooms: Annotated[str, typer.Option(help="flat, hnsw, ivf, milvus.")] = "flat,hnsw",
+    breadths: Annotated[str, typer.Option(help="HNSW's efSearch, IVF's nprobe.")] = "128",
+    out: Annotated[Path | None, typer.Option(help="Write the figures there as JSON.")] = None,
+) -> None:
+    """Print build time, memory, size, latencies and recall of each room."""
+    rows: list[Figures] = []
+    for number in vectors:
+        with tempfile.TemporaryDirectory() as folder:
+            home = Path(folder)
+            _draw(home, number)
+            for room in rooms.split(","):
+                built = _apart(_build, home, room)
+                for breadth in breadths.split(",") if room in ("hnsw", "ivf") else ["0"]:
+                    found = _apart(_search, home, room, int(breadth))
+                    name = f"{room} {breadth}" if breadth != "0" else room
+                    rows.append({"vectors": number, "room": name, **built, **found})
+                    print(json.dumps(rows[-1]), flush=True)
+    if out:
+        out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    table = Table(title=f"{DIM} wide; {os.cpu_count()} cores, load {load}", box=None)
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name == "room" else "right")
+    for row in rows:
+        table.add_row(*(f"{v:,.4g}" if isinstance(v, float) else str(v) for v in row.values()))
+    Console(width=180).print(table)
+
+
+def _draw(home: Path, number: int) -> None:
+    """Write vectors, queries and the exact nearest of each."""
+    import faiss
+
+    rng = np.random.default_rng(0)
+    spectrum = (1 / np.sqrt(np.arange(DIM) + 4)).astype(np.float32)
+    spectrum /= np.linalg.norm(spectrum)
+    mean, topic, theme, noise = (root * spectrum for root in np.sqrt(np.array(SHARES, np.float32)))
+    topics = _around(rng, _around(rng, np.zeros((1, DIM)), mean, 1), topic, number // A_TOPIC + 1)
+    themes = _around(rng, topics, theme, number // A_THEME + 1)
+    points = np.lib.format.open_memmap(home / "points.npy", "w+", np.float32, (number, DIM))
+    for start in range(0, number, BATCH):
+        points[start : start + BATCH] = _unit(_around(rng, themes, noise, min(BATCH, number - start)))
+    queries = _unit(_around(rng, themes, noise, QUERIES + WARM))
+    exact = faiss.IndexFlatIP(DIM)
+    exact.add(points)
+    _, nearest = exact.search(queries, max(DEPTHS))
+    np.save(home / "queries.npy", queries)
+    np.save(home / "nearest.npy", nearest)
+
+
+def _around(
+    rng: np.random.Generator, centres: np.ndarray, spread: np.ndarray, number: int
+) -> np.ndarray:
+    """So many points, each around one of the centres."""
+    noise = rng.standard_normal((number, DIM), np.float32) * spread
+    return np.asarray(centres[rng.integers(len(centres), size=number)] + noise, np.float32)
+
+
+def _unit(points: np.ndarray) -> np.ndarray:
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+def _build(home: Path, room: str) -> Figures:
+    points = np.load(home / "points.npy", mmap_mode="r")
+    before = _memory()
+    began = time.perf_counter()
+    if room == "ivf":
+        _build_ivf(points, home / room)
+    else:
+        index = _made(home, room)
+        for start in range(0, len(points), BATCH):
+            part = np.array(points[start : start + BATCH])
+            ids = [str(row) for row in range(start, start + len(part))]
+            index.add(ids, Passages(part, None, len(part)))
+        index.save()
+        index.close()
+    took = time.perf_counter() - began
+    size = sum(file.stat().st_size for file in home.glob(f"{room}*/**/*") if file.is_file())
+    return {"build s": took, "build MB": _memory("VmHWM") - before, "disk MB": size / 1e6}
+
+
+def _search(home: Path, room: str, breadth: int) -> Figures:
+    queries, nearest = np.load(home / "queries.npy"), np.load(home / "nearest.npy")
+    before = _memory()
+    began = time.perf_counter()
+    search = _searcher(home, room, breadth)
+    search(queries[:1], 1)
+    figures = {"open s": time.perf_counter() - began}
+    for k in DEPTHS:
+        took, hits = [], []
+        for query, right in zip(queries, nearest, strict=True):
+            began = time.perf_counter()
+            found = search(query[None], k)
+            took.append(time.perf_counter() - began)
+            hits.append(len(set(found) & set(right[:k].tolist())) / k)
+        p50, p99 = np.percentile(1e3 * np.array(took[WARM:]), [50, 99])
+        figures |= {f"p50@{k} ms": float(p50), f"p99@{k} ms": float(p99)}
+        figures[f"recall@{k}"] = float(np.mean(hits[WARM:]))
+    figures["MB"] = _memory() - before
+    return figures
+
+
+def _made(home: Path, room: str) -> AnswerIndex:
+    if room == "milvus":
+        from twinrank.search.index.milvus import MilvusIndex
+
+        return MilvusIndex.create(str(home / "milvus.db"), "benchmark", "twinrank", DIM)
+    return LocalIndex(home / room, "flat" if room == "flat" else "hnsw", "benchmark", DIM)
+
+
+def _searcher(
+    home: Path, room: str, breadth: int
+) -> Callable[[np.ndarray, int], Sequence[int]]:
+    """What gives the rows of the k nearest to one query."""
+    if room == "ivf":
+        return _ivf(home / room, breadth)
+    index: AnswerIndex
+    if room == "milvus":
+        from twinrank.search.index.milvus import MilvusIndex
+
+        index = MilvusIndex.open(str(home / "milvus.db"), "twinrank")
+    else:
+        index = LocalIndex.open(home / room)
+        if breadth:
+            index.breadth = breadth
+    return lambda query, k: [int(answer) for answer in index.search(query, k)[0].answers]
+
+
+def _build_ivf(points: np.ndarray, folder: Path) -> None:
+    import faiss
+
+    lists = int(4 * len(points) ** 0.5)
+    index = faiss.index_factory(DIM, f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
+    index.train(np.array(points[: 40 * lists]))
+    index.add(points)
+    folder.mkdir()
+    faiss.write_index(index, str(folder / "ivf.faiss"))
+
+
+def _ivf(folder: Path, probes: int) -> Callable[[np.ndarray, int], Sequence[int]]:
+    import faiss
+
+    index = faiss.read_index(str(folder / "ivf.faiss"))
+    index.nprobe = probes
+    return lambda query, k: index.search(query, k)[1][0].tolist()
+
+
+def _memory(field: str = "VmRSS") -> float:
+    """Of this process, in MB: now, or at its highest (VmHWM)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(f"{field}:")[1].split()[0]) / 1e3
+
+
+def _apart(work: Callable[..., Figures], *args: Any) -> Figures:
+    """What work gives in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, args)
+
+
+if __name__ == "__main__":
+    typer.run(main)
