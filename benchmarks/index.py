@@ -78,7 +78,9 @@ def _draw(home: Path, number: int) -> None:
     themes = _around(rng, topics, theme, number // A_THEME + 1)
     points = np.lib.format.open_memmap(home / "points.npy", "w+", np.float32, (number, DIM))
     for start in range(0, number, BATCH):
-        points[start : start + BATCH] = _unit(_around(rng, themes, noise, min(BATCH, number - start)))
+        points[start : start + BATCH] = _unit(
+            _around(rng, themes, noise, min(BATCH, number - start))
+        )
     queries = _unit(_around(rng, themes, noise, QUERIES + WARM))
     exact = faiss.IndexFlatIP(DIM)
     exact.add(points)
@@ -96,7 +98,8 @@ def _around(
 
 
 def _unit(points: np.ndarray) -> np.ndarray:
-    return points / np.linalg.norm(points, axis=1, keepdims=True)
+    unit: np.ndarray = points / np.linalg.norm(points, axis=1, keepdims=True)
+    return unit
 
 
 def _build(home: Path, room: str) -> Figures:
@@ -143,13 +146,11 @@ def _made(home: Path, room: str) -> AnswerIndex:
     if room == "milvus":
         from twinrank.search.index.milvus import MilvusIndex
 
-        return MilvusIndex.create(str(home / "milvus.db"), "benchmark", "twinrank", DIM)
+        return MilvusIndex.create(str(home / "milvus.db"), "benchmark", dim=DIM)
     return LocalIndex(home / room, "flat" if room == "flat" else "hnsw", "benchmark", DIM)
 
 
-def _searcher(
-    home: Path, room: str, breadth: int
-) -> Callable[[np.ndarray, int], Sequence[int]]:
+def _searcher(home: Path, room: str, breadth: int) -> Callable[[np.ndarray, int], Sequence[int]]:
     """What gives the rows of the k nearest to one query."""
     if room == "ivf":
         return _ivf(home / room, breadth)
@@ -179,7 +180,7 @@ def _build_ivf(points: np.ndarray, folder: Path) -> None:
 def _ivf(folder: Path, probes: int) -> Callable[[np.ndarray, int], Sequence[int]]:
     import faiss
 
-    index = faiss.read_index(str(folder / "ivf.faiss"))
+    index: Any = faiss.read_index(str(folder / "ivf.faiss"))
     index.nprobe = probes
     return lambda query, k: index.search(query, k)[1][0].tolist()
 
@@ -190,7 +191,7 @@ def _memory(field: str = "VmRSS") -> float:
     return int(status.split(f"{field}:")[1].split()[0]) / 1e3
 
 
-def _apart(work: Callable[..., Figures], *args: Any) -> Figures:
+def _apart(work: Callable[..., Figures], *args: Path | str | int) -> Figures:
     """What work gives in a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(work, args)

@@ -269,6 +269,10 @@ def rank(
     why: Annotated[
         bool, typer.Option("--why", help="Show what each channel gave to the score.")
     ] = False,
+    index: Annotated[
+        str | None,
+        typer.Option(metavar="PLACE", help="Rank by an index, where `index --to` put it."),
+    ] = None,
     device: Device = "auto",
     json: AsJson = False,
 ) -> None:
@@ -283,7 +287,7 @@ def rank(
     if text is not None and file:
         raise typer.BadParameter("give a text or --file, not both")
     texts = read_texts(file) if file else [sys.stdin.read() if text is None else text]
-    loaded = Ranker.load(ranker, device=device)
+    loaded = Ranker.load(ranker, device=device, index=index)
     rankings = loaded.rank(texts, k, min_confidence=min_confidence)
     if json:
         pairs = zip(texts, rankings, strict=True)
@@ -291,6 +295,46 @@ def rank(
         return
     for query, answers in zip(texts, rankings, strict=True):
         _print(ranking_table(answers, query, why=why))
+
+
+@app.command()
+def index(
+    ranker: RankerFolder,
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="PLACE",
+            help="`local`, a folder, a Milvus Lite file FILE.db, or a Milvus server http://HOST:PORT.",
+        ),
+    ] = "local",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume/--fresh", help="Go on from what is there, or replace it."),
+    ] = True,
+    json: AsJson = False,
+) -> None:
+    """Put the vectors of a ranker's answers into an index, and check that they are there.
+
+    `local` is the folder `index` in RANKER. Behind a Milvus place, `#NAME` names a collection
+    (default `twinrank`); $MILVUS_TOKEN is its token. Run the same command again after a kill, or
+    when answers have changed: it adds what is missing and removes what is gone.
+
+    Example: `twinrank index runs/first --to answers.db`
+    """
+    from twinrank.search import Ranker
+    from twinrank.search.index import build_index
+
+    loaded = Ranker.load(ranker)
+    indexed = build_index(
+        to,
+        home=ranker,
+        fingerprint=loaded.fingerprint,
+        ids=loaded.answers["id"].to_list(),
+        vectors=loaded.vectors,
+        fresh=not resume,
+        progress="Indexing",
+    )
+    _print(indexed.as_dict() if json else str(indexed))
 
 
 @app.command()

@@ -8,9 +8,10 @@ from twinrank.search.evidence import Evidence, PastQuery, Witness
 from twinrank.search.folder import Channel
 from twinrank.search.fused import PARTS, Fused
 from twinrank.search.generations import read_card, writing
+from twinrank.search.order import best_first
 from twinrank.search.parts import encoder_of, reader_of, towers_of
 from twinrank.search.past import PastQueries
-from twinrank.search.ranker import RankedAnswer, Ranker, best_first
+from twinrank.search.ranker import RankedAnswer, Ranker
 
 __all__ = [
     "CARD",

@@ -18,7 +18,7 @@ from twinrank.data import (
     section_texts,
 )
 from twinrank.encode import POOLINGS, Encoder, Store
-from twinrank.model import Passages, Past, Towers, total
+from twinrank.model import Passages, Past, Towers, among, total
 from twinrank.text import Selection
 
 ROWS_A_CHUNK = 65_536
@@ -142,6 +142,24 @@ class Dense:
         chunks = [self._parts(features[start : start + height]) for start in starts]
         return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
+    @torch.inference_mode()
+    def queries(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+        """Vectors of queries given by their features."""
+        vectors: np.ndarray = self._queries(features).cpu().numpy()
+        return vectors
+
+    @torch.inference_mode()
+    def votes(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
+        """The votes of the past alone, as `parts_of` gives them; takes a memory."""
+        memory, past = self.towers.memory, self.past
+        assert memory is not None and past is not None  # noqa: S101 (the caller has a past)
+        votes: Tensor = memory(self._queries(features), past, self.vectors.answers)
+        return votes.cpu().numpy()
+
+    def among(self, places: Int[np.ndarray, " k"]) -> Dense:
+        """The channel over k of its answers, without a past."""
+        return Dense(self.reader, self.towers, among(self.vectors, places))
+
     def centres(self) -> Float[Tensor, "m d"]:
         """The mean of each answer's passages."""
         rows, owner = self.vectors.rows, self.vectors.owner
@@ -167,22 +185,18 @@ class Dense:
     def keep(self, rows: Bool[np.ndarray, " m"]) -> None:
         """Forget the answers whose row is false, and the votes for them."""
         place = np.cumsum(rows) - 1
-        owner, chosen = self.vectors.owner, rows
-        if owner is not None:
-            chosen = rows[owner]
-            owner = place[owner[chosen]]
-        vectors = self.vectors.rows[torch.as_tensor(chosen)]
-        self.vectors = Passages(vectors, owner, int(rows.sum()))
+        self.vectors = among(self.vectors, np.flatnonzero(rows))
         if self.past:
             stays = torch.as_tensor(rows)[self.past.answers]
             moved = torch.as_tensor(place)[self.past.answers[stays]]
             self.past = Past(self.past.vectors, self.past.voters[stays], moved)
 
     def _parts(self, features: Float[np.ndarray, "n d"]) -> Parts:
-        device = self.vectors.rows.device
-        queries = self.towers.query(torch.as_tensor(features, device=device))
-        parts = self.towers.parts(queries, self.vectors, self.past)
+        parts = self.towers.parts(self._queries(features), self.vectors, self.past)
         return {name: part.cpu().numpy() for name, part in parts.items()}
+
+    def _queries(self, features: Float[np.ndarray, "n d"]) -> Float[Tensor, "n d"]:
+        return self.towers.query(torch.as_tensor(features, device=self.vectors.rows.device))
 
 
 @torch.inference_mode()

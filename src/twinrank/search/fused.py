@@ -57,14 +57,12 @@ class Fused:
     def unweighed(self, texts: Sequence[str]) -> Parts:
         """What each part gives each answer before it is weighed."""
         parts = self.dense.parts_of(self.dense.reader(texts))
-        if self.past is not None:
-            parts["past"] = np.where(self.past.newcomers, self.newcomer, parts["past"])
-            parts["prior"] = np.broadcast_to(self.past.prior(), parts["past"].shape)
-            if self._past_words:
-                parts["past words"] = self.past.by_words(self._past_words.scores(texts))
-        if self.words:
-            parts["words"] = self.words.scores(texts)
-        return parts
+        return parts | self._beside(texts, parts.get("past"))
+
+    def beside(self, texts: Sequence[str], features: Float[np.ndarray, "n d"]) -> Parts:
+        """What all parts but `dense` give each answer, weighed, for texts and their features."""
+        votes = self.dense.votes(features) if self.past is not None else None
+        return self._weighed(self._beside(texts, votes))
 
     def put(self, answers: pl.DataFrame, rows: Int[np.ndarray, " n"]) -> None:
         """Take n answers in, each at its row: in place of what is there, or right behind it all.
@@ -86,10 +84,27 @@ class Fused:
         if self.past is not None:
             self.past = self.past.keep(rows)
 
+    def _beside(self, texts: Sequence[str], votes: Float[np.ndarray, "n m"] | None) -> Parts:
+        parts = {}
+        if self.past is not None and votes is not None:
+            parts["past"] = np.where(self.past.newcomers, self.newcomer, votes)
+            parts["prior"] = np.broadcast_to(self.past.prior(), votes.shape)
+            if self._past_words:
+                parts["past words"] = self.past.by_words(self._past_words.scores(texts))
+        if self.words:
+            parts["words"] = self.words.scores(texts)
+        return parts
+
+    def _weighed(self, parts: Parts) -> Parts:
+        return {name: np.float32(self.weights[name]) * part for name, part in parts.items()}
+
+    def at_once(self) -> int:
+        """How many texts are scored at once."""
+        widest = max(self.dense.vectors.answers, len(self.past.texts) if self.past else 1)
+        return max(1, CELLS_A_CHUNK // (len(PARTS) * widest))
+
     def _chunks(self, texts: Sequence[str]) -> Iterator[Parts]:
         """Weighed parts of some texts at a time."""
-        widest = max(self.dense.vectors.answers, len(self.past.texts) if self.past else 1)
-        height = max(1, CELLS_A_CHUNK // (len(PARTS) * widest))
+        height = self.at_once()
         for start in range(0, max(1, len(texts)), height):
-            parts = self.unweighed(texts[start : start + height])
-            yield {name: np.float32(self.weights[name]) * part for name, part in parts.items()}
+            yield self._weighed(self.unweighed(texts[start : start + height]))

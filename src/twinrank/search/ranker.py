@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from twinrank.encode import Store
 from twinrank.errors import RankerError
-from twinrank.model import total
+from twinrank.model import Passages, total
 from twinrank.recipe import Recipe
 from twinrank.search import folder
+from twinrank.search.bm25 import Bm25
 from twinrank.search.card import Origin
 from twinrank.search.confidence import Confidence
 from twinrank.search.dense import Dense
 from twinrank.search.fused import Fused
+from twinrank.search.index import check, open_index
+from twinrank.search.order import best_first
+from twinrank.search.shortlist import Row, Shortlist
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Ranker:
         channel: what scores them.
         origin: what it was trained on, and what it reached there.
         confidence: how likely its first answer is right; none without a validation split.
+        shortlist: finds the candidates that `rank` scores; none has it score every answer.
     """
 
     recipe: Recipe
@@ -64,12 +70,36 @@ class Ranker:
     channel: folder.Channel
     origin: Origin
     confidence: Confidence | None = None
+    shortlist: Shortlist | None = None
 
     @property
     def dense(self) -> Dense | None:
         """The channel that has a space, alone or fused with others; words have none."""
         channel = self.channel.dense if isinstance(self.channel, Fused) else self.channel
         return channel if isinstance(channel, Dense) else None
+
+    @property
+    def vectors(self) -> Passages[np.ndarray]:
+        """Of the answers' passages (v x d), as an answer index holds them.
+
+        Raises:
+            RankerError: if it ranks by words alone.
+        """
+        if self.dense is None:
+            raise RankerError("this ranker goes by words alone: it has no vectors to index")
+        return self.dense.vectors.of(self.dense.vectors.rows.cpu().numpy())
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what was trained (32 hex digits): the same after answers come and go."""
+        digest = hashlib.sha256(self.recipe.model_dump_json().encode())
+        digest.update(self.origin.data_fingerprint.encode())
+        if self.dense:
+            digest.update(self.dense.reader.encoder.identity.encode())
+            for name, tensor in sorted(self.dense.towers.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()[:32]
 
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "n m"]:
         """Scores of every answer (columns, in the order of `answers`) for every text (rows)."""
@@ -112,27 +142,38 @@ class Ranker:
         ]
 
     def _ranked(self, texts: list[str], k: int) -> list[list[RankedAnswer]]:
-        parts = self.channel.parts(texts) if isinstance(self.channel, Fused) else {}
-        scores = total(parts) if parts else self.scores(texts)
         ids, titles = self.answers["id"], self.answers["title"]
         rankings = []
-        for i, row in enumerate(scores):
-            best = best_first(row, k)
-            sure = self.confidence.of_each(row, best).tolist() if self.confidence else None
+        for places, scores, parts in self._scored(texts, k):
+            best = best_first(scores, k)
+            sure = self.confidence.of_each(scores, best).tolist() if self.confidence else None
             rankings.append(
                 [
                     RankedAnswer(
-                        rank=place + 1,
-                        id=ids[j],
-                        title=titles[j],
-                        score=float(row[j]),
-                        parts={name: float(part[i, j]) for name, part in parts.items()} or None,
-                        confidence=sure[place] if sure else None,
+                        rank=rank + 1,
+                        id=ids[int(places[j])],
+                        title=titles[int(places[j])],
+                        score=float(scores[j]),
+                        parts={name: float(part[j]) for name, part in parts.items()} or None,
+                        confidence=sure[rank] if sure else None,
                     )
-                    for place, j in enumerate(best.tolist())
+                    for rank, j in enumerate(best.tolist())
                 ]
             )
         return rankings
+
+    def _scored(
+        self, texts: list[str], k: int
+    ) -> Iterator[tuple[Int[np.ndarray, " c"], Float[np.ndarray, " c"], Row]]:
+        """For each text the places of its candidates, their scores, and the parts if fused."""
+        fused = isinstance(self.channel, Fused)
+        if self.shortlist and not isinstance(self.channel, Bm25):
+            for places, parts in self.shortlist.scored(self.channel, texts, k):
+                yield places, total(parts), parts if fused else {}
+            return
+        every = self.channel.parts(texts) if isinstance(self.channel, Fused) else {}
+        for i, scores in enumerate(total(every) if every else self.scores(texts)):
+            yield np.arange(len(scores)), scores, {name: part[i] for name, part in every.items()}
 
     def add_answers(self, answers: pl.DataFrame) -> None:
         """Take answers in without retraining (columns as in `Dataset.answers`).
@@ -164,6 +205,8 @@ class Ranker:
         columns = pl.concat([self.answers.filter(~pl.col("id").is_in(ids.implode())), new])
         order = columns["id"].map_elements(places.__getitem__, pl.Int64).arg_sort()
         self.answers = columns[order]
+        if self.shortlist and self.dense:
+            self.shortlist.put(self.answers["id"].to_list(), ids.to_list(), self.dense.vectors)
 
     def remove_answers(self, ids: Iterable[str]) -> None:
         """Forget answers without retraining.
@@ -180,6 +223,8 @@ class Ranker:
         kept = ~self.answers["id"].is_in(list(gone))
         self.channel.keep(kept.to_numpy())
         self.answers = self.answers.filter(kept)
+        if self.shortlist:
+            self.shortlist.remove(self.answers["id"].to_list(), gone)
 
     def match_answers(self, answers: pl.DataFrame) -> None:
         """Have these answers and no others: put those that are new or differ, forget the rest.
@@ -198,13 +243,16 @@ class Ranker:
     def save(self, path: Path, *, keep: bool = False) -> None:
         """Write the ranker folder, or put this ranker in place of that in it, at once.
 
-        Who loads it meanwhile gets the one or the other, and a kill leaves one of them.
+        Who loads it meanwhile gets the one or the other, and a kill leaves one of them. Its index,
+        if it ranks by one, is saved before, where that is.
 
         Args:
             path: the folder.
             keep: the ranker that is there, to go back to: `load` gives it as the `previous` one.
         """
         held = (self.recipe, self.answers, self.channel, self.origin, self.confidence)
+        if self.shortlist:
+            self.shortlist.index.save()
         folder.save(path, folder.Contents(*held), keep=keep)
 
     @classmethod
@@ -215,6 +263,7 @@ class Ranker:
         store: Store | None = None,
         device: str = "auto",
         previous: bool = False,
+        index: str | None = None,
     ) -> Ranker:
         """Open a ranker folder.
 
@@ -224,18 +273,20 @@ class Ranker:
                 ranked is encoded anew.
             device: where the encoder runs: `cpu`, `cuda`, `mps`, or `auto`.
             previous: open the ranker that was kept there when this one took its place.
+            index: an answer index to rank by (see `Shortlist`), where `twinrank index` put it;
+                without one every answer is scored.
 
         Raises:
             RankerError: if the folder is incomplete or damaged, of another format version, or
                 made with another encoder than the one found here; it says what differs.
+            AnswerIndexError: if the index cannot be reached, or does not hold just the vectors of
+                this ranker's answers.
         """
         held = folder.load(Path(path), store=store, device=device, previous=previous)
-        return cls(held.recipe, held.answers, held.channel, held.origin, held.confidence)
-
-
-def best_first(scores: Float[np.ndarray, " m"], k: int) -> np.ndarray:
-    """Places of the k highest scores, highest first; of equal scores the earlier place first."""
-    k = min(k, len(scores))
-    cut = np.partition(scores, -k)[-k]  # the k-th highest score
-    candidates = np.flatnonzero(scores >= cut)
-    return candidates[np.argsort(-scores[candidates], kind="stable")][:k]
+        ranker = cls(held.recipe, held.answers, held.channel, held.origin, held.confidence)
+        if index is not None:
+            opened = open_index(index, home=Path(path), fingerprint=ranker.fingerprint)
+            ids = ranker.answers["id"].to_list()
+            check(opened, ids, ranker.vectors)
+            ranker.shortlist = Shortlist(opened, ids)
+        return ranker

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -22,6 +22,7 @@ class Found(NamedTuple):
     scores: Float[np.ndarray, " k"]
 
 
+@runtime_checkable
 class AnswerIndex(Protocol):
     """Vectors of passages, each belonging to an answer given by its id.
 

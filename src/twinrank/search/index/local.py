@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from filelock import FileLock
@@ -18,6 +18,9 @@ from safetensors.numpy import load_file, save_file
 from twinrank.errors import AnswerIndexError, NoAnswerIndexError
 from twinrank.model import Passages
 from twinrank.search.index.interface import Found, Hit, grouped, owners, row_checksums
+
+if TYPE_CHECKING:
+    import faiss
 
 Kind = Literal["flat", "hnsw"]
 CARD = "index.json"
@@ -66,9 +69,9 @@ class LocalIndex:
         self.fingerprint = fingerprint
         self.dim = dim
         self.breadth = SEARCH_BREADTH
-        self._main: Any = self._empty()
+        self._main = self._empty()
         self._mapped: Path | None = None  # the file, while it is mapped
-        self._fresh: Any = faiss.IndexFlatIP(dim)
+        self._fresh = faiss.IndexFlatIP(dim)
         self._ids: list[str] = []
         self._places: dict[str, int] = {}  # in _ids
         self._owner = np.empty(0, np.int64)  # of each vector, a place in _ids; -1 once removed
@@ -83,8 +86,6 @@ class LocalIndex:
             NoAnswerIndexError: if there is none.
             AnswerIndexError: if a file is missing, or not as it was written.
         """
-        import faiss
-
         card = _read_card(folder)
         index = cls(folder, card.kind, card.fingerprint, card.dim)
         file = {Path(name).suffix: folder / name for name in card.files}
@@ -157,7 +158,7 @@ class LocalIndex:
         """See `AnswerIndex.close`."""
         self._main = self._empty()
 
-    def _empty(self) -> Any:
+    def _empty(self) -> faiss.Index:
         import faiss
 
         if self.kind == "flat":
@@ -198,7 +199,9 @@ class LocalIndex:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
         how = None
         if self.kind == "hnsw":
-            how = faiss.SearchParametersHNSW(efSearch=max(self.breadth, depth))
+            how = faiss.SearchParametersHNSW(  # type: ignore[attr-defined]
+                efSearch=max(self.breadth, depth)
+            )
         products, rows = self._main.search(queries, depth, params=how)
         return products, rows
 
@@ -220,7 +223,7 @@ class LocalIndex:
                 self._main, self._mapped = faiss.read_index(str(self._mapped)), None
             except RuntimeError:
                 raise AnswerIndexError(
-                    f"{self.folder}: another process has saved it since it was opened; open it again"
+                    f"{self.folder}: another process saved it since it was opened; open it again"
                 ) from None
         self._main.add(self._fresh.reconstruct_n(0, self._fresh.ntotal))
         self._fresh.reset()
@@ -247,7 +250,7 @@ class LocalIndex:
     def _write(self) -> None:
         import faiss
 
-        rows = {
+        rows: dict[str, np.ndarray] = {
             "owner": self._owner,
             "checksums": self._checksums,
             "ids": np.frombuffer(json.dumps(self._ids).encode(), np.uint8),

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -18,12 +18,17 @@ from twinrank.errors import AnswerIndexError, NoAnswerIndexError
 from twinrank.model import Passages
 from twinrank.search.index.interface import Found, Hit, grouped, numbers, owners, row_checksums
 
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
 COLLECTION = "twinrank"
 FINGERPRINT = "twinrank.fingerprint"  # a property of the collection
 TOKEN = "MILVUS_TOKEN"  # noqa: S105 (the name of the variable)
 MOST = 16_384  # vectors that Milvus gives at once
 BATCH = 1_000  # vectors, or queries, sent at once
 CONNECT_S, CALL_S = 10.0, 120.0
+# They log what they raise, over many lines; the last two belong to Milvus Lite.
+LOGGERS = ("pymilvus", "pymilvus.milvus_client", "milvus_lite", "grpc._server")
 
 
 class MilvusIndex:
@@ -44,7 +49,7 @@ class MilvusIndex:
     """
 
     def __init__(
-        self, client: Any, where: str, collection: str, fingerprint: str, dim: int
+        self, client: MilvusClient, where: str, collection: str, fingerprint: str, dim: int
     ) -> None:
         self.where = where
         self.collection = collection
@@ -60,7 +65,12 @@ class MilvusIndex:
             NoAnswerIndexError: if there is no such collection.
             AnswerIndexError: if nothing answers there, or the collection is not twinrank's.
         """
-        client, where = _connected(uri), shown(uri)
+        where = shown(uri)
+        if is_file(uri) and not Path(uri).exists():
+            raise NoAnswerIndexError(
+                f"{where}: not there; make it: twinrank index RANKER --to {uri}"
+            )
+        client = _connected(uri)
         with _said(where):
             if not client.has_collection(collection, timeout=CALL_S):
                 raise NoAnswerIndexError(
@@ -89,6 +99,8 @@ class MilvusIndex:
         """
         from pymilvus import DataType, MilvusClient
 
+        if is_file(uri):
+            Path(uri).parent.mkdir(parents=True, exist_ok=True)
         client, where = _connected(uri), shown(uri)
         schema = MilvusClient.create_schema(auto_id=False)
         schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=64)
@@ -236,15 +248,15 @@ def uri_of(where: str, collection: str) -> str:
     return where if collection == COLLECTION else f"{where}#{collection}"
 
 
-def _connected(uri: str) -> Any:
-    for name in ("pymilvus", "milvus_lite"):  # they log what they raise, over many lines
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+def _connected(uri: str) -> MilvusClient:
     from pymilvus import MilvusClient
 
-    if is_file(uri):
-        Path(uri).parent.mkdir(parents=True, exist_ok=True)
+    for name in LOGGERS[: None if is_file(uri) else 2]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Milvus Lite takes pings as often as pymilvus sends them for an attack, and hangs up.
+    rarely = {"grpc_options": {"grpc.keepalive_time_ms": 600_000}} if is_file(uri) else {}
     with _said(shown(uri)):
-        return MilvusClient(uri, token=os.environ.get(TOKEN, ""), timeout=CONNECT_S)
+        return MilvusClient(uri, token=os.environ.get(TOKEN, ""), timeout=CONNECT_S, **rarely)
 
 
 @contextmanager

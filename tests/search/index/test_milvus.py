@@ -1,0 +1,105 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.search.index.conftest import DIM, answers
+from twinrank.errors import AnswerIndexError, NoAnswerIndexError
+from twinrank.search.index import MilvusIndex
+from twinrank.search.index.milvus import shown
+
+ODD = [
+    '"',
+    "\\",
+    "a'b",
+    "x\ny",
+    "æøå",
+    '"] or true or answer in ["',
+    "🙂" * 50,
+    " ",
+    "%",
+    "a" * 2000,
+]
+
+
+@pytest.fixture
+def file(tmp_path):
+    return str(tmp_path / "answers.db")
+
+
+def test_an_id_may_hold_anything(file):
+    index = MilvusIndex.create(file, "mine", dim=DIM)
+    _, passages = answers([1] * len(ODD))
+    index.add(ODD, passages)
+    assert set(index.held()) == set(ODD)
+    for row, id_ in enumerate(ODD):
+        assert index.search(passages.rows[[row]], 1)[0].answers == [id_]
+        np.testing.assert_array_equal(index.read([id_])[0], passages.rows[[row]])
+    index.remove(ODD[:5])
+    assert set(index.held()) == set(ODD[5:])
+
+
+def test_adding_the_same_again_changes_nothing(file):
+    index = MilvusIndex.create(file, "mine", dim=DIM)
+    ids, passages = answers([2, 3])
+    for _ in range(3):
+        index.add(ids, passages)
+    assert len(index) == 5
+
+
+def test_two_collections_share_a_file(file):
+    MilvusIndex.create(file, "mine", "one", dim=DIM).add(*answers([1]))
+    MilvusIndex.create(file, "other", "two", dim=DIM).add(*answers([1, 1]))
+    assert len(MilvusIndex.open(file, "one")) == 1
+    assert MilvusIndex.open(file, "two").fingerprint == "other"
+
+
+def test_what_is_not_there_is_not_made_by_looking(tmp_path, file):
+    with pytest.raises(NoAnswerIndexError, match=r"answers\.db: not there; make it"):
+        MilvusIndex.open(file)
+    assert not list(tmp_path.iterdir())
+    MilvusIndex.create(file, "mine", dim=DIM)
+    with pytest.raises(NoAnswerIndexError, match=r"no collection 'two'.*answers\.db#two"):
+        MilvusIndex.open(file, "two")
+
+
+def test_somebody_elses_collection_is_left_alone(file):
+    from pymilvus import MilvusClient
+
+    MilvusClient(file).create_collection("twinrank", dimension=DIM)
+    with pytest.raises(AnswerIndexError, match="was not made by twinrank; name another"):
+        MilvusIndex.open(file)
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://127.0.0.1:1", "ftp://127.0.0.1", "http://me:secret@127.0.0.1:1"]
+)
+def test_a_server_that_does_not_answer_is_one_line_without_secrets(uri):
+    with pytest.raises(AnswerIndexError) as error:
+        MilvusIndex.open(uri)
+    assert str(error.value).startswith(shown(uri))
+    assert "secret" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_another_process_has_open_is_one_line(file):
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, file], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(
+            AnswerIndexError, match=r"^.*answers\.db: .*another process may have it"
+        ):
+            MilvusIndex.open(file)
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+HOLD = """
+import sys
+from twinrank.search.index import MilvusIndex
+MilvusIndex.create(sys.argv[1], "mine", dim=8)
+print("open", flush=True)
+sys.stdin.read()
+"""
