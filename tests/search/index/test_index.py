@@ -99,7 +99,7 @@ def same_as_fresh(index, counts, places):
 def test_vectors_are_read_back_as_they_were(room):
     make, reopen = room
     index = make()
-    ids, passages = put(index, [2, 1, 3])
+    _, passages = put(index, [2, 1, 3])
     index.save()
     index.close()
     index = reopen()

@@ -79,7 +79,7 @@ def test_a_second_writer_is_told_and_harms_nothing(saved, monkeypatch):
     first.remove(["a1"])
     first.save()
     monkeypatch.setattr(local, "FOLDED_AT", 1)
-    ids, passages = answers([1], seed=5)
+    _, passages = answers([1], seed=5)
     with pytest.raises(AnswerIndexError, match="another process saved it"):
         second.add(["new"], passages)
     assert set(LocalIndex.open(saved).held()) == {"a0", "a2"}

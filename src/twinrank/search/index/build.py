@@ -49,7 +49,7 @@ class Indexed:
     def __str__(self) -> str:
         """One line for people."""
         return (
-            f"{self.where}: {self.vectors:,} vectors, {self.dim} wide, of {self.answers:,} answers; "
+            f"{self.where}: {self.answers:,} answers, {self.vectors:,} vectors {self.dim} wide; "
             f"{self.added:,} answers added, {self.removed:,} removed; "
             f"{self.compared:,} vectors read back and right; {self.seconds:.1f} s"
         )
