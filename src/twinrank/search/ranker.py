@@ -193,6 +193,7 @@ class Ranker:
 
         Raises:
             RankerError: if an id stands twice; nothing is changed then.
+            AnswerIndexError: if its index cannot follow; the ranker itself has them then.
         """
         ids = answers["id"]
         twice = ids.filter(ids.is_duplicated())
@@ -213,6 +214,7 @@ class Ranker:
 
         Raises:
             RankerError: if an id is unknown, or none would be left; nothing is removed then.
+            AnswerIndexError: if its index cannot follow; the ranker itself is without them then.
         """
         gone = set(ids)
         unknown = gone.difference(self.answers["id"])

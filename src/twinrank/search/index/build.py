@@ -94,7 +94,10 @@ def build_index(
         index = make_index(to, home=home, fingerprint=fingerprint, dim=dim, vectors=total)
     try:
         right = checksums(ids, vectors)
-        held = index.held() if len(index) else {}
+        held: dict[str, int] = {}
+        if len(index):
+            index.save()  # Milvus Lite reads slowly what a kill left in its log
+            held = index.held()
         wrong = [id_ for id_, checksum in held.items() if right.get(id_) != checksum]
         index.remove(wrong)
         missing = [place for place, id_ in enumerate(ids) if held.get(id_) != right[id_]]
