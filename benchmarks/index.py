@@ -194,7 +194,10 @@ def _memory(field: str = "VmRSS") -> float:
 def _apart(work: Callable[..., Figures], *args: Path | str | int) -> Figures:
     """What work gives in a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(work, args)
+        figures = pool.apply(work, args)
+        pool.close()
+        pool.join()  # Milvus Lite still writes until its process ends
+    return figures
 
 
 if __name__ == "__main__":

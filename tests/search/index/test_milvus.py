@@ -83,6 +83,27 @@ def test_a_server_that_does_not_answer_is_one_line_without_secrets(uri):
     assert "\n" not in str(error.value)
 
 
+def test_what_a_kill_left_half_of_the_search_files_is_made_anew(tmp_path, file):
+    """A process of its own, since Milvus Lite keeps what this one has open."""
+    subprocess.run([sys.executable, "-c", FILL, file], check=True)
+    (half,) = tmp_path.rglob("*.idx")
+    half.write_bytes(half.read_bytes()[:200])
+    index = MilvusIndex.open(file)
+    ids, passages = answers([2] * 20)
+    assert len(index) == 40
+    assert index.search(passages.rows[:1], 1)[0].answers == ids[:1]
+
+
+FILL = """
+import sys
+from tests.search.index.conftest import answers
+from twinrank.search.index import MilvusIndex
+index = MilvusIndex.create(sys.argv[1], "mine", dim=8)
+index.add(*answers([2] * 20))
+index.save()
+"""
+
+
 def test_a_file_that_another_process_has_open_is_one_line(file):
     holder = subprocess.Popen([sys.executable, "-c", HOLD, file], stdout=subprocess.PIPE, text=True)
     try:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["flat", "hnsw"]
 CARD = "index.json"
-EXACT_UP_TO = 200_000  # vectors; docs/index.md has the measurements behind these four
+EXACT_UP_TO = 200_000  # vectors; chosen from the measurements in docs/index.md
 LINKS, BUILD_BREADTH, SEARCH_BREADTH = 32, 120, 128  # HNSW's M, efConstruction, efSearch
 FOLDED_AT = 8_192  # new vectors, searched beside the rest until they are as many
 DEAD_SHARE = 0.25  # of a graph's vectors, beyond which it is built anew
@@ -52,7 +52,7 @@ class LocalIndex:
     it, exactly. Saving makes one of both in new files, and `index.json`, renamed last, names them:
     a kill leaves the index that was, and who has that open keeps it.
 
-    HNSW's recall is measured on unit vectors, which all towers but projections give.
+    HNSW finds a little less among vectors whose lengths differ, which projections alone give.
 
     Args:
         folder: where it is, or will be when it is saved.

@@ -19,8 +19,10 @@ from twinrank.model import Passages
 from twinrank.search.index.interface import Found, Hit, grouped, numbers, owners, row_checksums
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+    from pymilvus import MilvusClient, MilvusException
+    from pymilvus.milvus_client.index import IndexParams
 
+log = logging.getLogger(__name__)
 COLLECTION = "twinrank"
 FINGERPRINT = "twinrank.fingerprint"  # a property of the collection
 TOKEN = "MILVUS_TOKEN"  # noqa: S105 (the name of the variable)
@@ -85,7 +87,7 @@ class MilvusIndex:
                     f"{where}: the collection {collection!r} was not made by twinrank; "
                     f"name another: --to {uri_of(where, 'NAME')}"
                 )
-            client.load_collection(collection, timeout=CALL_S)
+            _load(client, where, collection)
         return cls(client, where, collection, fingerprint, fields["vector"]["params"]["dim"])
 
     @classmethod
@@ -109,15 +111,12 @@ class MilvusIndex:
         schema.add_field("passage", DataType.INT64)
         schema.add_field("checksum", DataType.INT64)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
-        how = MilvusClient.prepare_index_params()
-        kind = "FLAT" if is_file(uri) else "AUTOINDEX"
-        how.add_index("vector", index_type=kind, metric_type="IP")
         with _said(where):
             client.drop_collection(collection, timeout=CALL_S)
             client.create_collection(
                 collection,
                 schema=schema,
-                index_params=how,
+                index_params=_how(uri),
                 properties={FINGERPRINT: fingerprint},
                 consistency_level="Strong",
                 timeout=CALL_S,
@@ -259,6 +258,36 @@ def _connected(uri: str) -> MilvusClient:
         return MilvusClient(uri, token=os.environ.get(TOKEN, ""), timeout=CONNECT_S, **rarely)
 
 
+def _how(uri: str) -> IndexParams:
+    """How vectors are searched there: exactly in a file, as a server chooses elsewhere."""
+    from pymilvus import MilvusClient
+
+    how = MilvusClient.prepare_index_params()
+    kind = "FLAT" if is_file(uri) else "AUTOINDEX"
+    how.add_index("vector", index_type=kind, metric_type="IP")
+    return how
+
+
+def _load(client: MilvusClient, where: str, collection: str) -> None:
+    """Make a collection ready to be searched.
+
+    Milvus Lite keeps copies of the vectors for its search, and a kill while it writes one leaves
+    half of it: they are made anew from what it holds.
+    """
+    from pymilvus.exceptions import MilvusException
+
+    try:
+        client.load_collection(collection, timeout=CALL_S)
+    except MilvusException as error:
+        if not is_file(where):
+            raise
+        log.warning("%s: its search files are made anew (%s)", where, _line(error))
+        client.release_collection(collection, timeout=CALL_S)
+        client.drop_index(collection, "vector", timeout=CALL_S)
+        client.create_index(collection, _how(where), timeout=CALL_S)
+        client.load_collection(collection, timeout=CALL_S)
+
+
 @contextmanager
 def _said(where: str) -> Iterator[None]:
     """Say where it was that Milvus failed, and how, in a line."""
@@ -267,11 +296,14 @@ def _said(where: str) -> Iterator[None]:
     try:
         yield
     except MilvusException as error:
-        said = " ".join(str(error.message).split())
         mend = "check the URI, that it runs, and $" + TOKEN
         if is_file(where):
             mend = "another process may have it open, or it is damaged: then make it anew"
-        raise AnswerIndexError(f"{where}: {said}; {mend}") from None
+        raise AnswerIndexError(f"{where}: {_line(error)}; {mend}") from None
+
+
+def _line(error: MilvusException) -> str:
+    return " ".join(str(error.message).split())
 
 
 def _filters(ids: Sequence[str]) -> Iterator[str]:
