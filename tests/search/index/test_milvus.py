@@ -7,7 +7,7 @@ import pytest
 from tests.search.index.conftest import DIM, answers
 from twinrank.errors import AnswerIndexError, NoAnswerIndexError
 from twinrank.search.index import MilvusIndex
-from twinrank.search.index.milvus import shown
+from twinrank.search.index.milvus_client import shown
 
 ODD = [
     '"',

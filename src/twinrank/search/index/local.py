@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from filelock import FileLock
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from twinrank.errors import AnswerIndexError, NoAnswerIndexError
+from twinrank.errors import AnswerIndexError
 from twinrank.model import Passages
 from twinrank.search.index.interface import Found, Hit, grouped, owners, row_checksums
+from twinrank.search.index.local_card import MEND, Card, Kind, named, read_card, write_card
 
 if TYPE_CHECKING:
     import faiss
 
-Kind = Literal["flat", "hnsw"]
-CARD = "index.json"
 EXACT_UP_TO = 200_000  # vectors; chosen from the measurements in docs/index.md
 LINKS, BUILD_BREADTH, SEARCH_BREADTH = 32, 120, 128  # HNSW's M, efConstruction, efSearch
 FOLDED_AT = 8_192  # new vectors, searched beside the rest until they are as many
 DEAD_SHARE = 0.25  # of a graph's vectors, beyond which it is built anew
-MEND = "make it anew: twinrank index RANKER --to {} --fresh"
-
-
-class Card(BaseModel):
-    """`index.json`: what the folder holds, and the checksums of its files."""
-
-    model_config = ConfigDict(frozen=True)
-
-    format: Literal[1] = 1
-    kind: Kind
-    fingerprint: str
-    dim: int
-    answers: int
-    vectors: int
-    files: dict[str, str]
 
 
 class LocalIndex:
@@ -68,7 +50,7 @@ class LocalIndex:
         self.kind = kind
         self.fingerprint = fingerprint
         self.dim = dim
-        self.breadth = SEARCH_BREADTH
+        self.breadth = SEARCH_BREADTH  # vectors in sight in a search: more find more, slower
         self._main = self._empty()
         self._mapped: Path | None = None  # the file, while it is mapped
         self._fresh = faiss.IndexFlatIP(dim)
@@ -86,7 +68,7 @@ class LocalIndex:
             NoAnswerIndexError: if there is none.
             AnswerIndexError: if a file is missing, or not as it was written.
         """
-        card = _read_card(folder)
+        card = read_card(folder)
         index = cls(folder, card.kind, card.fingerprint, card.dim)
         file = {Path(name).suffix: folder / name for name in card.files}
         try:
@@ -255,15 +237,9 @@ class LocalIndex:
             "checksums": self._checksums,
             "ids": np.frombuffer(json.dumps(self._ids).encode(), np.uint8),
         }
-        vectors_file, rows_file = self.folder / "vectors.tmp", self.folder / "rows.tmp"
-        faiss.write_index(self._main, str(vectors_file))
-        save_file(rows, rows_file)
-        files = {}
-        for file, suffix in ((vectors_file, ".faiss"), (rows_file, ".safetensors")):
-            checksum = _checksum(file)
-            name = f"{file.stem}-{checksum[:12]}{suffix}"
-            file.replace(self.folder / name)
-            files[name] = checksum
+        faiss.write_index(self._main, str(self.folder / "vectors.faiss"))
+        save_file(rows, self.folder / "rows.safetensors")
+        files = dict(named(self.folder / name) for name in ("vectors.faiss", "rows.safetensors"))
         card = Card(
             kind=self.kind,
             fingerprint=self.fingerprint,
@@ -272,40 +248,5 @@ class LocalIndex:
             vectors=len(self),
             files=files,
         )
-        beside = self.folder / f"{CARD}.tmp"
-        beside.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        beside.replace(self.folder / CARD)
-        for pattern in ("vectors-*.faiss", "rows-*.safetensors"):
-            for file in self.folder.glob(pattern):
-                if file.name not in files:
-                    file.unlink()
+        write_card(self.folder, card)
         self._map(self.folder / next(iter(files)))
-
-
-def _read_card(folder: Path) -> Card:
-    file = folder / CARD
-    if not file.is_file():
-        raise NoAnswerIndexError(
-            f"{folder}: no {CARD} here, so it is no index; make it: "
-            f"twinrank index RANKER --to {folder}"
-        )
-    try:
-        card = Card.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise AnswerIndexError(f"{file}: {place}: {first['msg']}; {MEND.format(folder)}") from None
-    for name, expected in card.files.items():
-        if not (folder / name).is_file():
-            raise AnswerIndexError(f"{folder / name}: missing; {MEND.format(folder)}")
-        if _checksum(folder / name) != expected:
-            raise AnswerIndexError(
-                f"{folder / name}: not as {CARD} says it was written (checksum differs); "
-                f"{MEND.format(folder)}"
-            )
-    return card
-
-
-def _checksum(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +13,24 @@ from jaxtyping import Float
 from twinrank.errors import AnswerIndexError, NoAnswerIndexError
 from twinrank.model import Passages
 from twinrank.search.index.interface import Found, Hit, grouped, numbers, owners, row_checksums
+from twinrank.search.index.milvus_client import (
+    CALL_S,
+    COLLECTION,
+    connect,
+    is_file,
+    make_ready,
+    said,
+    search_settings,
+    shown,
+    uri_of,
+)
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient, MilvusException
-    from pymilvus.milvus_client.index import IndexParams
+    from pymilvus import MilvusClient
 
-log = logging.getLogger(__name__)
-COLLECTION = "twinrank"
 FINGERPRINT = "twinrank.fingerprint"  # a property of the collection
-TOKEN = "MILVUS_TOKEN"  # noqa: S105 (the name of the variable)
 MOST = 16_384  # vectors that Milvus gives at once
 BATCH = 1_000  # vectors, or queries, sent at once
-CONNECT_S, CALL_S = 10.0, 120.0
-# They log what they raise, over many lines; the last two belong to Milvus Lite.
-LOGGERS = ("pymilvus", "pymilvus.milvus_client", "milvus_lite", "grpc._server")
 
 
 class MilvusIndex:
@@ -72,8 +72,8 @@ class MilvusIndex:
             raise NoAnswerIndexError(
                 f"{where}: not there; make it: twinrank index RANKER --to {uri}"
             )
-        client = _connected(uri)
-        with _said(where):
+        client = connect(uri)
+        with said(where):
             if not client.has_collection(collection, timeout=CALL_S):
                 raise NoAnswerIndexError(
                     f"{where}: there is no collection {collection!r}; make it: "
@@ -87,7 +87,7 @@ class MilvusIndex:
                     f"{where}: the collection {collection!r} was not made by twinrank; "
                     f"name another: --to {uri_of(where, 'NAME')}"
                 )
-            _load(client, where, collection)
+            make_ready(client, where, collection)
         return cls(client, where, collection, fingerprint, fields["vector"]["params"]["dim"])
 
     @classmethod
@@ -103,7 +103,7 @@ class MilvusIndex:
 
         if is_file(uri):
             Path(uri).parent.mkdir(parents=True, exist_ok=True)
-        client, where = _connected(uri), shown(uri)
+        client, where = connect(uri), shown(uri)
         schema = MilvusClient.create_schema(auto_id=False)
         schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=64)
         schema.add_field("owner", DataType.VARCHAR, max_length=32)
@@ -111,12 +111,12 @@ class MilvusIndex:
         schema.add_field("passage", DataType.INT64)
         schema.add_field("checksum", DataType.INT64)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
-        with _said(where):
+        with said(where):
             client.drop_collection(collection, timeout=CALL_S)
             client.create_collection(
                 collection,
                 schema=schema,
-                index_params=_how(uri),
+                index_params=search_settings(uri),
                 properties={FINGERPRINT: fingerprint},
                 consistency_level="Strong",
                 timeout=CALL_S,
@@ -144,14 +144,14 @@ class MilvusIndex:
                 strict=True,
             )
         ]
-        with _said(self.where):
+        with said(self.where):
             for start in range(0, len(rows), BATCH):
                 part = rows[start : start + BATCH]
                 self._client.upsert(self.collection, part, timeout=CALL_S)
 
     def remove(self, ids: Iterable[str]) -> None:
         """See `AnswerIndex.remove`."""
-        with _said(self.where):
+        with said(self.where):
             for some in _filters(list(ids)):
                 self._client.delete(self.collection, filter=some, timeout=CALL_S)
 
@@ -172,7 +172,7 @@ class MilvusIndex:
     def read(self, ids: Sequence[str]) -> list[Float[np.ndarray, "v d"]]:
         """See `AnswerIndex.read`."""
         rows: dict[str, dict[int, list[float]]] = {_digest(id_): {} for id_ in ids}
-        with _said(self.where):
+        with said(self.where):
             for some in _filters(ids):
                 fields = ["owner", "passage", "vector"]
                 for row in self._rows(some, fields):
@@ -183,14 +183,14 @@ class MilvusIndex:
     def held(self) -> dict[str, int]:
         """See `AnswerIndex.held`."""
         sums: dict[str, int] = {}
-        with _said(self.where):
+        with said(self.where):
             for row in self._rows("", ["answer", "checksum"]):
                 sums[row["answer"]] = sums.get(row["answer"], 0) + row["checksum"]
         return sums
 
     def __len__(self) -> int:
         """How many vectors are there."""
-        with _said(self.where):
+        with said(self.where):
             (row,) = self._client.query(
                 self.collection, filter="", output_fields=["count(*)"], timeout=CALL_S
             )
@@ -198,7 +198,7 @@ class MilvusIndex:
 
     def save(self) -> None:
         """See `AnswerIndex.save`; what was added is there already, this moves it out of the log."""
-        with _said(self.where):
+        with said(self.where):
             self._client.flush(self.collection, timeout=CALL_S)
 
     def close(self) -> None:
@@ -207,7 +207,7 @@ class MilvusIndex:
 
     def _nearest(self, queries: Float[np.ndarray, "n d"], depth: int) -> list[list[Hit]]:
         hits: list[list[Hit]] = []
-        with _said(self.where):
+        with said(self.where):
             for start in range(0, len(queries), BATCH):
                 found = self._client.search(
                     self.collection,
@@ -230,80 +230,6 @@ class MilvusIndex:
         while page := pages.next():
             yield from page
         pages.close()
-
-
-def is_file(uri: str) -> bool:
-    """Whether a URI of Milvus is a file, for Milvus Lite."""
-    return "://" not in uri
-
-
-def shown(uri: str) -> str:
-    """A URI without what is secret in it."""
-    return re.sub(r"(?<=://)[^/@]*@", "", uri)
-
-
-def uri_of(where: str, collection: str) -> str:
-    """What `--to` takes for a collection."""
-    return where if collection == COLLECTION else f"{where}#{collection}"
-
-
-def _connected(uri: str) -> MilvusClient:
-    from pymilvus import MilvusClient
-
-    for name in LOGGERS[: None if is_file(uri) else 2]:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    # Milvus Lite takes pings as often as pymilvus sends them for an attack, and hangs up.
-    rarely = {"grpc_options": {"grpc.keepalive_time_ms": 600_000}} if is_file(uri) else {}
-    with _said(shown(uri)):
-        return MilvusClient(uri, token=os.environ.get(TOKEN, ""), timeout=CONNECT_S, **rarely)
-
-
-def _how(uri: str) -> IndexParams:
-    """How vectors are searched there: exactly in a file, as a server chooses elsewhere."""
-    from pymilvus import MilvusClient
-
-    how = MilvusClient.prepare_index_params()
-    kind = "FLAT" if is_file(uri) else "AUTOINDEX"
-    how.add_index("vector", index_type=kind, metric_type="IP")
-    return how
-
-
-def _load(client: MilvusClient, where: str, collection: str) -> None:
-    """Make a collection ready to be searched.
-
-    Milvus Lite keeps copies of the vectors for its search, and a kill while it writes one leaves
-    half of it: they are made anew from what it holds.
-    """
-    from pymilvus.exceptions import MilvusException
-
-    try:
-        client.load_collection(collection, timeout=CALL_S)
-    except MilvusException as error:
-        if not is_file(where):
-            raise
-        log.warning("%s: its search files are made anew (%s)", where, _line(error))
-        client.release_collection(collection, timeout=CALL_S)
-        client.drop_index(collection, "vector", timeout=CALL_S)
-        client.create_index(collection, _how(where), timeout=CALL_S)
-        client.load_collection(collection, timeout=CALL_S)
-
-
-@contextmanager
-def _said(where: str) -> Iterator[None]:
-    """Say where it was that Milvus failed, and how, in a line."""
-    from pymilvus.exceptions import MilvusException
-
-    try:
-        yield
-    except MilvusException as error:
-        mend = "check the URI, that it runs, and $" + TOKEN
-        if is_file(where):
-            mend = "another process may have it open, or it is damaged: then make it anew"
-        raise AnswerIndexError(f"{where}: {_line(error)}; {mend}") from None
-
-
-def _line(error: MilvusException) -> str:
-    return " ".join(str(error.message).split())
 
 
 def _filters(ids: Sequence[str]) -> Iterator[str]:

@@ -12,8 +12,10 @@ from pathlib import Path
 from twinrank.errors import AnswerIndexError
 from twinrank.extras import check_installed
 from twinrank.search.index.interface import AnswerIndex
-from twinrank.search.index.local import EXACT_UP_TO, Kind, LocalIndex
-from twinrank.search.index.milvus import COLLECTION, MilvusIndex, is_file
+from twinrank.search.index.local import EXACT_UP_TO, LocalIndex
+from twinrank.search.index.local_card import Kind
+from twinrank.search.index.milvus import MilvusIndex
+from twinrank.search.index.milvus_client import COLLECTION, is_file
 
 
 def open_index(to: str, *, home: Path, fingerprint: str) -> AnswerIndex:

@@ -1,0 +1,84 @@
+"""`index.json`: what the folder of a local index holds, and whether it still is what it was."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from twinrank.errors import AnswerIndexError, NoAnswerIndexError
+
+Kind = Literal["flat", "hnsw"]
+CARD = "index.json"
+MEND = "make it anew: twinrank index RANKER --to {} --fresh"
+
+
+class Card(BaseModel):
+    """`index.json`: what the folder holds, and the checksums of its files."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal[1] = 1
+    kind: Kind
+    fingerprint: str
+    dim: int
+    answers: int
+    vectors: int
+    files: dict[str, str]
+
+
+def read_card(folder: Path) -> Card:
+    """The card of an index, its files checked.
+
+    Raises:
+        NoAnswerIndexError: if there is none.
+        AnswerIndexError: if a file is missing, or not as it was written.
+    """
+    file = folder / CARD
+    if not file.is_file():
+        raise NoAnswerIndexError(
+            f"{folder}: no {CARD} here, so it is no index; make it: "
+            f"twinrank index RANKER --to {folder}"
+        )
+    try:
+        card = Card.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise AnswerIndexError(f"{file}: {place}: {first['msg']}; {MEND.format(folder)}") from None
+    for name, expected in card.files.items():
+        if not (folder / name).is_file():
+            raise AnswerIndexError(f"{folder / name}: missing; {MEND.format(folder)}")
+        if checksum(folder / name) != expected:
+            raise AnswerIndexError(
+                f"{folder / name}: not as {CARD} says it was written (checksum differs); "
+                f"{MEND.format(folder)}"
+            )
+    return card
+
+
+def named(file: Path) -> tuple[str, str]:
+    """Rename a file that is whole after its checksum; its new name, and that."""
+    found = checksum(file)
+    name = f"{file.stem}-{found[:12]}{file.suffix}"
+    file.replace(file.with_name(name))
+    return name, found
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Put a card in the place of another, and remove the files that nobody names any more."""
+    beside = folder / f"{CARD}.tmp"
+    beside.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    beside.replace(folder / CARD)
+    for pattern in ("vectors-*.faiss", "rows-*.safetensors"):
+        for file in folder.glob(pattern):
+            if file.name not in card.files:
+                file.unlink()
+
+
+def checksum(file: Path) -> str:
+    """The sha256 of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
