@@ -300,3 +300,24 @@ def start(command, cache):
 def _without_times(metrics: str) -> list[dict[str, object]]:
     records = [json.loads(line) for line in metrics.splitlines()]
     return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
+
+
+def test_an_index_is_made_and_ranked_by(run, tmp_path):
+    place = tmp_path / "index"
+    first = json.loads(twinrank("index", run, "--to", place, "--json").stdout)
+    assert (first["added"], first["removed"]) == (first["answers"], 0)
+    again = twinrank("index", run, "--to", place)
+    assert "0 answers added, 0 removed" in " ".join(again.stdout.split())
+    plain = twinrank("rank", run, "hello", "--json").stdout
+    ranked = json.loads(twinrank("rank", run, "hello", "--json", "--index", place).stdout)
+    assert [a["id"] for a in ranked[0]["answers"]] == [
+        a["id"] for a in json.loads(plain)[0]["answers"]
+    ]
+
+
+@pytest.mark.parametrize("place", ["ftp://nowhere", "http://127.0.0.1:1", "nothing.db", "nothing"])
+def test_an_index_that_is_not_there_is_one_line(run, place):
+    done = twinrank("rank", run, "hello", "--index", place, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(place)
