@@ -68,11 +68,14 @@ def named(file: Path) -> tuple[str, str]:
 
 
 def write_card(folder: Path, card: Card) -> None:
-    """Put a card in the place of another, and remove the files that nobody names any more."""
+    """Put a card in the place of another, and remove the files that nobody names any more.
+
+    The caller holds the folder's lock: `.tmp*` is what safetensors leaves when it is killed.
+    """
     beside = folder / f"{CARD}.tmp"
     beside.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
     beside.replace(folder / CARD)
-    for pattern in ("vectors-*.faiss", "rows-*.safetensors"):
+    for pattern in ("vectors-*.faiss", "rows-*.safetensors", ".tmp*"):
         for file in folder.glob(pattern):
             if file.name not in card.files:
                 file.unlink()
