@@ -42,7 +42,7 @@ OneOrMore = Annotated[
     Discriminator(lambda body: "batch" if isinstance(body, list) else "one"),
     Body(description=f"A query, or a batch of up to {BATCH}."),
 ]
-AnswerId = Annotated[Id, Path(description="Of an answer.")]
+AnswerId = Annotated[Id, Path(description="Of an answer; one line.", pattern=r"^[^\x00-\x1f]+$")]
 Responses = dict[int | str, dict[str, Any]]
 ALWAYS = documented(400, 401, 403, 422, 429, 503)
 WITH_BODY = ALWAYS | documented(408, 413, 415)
@@ -83,7 +83,7 @@ class Api:
         add("/v1/answers", self.answers, responses=ALWAYS)
         add("/v1/answers/{id:path}", self.answer, responses=ALWAYS | missing)
         put: Responses = {201: {"model": Answer, "description": "It is new."}}
-        add("/v1/answers/{id:path}", self.put, methods=["PUT"], responses=WITH_BODY | put)
+        add("/v1/answers/{id:path}", self.put, methods=["PUT"], responses=changed | put)
         add(
             "/v1/answers/{id:path}",
             self.delete,
