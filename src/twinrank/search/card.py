@@ -142,7 +142,8 @@ def _patterns() -> str:
     checksum = f"-[0-9a-f]{{{DIGITS}}}"
     whole = [f"{stem}{checksum}[.]{suffix}" for stem, suffix in (f.split(".") for f in FILES)]
     written = [re.escape(aside(name)) for name in (*FILES, CARD, README, ENCODER)]
-    return "|".join([*whole, ENCODER + checksum, *written])
+    safetensors_own = r"[.]tmp\w{6}"
+    return "|".join([*whole, ENCODER + checksum, *written, safetensors_own])
 
 
 # What saving rankers of format 2 may leave in a folder, but for the card, README.md and the lock.
