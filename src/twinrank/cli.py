@@ -322,18 +322,9 @@ def index(
     Example: `twinrank index runs/first --to answers.db`
     """
     from twinrank.search import Ranker
-    from twinrank.search.index import build_index
 
     loaded = Ranker.load(ranker)
-    indexed = build_index(
-        to,
-        home=ranker,
-        fingerprint=loaded.fingerprint,
-        ids=loaded.answers["id"].to_list(),
-        vectors=loaded.vectors,
-        fresh=not resume,
-        progress="Indexing",
-    )
+    indexed = loaded.build_index(to, home=ranker, fresh=not resume, progress="Indexing")
     _print(indexed.as_dict() if json else str(indexed))
 
 
@@ -498,6 +489,10 @@ def serve(
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Processes that rank.")] = 1,
+    index: Annotated[
+        str | None,
+        typer.Option(metavar="PLACE", help="Rank by an answer index; see `twinrank index`."),
+    ] = None,
     keys: Annotated[
         Path | None, typer.Option(help="File of keys: `read KEY` or `write KEY` a line.")
     ] = None,
@@ -529,6 +524,7 @@ def serve(
         host=host,
         port=port,
         workers=workers,
+        index=index,
         keys=keys and keys.resolve(),
         feedback=feedback or f"{ranker.resolve()}.feedback.db",
         rate=rate,

@@ -121,6 +121,22 @@ def test_a_new_answer_is_ranked_at_once_and_kept(client, folder):
     assert "new" not in Ranker.load(folder).answers["id"]
 
 
+@pytest.mark.parametrize("place", ["local", "{tmp}/answers.db"])
+def test_by_an_index_it_ranks_and_changes_as_without(service, settings, tmp_path, place):
+    expected = rank(service(settings), {"text": TEXT})["answers"]
+    indexed = settings.model_copy(update={"index": place.format(tmp=tmp_path)})
+    client = service(indexed)
+    found = rank(client, {"text": TEXT})["answers"]
+    assert [a["id"] for a in found] == [a["id"] for a in expected]
+    assert client.put("/v1/answers/new", json=NEW).status_code == 201
+    found = rank(client, {"text": "moor a zeppelin with a rope", "k": 3})["answers"]
+    assert "new" in [answer["id"] for answer in found]
+    assert client.delete("/v1/answers/new").status_code == 204
+    client.__exit__(None, None, None)  # a place of Milvus Lite has one process at a time
+    found = rank(service(indexed), {"text": TEXT})["answers"]
+    assert [a["id"] for a in found] == [a["id"] for a in expected]
+
+
 def test_an_answer_that_is_edited_keeps_its_past_queries(client):
     answer = next(a for a in rank(client, {"text": TEXT})["answers"] if a["past_queries"])
     past = [query["text"] for query in answer["past_queries"]]

@@ -22,7 +22,7 @@ from twinrank.search.card import Origin
 from twinrank.search.confidence import Confidence
 from twinrank.search.dense import Dense
 from twinrank.search.fused import Fused
-from twinrank.search.index import check, open_index
+from twinrank.search.index import Indexed, build_index, check, open_index
 from twinrank.search.order import best_first
 from twinrank.search.shortlist import Row, Shortlist
 
@@ -241,6 +241,20 @@ class Ranker:
             self.put_answers(answers.filter(other))
         if gone := set(there).difference(answers["id"]):
             self.remove_answers(gone)
+
+    def build_index(
+        self, to: str, *, home: Path, fresh: bool = False, progress: str | None = None
+    ) -> Indexed:
+        """Make an answer index hold the vectors of these answers; see `build_index`."""
+        return build_index(
+            to,
+            home=home,
+            fingerprint=self.fingerprint,
+            ids=self.answers["id"].to_list(),
+            vectors=self.vectors,
+            fresh=fresh,
+            progress=progress,
+        )
 
     def save(self, path: Path, *, keep: bool = False) -> None:
         """Write the ranker folder, or put this ranker in place of that in it, at once.

@@ -50,7 +50,9 @@ def create_app(settings: Settings) -> FastAPI:
     """
     keys = Keys.load(settings.keys) if settings.keys else None
     feedback = Feedback.open(settings.feedback)
-    ranker = Live(settings.ranker, device=settings.device, waiting=settings.waiting)
+    ranker = Live(
+        settings.ranker, device=settings.device, index=settings.index, waiting=settings.waiting
+    )
     metrics, counted = Metrics(), Counted(feedback)
 
     @asynccontextmanager

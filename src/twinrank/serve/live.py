@@ -14,7 +14,7 @@ from typing import TypeVar
 import polars as pl
 
 from twinrank.encode import RecentFeatures
-from twinrank.errors import TwinrankError
+from twinrank.errors import AnswerIndexError, TwinrankError
 from twinrank.search import CARD, Evidence, RankedAnswer, Ranker, Witness, writing
 from twinrank.serve.batching import Batcher, BusyError
 
@@ -71,14 +71,26 @@ class Opened:
         self._witness = Witness(ranker)
 
     @classmethod
-    def load(cls, folder: Path, device: str) -> Opened:
+    def load(cls, folder: Path, device: str, index: str | None) -> Opened:
         """Read a folder, and all that the first query would otherwise have to wait for.
 
+        Args:
+            folder: of the ranker.
+            device: where the encoder runs.
+            index: an answer index to rank by; what it lacks of the ranker's answers, as after a
+                kill, is added.
+
         Raises:
-            TwinrankError: if it is no ranker's.
+            TwinrankError: if it is no ranker's, or the index is another ranker's.
         """
         fingerprint = fingerprint_of(folder)  # first: what changes from here on is loaded again
-        opened = cls(Ranker.load(folder, store=RecentFeatures(), device=device), fingerprint)
+        if index is None:
+            ranker = Ranker.load(folder, store=RecentFeatures(), device=device)
+        else:
+            with writing(folder):
+                Ranker.load(folder, device=device).build_index(index, home=folder)
+                ranker = Ranker.load(folder, store=RecentFeatures(), device=device, index=index)
+        opened = cls(ranker, fingerprint)
         opened.rank([Query("hello", 1, explain=True)])
         return opened
 
@@ -130,12 +142,14 @@ class Live:
     Args:
         folder: of the ranker.
         device: where the encoder runs.
+        index: an answer index to rank by; none scores every answer.
         waiting: queries that may wait.
     """
 
-    def __init__(self, folder: Path, *, device: str, waiting: int) -> None:
+    def __init__(self, folder: Path, *, device: str, index: str | None, waiting: int) -> None:
         self.folder = folder
         self._device = device
+        self._index = index
         self._thread = ThreadPoolExecutor(1, "ranking")
         self._loader = ThreadPoolExecutor(1, "loading")
         self.now = self._load()
@@ -205,7 +219,7 @@ class Live:
             threads.shutdown()
 
     def _load(self) -> Opened:
-        return Opened.load(self.folder, self._device)
+        return Opened.load(self.folder, self._device, self._index)
 
     def _ranked(self, queries: Sequence[Query]) -> list[Reply]:
         return self.now.rank(queries)
@@ -226,7 +240,7 @@ class Live:
                     ranker.save(self.folder)
                 except Exception as error:
                     self.now = self._load()  # what is in memory may be half changed
-                    if isinstance(error, OSError):
+                    if isinstance(error, OSError | AnswerIndexError):
                         raise UnsavedError(f"{self.folder}: {error}") from error
                     raise
                 self.now = Opened(ranker, fingerprint_of(self.folder))

@@ -29,6 +29,7 @@ class Settings(BaseModel):
         host: address to listen on.
         port: to listen on; 0 takes a free one.
         workers: processes.
+        index: an answer index to rank by, as `twinrank index` names places.
         keys: file of API keys; needed beyond this machine.
         feedback: URL or file of the database.
         rate: requests a minute for each key, or for each address where there are no keys;
@@ -46,6 +47,7 @@ class Settings(BaseModel):
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
+    index: str | None = None
     keys: Path | None = None
     feedback: str
     rate: int | None = None
