@@ -1,12 +1,12 @@
 """A running service with keys, and clients of it of both kinds."""
 
-import asyncio
 import inspect
 import os
 
 import httpx
 import pytest
 
+from tests.asynchronous import run
 from tests.service import serving
 from twinrank import AsyncClient, Client
 from twinrank.experiment import fit
@@ -45,7 +45,7 @@ class Both:
                 reply = ask(client)
                 return await reply if inspect.isawaitable(reply) else reply
 
-        return asyncio.run(asked())
+        return run(asked())
 
 
 @pytest.fixture(params=[Client, AsyncClient], ids=["sync", "async"])

@@ -10,6 +10,7 @@ from haystack.components.joiners import DocumentJoiner
 from haystack.components.rankers import MetaFieldRanker
 from haystack.utils import Secret
 
+from tests.asynchronous import run
 from tests.client.conftest import READ, WRITE
 from twinrank import AsyncClient, Client
 from twinrank.client import ClientError, Ranked
@@ -52,7 +53,7 @@ def test_langchain_without_waiting(service, client, best):
             several = await asyncio.gather(*[retriever.ainvoke(ASKED) for _ in range(5)])
         return [in_a_thread, *several]
 
-    for documents in asyncio.run(asked()):
+    for documents in run(asked()):
         assert [document.id for document in documents] == [answer.id for answer in best]
 
 
@@ -190,5 +191,5 @@ def test_haystack_without_waiting(component, best):
         await component.close_async()
         return found
 
-    for found in asyncio.run(asked()):
+    for found in run(asked()):
         assert [document.id for document in found["documents"]] == [each.id for each in best]

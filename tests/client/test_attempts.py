@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.asynchronous import run
 from twinrank import AsyncClient, Client
 from twinrank.client import ClientError, attempts
 from twinrank.client.attempts import Attempts
@@ -191,7 +192,7 @@ def test_many_calls_share_some_connections():
         async with AsyncClient(URL, transport=httpx.MockTransport(answer)) as client:
             return await asyncio.gather(*[client.rank("x") for _ in range(200)])
 
-    assert len(asyncio.run(asked())) == 200
+    assert len(run(asked())) == 200
     assert most == CONNECTIONS
 
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.asynchronous import run
 from tests.client.conftest import READ, WRITE
 from twinrank import AsyncClient, Client
 from twinrank.client import ClientError, Ranking, Section, Turn
@@ -159,7 +160,7 @@ def test_many_at_once(service):
             alone = [await client.rank(text, k=1) for text in texts[::10]]
             return together[::10], alone
 
-    together, alone = asyncio.run(asked())
+    together, alone = run(asked())
     assert [r.answers[0].id for r in together] == [r.answers[0].id for r in alone]
 
 

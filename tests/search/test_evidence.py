@@ -98,4 +98,8 @@ def test_recent_features_change_no_evidence(ranker):
     _, expected = evidence(ranker)
     ranker.dense.reader.store = RecentFeatures()
     for _ in range(2):
-        assert evidence(ranker)[1] == expected
+        for some, before in zip(evidence(ranker)[1], expected, strict=True):
+            for got, proof in zip(some, before, strict=True):
+                assert (got.section, got.sentence) == (proof.section, proof.sentence)
+                near = [past.similarity for past in proof.past_queries]
+                assert [past.similarity for past in got.past_queries] == pytest.approx(near)

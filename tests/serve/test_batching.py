@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.asynchronous import run
 from twinrank.serve.batching import Batcher, BusyError
 
 
@@ -26,7 +27,7 @@ def test_each_request_gets_the_results_of_its_items(requests):
         ranked = batcher(work)
         return await asyncio.gather(*(ranked(items) for items in requests))
 
-    assert asyncio.run(ask()) == [[item * 2 for item in items] for items in requests]
+    assert run(ask()) == [[item * 2 for item in items] for items in requests]
     assert sum(seen) == sum(map(len, requests))
     assert all(1 <= size <= 4 for size in seen)
 
@@ -49,7 +50,7 @@ def test_what_comes_while_it_works_makes_the_next_batch():
         go.set()
         await asyncio.gather(first, *rest)
 
-    asyncio.run(ask())
+    run(ask())
     assert seen == [["alone"], ["a", "b", "c", "d"], ["e"]]
 
 
@@ -64,7 +65,7 @@ def test_one_that_fails_fails_alone():
         requests = (ranked([name]) for name in ("a", "bad", "b"))
         return await asyncio.gather(*requests, return_exceptions=True)
 
-    first, bad, last = asyncio.run(ask())
+    first, bad, last = run(ask())
     assert (first, last) == (["A"], ["B"])
     assert isinstance(bad, ValueError)
 
@@ -88,7 +89,7 @@ def test_what_is_given_up_is_not_worked_on():
         go.set()
         await asyncio.gather(first, kept)
 
-    asyncio.run(ask())
+    run(ask())
     assert seen == ["first", "kept"]
 
 
@@ -99,4 +100,4 @@ def test_more_than_may_wait_is_refused_at_once():
             await ranked(["a"] * 4)
         return await ranked(["a"] * 3)
 
-    assert asyncio.run(ask()) == ["a"] * 3
+    assert run(ask()) == ["a"] * 3
