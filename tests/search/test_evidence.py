@@ -103,3 +103,24 @@ def test_recent_features_change_no_evidence(ranker):
                 assert (got.section, got.sentence) == (proof.section, proof.sentence)
                 near = [past.similarity for past in proof.past_queries]
                 assert [past.similarity for past in got.past_queries] == pytest.approx(near)
+
+
+@pytest.mark.parametrize("ranker", ["towers", "fused"], indirect=True)
+def test_what_was_read_ahead_is_not_encoded_again(ranker, monkeypatch):
+    ranker.dense.reader.store = None
+    witness = Witness(ranker)
+    ids = [[answer.id for answer in ranking] for ranking in ranker.rank(TEXTS, 4)]
+    expected = evidence(ranker)[1]
+    read = [witness.read_ahead(7) for _ in range(20)]
+    assert sum(read) == len(ranker.answers)
+    assert read[-1] == 0
+    encoded, encode = [], ranker.dense.reader.encoder.encode
+    monkeypatch.setattr(
+        ranker.dense.reader.encoder,
+        "encode",
+        lambda texts, **kw: encoded.extend(texts) or encode(texts),
+    )
+    found = witness.evidence(TEXTS, ids)
+    assert encoded == TEXTS
+    for some, before in zip(found, expected, strict=True):
+        assert [proof.sentence for proof in some] == [proof.sentence for proof in before]

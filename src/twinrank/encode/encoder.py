@@ -112,9 +112,10 @@ class Encoder:
         """Features as they are ready: row numbers (n) in `texts`, and their (n, 2, d)."""
         if isinstance(texts, str):
             raise TypeError("texts is one string; give a list of strings")
-        budget = tokens_a_batch(self.device)
         for start, ids in self._tokenised(texts):
-            batches = plan([len(text) for text in ids], budget)
+            lengths = [len(text) for text in ids]
+            share = -(-sum(lengths) // self._network.at_once)  # few texts keep all threads busy
+            batches = plan(lengths, min(tokens_a_batch(self.device), share))
             inputs = [[ids[row] for row in rows] for rows in batches]
             for rows, features in zip(batches, self._network.map(inputs), strict=True):
                 if not np.isfinite(features).all():

@@ -63,14 +63,19 @@ class Network:
         self.model = model.to(self._device).eval()
         self._mixed = trained and precision == "bf16"
 
+    @property
+    def at_once(self) -> int:
+        """How many batches are best computed at the same time."""
+        return torch.get_num_threads() if self._device.type == "cpu" else 1
+
     def map(self, batches: Sequence[Sequence[np.ndarray]]) -> Iterator[np.ndarray]:
         """The features of each batch, in order.
 
         On a CPU every thread takes whole batches of its own: threads that share each small
         product wait for each other more than they compute, above all on a busy machine.
         """
-        threads = torch.get_num_threads()
-        if self._device.type != "cpu" or not 1 < threads <= len(batches):
+        threads = self.at_once
+        if not 1 < threads <= len(batches):
             yield from map(self.features, batches)
             return
         coming: deque[Future[np.ndarray]] = deque()

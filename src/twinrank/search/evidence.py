@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +21,11 @@ from twinrank.search.ranker import Ranker
 from twinrank.text import sentences
 
 PAST_SHOWN = 3
+KEPT = 16_384  # sections whose sentences' vectors are kept; of ten sentences each, 250 MB
 SHORTEST = 12  # characters: less is a heading, a button or a number
+
+
+Place = tuple[int, int | None]  # an answer's row, and one of its sections, or all
 
 
 @dataclass(frozen=True)
@@ -45,12 +51,20 @@ class Evidence:
     past_queries: tuple[PastQuery, ...] = ()
 
 
+class Candidates(NamedTuple):
+    """The sentences of a place: titles of their sections, texts, and vectors (s x d)."""
+
+    titles: list[str | None]
+    sentences: list[str]
+    vectors: Tensor
+
+
 class Witness:
     """Finds the evidence for a ranker's answers.
 
     Where answers are read section by section, sentences are those of the section that scored
     best. They are compared with the query as answers are: by vectors, or in a ranker of words
-    alone by BM25. Load the ranker with `RecentFeatures`, or each sentence is encoded anew.
+    alone by BM25. Vectors of sentences are kept.
 
     Args:
         ranker: whose answers are explained; make another witness when its answers change.
@@ -61,6 +75,13 @@ class Witness:
         self._dense = ranker.dense
         self._rows = {id_: row for row, id_ in enumerate(ranker.answers["id"])}
         self._sections = titled_sections(ranker.answers)
+        self._read: OrderedDict[Place, Candidates] = OrderedDict()
+        self._ahead = 0
+        channel = ranker.channel
+        self._past = channel.past.texts if isinstance(channel, Fused) and channel.past else []
+        self._voted = self._dense.past if self._dense and self._past else None
+        if self._voted is not None:
+            self._answers, self._order = self._voted.answers.sort(stable=True)
 
     def evidence(self, texts: Sequence[str], ids: Sequence[Sequence[str]]) -> list[list[Evidence]]:
         """Evidence for some answers to each of n texts.
@@ -75,27 +96,43 @@ class Witness:
             return [[self._by_words(text, row) for row in some] for text, some in pairs]
         return self._by_vectors(self._dense, texts, rows)
 
+    def read_ahead(self, answers: int) -> int:
+        """Encode the sentences of some answers that were not met yet; how many answers that were.
+
+        So that who asks first need not wait for it. Gives 0 when all were met, or as many as are
+        kept.
+        """
+        dense = self._dense
+        if dense is None or len(self._read) >= KEPT:
+            return 0
+        by_section = dense.vectors.owner is not None
+        ahead = range(self._ahead, min(self._ahead + answers, len(self._sections)))
+        self._ahead += len(ahead)
+        places: list[Place] = [
+            (row, section)
+            for row in ahead
+            for section in (range(len(self._sections[row])) if by_section else (None,))
+        ]
+        self._candidates(dense, places)
+        return len(ahead)
+
     @torch.inference_mode()
     def _by_vectors(
         self, dense: Dense, texts: Sequence[str], rows: list[list[int]]
     ) -> list[list[Evidence]]:
         device = dense.vectors.rows.device
         queries = dense.towers.query(torch.as_tensor(dense.reader(texts), device=device))
-        candidates = [
-            self._candidates(row, self._best_section(dense, query, row))
+        places = [
+            [(row, self._best_section(dense, query, row)) for row in some]
             for query, some in zip(queries, rows, strict=True)
-            for row in some
         ]
-        flat = [sentence for _, found in candidates for sentence in found]
-        vectors = iter(
-            projected(dense.towers, dense.reader.features(flat)).split(
-                [len(found) for _, found in candidates]
-            )
-        )
-        each = iter(candidates)
+        read = self._candidates(dense, [place for some in places for place in some])
         return [
-            [self._of(*next(each), next(vectors) @ query, self._past(query, row)) for row in some]
-            for query, some in zip(queries, rows, strict=True)
+            [
+                self._of(read[place], read[place].vectors @ query, self._nearest(query, place[0]))
+                for place in some
+            ]
+            for query, some in zip(queries, places, strict=True)
         ]
 
     def _best_section(self, dense: Dense, query: Float[Tensor, " d"], row: int) -> int | None:
@@ -106,8 +143,25 @@ class Witness:
         first, last = np.searchsorted(owner, [row, row + 1]).tolist()
         return int((dense.vectors.rows[first:last] @ query).argmax())
 
-    def _candidates(self, row: int, section: int | None) -> tuple[list[str | None], list[str]]:
-        """Sentences of a section, or of all, and the title of the section of each."""
+    @torch.inference_mode()
+    def _candidates(self, dense: Dense, places: Sequence[Place]) -> dict[Place, Candidates]:
+        """Sentences of some places, and their vectors; what is not kept is encoded, together."""
+        new = {place: self._split(place) for place in places if place not in self._read}
+        flat = [sentence for _, found in new.values() for sentence in found]
+        vectors = projected(dense.towers, dense.reader.features(flat))
+        counts = [len(found) for _, found in new.values()]
+        for (place, found), own in zip(new.items(), vectors.split(counts), strict=True):
+            self._read[place] = Candidates(*found, own.clone())
+        for place in places:
+            self._read.move_to_end(place)
+        read = {place: self._read[place] for place in places}
+        while len(self._read) > max(KEPT, len(read)):
+            self._read.popitem(last=False)
+        return read
+
+    def _split(self, place: Place) -> tuple[list[str | None], list[str]]:
+        """The title of the section of each sentence, and the sentence."""
+        row, section = place
         parts = self._sections[row] if section is None else [self._sections[row][section]]
         pairs = [
             (title or None, sentence)
@@ -117,33 +171,31 @@ class Witness:
         pairs = [pair for pair in pairs if len(pair[1]) >= SHORTEST] or pairs
         return [title for title, _ in pairs], [sentence for _, sentence in pairs]
 
-    def _past(self, query: Float[Tensor, " d"], row: int) -> tuple[PastQuery, ...]:
-        channel = self._ranker.channel
-        if not isinstance(channel, Fused) or channel.past is None or channel.dense.past is None:
+    def _nearest(self, query: Float[Tensor, " d"], row: int) -> tuple[PastQuery, ...]:
+        """The past queries of an answer."""
+        if self._voted is None:
             return ()
-        voted = channel.dense.past
-        voters = voted.voters[voted.answers == row]
-        near = voted.vectors[voters] @ query
+        first, last = torch.searchsorted(self._answers, torch.tensor([row, row + 1])).tolist()
+        voters = self._voted.voters[self._order[first:last]]
+        near = self._voted.vectors[voters] @ query
         best = near.argsort(descending=True, stable=True)[:PAST_SHOWN].tolist()
-        return tuple(PastQuery(channel.past.texts[int(voters[i])], float(near[i])) for i in best)
+        return tuple(PastQuery(self._past[int(voters[i])], float(near[i])) for i in best)
 
     def _by_words(self, text: str, row: int) -> Evidence:
-        titles, found = self._candidates(row, None)
+        titles, found = self._split((row, None))
         try:
             words = Bm25(found, language=self._ranker.recipe.language)
         except RankerError:  # not one word among them
             return Evidence(None, None)
-        return self._of(titles, found, torch.as_tensor(words.scores([text])[0]), ())
+        best = int(words.scores([text])[0].argmax())
+        return Evidence(titles[best], found[best])
 
     @staticmethod
     def _of(
-        titles: list[str | None],
-        found: list[str],
-        scores: Float[Tensor, " s"],
-        past: tuple[PastQuery, ...],
+        candidates: Candidates, scores: Float[Tensor, " s"], past: tuple[PastQuery, ...]
     ) -> Evidence:
         """The best of s sentences, if there is any, and the past queries."""
-        if not found:
+        if not candidates.sentences:
             return Evidence(None, None, past)
         best = int(scores.argmax())
-        return Evidence(titles[best], found[best], past)
+        return Evidence(candidates.titles[best], candidates.sentences[best], past)

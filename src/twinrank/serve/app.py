@@ -57,7 +57,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def alive(_: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(work) for work in (ranker.follow(), counted.keep(), _orphan())]
+        works = (ranker.follow(), ranker.read_ahead(), counted.keep(), _orphan())
+        tasks = [asyncio.create_task(work) for work in works]
         yield
         for task in tasks:
             task.cancel()

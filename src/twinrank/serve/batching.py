@@ -6,7 +6,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from typing import Generic, TypeVar
+
+WAIT_S = 0.002  # for a batch as large as the last
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -19,8 +22,9 @@ class BusyError(Exception):
 class Batcher(Generic[Item, Result]):
     """Collects what is asked for at the same time, and works on it together, off the event loop.
 
-    Nothing waits for a batch to fill: one request alone is worked on at once. If a batch fails,
-    its items are tried one by one, so that each fails by itself.
+    One request alone is worked on at once. Where the last batch had several items, the next waits
+    a little for as many: clients that were answered together ask again together. If a batch
+    fails, its items are tried one by one, so that each fails by itself.
 
     Args:
         work: called with up to `most` items, in the executor; gives a result for each.
@@ -42,11 +46,18 @@ class Batcher(Generic[Item, Result]):
         self._most = most
         self._waiting = waiting
         self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._more = asyncio.Event()
+        self._last = 1  # items of the last batch
         self._working: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         """How many items wait."""
         return len(self._queue)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is worked on, or waits."""
+        return self._working is not None and not self._working.done()
 
     async def __call__(self, items: Sequence[Item]) -> list[Result]:
         """The results of some items, which may be worked on in several batches.
@@ -59,6 +70,7 @@ class Batcher(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in items]
         self._queue.extend(zip(items, futures, strict=True))
+        self._more.set()
         if self._working is None or self._working.done():
             self._working = loop.create_task(self._until_empty())
         try:
@@ -70,9 +82,11 @@ class Batcher(Generic[Item, Result]):
     async def _until_empty(self) -> None:
         loop = asyncio.get_running_loop()
         while self._queue:
+            await self._as_many_as_last()
             batch = self._next()
             if not batch:
                 continue
+            self._last = len(batch)
             outcomes = await loop.run_in_executor(
                 self._executor, self._outcomes, [item for item, _ in batch]
             )
@@ -83,6 +97,13 @@ class Batcher(Generic[Item, Result]):
                     future.set_exception(outcome)
                 else:
                     future.set_result(outcome)
+
+    async def _as_many_as_last(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WAIT_S):
+                while len(self._queue) < self._last:
+                    self._more.clear()
+                    await self._more.wait()
 
     def _next(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         batch: list[tuple[Item, asyncio.Future[Result]]] = []

@@ -20,6 +20,7 @@ from twinrank.serve.batching import Batcher, BusyError
 
 BATCH = 32  # queries ranked at once: more gains little, and the first of them waits longer
 FOLLOWED_EVERY_S = 1.0
+BREATH_S = 0.02  # between two answers read ahead
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
@@ -110,6 +111,10 @@ class Opened:
             for place, ranking in enumerate(cut)
         ]
 
+    def read_ahead(self, answers: int) -> int:
+        """See `Witness.read_ahead`."""
+        return self._witness.read_ahead(answers)
+
     def answer(self, id_: str) -> dict[str, object] | None:
         """An answer with its text, if it is there."""
         row = self._rows.get(id_)
@@ -190,6 +195,15 @@ class Live:
         if await asyncio.to_thread(fingerprint_of, self.folder) != self.now.fingerprint:
             raise BusyError("a newer ranker is being loaded; try again soon")
 
+    async def read_ahead(self) -> None:
+        """Meet the sentences of all answers while nobody asks, so that nobody waits for them."""
+        loop = asyncio.get_running_loop()
+        while True:
+            some = True
+            if not self.rank.busy:
+                some = await loop.run_in_executor(self._thread, self._read_some) > 0
+            await asyncio.sleep(BREATH_S if some else FOLLOWED_EVERY_S)
+
     async def follow(self) -> None:
         """Load the ranker anew whenever its folder changed; never returns.
 
@@ -223,6 +237,9 @@ class Live:
 
     def _ranked(self, queries: Sequence[Query]) -> list[Reply]:
         return self.now.rank(queries)
+
+    def _read_some(self) -> int:
+        return self.now.read_ahead(1)  # some 20 ms: whoever asks meanwhile waits as long at most
 
     def _swap(self, opened: Opened) -> None:
         self.now = opened

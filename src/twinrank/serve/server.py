@@ -49,6 +49,8 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     host, port = listening.getsockname()[:2]
     with tempfile.TemporaryDirectory(prefix="twinrank-metrics-") as shared:
         os.environ[SHARED] = shared
+        # Threads that wait by spinning take the cores from the others that answer.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         os.environ[VARIABLE] = settings.model_dump_json()
         announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
         Multiprocess(config, sockets=[listening]).run()
