@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from hashlib import blake2b
 
 import numpy as np
 from jaxtyping import Float
@@ -24,21 +25,30 @@ class RecentFeatures:
 
     def __init__(self, kept: int = KEPT) -> None:
         self.kept = kept
-        self._features: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._features: OrderedDict[bytes, np.ndarray] = OrderedDict()
 
     def features(
         self, encoder: Encoder, texts: Sequence[str], pooling: str, *, progress: str | None = None
     ) -> Float[np.ndarray, "n d"]:
         """Features of n texts, as `FeatureStore.features` gives them."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._features]
+        keys = [_key(text) for text in texts]
+        new = {
+            key: text for key, text in zip(keys, texts, strict=True) if key not in self._features
+        }
         if new:
-            encoded = encoder.encode(new, progress=progress)[:, POOLINGS.index(pooling)]
+            encoded = encoder.encode(list(new.values()), progress=progress)
             # A copy each, since a row of an array would hold all of it.
-            self._features.update(zip(new, map(np.copy, encoded), strict=True))
+            rows = map(np.copy, encoded[:, POOLINGS.index(pooling)])
+            self._features.update(zip(new, rows, strict=True))
         found = np.empty((len(texts), encoder.dim), np.float32)
-        for row, text in zip(found, texts, strict=True):
-            row[:] = self._features[text]
-            self._features.move_to_end(text)
+        for row, key in zip(found, keys, strict=True):
+            row[:] = self._features[key]
+            self._features.move_to_end(key)
         while len(self._features) > self.kept:
             self._features.popitem(last=False)
         return found
+
+
+def _key(text: str) -> bytes:
+    """A digest, for a conversation is longer than its features."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
