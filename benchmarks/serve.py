@@ -34,6 +34,7 @@ from twinrank import Dataset
 
 CLIENTS = (1, 8, 64)
 WARM_S = 5
+QUIET_S = 60
 STARTED_WITHIN_S = 300
 # wrk's script: each thread sends the bodies in turn, and a number that never comes twice.
 SCRIPT = """
@@ -103,6 +104,8 @@ def main(
     found: list[Measured] = []
     for service in services:
         with running(service):
+            if service.more.get("explain"):
+                time.sleep(QUIET_S)  # it reads ahead what it will show
             for kind, some in texts.items():
                 loaded(service, kind, some, 8, WARM_S)
                 found += [loaded(service, kind, some, n, seconds) for n in CLIENTS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -48,6 +49,7 @@ class Batcher(Generic[Item, Result]):
         self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._more = asyncio.Event()
         self._last = 1  # items of the last batch
+        self._asked = -float("inf")
         self._working: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -55,9 +57,10 @@ class Batcher(Generic[Item, Result]):
         return len(self._queue)
 
     @property
-    def busy(self) -> bool:
-        """Whether anything is worked on, or waits."""
-        return self._working is not None and not self._working.done()
+    def idle_s(self) -> float:
+        """Seconds since the last was asked for; 0 while anything is worked on."""
+        working = self._working is not None and not self._working.done()
+        return 0.0 if working else time.monotonic() - self._asked
 
     async def __call__(self, items: Sequence[Item]) -> list[Result]:
         """The results of some items, which may be worked on in several batches.
@@ -71,6 +74,7 @@ class Batcher(Generic[Item, Result]):
         futures = [loop.create_future() for _ in items]
         self._queue.extend(zip(items, futures, strict=True))
         self._more.set()
+        self._asked = time.monotonic()
         if self._working is None or self._working.done():
             self._working = loop.create_task(self._until_empty())
         try:

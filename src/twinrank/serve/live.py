@@ -20,6 +20,7 @@ from twinrank.serve.batching import Batcher, BusyError
 
 BATCH = 32  # queries ranked at once: more gains little, and the first of them waits longer
 FOLLOWED_EVERY_S = 1.0
+QUIET_S = 2.0  # without a query, before anything is read ahead
 BREATH_S = 0.02  # between two answers read ahead
 
 Result = TypeVar("Result")
@@ -199,9 +200,9 @@ class Live:
         """Meet the sentences of all answers while nobody asks, so that nobody waits for them."""
         loop = asyncio.get_running_loop()
         while True:
-            some = True
-            if not self.rank.busy:
-                some = await loop.run_in_executor(self._thread, self._read_some) > 0
+            some = 0
+            if self.rank.idle_s > QUIET_S:
+                some = await loop.run_in_executor(self._thread, self._read_some)
             await asyncio.sleep(BREATH_S if some else FOLLOWED_EVERY_S)
 
     async def follow(self) -> None:
