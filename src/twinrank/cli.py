@@ -606,8 +606,8 @@ def cache(
         _print({"freed_bytes": freed} if json else f"{freed / 1e6:,.1f} MB freed")
         return
     if json:
-        kept = {"features": entries, "networks": networks}
-        _print({name: [entry.as_dict() for entry in some] for name, some in kept.items()})
+        features = [entry.as_dict() for entry in entries]
+        _print({"features": features, "networks": [network.as_dict() for network in networks]})
         return
     _print(cache_table(entries, store.root))
     if networks:
