@@ -179,7 +179,7 @@ def test_a_model_that_is_another_once_converted_is_refused(tiny_model, monkeypat
     monkeypatch.setattr(Network, "features", lambda self, ids: np.ones((len(ids), 2, 32)))
     with pytest.raises(EncoderError, match="its features are others once converted"):
         encoder(tiny_model, backend="openvino").encode(["a"])
-    assert not list(backend.network_home(encoder(tiny_model).identity).glob("*"))
+    assert not (backend.network_home(encoder(tiny_model).identity) / "model").exists()
 
 
 def test_features_that_are_others_in_this_precision_are_torchs(home, tiny_model, monkeypatch):
@@ -192,7 +192,7 @@ def test_features_that_are_others_in_this_precision_are_torchs(home, tiny_model,
 def test_what_worked_once_and_fails_now_is_said(home, tiny_model, monkeypatch, caplog):
     assert encoder(tiny_model).backend == "openvino"
     shutil.rmtree(home / "model")
-    monkeypatch.setattr(conversion, "_whole", lambda kept: True)
+    monkeypatch.setattr(conversion, "is_kept", lambda home: True)
     caplog.clear()
     assert encoder(tiny_model).backend == "torch"
     assert "openvino fails, so torch encodes" in caplog.text
@@ -264,6 +264,20 @@ def test_what_is_kept_is_shown_and_cleared(home, tiny_model):
     assert not kept_networks()
     assert not store.entries()
     assert not home.exists()
+
+
+def test_two_processes_at_once_probe_and_convert_once(tiny_model):
+    code = (
+        "import logging, sys; from twinrank.encode import Encoder, backend\n"
+        "logging.basicConfig(); logging.getLogger('twinrank').setLevel(logging.INFO)\n"
+        "backend.PROBED_FROM_BYTES = 0\n"
+        "Encoder(sys.argv[1], max_tokens=48, device='cpu').backend"
+    )
+    command = [sys.executable, "-c", code, str(tiny_model)]
+    runs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [run.communicate()[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert sorted(text.count("times as fast here") for text in said) == [0, 1]
 
 
 def test_importing_it_tells_nobody():

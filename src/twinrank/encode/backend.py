@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock
 
 from twinrank.encode.choice import Choice, choice_file, this_place
-from twinrank.encode.conversion import ConversionError, converted, cosines
+from twinrank.encode.conversion import ConversionError, converted, cosines, is_kept
 from twinrank.encode.encoder import BACKENDS, Encoder
 from twinrank.encode.kept import network_home
 from twinrank.encode.network import Network
@@ -66,12 +66,9 @@ def open_network(encoder: Encoder, files: EncoderFiles, asked: str) -> Network |
     home = network_home(encoder.identity)
     if asked == "auto":
         return _faster(encoder, files, home)
+    opened = _int8 if encoder.precision == "int8" else _openvino
     try:
-        return (
-            _int8(encoder, files, home)
-            if encoder.precision == "int8"
-            else (_openvino(encoder, files, home))
-        )
+        return opened(encoder, files, home)
     except UNUSABLE as error:
         raise EncoderError(f"{encoder.name}: openvino cannot compute it: {error}") from error
 
@@ -83,7 +80,8 @@ def _torch(encoder: Encoder, files: EncoderFiles) -> Network:
 def _openvino(
     encoder: Encoder, files: EncoderFiles, home: Path, precision: str | None = None
 ) -> OpenVinoNetwork:
-    model = converted(home, files)
+    with nullcontext() if is_kept(home) else _held(home):
+        model = converted(home, files)
     return OpenVinoNetwork(model, pad=files.pad, precision=precision or encoder.precision)
 
 
@@ -173,5 +171,6 @@ def _held(home: Path) -> Iterator[None]:
     with ExitStack() as stack:
         with suppress(OSError):
             home.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(home / ".lock"))
+            # A singleton, so that who holds it may ask for it again.
+            stack.enter_context(FileLock(home / ".lock", is_singleton=True))
         yield

@@ -44,7 +44,7 @@ def converted(home: Path, files: EncoderFiles) -> openvino.Model:
         EncoderError: if torch cannot load it.
     """
     kept = home / FOLDER
-    if _whole(kept):
+    if is_kept(home):
         return core().read_model(kept / MODEL)
     model = _convert(files)
     try:
@@ -53,6 +53,17 @@ def converted(home: Path, files: EncoderFiles) -> openvino.Model:
         log.warning("%s: the converted model cannot be kept there: %s", home, _line(error))
         return model
     return core().read_model(kept / MODEL)
+
+
+def is_kept(home: Path) -> bool:
+    """Whether a model was kept there by this version of OpenVINO, and has its full length."""
+    kept = home / FOLDER
+    try:
+        about = json.loads((kept / ABOUT).read_text(encoding="utf-8"))
+        sizes = {name: (kept / name).stat().st_size for name in (MODEL, WEIGHTS)}
+    except (OSError, ValueError):
+        return False
+    return bool(about == {"openvino": load_openvino().__version__, "bytes": sizes})
 
 
 def _convert(files: EncoderFiles) -> openvino.Model:
@@ -117,16 +128,6 @@ def _keep(model: openvino.Model, kept: Path) -> None:
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-
-
-def _whole(kept: Path) -> bool:
-    """Whether a model was kept there by this version of OpenVINO, and has its full length."""
-    try:
-        about = json.loads((kept / ABOUT).read_text(encoding="utf-8"))
-        sizes = {name: (kept / name).stat().st_size for name in (MODEL, WEIGHTS)}
-    except (OSError, ValueError):
-        return False
-    return bool(about == {"openvino": load_openvino().__version__, "bytes": sizes})
 
 
 def _line(error: Exception) -> str:

@@ -66,10 +66,9 @@ class OpenVinoNetwork:
 
     def __init__(self, model: openvino.Model, *, pad: int, precision: str) -> None:
         self._pad = pad
-        wide = (
-            "bf16" if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
-        )
-        self._settings = {"INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else wide}
+        able = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        hint = "bf16" if able and precision != "fp32" else "f32"
+        self._settings = {"INFERENCE_PRECISION_HINT": hint}
         if precision == "int8":
             round_matrices(model)
             self._settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = str(GROUP)
@@ -126,10 +125,10 @@ def round_matrices(model: openvino.Model) -> None:
         if product.get_type_name() != "MatMul":
             continue
         weights = product.input_value(1).get_node()
-        if weights.get_type_name() != "Constant":
+        if weights.get_type_name() != "Constant" or weights.get_element_type().to_string() != "f32":
             continue
         matrix = weights.get_data()
-        inner = 1 if product.get_attributes()["transpose_b"] else 0
+        inner = -1 if product.get_attributes()["transpose_b"] else -2
         scale = np.abs(matrix).max(axis=inner, keepdims=True) / 127
         scale[scale == 0] = 1
         rounded = np.round(matrix / scale).astype(np.int8)
