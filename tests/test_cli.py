@@ -221,7 +221,7 @@ def test_compare_asks_what_to_compare(files):
 def test_cache_shows_and_clears(run, tmp_path):
     assert run.exists()
     shown = json.loads(twinrank("cache", "--json").stdout)
-    assert any(entry["texts"] > 500 for entry in shown)
+    assert any(entry["texts"] > 500 for entry in shown["features"])
     twinrank("cache", "--clear", "--yes", TWINRANK_CACHE=str(tmp_path))
 
 

@@ -686,32 +686,39 @@ def learn(
 
 @app.command()
 def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Remove stored features.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove what is stored.")] = False,
     encoder: Annotated[
         str | None, typer.Option(help="With --clear: only the one whose fingerprint begins so.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="With --clear: do not ask.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Show what the feature store holds for each encoder, or clear it.
+    """Show what is stored of each encoder, and what computes it here; or clear it.
 
-    The store is in `$TWINRANK_CACHE`, by default `~/.cache/twinrank/features`.
+    Stored are features of texts, models converted for OpenVINO, and which backend a probe found
+    faster. All of it is in `$TWINRANK_CACHE`, by default `~/.cache/twinrank/features`.
 
     Example: `twinrank cache`
     """
-    from twinrank.encode import FeatureStore
-    from twinrank.report import cache_table
+    from twinrank.encode import FeatureStore, clear_cache, kept_networks
+    from twinrank.report import cache_table, networks_table
 
     store = FeatureStore()
-    entries = store.entries()
+    entries, networks = store.entries(), kept_networks()
     if clear:
-        whose = f"of {encoder}" if encoder else f"of {len(entries)} encoders"
+        whose = f"of {encoder}" if encoder else "of all encoders"
         if not yes:
-            typer.confirm(f"Remove the features {whose} from {store.root}?", abort=True)
-        freed = store.clear(encoder)
+            typer.confirm(f"Remove what is stored {whose} from {store.root}?", abort=True)
+        freed = clear_cache(store, encoder)
         _print({"freed_bytes": freed} if json else f"{freed / 1e6:,.1f} MB freed")
         return
-    _print([entry.as_dict() for entry in entries] if json else cache_table(entries, store.root))
+    if json:
+        features = [entry.as_dict() for entry in entries]
+        _print({"features": features, "networks": [network.as_dict() for network in networks]})
+        return
+    _print(cache_table(entries, store.root))
+    if networks:
+        _print(networks_table(networks))
 
 
 def _print(what: RenderableType | dict[str, Any] | list[Any]) -> None:

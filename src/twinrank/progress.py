@@ -42,8 +42,7 @@ def progress_bar(label: str | None, total: int, *, unit: str = "texts") -> Itera
     The bar goes to stderr, if that is a terminal, and only once two seconds have passed with
     work left. Without a label there is none.
     """
-    console = Console(stderr=True)
-    if label is None or not console.is_terminal:
+    if label is None or not (console := Console(stderr=True)).is_terminal:
         yield lambda done, note="": None
         return
     bar = Progress(

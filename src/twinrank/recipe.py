@@ -48,7 +48,7 @@ class EncoderSettings(_Settings):
     name: str = "all-MiniLM-L6-v2"
     pooling: Literal["mean", "cls"] = "mean"
     max_tokens: Annotated[int, Field(ge=8)] = 128
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     text: Literal["head", "tfidf", "sections"] = "head"
     answers: Literal["whole", "sections"] = "whole"
 

@@ -5,15 +5,18 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
 from twinrank.encode import POOLINGS, Encoder
-from twinrank.encode.batches import TOKENS_A_BATCH, plan
+from twinrank.encode.batches import BATCH_COST, TOKENS_A_BATCH, plan
 from twinrank.encode.resolve import resolve
 from twinrank.errors import EncoderError
 
@@ -75,14 +78,37 @@ def test_tokens_are_counted_before_cutting_with_the_special_ones(tiny_model):
     assert max(expected) > 16
 
 
-def test_batches_hold_every_text_once_within_the_budget():
-    lengths = np.random.default_rng(0).integers(1, 128, size=500)
-    batches = plan(lengths.tolist(), 1000)
-    assert sorted(np.concatenate(batches)) == list(range(500))
+@given(st.lists(st.integers(1, 200), max_size=60), st.integers(1, 500))
+def test_batches_hold_every_text_once_within_the_budget(lengths, budget):
+    batches = plan(lengths, budget)
+    assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
     for rows in batches:
-        assert len(rows) == 1 or len(rows) * lengths[rows].max() <= 1000
-    padded = sum(len(rows) * lengths[rows].max() for rows in batches)
-    assert padded < 1.05 * lengths.sum()
+        assert len(rows) == 1 or len(rows) * max(lengths[row] for row in rows) <= budget
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=12))
+def test_no_other_cut_between_lengths_costs_less(lengths):
+    budget = 200  # holds them all: where to cut is free
+    widths = sorted(set(lengths))
+
+    def cost(batches):
+        return sum(len(b) * max(b) + budget * BATCH_COST for b in batches)
+
+    def cut(places):
+        bounds = [0, *places, len(widths)]
+        groups = [widths[a:b] for a, b in pairwise(bounds)]
+        return [[length for length in lengths if length in group] for group in groups]
+
+    inner = range(1, len(widths))
+    every = [c for n in range(len(widths)) for c in combinations(inner, n)]
+    found = cost([[lengths[row] for row in rows] for rows in plan(lengths, budget)])
+    assert found == pytest.approx(min(cost(cut(places)) for places in every))
+
+
+def test_a_few_texts_of_many_lengths_are_hardly_padded():
+    lengths = [4, 5, 5, 6, 7, 9, 9, 11, 12, 12, 14, 60, 61, 125, 128, 128]
+    padded = sum(len(rows) * max(lengths[row] for row in rows) for rows in plan(lengths, 1024))
+    assert padded < 1.1 * sum(lengths)
 
 
 def test_the_identity_changes_with_what_the_encoder_is_and_nothing_else(tiny_model, tmp_path):

@@ -152,7 +152,7 @@ def test_texts_that_are_none_are_refused(tiny_model):
     ],
 )
 def test_bf16_is_chosen_where_it_is_faster(monkeypatch, flags, device, precision):
-    monkeypatch.setattr(hardware, "_cpu_flags", lambda: flags)
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: flags)
     assert hardware.resolve_precision("auto", device) == precision
     assert hardware.resolve_precision("fp32", device) == "fp32"
 

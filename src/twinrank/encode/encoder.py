@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from twinrank.encode.network import Network
+    from twinrank.encode.openvino_network import OpenVinoNetwork
     from twinrank.encode.trainable import Trainable
 
 POOLINGS = ("cls", "mean")
+PRECISIONS = ("auto", "fp32", "bf16", "int8")
+BACKENDS = ("auto", "torch", "openvino")
 # Texts are sorted by length among as many; only these are held as tokens.
 CHUNK = 16_384
 
@@ -35,8 +38,13 @@ class Encoder:
     Args:
         name: a folder, a model of the Hugging Face hub, or `all-MiniLM-L6-v2`.
         max_tokens: longer texts are cut there; special tokens count.
-        precision: `fp32`, `bf16`, or `auto`: bf16 where the hardware computes it faster.
+        precision: `fp32`, `bf16`, `int8`, or `auto`: bf16 where the hardware computes it faster,
+            else fp32. `int8` takes OpenVINO, and is asked for by name alone: it is more than
+            rounding (cosine .998 to fp32 with the default encoder).
         device: `cpu`, `cuda`, `mps`, or `auto`: an accelerator if there is one.
+        backend: what computes on a CPU: `torch`, `openvino`, or `auto`: what $TWINRANK_BACKEND
+            says, else the faster here by a probe of a second, whose result is kept. It is no
+            part of the identity: features differ by rounding alone.
 
     Raises:
         EncoderError: if there is no such encoder, or it is unsafe, incomplete or too short.
@@ -49,11 +57,12 @@ class Encoder:
         max_tokens: int = 128,
         precision: str = "auto",
         device: str = "auto",
+        backend: str = "auto",
     ) -> None:
         self.name = str(name)
         self.max_tokens = max_tokens
         self._files = resolve(self.name)
-        self._asked = (precision, device)
+        self._asked = (precision, device, backend)
         self.dim = self._files.dim
         if max_tokens < 3:
             raise EncoderError(
@@ -64,10 +73,12 @@ class Encoder:
             raise EncoderError(
                 f"{name}: reads at most {limit} tokens, not {max_tokens}; lower max_tokens"
             )
-        if precision not in ("auto", "fp32", "bf16"):
-            raise EncoderError(f"precision {precision!r} is unknown; choose auto, fp32 or bf16")
+        if precision not in PRECISIONS:
+            raise EncoderError(f"precision {precision!r} is unknown; choose auto, fp32, bf16, int8")
         if device.split(":")[0] not in ("auto", "cpu", "cuda", "mps"):
             raise EncoderError(f"device {device!r} is unknown; choose auto, cpu, cuda or mps")
+        if backend not in BACKENDS:
+            raise EncoderError(f"backend {backend!r} is unknown; choose auto, torch or openvino")
 
     @property
     def longest(self) -> int | None:
@@ -81,7 +92,7 @@ class Encoder:
 
     @cached_property
     def precision(self) -> str:
-        """In what it computes: fp32 or bf16."""
+        """In what it computes: fp32, bf16 or int8."""
         return resolve_precision(self._asked[0], self.device)
 
     @cached_property
@@ -160,7 +171,9 @@ class Encoder:
         from twinrank.encode.trainable import Trainable  # imports torch and transformers
 
         place = POOLINGS.index(pooling)
-        kind = (self.precision, self.device)
+        # int8 has no gradients: it is trained as it would be without.
+        asked = "auto" if self.precision == "int8" else self.precision
+        kind = (resolve_precision(asked, self.device), self.device)
         return Trainable(self._files, *kind, pooling=place, rank=rank, held_tokens=held_tokens)
 
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
@@ -180,8 +193,13 @@ class Encoder:
     def _counting(self) -> Tokenizer:
         return load_tokenizer(self._files)
 
-    @cached_property
-    def _network(self) -> Network:
-        from twinrank.encode.network import Network  # imports torch and transformers
+    @property
+    def backend(self) -> str:
+        """What computes: torch or openvino; loads the model."""
+        return self._network.backend
 
-        return Network(self._files, precision=self.precision, device=self.device)
+    @cached_property
+    def _network(self) -> Network | OpenVinoNetwork:
+        from twinrank.encode.backend import open_network  # imports torch
+
+        return open_network(self, self._files, self._asked[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from pathlib import Path
 
@@ -34,11 +35,17 @@ def resolve_device(asked: str) -> str:
 
 
 def resolve_precision(asked: str, device: str) -> str:
-    """`asked`, or for `auto` bf16 where the hardware multiplies it faster than fp32."""
+    """`asked`, or for `auto` bf16 where the hardware multiplies it faster than fp32.
+
+    Raises:
+        EncoderError: if the device does not compute in it.
+    """
+    if asked == "int8" and device != "cpu":
+        raise EncoderError(f"precision int8 is for the CPU, not {device}; choose auto or bf16")
     if asked != "auto":
         return asked
     if device == "cpu":
-        return "bf16" if BF16_FLAGS & _cpu_flags() else "fp32"
+        return "bf16" if BF16_FLAGS & cpu_flags() else "fp32"
     if device == "mps":
         return "fp32"
     import torch  # seconds to import
@@ -46,9 +53,19 @@ def resolve_precision(asked: str, device: str) -> str:
     return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
 
 
-def _cpu_flags() -> set[str]:
+def cpu_name() -> str:
+    """What the processor calls itself."""
+    return next(iter(_cpu_info("model name")), "") or platform.processor() or platform.machine()
+
+
+def cpu_flags() -> set[str]:
+    """The instruction sets that the processor has, on Linux; elsewhere none are known."""
+    return set(next(iter(_cpu_info("flags")), "").split())
+
+
+def _cpu_info(key: str) -> list[str]:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux
-        return set()
-    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
+        return []
+    return [line.partition(":")[2].strip() for line in lines if line.startswith(key)]

@@ -1,20 +1,18 @@
-"""The transformer itself: token ids in, cls and mean features out."""
+"""The transformer itself, in torch: token ids in, cls and mean features out."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
-from transformers import AutoModel
-from transformers.utils import logging as transformers_logging
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
+from twinrank.encode.batches import padded
 from twinrank.encode.resolve import EncoderFiles
+from twinrank.encode.threads import Batch, spread
 from twinrank.errors import EncoderError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -35,10 +33,14 @@ class Network:
         EncoderError: if the weights cannot be loaded, or lack some that the model needs.
     """
 
+    backend = "torch"
+
     def __init__(
         self, files: EncoderFiles, *, precision: str, device: str, trained: bool = False
     ) -> None:
-        self._pad = int(files.config.get("pad_token_id") or 0)
+        from transformers import AutoModel  # half a second; a converted model does without
+
+        self._pad = files.pad
         self._device = torch.device(device)
         try:
             with quiet():
@@ -68,53 +70,45 @@ class Network:
         """How many batches are best computed at the same time."""
         return torch.get_num_threads() if self._device.type == "cpu" else 1
 
-    def map(self, batches: Sequence[Sequence[np.ndarray]]) -> Iterator[np.ndarray]:
-        """The features of each batch, in order.
-
-        On a CPU every thread takes whole batches of its own: threads that share each small
-        product wait for each other more than they compute, above all on a busy machine.
-        """
+    def map(self, batches: Sequence[Batch]) -> Iterator[np.ndarray]:
+        """The features of each batch, in order; on a CPU several threads take batches."""
         threads = self.at_once
         if not 1 < threads <= len(batches):
             yield from map(self.features, batches)
             return
-        coming: deque[Future[np.ndarray]] = deque()
         try:
-            with ThreadPoolExecutor(threads, initializer=_one_thread) as pool:
-                for batch in batches:
-                    coming.append(pool.submit(self.features, batch))
-                    if len(coming) > 2 * threads:
-                        yield coming.popleft().result()
-                while coming:
-                    yield coming.popleft().result()
+            yield from spread(self.features, batches, threads, _one_thread)
         finally:
             torch.set_num_threads(threads)  # else threads begun later would have one as well
 
     @torch.inference_mode()
-    def features(self, ids: Sequence[np.ndarray]) -> np.ndarray:
+    def features(self, ids: Batch) -> np.ndarray:
         """`pooled`, as an array without gradients."""
-        pooled: np.ndarray = self.pooled(ids).cpu().numpy()
-        return pooled
+        features: np.ndarray = self.pooled(ids).cpu().numpy()
+        return features
 
-    def pooled(self, ids: Sequence[np.ndarray]) -> Float[Tensor, "n 2 d"]:
-        """Cls and mean features, float32, of n token sequences.
-
-        cls is the last hidden state of the first token, mean that of all tokens but padding.
-        """
-        lengths = np.array([len(sequence) for sequence in ids])
-        mask = np.arange(lengths.max()) < lengths[:, None]
-        padded = np.full(mask.shape, self._pad, np.int64)
-        padded[mask] = np.concatenate(ids)
-        attended = torch.from_numpy(mask).to(self._device)
+    def pooled(self, ids: Batch) -> Float[Tensor, "n 2 d"]:
+        """Cls and mean features, float32, of n token sequences."""
+        filled, mask = padded(ids, self._pad)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
-            output = self.model(
-                input_ids=torch.from_numpy(padded).to(self._device),
-                attention_mask=attended.long(),
+            return pooled(
+                self.model,
+                torch.from_numpy(filled).to(self._device),
+                torch.from_numpy(mask).to(self._device).long(),
             )
-        hidden = output.last_hidden_state.float()
-        weights = attended.unsqueeze(-1).float()
-        mean = (hidden * weights).sum(1) / weights.sum(1)
-        return torch.stack([hidden[:, 0], mean], dim=1)
+
+
+def pooled(
+    model: nn.Module, ids: Int[Tensor, "n t"], mask: Int[Tensor, "n t"]
+) -> Float[Tensor, "n 2 d"]:
+    """Cls and mean features, float32, of n sequences; the mask is 1, and 0 at padding.
+
+    cls is the last hidden state of the first token, mean that of all tokens but padding.
+    """
+    hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+    weights = mask.unsqueeze(-1).float()
+    mean = (hidden * weights).sum(1) / weights.sum(1)
+    return torch.stack([hidden[:, 0], mean], dim=1)
 
 
 def _one_thread() -> None:
@@ -125,6 +119,8 @@ def _one_thread() -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers from reporting, as it loads and saves, on what is no news here."""
+    from transformers.utils import logging as transformers_logging
+
     level = transformers_logging.get_verbosity()
     bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

@@ -59,13 +59,23 @@ class EncoderFiles:
         )
 
     @property
+    def pad(self) -> int:
+        """Id of the token that fills up what is shorter."""
+        return int(self.config.get("pad_token_id") or 0)
+
+    @property
+    def bytes(self) -> int:
+        """How much the weights take on disk."""
+        return sum(file.stat().st_size for file in self.weights)
+
+    @property
     def position_limit(self) -> int | None:
         """The most tokens the model has positions for; None if it has no limit."""
         positions = self.config.get("max_position_embeddings")
         if not isinstance(positions, int):
             return None
         if self.config.get("model_type") in POSITIONS_AFTER_PAD:
-            return positions - int(self.config.get("pad_token_id") or 0) - 1
+            return positions - self.pad - 1
         return positions
 
     def digest(self, max_tokens: int) -> str:

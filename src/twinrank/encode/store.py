@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from twinrank.encode.cache import cache_root
 from twinrank.encode.encoder import POOLINGS, Encoder
 from twinrank.encode.features import Features, look_up
 from twinrank.encode.home import ABOUT, add, prepare, read_about, readable_parts, said
@@ -52,8 +53,7 @@ class FeatureStore:
     """
 
     def __init__(self, root: Path | None = None) -> None:
-        default = os.environ.get("TWINRANK_CACHE") or "~/.cache/twinrank/features"
-        self.root = Path(root or default).expanduser()
+        self.root = Path(root or cache_root()).expanduser()
 
     def features(
         self, encoder: Encoder, texts: Sequence[str], pooling: str, *, progress: str | None = None

@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from twinrank.encode import KeptNetwork
 from twinrank.encode.store import StoreEntry
 from twinrank.evaluation import METRICS, Evaluation
 from twinrank.experiment import Comparison, Entry
@@ -153,6 +154,24 @@ def cache_table(entries: Sequence[StoreEntry], root: Path) -> Table:
         size, used = f"{entry.bytes / 1e6:,.1f}", f"{entry.last_use:%Y-%m-%d %H:%M}"
         row = (entry.name, str(entry.max_tokens), entry.precision, f"{entry.texts:,}", size, used)
         table.add_row(*map(Text, (*row, entry.fingerprint[:12])))
+    return table
+
+
+def networks_table(networks: Sequence[KeptNetwork]) -> Table:
+    """Which backend computes each encoder, as a probe found; a choice a row."""
+    total = sum(network.bytes for network in networks) / 1e6
+    table = aligned(f"what computes encoders here; converted models take {total:,.1f} MB")
+    for name in ("encoder", "tokens", "precision", "backend"):
+        table.add_column(name)
+    for name in ("faster", "ms a question", "conversation", "cosine", "threads"):
+        table.add_column(name, justify="right")
+    for choice in (choice for network in networks for choice in network.choices):
+        faster = f"{choice.times_faster:.1f} times" if choice.times_faster else ""
+        ms = (choice.ms or {}).get(choice.backend, {})
+        each = [f"{ms[kind]:.1f}" if kind in ms else "" for kind in ("question", "conversation")]
+        cosine = f"{choice.cosine:.4f}" if choice.cosine else ""
+        what = (choice.name, str(choice.max_tokens), choice.precision, choice.backend)
+        table.add_row(*map(Text, (*what, faster, *each, cosine, str(choice.place["threads"]))))
     return table
 
 

@@ -1,0 +1,142 @@
+"""The transformer in OpenVINO, on the CPU: token ids in, cls and mean features out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib import import_module
+from queue import SimpleQueue
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from twinrank.encode.batches import padded
+from twinrank.encode.threads import Batch, spread
+
+if TYPE_CHECKING:
+    import openvino
+
+# Of activations, in int8: as many share a scale. Measured: 32 and 128 are slower, and whole rows
+# (384) come to cosine .994 on questions.
+GROUP = 64
+TELEMETRY = "openvino_telemetry"
+
+
+def load_openvino() -> ModuleType:
+    """The module, without its telemetry: importing it would tell Google Analytics.
+
+    OpenVINO has a stub of its own for where that package is absent. If somebody imported it
+    before, it is as they wanted it.
+    """
+    if "openvino" in sys.modules or TELEMETRY in sys.modules:
+        return import_module("openvino")
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # an import of it fails
+    try:
+        return import_module("openvino")
+    finally:
+        del sys.modules[TELEMETRY]
+
+
+@cache
+def core() -> openvino.Core:
+    """OpenVINO's runtime, one a process."""
+    made: openvino.Core = load_openvino().Core()
+    return made
+
+
+class OpenVinoNetwork:
+    """A converted model on the CPU.
+
+    Args:
+        model: takes token ids and mask (n x t), gives features (n x 2 x d), all its weights fp32;
+            changed here if the precision is int8.
+        pad: id of the padding token.
+        precision: fp32; bf16, in which all of the model computes but sums and norms; or int8: the
+            matrices rounded to it once and activations at each product, the rest as in bf16
+            where the hardware has it.
+
+    Raises:
+        RuntimeError: if OpenVINO cannot compile it.
+    """
+
+    backend = "openvino"
+
+    def __init__(self, model: openvino.Model, *, pad: int, precision: str) -> None:
+        self._pad = pad
+        able = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        hint = "bf16" if able and precision != "fp32" else "f32"
+        self._settings = {"INFERENCE_PRECISION_HINT": hint}
+        if precision == "int8":
+            round_matrices(model)
+            self._settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = str(GROUP)
+        self._model = model
+        self._requests: dict[tuple[int, int], SimpleQueue[openvino.InferRequest]] = {}
+        self._ready(1, torch.get_num_threads())  # what cannot be compiled fails here
+
+    @property
+    def at_once(self) -> int:
+        """How many batches are best computed at the same time."""
+        return torch.get_num_threads()
+
+    def map(self, batches: Sequence[Batch]) -> Iterator[np.ndarray]:
+        """The features of each batch, in order; several threads take batches."""
+        threads = self.at_once
+        if not 1 < threads <= len(batches):
+            yield from map(self.features, batches)
+            return
+        requests = self._ready(threads, threads)
+        yield from spread(lambda batch: self._inferred(requests, batch), batches, threads)
+
+    def features(self, ids: Batch) -> np.ndarray:
+        """Cls and mean features, (n, 2, d) float32, of n token sequences."""
+        return self._inferred(self._ready(1, torch.get_num_threads()), ids)
+
+    def _inferred(self, requests: SimpleQueue[openvino.InferRequest], ids: Batch) -> np.ndarray:
+        filled, mask = padded(ids, self._pad)
+        request = requests.get()
+        try:
+            features: np.ndarray = request.infer([filled, mask.astype(np.int64)])[0]
+        finally:
+            requests.put(request)
+        return features
+
+    def _ready(self, streams: int, threads: int) -> SimpleQueue[openvino.InferRequest]:
+        """Requests of the model compiled so that as many streams share as many threads."""
+        shape = (streams, threads)
+        if shape not in self._requests:
+            sharing = {
+                "NUM_STREAMS": streams,
+                "INFERENCE_NUM_THREADS": threads,
+                # Two processes that pin threads pin them to the same core.
+                "ENABLE_CPU_PINNING": False,
+            }
+            compiled = core().compile_model(self._model, "CPU", {**self._settings, **sharing})
+            requests: SimpleQueue[openvino.InferRequest] = SimpleQueue()
+            for _ in range(streams):
+                requests.put(compiled.create_infer_request())
+            self._requests[shape] = requests
+        return self._requests[shape]
+
+
+def round_matrices(model: openvino.Model) -> None:
+    """Round each constant matrix to int8, with a scale for each of its outputs."""
+    load_openvino()
+    from openvino import opset13 as ops
+
+    for product in model.get_ordered_ops():
+        if product.get_type_name() != "MatMul":
+            continue
+        weights = product.input_value(1).get_node()
+        if weights.get_type_name() != "Constant" or weights.get_element_type().to_string() != "f32":
+            continue
+        matrix = weights.get_data()
+        inner = -1 if product.get_attributes()["transpose_b"] else -2
+        scale = np.abs(matrix).max(axis=inner, keepdims=True) / 127
+        scale[scale == 0] = 1
+        rounded = np.round(matrix / scale).astype(np.int8)
+        restored = ops.multiply(ops.convert(ops.constant(rounded), "f32"), ops.constant(scale))
+        product.input(1).replace_source_output(restored.output(0))
+    model.validate_nodes_and_infer_types()
