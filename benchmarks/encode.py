@@ -175,7 +175,7 @@ def _show(rows: list[dict[str, Any]], title: str) -> None:
 def _cell(value: float | str | None) -> str:
     if value is None:
         return ""
-    return f"{value:,.4g}" if isinstance(value, float) else value
+    return f"{value:,.5g}" if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

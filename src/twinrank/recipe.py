@@ -37,7 +37,8 @@ class EncoderSettings(_Settings):
         name: a model's name, or its folder.
         pooling: what a text's tokens become one vector by.
         max_tokens: what is longer is cut.
-        precision: that of the arithmetic; `auto` is the fastest that is safe here.
+        precision: that of the arithmetic; `auto` is bf16 where the hardware is faster in it, else
+            fp32; `int8` takes OpenVINO, and is refused for encoders that it changes too much.
         text: what is read of a text, answer or query, with more than `max_tokens`: its beginning
             (`head`), or the sentences that score best by TF-IDF, with the title; of the whole
             text (`tfidf`), or as many from each section of an answer (`sections`).

@@ -40,7 +40,7 @@ class Encoder:
         max_tokens: longer texts are cut there; special tokens count.
         precision: `fp32`, `bf16`, `int8`, or `auto`: bf16 where the hardware computes it faster,
             else fp32. `int8` takes OpenVINO, and is asked for by name alone: it is more than
-            rounding (cosine .998 to fp32 with the default encoder).
+            rounding (with the default encoder cosine .997 to fp32, at the lowest).
         device: `cpu`, `cuda`, `mps`, or `auto`: an accelerator if there is one.
         backend: what computes on a CPU: `torch`, `openvino`, or `auto`: what $TWINRANK_BACKEND
             says, else the faster here by a probe of a second, whose result is kept. It is no
