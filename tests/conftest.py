@@ -5,6 +5,9 @@ import string
 import sys
 from pathlib import Path
 
+# It configures logging as it is imported, and with that closes absl's handler, and whatever stream
+# that had: pytest's own, if a test redirects stderr at that moment. So it is imported here.
+import pymilvus  # noqa: F401
 import pytest
 
 from tests.postgres import server
