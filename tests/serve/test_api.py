@@ -1,13 +1,15 @@
 import json
 import logging
+import time
 from unittest.mock import Mock
 from urllib.parse import quote
 
 import polars as pl
 import pytest
 
-from twinrank.errors import FeedbackError
+from twinrank.errors import FeedbackError, RankerError
 from twinrank.search import Ranker
+from twinrank.serve import live
 from twinrank.serve.feedback import Feedback
 
 TEXT = "it wont let me in again"
@@ -135,6 +137,28 @@ def test_by_an_index_it_ranks_and_changes_as_without(service, settings, tmp_path
     client.__exit__(None, None, None)  # a place of Milvus Lite has one process at a time
     found = rank(service(indexed), {"text": TEXT})["answers"]
     assert [a["id"] for a in found] == [a["id"] for a in expected]
+
+
+def test_a_ranker_that_could_not_be_loaded_is_tried_again(client, folder, monkeypatch, caplog):
+    before = client.get("/readyz").json()
+    load, faults = live.Opened.load, [RankerError("not yet"), ValueError("nor now")]
+
+    def loaded(*args):
+        if faults:
+            raise faults.pop(0)
+        return load(*args)
+
+    monkeypatch.setattr(live, "REFUSED_S", 0.0)
+    monkeypatch.setattr(live.Opened, "load", loaded)
+    ranker = Ranker.load(folder)
+    ranker.remove_answers([ranker.answers["id"][0]])
+    ranker.save(folder)
+    end = time.monotonic() + 60
+    while client.get("/readyz").json()["answers"] == before["answers"]:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    for what in ("not yet", "nor now"):
+        assert caplog.text.count(f"the former ranker stays: {what}") == 1
 
 
 def test_an_answer_that_is_edited_keeps_its_past_queries(client):

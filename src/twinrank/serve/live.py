@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from twinrank.serve.batching import Batcher, BusyError
 
 BATCH = 32  # queries ranked at once: more gains little, and the first of them waits longer
 FOLLOWED_EVERY_S = 1.0
+REFUSED_S = 30.0  # before a ranker that could not be loaded is tried again
 QUIET_S = 2.0  # without a query, before anything is read ahead
 BREATH_S = 0.02  # between two answers read ahead
 
@@ -202,31 +204,40 @@ class Live:
         while True:
             some = 0
             if self.rank.idle_s > QUIET_S:
-                some = await loop.run_in_executor(self._thread, self._read_some)
+                try:
+                    some = await loop.run_in_executor(self._thread, self._read_some)
+                except TwinrankError as error:
+                    log.error("sentences are not read ahead any more: %s", error)
+                    return
             await asyncio.sleep(BREATH_S if some else FOLLOWED_EVERY_S)
 
     async def follow(self) -> None:
         """Load the ranker anew whenever its folder changed; never returns.
 
         What is being asked meanwhile is answered by the old one. A folder that cannot be loaded
-        is said once, and the old ranker stays.
+        is said once, and the old ranker stays; it is tried again, for what was wrong may have
+        been beside the folder: an index of another ranker, memory, an encoder.
         """
-        refused = ""
+        refused, again, said = "", 0.0, ""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(FOLLOWED_EVERY_S)
             fingerprint = ""
             try:
                 fingerprint = await asyncio.to_thread(fingerprint_of, self.folder)
-                if fingerprint in (self.now.fingerprint, refused):
+                if fingerprint == self.now.fingerprint:
+                    continue
+                if fingerprint == refused and time.monotonic() < again:
                     continue
                 opened = await loop.run_in_executor(self._loader, self._load)
                 await loop.run_in_executor(self._thread, self._swap, opened)
                 log.info("ranker %s loaded", opened.fingerprint)
-            except TwinrankError as error:
-                if fingerprint != refused or not fingerprint:
+                said = ""
+            except Exception as error:  # whatever is wrong with the new one, the old one answers
+                if said != f"{error}":
+                    said = f"{error}"
                     log.error("the former ranker stays: %s", error)
-                refused = fingerprint
+                refused, again = fingerprint, time.monotonic() + REFUSED_S
 
     def close(self) -> None:
         """End the threads, once what they do is done."""
