@@ -97,11 +97,11 @@ def test_another_training_does_not_go_on_in_the_same_folder(
     )
 
 
-def test_fitting_leaves_the_callers_random_numbers_alone(recipes, help_centre):
+def test_fitting_leaves_the_callers_random_numbers_alone(recipes, help_centre, tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    fit(help_centre, recipes["towers"], store=FeatureStore())
+    fit(help_centre, recipes["towers"], store=FeatureStore(tmp_path))  # nothing stored: it encodes
     assert torch.equal(torch.rand(3), expected)
 
 

@@ -43,7 +43,8 @@ class Network:
         self._pad = files.pad
         self._device = torch.device(device)
         try:
-            with quiet():
+            # What a file lacks (a pooler, mostly) takes random numbers: not the caller's.
+            with quiet(), torch.random.fork_rng(devices=[]):
                 model, loading = AutoModel.from_pretrained(
                     files.folder,
                     local_files_only=True,
