@@ -1,0 +1,5 @@
+"""`python -m twinrank.cli`."""
+
+from twinrank.cli import main
+
+main()

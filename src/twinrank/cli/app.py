@@ -1,0 +1,59 @@
+"""The program: what all commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from twinrank import __version__
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+app = typer.Typer(
+    help="Train, measure and serve a document ranker for every kind of query alike.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+Data = Annotated[Path, typer.Argument(help="Data set: a folder in BEIR's layout.")]
+RankerFolder = Annotated[Path, typer.Argument(metavar="RANKER", help="Folder of a ranker.")]
+Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda or mps.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Track = Annotated[
+    str | None,
+    typer.Option(help="Tell a tracker of every epoch: tensorboard, wandb or mlflow."),
+]
+Split = Annotated[str, typer.Option(help="Split to measure on: train, validation or test.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def show(what: RenderableType | dict[str, Any] | list[Any]) -> None:
+    """JSON for programs, anything else for people."""
+    import json as _json
+
+    from rich.console import Console
+
+    if isinstance(what, dict | list):
+        typer.echo(_json.dumps(what, indent=2, ensure_ascii=False))
+    else:
+        Console().print(what)

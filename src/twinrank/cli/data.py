@@ -1,0 +1,139 @@
+"""Commands for data sets: make one, divide it, look at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twinrank.cli.app import AsJson, Data, Device, app, show
+
+PANEL = "Data"
+
+
+@app.command("import", rich_help_panel=PANEL)
+def import_(
+    out: Annotated[Path, typer.Argument(help="Folder for the data set.")],
+    queries: Annotated[Path, typer.Option(help="Table of queries: CSV, TSV, JSONL or Parquet.")],
+    answers: Annotated[Path, typer.Option(help="Table of answers.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="Table of right answers, if the queries do not name them.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=NAME", help="A column's name: query_text=body; repeat."),
+    ] = None,
+    separator: Annotated[str, typer.Option(help="Between several right answers.")] = ";",
+    cast_below: Annotated[
+        int | None,
+        typer.Option(min=1, help="Make questions of conversations with fewer characters."),
+    ] = None,
+    skip_faulty: Annotated[
+        bool, typer.Option("--skip-faulty", help="Leave out rows that cannot be used.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Make a data set of tables of answers and queries.
+
+    Columns are found by their usual names, such as id, title, text or content, type, answer.
+    Without a column that says the split, all labels go to train: divide them with `split`.
+
+    Example: `twinrank import data/mine --answers articles.csv --queries tickets.csv`
+    """
+    from twinrank.data import Columns, import_tables
+    from twinrank.data import describe as described
+
+    named = Columns.parse([*(column or []), f"separator={separator}"])
+    dataset = import_tables(
+        out,
+        queries=queries,
+        answers=answers,
+        labels=labels,
+        columns=named,
+        cast_below=cast_below,
+        skip_faulty=skip_faulty,
+    )
+    description = described(dataset)
+    show(description.as_dict() if json else description.tables())
+
+
+@app.command(rich_help_panel=PANEL)
+def split(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder for the divided data set; may be DATA itself.")],
+    validation: Annotated[float, typer.Option(min=0, max=1, help="Share of the threads.")] = 0.15,
+    test: Annotated[float, typer.Option(min=0, max=1, help="Share of the threads.")] = 0.15,
+    seed: Annotated[int, typer.Option(help="Another seed divides otherwise.")] = 0,
+    json: AsJson = False,
+) -> None:
+    """Divide the labels into train, validation and test; no thread falls in two of them.
+
+    Example: `twinrank split data/mine --out data/mine --test 0.2`
+    """
+    from twinrank.data import Dataset
+    from twinrank.data import describe as described
+    from twinrank.data import split as divided
+
+    divided(Dataset.load(data), validation=validation, test=test, seed=seed).save(out)
+    description = described(Dataset.load(out))
+    show(description.as_dict() if json else description.tables())
+
+
+@app.command(rich_help_panel=PANEL)
+def describe(
+    data: Data,
+    encoder: Annotated[
+        str, typer.Option(help="Whose tokens to count; `none` counts none.")
+    ] = "all-MiniLM-L6-v2",
+    max_tokens: Annotated[int, typer.Option(min=8, help="Where the encoder cuts.")] = 128,
+    json: AsJson = False,
+) -> None:
+    """Show what a data set holds: counts, balance of types, lengths, and what to beware of.
+
+    Example: `twinrank describe examples/help-centre`
+    """
+    from twinrank.data import Dataset
+    from twinrank.data import describe as described
+    from twinrank.encode import Encoder
+
+    count = None if encoder == "none" else Encoder(encoder, max_tokens=max_tokens).count_tokens
+    description = described(Dataset.load(data), count, max_tokens)
+    show(description.as_dict() if json else description.tables())
+
+
+@app.command(rich_help_panel=PANEL)
+def explore(
+    data: Data,
+    out: Annotated[
+        Path | None, typer.Option(help="The page; default runs/DATA/explore.html.")
+    ] = None,
+    encoder: Annotated[str, typer.Option(help="Whose features to look at.")] = "all-MiniLM-L6-v2",
+    max_tokens: Annotated[int, typer.Option(min=8, help="Where the encoder cuts.")] = 128,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    device: Device = "auto",
+    json: AsJson = False,
+) -> None:
+    """Look at a data set before training: a page of findings, each with what to do about it.
+
+    Balance of types, common and unused answers, what the encoder's limit cuts, labels that look
+    wrong, near twins, the raw features in the plane, words that mark a type.
+
+    Example: `twinrank explore examples/help-centre --open`
+    """
+    from twinrank.data import Dataset
+    from twinrank.encode import Encoder, FeatureStore
+    from twinrank.exploration import explore as explored
+    from twinrank.exploration import findings
+    from twinrank.report import check_installed, findings_table, write_exploration
+
+    check_installed()  # now, not when all is computed
+    dataset = Dataset.load(data)
+    reader = Encoder(encoder, max_tokens=max_tokens, device=device)
+    found = explored(dataset, reader, FeatureStore())
+    file = write_exploration(out or Path("runs") / dataset.name / "explore.html", found)
+    listed = findings(found)
+    show([finding.as_dict() for finding in listed] if json else findings_table(listed))
+    typer.echo(f"written: {file}", err=True)
+    if open_:
+        typer.launch(str(file))

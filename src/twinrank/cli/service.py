@@ -1,0 +1,135 @@
+"""Commands for what lasts: the index, the service, the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twinrank.cli.app import AsJson, Device, RankerFolder, app, show
+
+PANEL = "Service"
+
+
+@app.command(rich_help_panel=PANEL)
+def index(
+    ranker: RankerFolder,
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="PLACE",
+            help="`local`, a folder, a Milvus Lite file FILE.db, or a Milvus server http://HOST:PORT.",
+        ),
+    ] = "local",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume/--fresh", help="Go on from what is there, or replace it."),
+    ] = True,
+    json: AsJson = False,
+) -> None:
+    """Put the vectors of a ranker's answers into an index, and check that they are there.
+
+    `local` is the folder `index` in RANKER. Behind a Milvus place, `#NAME` names a collection
+    (default `twinrank`); $MILVUS_TOKEN is its token. Run the same command again after a kill, or
+    when answers have changed: it adds what is missing and removes what is gone.
+
+    Example: `twinrank index runs/first --to answers.db`
+    """
+    from twinrank.search import Ranker
+
+    loaded = Ranker.load(ranker)
+    indexed = loaded.build_index(to, home=ranker, fresh=not resume, progress="Indexing")
+    show(indexed.as_dict() if json else str(indexed))
+
+
+@app.command(rich_help_panel=PANEL)
+def serve(
+    ranker: RankerFolder,
+    host: Annotated[str, typer.Option(help="Address; beyond this machine it needs --keys.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that rank.")] = 1,
+    index: Annotated[
+        str | None,
+        typer.Option(metavar="PLACE", help="Rank by an answer index; see `twinrank index`."),
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="File of keys: `read KEY` or `write KEY` a line.")
+    ] = None,
+    feedback: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Database of feedback; default: RANKER.feedback.db."),
+    ] = None,
+    rate: Annotated[
+        int | None,
+        typer.Option(min=1, help="Requests a minute by key or address; 6000 beyond this machine."),
+    ] = None,
+    log_texts: Annotated[bool, typer.Option("--log-texts", help="Log what is asked.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Serve a ranker: HTTP API, web page, feedback; follows the folder when the ranker changes.
+
+    Pages at / and /admin, the API's description at /docs, Prometheus' figures at /metrics.
+
+    Example: `twinrank serve runs/first --port 8000`
+    """
+    from twinrank.extras import check_installed
+
+    check_installed("services", "serve", "fastapi", "uvicorn", "sqlalchemy", "limits")
+    from twinrank.serve.server import serve as served
+    from twinrank.serve.settings import RATE_BEYOND, Settings
+
+    settings = Settings(
+        ranker=ranker.resolve(),
+        host=host,
+        port=port,
+        workers=workers,
+        index=index,
+        keys=keys and keys.resolve(),
+        feedback=feedback or f"{ranker.resolve()}.feedback.db",
+        rate=rate,
+        log_texts=log_texts,
+        device=device,
+    )
+    if rate is None and not settings.loopback:
+        settings = settings.model_copy(update={"rate": RATE_BEYOND})
+    served(settings, lambda address: typer.echo(f"serving {ranker} at {address}", err=True))
+
+
+@app.command(rich_help_panel=PANEL)
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove what is stored.")] = False,
+    encoder: Annotated[
+        str | None, typer.Option(help="With --clear: only the one whose fingerprint begins so.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="With --clear: do not ask.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Show what is stored of each encoder, and what computes it here; or clear it.
+
+    Stored are features of texts, models converted for OpenVINO, and which backend a probe found
+    faster. All of it is in `$TWINRANK_CACHE`, by default `~/.cache/twinrank/features`.
+
+    Example: `twinrank cache`
+    """
+    from twinrank.encode import FeatureStore, clear_cache, kept_networks
+    from twinrank.report import cache_table, networks_table
+
+    store = FeatureStore()
+    entries, networks = store.entries(), kept_networks()
+    if clear:
+        whose = f"of {encoder}" if encoder else "of all encoders"
+        if not yes:
+            typer.confirm(f"Remove what is stored {whose} from {store.root}?", abort=True)
+        freed = clear_cache(store, encoder)
+        show({"freed_bytes": freed} if json else f"{freed / 1e6:,.1f} MB freed")
+        return
+    if json:
+        features = [entry.as_dict() for entry in entries]
+        show({"features": features, "networks": [network.as_dict() for network in networks]})
+        return
+    show(cache_table(entries, store.root))
+    if networks:
+        show(networks_table(networks))
