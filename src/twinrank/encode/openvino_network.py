@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # (384) come to cosine .994 on questions.
 GROUP = 64
 TELEMETRY = "openvino_telemetry"
+# Kernels made for a shape are kept; a service meets thousands of shapes, and by OpenVINO's own
+# 5000 its memory doubles. So many are as fast.
+KERNELS = 512
 
 
 def load_openvino() -> ModuleType:
@@ -68,7 +71,7 @@ class OpenVinoNetwork:
         self._pad = pad
         able = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         hint = "bf16" if able and precision != "fp32" else "f32"
-        self._settings = {"INFERENCE_PRECISION_HINT": hint}
+        self._settings = {"INFERENCE_PRECISION_HINT": hint, "CPU_RUNTIME_CACHE_CAPACITY": KERNELS}
         if precision == "int8":
             round_matrices(model)
             self._settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = str(GROUP)

@@ -51,6 +51,9 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         os.environ[SHARED] = shared
         # Threads that wait by spinning take the cores from the others that answer.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # torch keeps kernels for each shape of a batch; by its own 1024 the memory doubles.
+        for cache in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+            os.environ.setdefault(cache, "256")
         os.environ[VARIABLE] = settings.model_dump_json()
         announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
         Multiprocess(config, sockets=[listening]).run()
