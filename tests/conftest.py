@@ -74,7 +74,7 @@ def recipe_files(tiny_model, tmp_path_factory) -> dict[str, Path]:
         "bm25": 'channel = "bm25"\n[words]\n',
         "zero-shot": encoder,
         "towers": f'{encoder}[towers]\nkind = "residual"\n{training}',
-        "fused": f"{sections}[words]\n[memory]\n[towers]\n{training}",
+        "fused": f"{sections}[words]\n[memory]\n[towers]\noffsets = true\n{training}",
     }
     for name, text in texts.items():
         (folder / f"{name}.toml").write_text(text)

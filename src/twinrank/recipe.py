@@ -68,11 +68,20 @@ class WordSettings(_Settings):
 
 
 class TowerSettings(_Settings):
-    """The trained heads that map features into the space where scores are dot products."""
+    """The trained heads that map features into the space where scores are dot products.
+
+    Args:
+        kind: see `twinrank.model.Towers`.
+        dual: whether answers have a tower of their own.
+        dropout: while training.
+        offsets: whether each answer of training also learns a vector of its own, which is added
+            to those that its text gives it; an answer that comes later has none.
+    """
 
     kind: Literal["projection", "residual"] = "residual"
     dual: bool = False
     dropout: Rate = 0.1
+    offsets: bool = False
 
 
 class MemorySettings(_Settings):

@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from twinrank.model import Towers
+from twinrank.model import Passages, Towers
 from twinrank.model.towers import Dropout, Projection
 
 
@@ -96,3 +97,19 @@ def test_dropout_is_independent_between_places():
     drawn = (Dropout(0.5).train()(torch.ones(4000, 16)) == 0).double()
     correlation = torch.corrcoef(drawn.T) - torch.eye(16)
     assert correlation.abs().max() < 5 / 4000**0.5
+
+
+@pytest.mark.parametrize("owner", [None, np.array([0, 0, 1])])
+def test_an_offset_moves_every_passage_of_its_answer(owner):
+    towers = Towers("residual", 4)
+    passages = Passages(torch.randn(3, 4), owner, 3 if owner is None else 2)
+    assert towers.shifted(passages) is passages
+    towers.take_offsets(passages.answers)
+    torch.testing.assert_close(towers.shifted(passages).rows, passages.rows)
+    with torch.no_grad():
+        towers.offsets[1] += 1
+    moved = [0, 1, 0] if owner is None else [0, 0, 1]
+    expected = passages.rows + torch.tensor(moved)[:, None]
+    torch.testing.assert_close(towers.shifted(passages).rows, expected)
+    towers.take_offsets(None)
+    assert towers.shifted(passages) is passages

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 from scipy.special import expit, softmax
 
@@ -7,6 +8,7 @@ from twinrank.encode import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.experiment import fit
 from twinrank.search import PARTS, Confidence, PastQueries, Ranker, log_odds, read_card
+from twinrank.search.dense import projected
 from twinrank.search.past import NEAREST
 
 TEXTS = ["it wont let me in again", "User: hello\nAgent: hi\nUser: where is my money??"]
@@ -63,7 +65,7 @@ def test_a_newcomer_is_given_what_the_recipe_says_instead_of_a_past(fused, help_
     after = fused.channel.unweighed(TEXTS)
     assert (after["past"][:, -1] == fused.recipe.memory.newcomer).all()
     np.testing.assert_allclose(after["past"][:, :-1], before["past"][:, 1:], rtol=1e-5)
-    np.testing.assert_allclose(after["dense"], np.roll(before["dense"], -1, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(after["dense"][:, :-1], before["dense"][:, 1:], rtol=1e-5)
 
 
 def test_silent_below_a_confidence(fused):
@@ -112,3 +114,21 @@ def test_log_odds_are_those_of_the_softmax():
     best = softmax(scores, axis=1).max(axis=1)
     np.testing.assert_allclose(log_odds(scores), np.log(best / (1 - best)), rtol=1e-9)
     assert log_odds(scores[:, :1]).tolist() == [0] * 20
+
+
+def test_an_offset_stays_with_its_answer_and_a_newcomer_has_none(fused, help_centre):
+    ids = help_centre.answers["id"].to_list()
+    learned, before = fused.dense.offsets, fused.channel.parts(TEXTS)["dense"]
+    assert learned.shape == (len(ids), 32)
+    assert learned.norm(dim=1).min() > 0
+    assert fused.dense.towers.offsets is None  # they belong to the answers
+    fused.put_answers(help_centre.answers[[2]])
+    np.testing.assert_allclose(fused.channel.parts(TEXTS)["dense"], before, rtol=1e-4, atol=1e-5)
+    fused.remove_answers(ids[2:3])
+    fused.add_answers(help_centre.answers[[2]])
+    assert torch.equal(fused.dense.offsets[:-1], learned[[i for i in range(len(ids)) if i != 2]])
+    assert not fused.dense.offsets[-1].any()
+    reader = fused.dense.reader
+    bare = projected(fused.dense.towers, reader(reader.passages(help_centre.answers[[2]]).rows))
+    last = fused.dense.vectors.owner == len(ids) - 1
+    torch.testing.assert_close(fused.dense.vectors.rows[last], bare)

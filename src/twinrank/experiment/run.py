@@ -162,6 +162,7 @@ def _on_features(
     else:
         towers = with_fitted_scale(towers_of(recipe, reader.encoder.dim).eval(), work)
     dense = work.channel(towers)
+    towers.take_offsets(None)  # the channel has them now
     channel = fused(dense, dataset, recipe) if recipe.fused else dense
     return _measured(Ranker(recipe, dataset.answers, channel, origin), material.validation)
 

@@ -172,6 +172,8 @@ def _ranked(work: Work, towers: Towers, on_record: OnRecord) -> Towers:
     pretraining = recipe.pretraining
     joint = material.sightings if pretraining and pretraining.use == "joint" else None
     towers.take_projector(pretraining.projector if joint and pretraining else None)
+    if recipe.towers and recipe.towers.offsets:
+        towers.take_offsets(material.answers.answers)
     towers.to(work.device)
 
     def stage(*, saved: Checkpoint | None, on_epoch: Callable[[Checkpoint], None]) -> list[Record]:

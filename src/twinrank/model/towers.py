@@ -139,6 +139,15 @@ class Towers(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(start).log(), requires_grad=learned)
         self.projector: Projector | None = None
         self.memory = Memory() if memory else None
+        self.offsets: nn.Parameter | None = None
+
+    def take_offsets(self, answers: int | None) -> None:
+        """Give as many answers an offset each, zero at first, or forget those there are.
+
+        They belong to answers, and not to towers: a ranker keeps them with the answers' vectors.
+        """
+        zeros = None if answers is None else self.log_scale.new_zeros(answers, self.dim)
+        self.offsets = None if zeros is None else nn.Parameter(zeros.detach())
 
     def take_projector(self, width: int | None) -> None:
         """Put a new projector on the vectors of pre-training, or throw it away."""
@@ -172,6 +181,14 @@ class Towers(nn.Module):
         tower = self.query_tower if self.answer_tower is None else self.answer_tower
         vectors: Tensor = tower(self._on_base(features))
         return vectors
+
+    def shifted(self, passages: Passages[Tensor]) -> Passages[Tensor]:
+        """Vectors of passages, each moved by its answer's offset, if these towers have any."""
+        if self.offsets is None:
+            return passages
+        owner = passages.owner
+        each = slice(None) if owner is None else torch.as_tensor(owner, device=self.offsets.device)
+        return passages.of(passages.rows + self.offsets[each])
 
     @property
     def scale(self) -> Float[Tensor, ""]:

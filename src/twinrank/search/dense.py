@@ -98,8 +98,9 @@ class Dense:
     Args:
         reader: texts to features.
         towers: in eval mode.
-        vectors: of the answers' passages (v x d), through the answers' tower.
+        vectors: of the answers' passages (v x d), through the answers' tower, with offsets.
         past: the past queries that vote, if the towers have a memory; answers as here.
+        offsets: of each answer (m x d), if training learned any.
     """
 
     def __init__(
@@ -108,11 +109,14 @@ class Dense:
         towers: Towers,
         vectors: Passages[Tensor],
         past: Past | None = None,
+        *,
+        offsets: Float[Tensor, "m d"] | None = None,
     ) -> None:
         self.reader = reader
         self.towers = towers
         self.vectors = vectors
         self.past = past
+        self.offsets = offsets
 
     @classmethod
     def of(
@@ -122,8 +126,16 @@ class Dense:
         answers: Passages[np.ndarray],
         past: Past | None = None,
     ) -> Dense:
-        """The channel over answers given by the features of their passages."""
-        return cls(reader, towers, answers.of(projected(towers, answers.rows)), past)
+        """The channel over answers given by the features of their passages.
+
+        Offsets that towers hold, as they do in training, go over to the channel's answers.
+        """
+        with torch.inference_mode():
+            vectors = towers.shifted(answers.of(projected(towers, answers.rows)))
+        held = towers.offsets
+        return cls(
+            reader, towers, vectors, past, offsets=None if held is None else held.detach().clone()
+        )
 
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "n m"]:
         """Scores of every answer for every text."""
@@ -170,9 +182,18 @@ class Dense:
         return sums / torch.as_tensor(np.bincount(owner), device=rows.device)[:, None]
 
     def put(self, answers: pl.DataFrame, rows: Int[np.ndarray, " n"]) -> None:
-        """Take n answers in, each at its row: in place of what is there, or right behind it all."""
+        """Take n answers in, each at its row: in place of what is there, or right behind it all.
+
+        What takes another's place keeps its offset; what comes behind has none.
+        """
         passages, old = self.reader.passages(answers), self.vectors
         new = projected(self.towers, self.reader.features(passages.rows))
+        answers_now = max(old.answers, int(rows.max(initial=-1)) + 1)
+        if self.offsets is not None:
+            added = self.offsets.new_zeros(answers_now - old.answers, self.offsets.shape[1])
+            self.offsets = torch.cat([self.offsets, added])
+            into = rows if passages.owner is None else rows[passages.owner]
+            new = new + self.offsets[torch.as_tensor(into)]
         before = np.arange(old.answers) if old.owner is None else old.owner
         stays = ~np.isin(before, rows)
         behind = rows if passages.owner is None else rows[passages.owner]
@@ -180,12 +201,14 @@ class Dense:
         order = np.argsort(owner, kind="stable")
         vectors = torch.cat([old.rows[torch.as_tensor(stays)], new])[torch.as_tensor(order)]
         owners = None if old.owner is None else owner[order]
-        self.vectors = Passages(vectors, owners, max(old.answers, int(rows.max(initial=-1)) + 1))
+        self.vectors = Passages(vectors, owners, answers_now)
 
     def keep(self, rows: Bool[np.ndarray, " m"]) -> None:
         """Forget the answers whose row is false, and the votes for them."""
         place = np.cumsum(rows) - 1
         self.vectors = among(self.vectors, np.flatnonzero(rows))
+        if self.offsets is not None:
+            self.offsets = self.offsets[torch.as_tensor(rows)]
         if self.past:
             stays = torch.as_tensor(rows)[self.past.answers]
             moved = torch.as_tensor(place)[self.past.answers[stays]]

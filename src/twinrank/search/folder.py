@@ -131,6 +131,8 @@ def _tensors(dense: Dense, channel: Channel) -> dict[str, Tensor]:
     tensors = {"vectors": dense.vectors.rows.contiguous()}
     if dense.vectors.owner is not None:
         tensors["owner"] = torch.as_tensor(dense.vectors.owner)
+    if dense.offsets is not None:
+        tensors["offsets"] = dense.offsets.contiguous()
     if dense.past and isinstance(channel, Fused) and channel.past:
         tensors |= {"past": dense.past.vectors.contiguous(), "voters": dense.past.voters}
         tensors["votes"] = dense.past.answers
@@ -193,7 +195,7 @@ def _opened(
             voted = Past(*(tensors[name] for name in ("past", "voters", "votes")))
     except (RuntimeError, KeyError) as error:
         raise RankerError(f"{path}: towers do not fit the recipe: {error}") from None
-    dense = Dense(reader, towers.eval(), vectors, voted)
+    dense = Dense(reader, towers.eval(), vectors, voted, offsets=tensors.get("offsets"))
     if not card.recipe.fused:
         return dense
     past = _past(files, voted, tensors["newcomers"].numpy()) if voted else None

@@ -111,7 +111,7 @@ def fit_towers(
         """The loss of each query of a batch."""
         right = torch.as_tensor(train.labels[rows.numpy()].toarray() > 0, device=device)
         vectors = towers.query(features[rows])
-        passages = answers.of(index.refresh(towers, step))
+        passages = towers.shifted(answers.of(index.refresh(towers, step)))
         blind = threads[rows, None] == threads if past else None
         scores = total(towers.parts(vectors, passages, past, blind))
         return cross_entropy(scores, right, smoothing=settings.label_smoothing)
