@@ -29,17 +29,23 @@ from twinrank.model import Passages
 from twinrank.search.index import local
 from twinrank.search.index.interface import AnswerIndex
 from twinrank.search.index.local import LocalIndex
+from twinrank.search.index.milvus import MilvusIndex
+from twinrank.search.index.milvus_place import MilvusPlace
 
 DIM, QUERIES, WARM, BATCH = 384, 500, 50, 10_000
 A_TOPIC, A_THEME = 400, 20  # vectors
 SHARES = (0.2, 0.25, 0.2, 0.35)  # of the squared length: mean, topic, theme, noise
 DEPTHS = (10, 200)  # answers asked for: to show, and as candidates of a ranker
+FINGERPRINT = "benchmark"
 Figures = dict[str, Any]
 
 
 def main(
     vectors: Annotated[list[int], typer.Option(help="How many; repeat.")] = [100_000],  # noqa: B006
     rooms: Annotated[str, typer.Option(help="flat, hnsw, ivf, milvus.")] = "flat,hnsw",
+    place: Annotated[
+        str, typer.Option(help="Of milvus: a server, with settings; else a file is made.")
+    ] = "",
     breadths: Annotated[str, typer.Option(help="HNSW's efSearch, IVF's nprobe.")] = "128",
     links: Annotated[int, typer.Option(help="HNSW's M.")] = local.LINKS,
     construction: Annotated[int, typer.Option(help="Its efConstruction.")] = local.BUILD_BREADTH,
@@ -52,9 +58,9 @@ def main(
             home = Path(folder)
             _draw(home, number)
             for room in rooms.split(","):
-                built = _apart(_build, home, room, links, construction)
+                built = _apart(_build, home, room, place, links, construction)
                 for breadth in breadths.split(",") if room in ("hnsw", "ivf") else ["0"]:
-                    found = _apart(_search, home, room, int(breadth))
+                    found = _apart(_search, home, room, place, int(breadth))
                     name = f"{room} {breadth}" if breadth != "0" else room
                     rows.append({"vectors": number, "room": name, **built, **found})
                     print(json.dumps(rows[-1]), flush=True)
@@ -105,7 +111,7 @@ def _unit(points: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _build(home: Path, room: str, links: int, construction: int) -> Figures:
+def _build(home: Path, room: str, place: str, links: int, construction: int) -> Figures:
     local.LINKS, local.BUILD_BREADTH = links, construction
     points = np.load(home / "points.npy", mmap_mode="r")
     before = _memory()
@@ -113,23 +119,24 @@ def _build(home: Path, room: str, links: int, construction: int) -> Figures:
     if room == "ivf":
         _build_ivf(points, home / room)
     else:
-        index = _made(home, room)
+        index = _made(home, room, place)
         for start in range(0, len(points), BATCH):
             part = np.array(points[start : start + BATCH])
             ids = [str(row) for row in range(start, start + len(part))]
             index.add(ids, Passages(part, None, len(part)))
         index.save()
+        index.publish()
         index.close()
     built = {"build s": time.perf_counter() - began, "cpu s": time.process_time() - worked}
     size = sum(file.stat().st_size for file in home.glob(f"{room}*/**/*") if file.is_file())
     return built | {"build MB": _memory("VmHWM") - before, "disk MB": size / 1e6}
 
 
-def _search(home: Path, room: str, breadth: int) -> Figures:
+def _search(home: Path, room: str, place: str, breadth: int) -> Figures:
     queries, nearest = np.load(home / "queries.npy"), np.load(home / "nearest.npy")
     before = _memory()
     began = time.perf_counter()
-    search = _searcher(home, room, breadth)
+    search = _searcher(home, room, place, breadth)
     search(queries[:1], 1)
     figures = {"open s": time.perf_counter() - began}
     for k in DEPTHS:
@@ -146,23 +153,23 @@ def _search(home: Path, room: str, breadth: int) -> Figures:
     return figures
 
 
-def _made(home: Path, room: str) -> AnswerIndex:
+def _made(home: Path, room: str, place: str) -> AnswerIndex:
     if room == "milvus":
-        from twinrank.search.index.milvus import MilvusIndex
-
-        return MilvusIndex.create(str(home / "milvus.db"), "benchmark", dim=DIM)
+        return MilvusIndex.create(
+            MilvusPlace.of(place or f"{home}/milvus.db"), FINGERPRINT, dim=DIM
+        )
     return LocalIndex(home / room, "flat" if room == "flat" else "hnsw", "benchmark", DIM)
 
 
-def _searcher(home: Path, room: str, breadth: int) -> Callable[[np.ndarray, int], Sequence[int]]:
+def _searcher(
+    home: Path, room: str, place: str, breadth: int
+) -> Callable[[np.ndarray, int], Sequence[int]]:
     """What gives the rows of the k nearest to one query."""
     if room == "ivf":
         return _ivf(home / room, breadth)
     index: AnswerIndex
     if room == "milvus":
-        from twinrank.search.index.milvus import MilvusIndex
-
-        index = MilvusIndex.open(str(home / "milvus.db"), "twinrank")
+        index = MilvusIndex.open(MilvusPlace.of(place or f"{home}/milvus.db"), FINGERPRINT)
     else:
         index = LocalIndex.open(home / room)
         if breadth:

@@ -61,6 +61,10 @@ class NoAnswerIndexError(AnswerIndexError):
     """A place that could hold an answer index, and holds none yet."""
 
 
+class OtherAnswerIndexError(AnswerIndexError):
+    """A place that holds other rankers' answer indexes, and not this one's."""
+
+
 class SweepError(TwinrankError):
     """A sweep whose storage cannot be used, or holds another sweep."""
 

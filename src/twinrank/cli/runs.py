@@ -233,6 +233,10 @@ def learn(
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Put the ranker that was replaced in place again.")
     ] = False,
+    index: Annotated[
+        str | None,
+        typer.Option(metavar="PLACE", help="Have the ranker's index there before it changes."),
+    ] = None,
     device: Device = "auto",
     json: AsJson = False,
 ) -> None:
@@ -244,6 +248,8 @@ def learn(
     Example: `twinrank learn runs/first --dry-run`
 
     Example: `twinrank learn runs/first --feedback postgresql://twinrank@db/feedback`
+
+    Example: `twinrank learn runs/first --index http://milvus:19530`
     """
     from contextlib import closing
 
@@ -254,7 +260,7 @@ def learn(
     from twinrank.report import learning_table
 
     if rollback:
-        former = roll_back(ranker, store=FeatureStore(), device=device)
+        former = roll_back(ranker, index=index, store=FeatureStore(), device=device)
         summary = {"ranker": str(ranker), **former.origin.model_dump()}
         done = f"{ranker}: the ranker that was replaced is in place again, the other is kept"
         show(summary if json else done)
@@ -272,6 +278,7 @@ def learn(
         hold_back=hold_back,
         margin=margin,
         dry_run=dry_run,
+        index=index,
         store=FeatureStore(),
         device=device,
     )

@@ -24,22 +24,25 @@ def index(
     ] = "local",
     resume: Annotated[
         bool,
-        typer.Option("--resume/--fresh", help="Go on from what is there, or replace it."),
+        typer.Option("--resume/--fresh", help="Go on from what is there, or make it anew beside."),
     ] = True,
     json: AsJson = False,
 ) -> None:
     """Put the vectors of a ranker's answers into an index, and check that they are there.
 
-    `local` is the folder `index` in RANKER. Behind a Milvus place, `#NAME` names a collection
-    (default `twinrank`); $MILVUS_TOKEN is its token. Run the same command again after a kill, or
-    when answers have changed: it adds what is missing and removes what is gone.
+    `local` is the folder `index` in RANKER. Behind a Milvus place, `#NAME` names the collections
+    (default `twinrank`), and `?shards=N&replicas=N&consistency=LEVEL` says how a server holds and
+    searches them; $MILVUS_TOKEN is its token. Run the same command again after a kill, or when
+    answers have changed: it adds what is missing and removes what is gone. With `--fresh` readers
+    keep the index that is there until the new one is whole.
 
     Example: `twinrank index runs/first --to answers.db`
-    """
-    from twinrank.search import Ranker
 
-    loaded = Ranker.load(ranker)
-    indexed = loaded.build_index(to, home=ranker, fresh=not resume, progress="Indexing")
+    Example: `twinrank index runs/first --to 'http://milvus:19530?shards=2&replicas=2'`
+    """
+    from twinrank.search import index_folder
+
+    indexed = index_folder(ranker, to, fresh=not resume, progress="Indexing")
     show(indexed.as_dict() if json else str(indexed))
 
 

@@ -17,7 +17,7 @@ from twinrank.experiment.begun import RUN, begun_with, folder_of
 from twinrank.experiment.gate import MARGIN, Compared, worse
 from twinrank.experiment.lessons import Counts, Lessons, lessons
 from twinrank.experiment.run import fit
-from twinrank.search import Ranker, read_card, writing
+from twinrank.search import Ranker, place_of, read_card, writing
 from twinrank.search.card import Learned
 
 HOLD_BACK = 0.2
@@ -70,6 +70,7 @@ def learn(
     hold_back: float = HOLD_BACK,
     margin: float = MARGIN,
     dry_run: bool = False,
+    index: str | None = None,
     store: FeatureStore,
     device: str = "auto",
 ) -> Learning:
@@ -87,6 +88,8 @@ def learn(
         hold_back: share of the feedback to measure on; see `lessons`.
         margin: see `worse`.
         dry_run: compare, and replace nothing.
+        index: an answer index, as `twinrank index` names places, that is to hold the new
+            ranker's answers before it takes the place; the old one's stay beside them.
         store: features; only texts that are new to it are encoded.
         device: where to compute.
 
@@ -95,7 +98,10 @@ def learn(
         RankerError: if it is no ranker, its recipe learns nothing, its data is gone, or another
             ranker takes its place meanwhile.
         DataError: if the data lacks a split that the recipe needs.
+        AnswerIndexError: if the index cannot be made; the old ranker stays.
     """
+    if index:
+        place_of(index, path)  # now, not when all is trained
     if not verdicts:
         raise FeedbackError("there are no verdicts yet; learn when people have judged some answers")
     where: Where = {"store": store, "device": device}
@@ -123,23 +129,38 @@ def learn(
         reasons = worse(compared, margin=margin)
         replaced = not reasons and not dry_run
         if replaced:
-            _replace(path, old, new, where)
+            _replace(path, old, new, index, where)
             shutil.rmtree(work)
     told = (taught.counts, tuple(compared), tuple(reasons), tuple(notes))
     return Learning(path, *told, replaced)
 
 
-def roll_back(path: Path, *, store: FeatureStore | None = None, device: str = "auto") -> Ranker:
+def roll_back(
+    path: Path,
+    *,
+    index: str | None = None,
+    store: FeatureStore | None = None,
+    device: str = "auto",
+) -> Ranker:
     """Put the ranker that was replaced in its place again; the other is kept in turn.
 
     It is given the answers that the other has by now: what was removed does not come back.
 
+    Args:
+        path: folder of the ranker.
+        index: an answer index that is to hold its answers before it takes the place.
+        store: features; only texts that are new to it are encoded.
+        device: where to compute.
+
     Raises:
         RankerError: if none was kept.
+        AnswerIndexError: if the index cannot be made; nothing is changed then.
     """
     with writing(path):
         former = Ranker.load(path, store=store, device=device, previous=True)
         former.match_answers(Ranker.load(path, store=store, device=device).answers)
+        if index:
+            former.build_index(index, home=path, instead=True)
         former.save(path, keep=True)
     return former
 
@@ -229,11 +250,16 @@ def _compared(
     return compared, notes
 
 
-def _replace(path: Path, old: Ranker, new: Ranker, where: Where) -> None:
+def _replace(path: Path, old: Ranker, new: Ranker, index: str | None, where: Where) -> None:
     """Put the new ranker in the old one's place, with the answers that are there by now."""
+    if index:  # outside: a service that changes an answer would wait for it
+        new.build_index(index, home=path, instead=True, progress="Indexing")
     with writing(path):
         now = Ranker.load(path, **where)
         if (now.recipe, now.origin) != (old.recipe, old.origin):
             raise RankerError(f"{path}: another ranker took its place meanwhile; learn again")
-        new.match_answers(now.answers)
+        if not now.answers.equals(new.answers):
+            new.match_answers(now.answers)
+            if index:
+                new.build_index(index, home=path)
         new.save(path, keep=True)

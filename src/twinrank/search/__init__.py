@@ -8,6 +8,8 @@ from twinrank.search.evidence import Evidence, PastQuery, Witness
 from twinrank.search.folder import Channel
 from twinrank.search.fused import PARTS, Fused
 from twinrank.search.generations import read_card, writing
+from twinrank.search.index import place_of
+from twinrank.search.indexing import index_folder
 from twinrank.search.order import best_first
 from twinrank.search.parts import encoder_of, reader_of, towers_of
 from twinrank.search.past import PastQueries
@@ -32,7 +34,9 @@ __all__ = [
     "Witness",
     "best_first",
     "encoder_of",
+    "index_folder",
     "log_odds",
+    "place_of",
     "read_card",
     "reader_of",
     "towers_of",

@@ -243,7 +243,13 @@ class Ranker:
             self.remove_answers(gone)
 
     def build_index(
-        self, to: str, *, home: Path, fresh: bool = False, progress: str | None = None
+        self,
+        to: str,
+        *,
+        home: Path,
+        fresh: bool = False,
+        instead: bool = False,
+        progress: str | None = None,
     ) -> Indexed:
         """Make an answer index hold the vectors of these answers; see `build_index`."""
         return build_index(
@@ -253,6 +259,7 @@ class Ranker:
             ids=self.answers["id"].to_list(),
             vectors=self.vectors,
             fresh=fresh,
+            instead=instead,
             progress=progress,
         )
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from twinrank.model import Passages
-from twinrank.search.index import LocalIndex, MilvusIndex
+from twinrank.search.index import LocalIndex, MilvusIndex, MilvusPlace
 
 DIM = 8
 
@@ -31,6 +31,14 @@ def assert_found(found, expected, k):
     np.testing.assert_allclose([expected[id_] for id_ in found.answers], best, atol=1e-5)
 
 
+def milvus(to, fingerprint="mine", dim=DIM):
+    """An empty index in Milvus that can be opened."""
+    index = MilvusIndex.create(MilvusPlace.of(str(to)), fingerprint, dim=dim)
+    index.remove(index.held())
+    index.publish()
+    return index
+
+
 @pytest.fixture(params=["flat", "milvus"])
 def room(request, tmp_path):
     """How an empty index is made, and opened again."""
@@ -39,4 +47,4 @@ def room(request, tmp_path):
         make = lambda: LocalIndex(folder, "flat", "mine", DIM)  # noqa: E731
         return make, lambda: LocalIndex.open(folder)
     file = str(tmp_path / "answers.db")
-    return lambda: MilvusIndex.create(file, "mine", dim=DIM), lambda: MilvusIndex.open(file)
+    return lambda: milvus(file), lambda: MilvusIndex.open(MilvusPlace.of(file))

@@ -7,7 +7,17 @@ import pytest
 from tests.search.index.conftest import answers
 from twinrank.errors import AnswerIndexError, TwinrankError
 from twinrank.model import Passages, among
-from twinrank.search.index import build, build_index, check, local, make_index, open_index, place
+from twinrank.search.index import (
+    MilvusPlace,
+    build,
+    build_index,
+    check,
+    local,
+    make_index,
+    open_index,
+    place,
+    place_of,
+)
 
 COUNTS = [1 + i % 3 for i in range(60)]
 
@@ -73,13 +83,13 @@ def test_a_folder_of_many_vectors_is_a_graph(tmp_path, monkeypatch):
 def test_where_is_told_by_one_rule(tmp_path):
     found = {
         "local": tmp_path / "index",
-        "some/where": place.Path("some/where"),
-        "a.db": ("a.db", "twinrank"),
-        "b/a.db#mine": ("b/a.db", "mine"),
-        "http://host:19530": ("http://host:19530", "twinrank"),
-        "https://host#mine": ("https://host", "mine"),
+        "some/where?#": place.Path("some/where?#"),
+        "a.db": MilvusPlace(uri="a.db"),
+        "b/a.db#mine": MilvusPlace(uri="b/a.db", name="mine"),
+        "http://host:19530": MilvusPlace(uri="http://host:19530"),
+        "https://host?shards=3#mine": MilvusPlace(uri="https://host", shards=3, name="mine"),
     }
-    assert {to: place._found(to, tmp_path) for to in found} == found
+    assert {to: place_of(to, tmp_path) for to in found} == found
 
 
 @pytest.mark.parametrize(("to", "extra"), [("local", "index"), ("a.db", "milvus")])

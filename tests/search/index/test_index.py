@@ -5,9 +5,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.search.index.conftest import DIM, answers, assert_found, best_products
+from tests.search.index.conftest import DIM, answers, assert_found, best_products, milvus
 from twinrank.model import among
-from twinrank.search.index import LocalIndex, MilvusIndex
+from twinrank.search.index import LocalIndex
 from twinrank.search.index.interface import checksums
 
 COUNTS = st.lists(st.integers(1, 5), min_size=1, max_size=30)
@@ -38,7 +38,7 @@ def test_a_folder_finds_what_a_search_over_all_finds(tmp_path, counts, k):
 @settings(max_examples=4, **HERE)
 @given(counts=COUNTS, k=st.integers(1, 40))
 def test_milvus_finds_what_a_search_over_all_finds(tmp_path, counts, k):
-    index = MilvusIndex.create(str(tmp_path / "answers.db"), "mine", dim=DIM)
+    index = milvus(tmp_path / "answers.db")
     ids, passages = put(index, counts)
     for query, found in zip(QUERIES, index.search(QUERIES, k), strict=True):
         assert_found(found, best_products(ids, passages, query), k)
@@ -77,7 +77,7 @@ def test_whatever_came_and_went_a_folder_is_as_a_fresh_one(tmp_path, steps):
 
 def test_whatever_came_and_went_milvus_is_as_a_fresh_one(tmp_path):
     counts = [1 + i % 3 for i in range(12)]
-    index = MilvusIndex.create(str(tmp_path / "answers.db"), "mine", dim=DIM)
+    index = milvus(tmp_path / "answers.db")
     put(index, counts, range(8))
     index.remove(["a1", "a5", "nobody"])
     index.save()

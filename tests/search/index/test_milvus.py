@@ -4,10 +4,10 @@ import sys
 import numpy as np
 import pytest
 
-from tests.search.index.conftest import DIM, answers
+from tests.search.index.conftest import DIM, answers, milvus
 from twinrank.errors import AnswerIndexError, NoAnswerIndexError
-from twinrank.search.index import MilvusIndex
-from twinrank.search.index.milvus_client import shown
+from twinrank.search.index import MilvusIndex, MilvusPlace
+from twinrank.search.index.milvus_place import shown
 
 ODD = [
     '"',
@@ -28,8 +28,12 @@ def file(tmp_path):
     return str(tmp_path / "answers.db")
 
 
+def opened(to, fingerprint="mine"):
+    return MilvusIndex.open(MilvusPlace.of(to), fingerprint)
+
+
 def test_an_id_may_hold_anything(file):
-    index = MilvusIndex.create(file, "mine", dim=DIM)
+    index = milvus(file)
     _, passages = answers([1] * len(ODD))
     index.add(ODD, passages)
     assert set(index.held()) == set(ODD)
@@ -41,7 +45,7 @@ def test_an_id_may_hold_anything(file):
 
 
 def test_adding_the_same_again_changes_nothing(file):
-    index = MilvusIndex.create(file, "mine", dim=DIM)
+    index = milvus(file)
     ids, passages = answers([2, 3])
     for _ in range(3):
         index.add(ids, passages)
@@ -49,19 +53,19 @@ def test_adding_the_same_again_changes_nothing(file):
 
 
 def test_two_collections_share_a_file(file):
-    MilvusIndex.create(file, "mine", "one", dim=DIM).add(*answers([1]))
-    MilvusIndex.create(file, "other", "two", dim=DIM).add(*answers([1, 1]))
-    assert len(MilvusIndex.open(file, "one")) == 1
-    assert MilvusIndex.open(file, "two").fingerprint == "other"
+    milvus(f"{file}#one").add(*answers([1]))
+    milvus(f"{file}#two", "other").add(*answers([1, 1]))
+    assert len(opened(f"{file}#one")) == 1
+    assert opened(f"{file}#two").fingerprint == "other"
 
 
 def test_what_is_not_there_is_not_made_by_looking(tmp_path, file):
     with pytest.raises(NoAnswerIndexError, match=r"answers\.db: not there; make it"):
-        MilvusIndex.open(file)
+        opened(file)
     assert not list(tmp_path.iterdir())
-    MilvusIndex.create(file, "mine", dim=DIM)
+    milvus(file)
     with pytest.raises(NoAnswerIndexError, match=r"no collection 'two'.*answers\.db#two"):
-        MilvusIndex.open(file, "two")
+        opened(f"{file}#two")
 
 
 def test_somebody_elses_collection_is_left_alone(file):
@@ -69,7 +73,7 @@ def test_somebody_elses_collection_is_left_alone(file):
 
     MilvusClient(file).create_collection("twinrank", dimension=DIM)
     with pytest.raises(AnswerIndexError, match="was not made by twinrank; name another"):
-        MilvusIndex.open(file)
+        opened(file)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +81,7 @@ def test_somebody_elses_collection_is_left_alone(file):
 )
 def test_a_server_that_does_not_answer_is_one_line_without_secrets(uri):
     with pytest.raises(AnswerIndexError) as error:
-        MilvusIndex.open(uri)
+        opened(uri)
     assert str(error.value).startswith(shown(uri))
     assert "secret" not in str(error.value)
     assert "\n" not in str(error.value)
@@ -88,7 +92,7 @@ def test_what_a_kill_left_half_of_the_search_files_is_made_anew(tmp_path, file):
     subprocess.run([sys.executable, "-c", FILL, file], check=True)
     (half,) = tmp_path.rglob("*.idx")
     half.write_bytes(half.read_bytes()[:200])
-    index = MilvusIndex.open(file)
+    index = opened(file)
     ids, passages = answers([2] * 20)
     assert len(index) == 40
     assert index.search(passages.rows[:1], 1)[0].answers == ids[:1]
@@ -96,9 +100,8 @@ def test_what_a_kill_left_half_of_the_search_files_is_made_anew(tmp_path, file):
 
 FILL = """
 import sys
-from tests.search.index.conftest import answers
-from twinrank.search.index import MilvusIndex
-index = MilvusIndex.create(sys.argv[1], "mine", dim=8)
+from tests.search.index.conftest import answers, milvus
+index = milvus(sys.argv[1])
 index.add(*answers([2] * 20))
 index.save()
 """
@@ -111,7 +114,7 @@ def test_a_file_that_another_process_has_open_is_one_line(file):
         with pytest.raises(
             AnswerIndexError, match=r"^.*answers\.db: .*another process may have it"
         ):
-            MilvusIndex.open(file)
+            opened(file)
     finally:
         holder.kill()
         holder.wait()
@@ -119,8 +122,8 @@ def test_a_file_that_another_process_has_open_is_one_line(file):
 
 HOLD = """
 import sys
-from twinrank.search.index import MilvusIndex
-MilvusIndex.create(sys.argv[1], "mine", dim=8)
+from tests.search.index.conftest import milvus
+milvus(sys.argv[1])
 print("open", flush=True)
 sys.stdin.read()
 """

@@ -4,7 +4,8 @@ from twinrank.search.index.build import Indexed, build_index, check
 from twinrank.search.index.interface import AnswerIndex, Found
 from twinrank.search.index.local import LocalIndex
 from twinrank.search.index.milvus import MilvusIndex
-from twinrank.search.index.place import make_index, open_index
+from twinrank.search.index.milvus_place import MilvusPlace
+from twinrank.search.index.place import make_index, open_index, place_of
 
 __all__ = [
     "AnswerIndex",
@@ -12,8 +13,10 @@ __all__ = [
     "Indexed",
     "LocalIndex",
     "MilvusIndex",
+    "MilvusPlace",
     "build_index",
     "check",
     "make_index",
     "open_index",
+    "place_of",
 ]

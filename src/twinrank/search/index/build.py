@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from twinrank.errors import AnswerIndexError, NoAnswerIndexError
+from twinrank.errors import AnswerIndexError, NoAnswerIndexError, OtherAnswerIndexError
 from twinrank.model import Passages, among
 from twinrank.progress import progress_bar
 from twinrank.search.index.interface import AnswerIndex, checksums
-from twinrank.search.index.place import make_index, open_index
+from twinrank.search.index.place import make_index, open_index, place_of
 
 AT_ONCE = 1_000  # vectors added at once
 SAVED_EVERY_S = 60.0  # work that a kill may cost
@@ -67,12 +67,15 @@ def build_index(
     ids: Sequence[str],
     vectors: Passages[np.ndarray],
     fresh: bool = False,
+    instead: bool = False,
     progress: str | None = None,
 ) -> Indexed:
-    """Make an index hold the vectors of a ranker's answers and no others, and check it.
+    """Make an index hold the vectors of a ranker's answers and no others, check and publish it.
 
-    After a kill the same call goes on: Milvus has what was sent, a folder what was there a minute
-    ago. An index that is complete already is checked alone.
+    What is made is made beside what is there, and is found when it is whole and checked; then the
+    other goes, but for the former ranker's, which stays until the next one. After a kill the same
+    call goes on: Milvus has what was sent, a folder what was there a minute ago. An index that is
+    complete already is checked alone.
 
     Args:
         to: where, as `twinrank.search.index.place` has it.
@@ -80,16 +83,17 @@ def build_index(
         fingerprint: of the ranker.
         ids: of its answers.
         vectors: of their passages.
-        fresh: start over, whatever is there.
+        fresh: make one anew, whatever is there.
+        instead: make one also where other rankers' are.
         progress: label of the progress bar; None shows none.
 
     Raises:
         AnswerIndexError: if the place cannot be reached, holds another ranker's answers (unless
-            `fresh`), or does not give back what was put there.
+            `fresh` or `instead`), or does not give back what was put there.
     """
     began = time.monotonic()
     total, dim = vectors.rows.shape
-    index = None if fresh else _there(to, home, fingerprint)
+    index = None if fresh else _there(to, home, fingerprint, instead)
     if index is None:
         index = make_index(to, home=home, fingerprint=fingerprint, dim=dim, vectors=total)
     try:
@@ -103,10 +107,11 @@ def build_index(
         missing = [place for place, id_ in enumerate(ids) if held.get(id_) != right[id_]]
         _add(index, ids, vectors, np.array(missing, np.int64), progress)
         compared = check(index, ids, vectors, sample=SAMPLE)
+        index.publish()
     finally:
         index.close()
     return Indexed(
-        where=str(home / "index") if to == "local" else to,
+        where=str(place_of(to, home)),
         answers=len(ids),
         vectors=total,
         dim=dim,
@@ -147,11 +152,15 @@ def check(
     return len(expected)
 
 
-def _there(to: str, home: Path, fingerprint: str) -> AnswerIndex | None:
+def _there(to: str, home: Path, fingerprint: str, instead: bool) -> AnswerIndex | None:
     try:
         return open_index(to, home=home, fingerprint=fingerprint)
+    except OtherAnswerIndexError:
+        if not instead:
+            raise
     except NoAnswerIndexError:
-        return None
+        pass
+    return None
 
 
 def _add(

@@ -55,6 +55,9 @@ class AnswerIndex(Protocol):
     def save(self) -> None:
         """Make all changes outlive this process."""
 
+    def publish(self) -> None:
+        """Let it be found where it is, in place of what was: it is saved, and checked."""
+
     def close(self) -> None:
         """Let go of files and connections."""
 

@@ -17,6 +17,7 @@ from twinrank.errors import AnswerIndexError
 from twinrank.model import Passages
 from twinrank.search.index.interface import Found, Hit, grouped, owners, row_checksums
 from twinrank.search.index.local_card import MEND, Card, Kind, named, read_card, write_card
+from twinrank.search.index.local_versions import retire
 
 if TYPE_CHECKING:
     import faiss
@@ -77,7 +78,7 @@ class LocalIndex:
             index._owner, index._checksums = rows["owner"], rows["checksums"]
             index._ids = json.loads(bytes(rows["ids"]))
         except (RuntimeError, KeyError, SafetensorError) as error:
-            raise AnswerIndexError(f"{folder}: {error}; {MEND.format(folder)}") from None
+            raise AnswerIndexError(f"{folder}: {error}; {MEND}") from None
         index._places = {id_: place for place, id_ in enumerate(index._ids)}
         index._saved = True
         return index
@@ -135,6 +136,10 @@ class LocalIndex:
             self._fold()
             self._write()
         self._saved = True
+
+    def publish(self) -> None:
+        """See `AnswerIndex.publish`; of other rankers' indexes beside it the last written stays."""
+        retire(self.folder)
 
     def close(self) -> None:
         """See `AnswerIndex.close`."""

@@ -12,7 +12,7 @@ from twinrank.errors import AnswerIndexError, NoAnswerIndexError
 
 Kind = Literal["flat", "hnsw"]
 CARD = "index.json"
-MEND = "make it anew: twinrank index RANKER --to {} --fresh"
+MEND = "make it anew: twinrank index RANKER --to PLACE --fresh"
 
 
 class Card(BaseModel):
@@ -47,16 +47,23 @@ def read_card(folder: Path) -> Card:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
-        raise AnswerIndexError(f"{file}: {place}: {first['msg']}; {MEND.format(folder)}") from None
+        raise AnswerIndexError(f"{file}: {place}: {first['msg']}; {MEND}") from None
     for name, expected in card.files.items():
         if not (folder / name).is_file():
-            raise AnswerIndexError(f"{folder / name}: missing; {MEND.format(folder)}")
+            raise AnswerIndexError(f"{folder / name}: missing; {MEND}")
         if checksum(folder / name) != expected:
             raise AnswerIndexError(
-                f"{folder / name}: not as {CARD} says it was written (checksum differs); "
-                f"{MEND.format(folder)}"
+                f"{folder / name}: not as {CARD} says it was written (checksum differs); {MEND}"
             )
     return card
+
+
+def glanced(folder: Path) -> Card | None:
+    """The card of an index whose files are not checked; none if there is no card that is whole."""
+    try:
+        return Card.model_validate_json((folder / CARD).read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def named(file: Path) -> tuple[str, str]:

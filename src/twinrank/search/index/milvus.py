@@ -14,21 +14,18 @@ from twinrank.errors import AnswerIndexError, NoAnswerIndexError
 from twinrank.model import Passages
 from twinrank.search.index.interface import Found, Hit, grouped, numbers, owners, row_checksums
 from twinrank.search.index.milvus_client import (
-    CALL_S,
-    COLLECTION,
     connect,
-    is_file,
     make_ready,
     said,
+    say_otherwise,
     search_settings,
-    shown,
-    uri_of,
 )
+from twinrank.search.index.milvus_place import MilvusPlace
+from twinrank.search.index.milvus_versions import CALL_S, FINGERPRINT, Versions, not_ours
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-FINGERPRINT = "twinrank.fingerprint"  # a property of the collection
 MOST = 16_384  # vectors that Milvus gives at once
 BATCH = 1_000  # vectors, or queries, sent at once
 
@@ -38,90 +35,92 @@ class MilvusIndex:
 
     Its key is a digest of the answer's id, and the passage's number: adding the same again
     changes nothing, and no id ever stands in a filter. A file is searched exactly (`FLAT`), by
-    one process at a time; a server chooses its own index (`AUTOINDEX`: approximate). Reads see
-    all writes before them (`Strong`). Grouping is exact among a query's best 16,384 vectors;
-    Milvus gives no more.
+    one process at a time; a server chooses its own index (`AUTOINDEX`: approximate). A search
+    waits for as many of the writes before it as the place's consistency says, anything else for
+    all. Grouping is exact among a query's best 16,384 vectors; Milvus gives no more.
 
     Args:
         client: connected.
-        where: of the file or server, for messages.
-        collection: its name.
+        place: of the file or server.
+        collection: its name, or an alias of it.
         fingerprint: of the ranker whose vectors these are.
         dim: d.
     """
 
     def __init__(
-        self, client: MilvusClient, where: str, collection: str, fingerprint: str, dim: int
+        self, client: MilvusClient, place: MilvusPlace, collection: str, fingerprint: str, dim: int
     ) -> None:
-        self.where = where
+        self.place = place
         self.collection = collection
         self.fingerprint = fingerprint
         self.dim = dim
         self._client = client
 
     @classmethod
-    def open(cls, uri: str, collection: str = COLLECTION) -> MilvusIndex:
-        """The collection at a URI.
+    def open(cls, place: MilvusPlace, fingerprint: str = "") -> MilvusIndex:
+        """What was published at a place for a ranker, or else what was published last.
+
+        It is searched by alias: when it is made anew for the same ranker, the next search finds
+        the new one.
+
+        Args:
+            place: where.
+            fingerprint: of the ranker.
 
         Raises:
-            NoAnswerIndexError: if there is no such collection.
+            NoAnswerIndexError: if nothing was published there.
             AnswerIndexError: if nothing answers there, or the collection is not twinrank's.
         """
-        where = shown(uri)
-        if is_file(uri) and not Path(uri).exists():
+        if place.is_file and not Path(place.uri).exists():
             raise NoAnswerIndexError(
-                f"{where}: not there; make it: twinrank index RANKER --to {uri}"
+                f"{place.uri}: not there; make it: twinrank index RANKER --to {place.typed}"
             )
-        client = connect(uri)
-        with said(where):
-            if not client.has_collection(collection, timeout=CALL_S):
+        client = connect(place)
+        with said(place):
+            name = Versions(client, place).readable(fingerprint)
+            if not client.has_collection(name, timeout=CALL_S):
                 raise NoAnswerIndexError(
-                    f"{where}: there is no collection {collection!r}; make it: "
-                    f"twinrank index RANKER --to {uri_of(where, collection)}"
+                    f"{place.where}: there is no collection {name!r}; make it: "
+                    f"twinrank index RANKER --to {place.typed}"
                 )
-            about = client.describe_collection(collection, timeout=CALL_S)
-            fields = {field["name"]: field for field in about["fields"]}
-            fingerprint = about.get("properties", {}).get(FINGERPRINT)
-            if fingerprint is None or "vector" not in fields:
-                raise AnswerIndexError(
-                    f"{where}: the collection {collection!r} was not made by twinrank; "
-                    f"name another: --to {uri_of(where, 'NAME')}"
-                )
-            make_ready(client, where, collection)
-        return cls(client, where, collection, fingerprint, fields["vector"]["params"]["dim"])
+            about = client.describe_collection(name, timeout=CALL_S)
+            found = about.get("properties", {}).get(FINGERPRINT)
+            if found is None or (dim := _dim(about)) is None:
+                raise AnswerIndexError(not_ours(place))
+            make_ready(client, place, name)
+            say_otherwise(client, place, name, shards=about["num_shards"])
+        return cls(client, place, name, found, dim)
 
     @classmethod
-    def create(
-        cls, uri: str, fingerprint: str, collection: str = COLLECTION, *, dim: int
-    ) -> MilvusIndex:
-        """An empty collection at a URI, in place of one that is there.
+    def create(cls, place: MilvusPlace, fingerprint: str, *, dim: int) -> MilvusIndex:
+        """A collection beside those that are there, which nobody finds before it is published.
+
+        It is empty, or what a kill left of one that would be made just so.
+
+        Args:
+            place: where.
+            fingerprint: of the ranker whose vectors it will hold.
+            dim: d.
 
         Raises:
             AnswerIndexError: if nothing answers there, or Milvus refuses.
         """
-        from pymilvus import DataType, MilvusClient
-
-        if is_file(uri):
-            Path(uri).parent.mkdir(parents=True, exist_ok=True)
-        client, where = connect(uri), shown(uri)
-        schema = MilvusClient.create_schema(auto_id=False)
-        schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=64)
-        schema.add_field("owner", DataType.VARCHAR, max_length=32)
-        schema.add_field("answer", DataType.VARCHAR, max_length=65_535)
-        schema.add_field("passage", DataType.INT64)
-        schema.add_field("checksum", DataType.INT64)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
-        with said(where):
-            client.drop_collection(collection, timeout=CALL_S)
-            client.create_collection(
-                collection,
-                schema=schema,
-                index_params=search_settings(uri),
-                properties={FINGERPRINT: fingerprint},
-                consistency_level="Strong",
-                timeout=CALL_S,
-            )
-        return cls(client, where, collection, fingerprint, dim)
+        if place.is_file:
+            Path(place.uri).parent.mkdir(parents=True, exist_ok=True)
+        client = connect(place)
+        with said(place):
+            versions = Versions(client, place)
+            name = versions.new(fingerprint)
+            left = [n for n in versions.unfinished(fingerprint) if _is_so(client, n, place, dim)]
+            if left:
+                name = left[-1]
+                client.release_collection(name, timeout=CALL_S)  # it may have other replicas
+            else:
+                _make(client, place, name, fingerprint, dim)
+            if not client.list_indexes(name, timeout=CALL_S):
+                client.create_index(name, search_settings(place), timeout=CALL_S)
+            make_ready(client, place, name)
+        return cls(client, place, name, fingerprint, dim)
 
     def add(self, ids: Sequence[str], passages: Passages[np.ndarray]) -> None:
         """See `AnswerIndex.add`."""
@@ -144,14 +143,14 @@ class MilvusIndex:
                 strict=True,
             )
         ]
-        with said(self.where):
+        with said(self.place):
             for start in range(0, len(rows), BATCH):
                 part = rows[start : start + BATCH]
                 self._client.upsert(self.collection, part, timeout=CALL_S)
 
     def remove(self, ids: Iterable[str]) -> None:
         """See `AnswerIndex.remove`."""
-        with said(self.where):
+        with said(self.place):
             for some in _filters(list(ids)):
                 self._client.delete(self.collection, filter=some, timeout=CALL_S)
 
@@ -164,7 +163,7 @@ class MilvusIndex:
         found = grouped(self._nearest, queries, k, depth=2 * k, limit=MOST)
         if any(len(some.answers) < k for some in found) and len(self) > MOST:
             raise AnswerIndexError(
-                f"{self.where}: Milvus gives the best {MOST:,} vectors, which belong to fewer than "
+                f"{self.place}: Milvus gives the best {MOST:,} vectors, which belong to fewer than "
                 f"{k:,} answers; ask for fewer answers"
             )
         return found
@@ -172,7 +171,7 @@ class MilvusIndex:
     def read(self, ids: Sequence[str]) -> list[Float[np.ndarray, "v d"]]:
         """See `AnswerIndex.read`."""
         rows: dict[str, dict[int, list[float]]] = {_digest(id_): {} for id_ in ids}
-        with said(self.where):
+        with said(self.place):
             for some in _filters(ids):
                 fields = ["owner", "passage", "vector"]
                 for row in self._rows(some, fields):
@@ -183,14 +182,14 @@ class MilvusIndex:
     def held(self) -> dict[str, int]:
         """See `AnswerIndex.held`."""
         sums: dict[str, int] = {}
-        with said(self.where):
+        with said(self.place):
             for row in self._rows("", ["answer", "checksum"]):
                 sums[row["answer"]] = sums.get(row["answer"], 0) + row["checksum"]
         return sums
 
     def __len__(self) -> int:
         """How many vectors are there."""
-        with said(self.where):
+        with said(self.place):
             (row,) = self._client.query(
                 self.collection, filter="", output_fields=["count(*)"], timeout=CALL_S
             )
@@ -198,8 +197,13 @@ class MilvusIndex:
 
     def save(self) -> None:
         """See `AnswerIndex.save`; what was added is there already, this moves it out of the log."""
-        with said(self.where):
+        with said(self.place):
             self._client.flush(self.collection, timeout=CALL_S)
+
+    def publish(self) -> None:
+        """See `AnswerIndex.publish`; of other rankers' answers those published last are kept."""
+        with said(self.place):
+            Versions(self._client, self.place).publish(self.collection, self.fingerprint)
 
     def close(self) -> None:
         """See `AnswerIndex.close`; a file stays this process's until it ends."""
@@ -207,13 +211,14 @@ class MilvusIndex:
 
     def _nearest(self, queries: Float[np.ndarray, "n d"], depth: int) -> list[list[Hit]]:
         hits: list[list[Hit]] = []
-        with said(self.where):
+        with said(self.place):
             for start in range(0, len(queries), BATCH):
                 found = self._client.search(
                     self.collection,
                     data=np.asarray(queries[start : start + BATCH], np.float32),
                     limit=depth,
                     output_fields=["answer"],
+                    consistency_level=self.place.consistency,
                     timeout=CALL_S,
                 )
                 hits += [[(hit["entity"]["answer"], hit["distance"]) for hit in h] for h in found]
@@ -230,6 +235,39 @@ class MilvusIndex:
         while page := pages.next():
             yield from page
         pages.close()
+
+
+def _dim(about: dict[str, Any]) -> int | None:
+    """How wide a collection's vectors are, as Milvus describes it; none if it has none."""
+    dims = [field["params"]["dim"] for field in about["fields"] if field["name"] == "vector"]
+    return dims[0] if dims else None
+
+
+def _is_so(client: MilvusClient, name: str, place: MilvusPlace, dim: int) -> bool:
+    """Whether a collection is as it would be made."""
+    about = client.describe_collection(name, timeout=CALL_S)
+    return (_dim(about), about["num_shards"]) == (dim, place.shards or 1)
+
+
+def _make(client: MilvusClient, place: MilvusPlace, name: str, fingerprint: str, dim: int) -> None:
+    """An empty collection."""
+    from pymilvus import DataType, MilvusClient
+
+    schema = MilvusClient.create_schema(auto_id=False)
+    schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=64)
+    schema.add_field("owner", DataType.VARCHAR, max_length=32)
+    schema.add_field("answer", DataType.VARCHAR, max_length=65_535)
+    schema.add_field("passage", DataType.INT64)
+    schema.add_field("checksum", DataType.INT64)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
+    client.create_collection(
+        name,
+        schema=schema,
+        num_shards=place.shards or 1,
+        properties={FINGERPRINT: fingerprint},
+        consistency_level="Strong",  # of whatever names no other
+        timeout=CALL_S,
+    )
 
 
 def _filters(ids: Sequence[str]) -> Iterator[str]:

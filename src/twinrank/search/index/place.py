@@ -1,25 +1,27 @@
 """Where an answer index is: `local`, a folder, or a Milvus.
 
 One rule: what ends in `.db` is a file of Milvus Lite, what holds `://` is a Milvus server or
-cluster, either with `#NAME` behind it for another collection than `twinrank`; `local` is the
-folder `index` within the ranker's; anything else is a folder.
+cluster, either with `#NAME` behind it for another name than `twinrank`, a server also with
+settings before that (`?shards=2&replicas=2&consistency=Bounded`); `local` is the folder `index`
+within the ranker's; anything else is a folder.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from twinrank.errors import AnswerIndexError
+from twinrank.errors import OtherAnswerIndexError
 from twinrank.extras import check_installed
 from twinrank.search.index.interface import AnswerIndex
 from twinrank.search.index.local import EXACT_UP_TO, LocalIndex
 from twinrank.search.index.local_card import Kind
+from twinrank.search.index.local_versions import found, made
 from twinrank.search.index.milvus import MilvusIndex
-from twinrank.search.index.milvus_client import COLLECTION, is_file
+from twinrank.search.index.milvus_place import MilvusPlace, is_milvus
 
 
 def open_index(to: str, *, home: Path, fingerprint: str) -> AnswerIndex:
-    """The index that is there.
+    """The index that is there for a ranker.
 
     Args:
         to: where, see above.
@@ -27,24 +29,28 @@ def open_index(to: str, *, home: Path, fingerprint: str) -> AnswerIndex:
         fingerprint: of the ranker whose vectors it should hold.
 
     Raises:
-        NoAnswerIndexError: if there is none.
-        AnswerIndexError: if it cannot be reached, is damaged, or holds another ranker's answers.
+        NoAnswerIndexError: if there is none of any ranker.
+        OtherAnswerIndexError: if there are only other rankers'.
+        AnswerIndexError: if it cannot be reached, or is damaged.
     """
-    place = _found(to, home)
+    place = place_of(to, home)
     index: LocalIndex | MilvusIndex
-    index = LocalIndex.open(place) if isinstance(place, Path) else MilvusIndex.open(*place)
+    if isinstance(place, Path):
+        index = LocalIndex.open(found(place, fingerprint))
+    else:
+        index = MilvusIndex.open(place, fingerprint)
     if index.fingerprint != fingerprint:
         index.close()
-        raise AnswerIndexError(
-            f"{to}: the index of another ranker (fingerprint {index.fingerprint}, here "
-            f"{fingerprint}); name another place, or replace it: "
-            f"twinrank index {home} --to {to} --fresh"
+        raise OtherAnswerIndexError(
+            f"{place}: the index of another ranker (fingerprint {index.fingerprint}, here "
+            f"{fingerprint}); name another place, or put this one in its place: "
+            f"twinrank index {home} --to {to if isinstance(place, Path) else place.typed} --fresh"
         )
     return index
 
 
 def make_index(to: str, *, home: Path, fingerprint: str, dim: int, vectors: int) -> AnswerIndex:
-    """An empty index there, in place of one that may be there.
+    """An empty index, which takes the place of what is there when it is published.
 
     Args:
         to: where, see above.
@@ -56,20 +62,24 @@ def make_index(to: str, *, home: Path, fingerprint: str, dim: int, vectors: int)
     Raises:
         AnswerIndexError: if it cannot be reached.
     """
-    place = _found(to, home)
+    place = place_of(to, home)
     if isinstance(place, Path):
         kind: Kind = "flat" if vectors <= EXACT_UP_TO else "hnsw"
-        return LocalIndex(place, kind, fingerprint, dim)
-    uri, collection = place
-    return MilvusIndex.create(uri, fingerprint, collection, dim=dim)
+        return LocalIndex(made(place, fingerprint), kind, fingerprint, dim)
+    return MilvusIndex.create(place, fingerprint, dim=dim)
 
 
-def _found(to: str, home: Path) -> Path | tuple[str, str]:
-    """A folder, or the URI of a Milvus and a collection; its libraries are there."""
-    uri, _, collection = to.partition("#")
-    if uri.endswith(".db") or "://" in uri:
-        lite = ("milvus_lite",) if is_file(uri) else ()
+def place_of(to: str, home: Path) -> Path | MilvusPlace:
+    """A folder, or a Milvus; its libraries are there.
+
+    Raises:
+        AnswerIndexError: if it has settings that Milvus does not take.
+        TwinrankError: if a library is not installed.
+    """
+    if is_milvus(to):
+        place = MilvusPlace.of(to)
+        lite = ("milvus_lite",) if place.is_file else ()
         check_installed("Milvus indexes", "milvus", "pymilvus", *lite)
-        return uri, collection or COLLECTION
+        return place
     check_installed("local indexes", "index", "faiss")
     return home / "index" if to == "local" else Path(to)

@@ -1,0 +1,34 @@
+"""The index of a ranker's folder, whose answers may change while it is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twinrank.search.generations import read_card, writing
+from twinrank.search.index import Indexed
+from twinrank.search.ranker import Ranker
+
+
+def index_folder(
+    path: Path, to: str, *, fresh: bool = False, progress: str | None = None
+) -> Indexed:
+    """Make an answer index hold the answers of the ranker in a folder; see `build_index`.
+
+    A service may go on changing answers: what it changed meanwhile is done last, in its turn.
+
+    Args:
+        path: of the ranker.
+        to: where, as `twinrank.search.index.place` has it.
+        fresh: make one anew, whatever is there.
+        progress: label of the progress bar; None shows none.
+
+    Raises:
+        RankerError: if it is no ranker, or another takes its place meanwhile.
+        AnswerIndexError: as `build_index` does.
+    """
+    before = read_card(path)
+    indexed = Ranker.load(path).build_index(to, home=path, fresh=fresh, progress=progress)
+    if read_card(path) == before:
+        return indexed
+    with writing(path):
+        return Ranker.load(path).build_index(to, home=path)
