@@ -14,7 +14,7 @@ import pytest
 from twinrank.cli import main
 from twinrank.data import Dataset, Verdict
 from twinrank.encode import FeatureStore
-from twinrank.errors import FeedbackError, RankerError
+from twinrank.errors import AnswerIndexError, FeedbackError, RankerError
 from twinrank.experiment import fit, learn, resume, roll_back, training
 from twinrank.recipe import Recipe
 from twinrank.search import Ranker, read_card
@@ -221,6 +221,32 @@ def test_answers_are_those_there_are_by_now(folder, learned, data, monkeypatch):
     assert set(Ranker.load(folder).answers["id"]) == wanted
 
 
+def test_its_index_is_there_before_it_takes_the_place(folder, learned, monkeypatch):
+    old = Ranker.load(folder)
+    old.build_index("local", home=folder)
+    save = Ranker.save
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Ranker, "save", lambda r, path, **k: kill(path, folder) or save(r, path, **k))
+        learned(index="local")
+    assert Ranker.load(folder, index="local").fingerprint == old.fingerprint
+    assert learned(index="local").replaced
+    new = Ranker.load(folder, index="local")
+    assert new.fingerprint != old.fingerprint
+    roll_back(folder, index="local")
+    assert Ranker.load(folder, index="local").fingerprint == old.fingerprint
+
+
+def kill(path, folder):
+    if path == folder:
+        raise Killed
+
+
+def test_a_place_that_is_none_is_said_before_it_trains(learned):
+    with pytest.raises(AnswerIndexError, match="shards=none"):
+        learned(index="http://127.0.0.1:1?shards=none")
+
+
+@pytest.mark.usefixtures("lenient")
 def test_another_ranker_that_took_the_place_meanwhile_stays(folder, learned, monkeypatch):
     def meanwhile(*_, **__):
         other = Ranker.load(folder)

@@ -19,6 +19,7 @@ from twinrank.search.index.milvus_client import (
     said,
     say_otherwise,
     search_settings,
+    wait_for_index,
 )
 from twinrank.search.index.milvus_place import MilvusPlace
 from twinrank.search.index.milvus_versions import CALL_S, FINGERPRINT, Versions, not_ours
@@ -55,6 +56,7 @@ class MilvusIndex:
         self.fingerprint = fingerprint
         self.dim = dim
         self._client = client
+        self._changed = False
 
     @classmethod
     def open(cls, place: MilvusPlace, fingerprint: str = "") -> MilvusIndex:
@@ -114,7 +116,8 @@ class MilvusIndex:
             left = [n for n in versions.unfinished(fingerprint) if _is_so(client, n, place, dim)]
             if left:
                 name = left[-1]
-                client.release_collection(name, timeout=CALL_S)  # it may have other replicas
+                if place.replicas:  # it may have another number of them
+                    client.release_collection(name, timeout=CALL_S)
             else:
                 _make(client, place, name, fingerprint, dim)
             if not client.list_indexes(name, timeout=CALL_S):
@@ -143,6 +146,7 @@ class MilvusIndex:
                 strict=True,
             )
         ]
+        self._changed = True
         with said(self.place):
             for start in range(0, len(rows), BATCH):
                 part = rows[start : start + BATCH]
@@ -196,13 +200,16 @@ class MilvusIndex:
         return int(row["count(*)"])
 
     def save(self) -> None:
-        """See `AnswerIndex.save`; what was added is there already, this moves it out of the log."""
-        with said(self.place):
-            self._client.flush(self.collection, timeout=CALL_S)
+        """See `AnswerIndex.save`; a server has what was sent, a file is moved out of its log."""
+        if self.place.is_file:
+            with said(self.place):
+                self._client.flush(self.collection, timeout=CALL_S)
 
     def publish(self) -> None:
         """See `AnswerIndex.publish`; of other rankers' answers those published last are kept."""
         with said(self.place):
+            if self._changed and not self.place.is_file:
+                wait_for_index(self._client, self.place, self.collection)
             Versions(self._client, self.place).publish(self.collection, self.fingerprint)
 
     def close(self) -> None:

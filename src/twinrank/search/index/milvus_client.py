@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 TOKEN = "MILVUS_TOKEN"  # noqa: S105 (the name of the variable)
-CONNECT_S = 10.0
+CONNECT_S, POLL_S = 10.0, 0.2
+STALLED_S = 300.0  # without any progress, before a server's index is not waited for any more
 # They log what they raise, over many lines; the last two belong to Milvus Lite.
 LOGGERS = ("pymilvus", "pymilvus.milvus_client", "milvus_lite", "grpc._server")
 
@@ -76,6 +78,24 @@ def make_ready(client: MilvusClient, place: MilvusPlace, collection: str) -> Non
         client.drop_index(collection, "vector", timeout=CALL_S)
         client.create_index(collection, search_settings(place), timeout=CALL_S)
         client.load_collection(collection, timeout=CALL_S)
+
+
+def wait_for_index(client: MilvusClient, place: MilvusPlace, collection: str) -> None:
+    """Have a server make its search index of what was sent, and wait until it has.
+
+    What it has none for yet it searches by one that is made in passing, and finds less.
+    """
+    client.flush(collection, timeout=CALL_S)
+    left, since = 0, time.monotonic()
+    while now := client.describe_index(collection, "vector", timeout=CALL_S)["pending_index_rows"]:
+        if now != left:
+            left, since = now, time.monotonic()
+        if time.monotonic() - since > STALLED_S:
+            log.warning(
+                "%s: the server has not indexed %d vectors yet; it will find less", place, now
+            )
+            return
+        time.sleep(POLL_S)
 
 
 def say_otherwise(client: MilvusClient, place: MilvusPlace, collection: str, shards: int) -> None:

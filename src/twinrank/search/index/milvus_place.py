@@ -26,7 +26,7 @@ class MilvusPlace(BaseModel):
         consistency: how much of what was written a search waits for. Checks are always `Strong`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     uri: str
     name: str = COLLECTION
@@ -59,6 +59,10 @@ class MilvusPlace(BaseModel):
     @classmethod
     def _checked(cls, uri: str, name: str, settings: str, where: str) -> MilvusPlace:
         given = parse_qs(settings, keep_blank_values=True)
+        if unknown := sorted(given.keys() - {"shards", "replicas", "consistency"}):
+            raise AnswerIndexError(
+                f"{where}: {unknown[0]!r} is no setting; settings are {SETTINGS}"
+            )
         try:
             values = {key: " ".join(each).capitalize() for key, each in given.items()}
             return cls.model_validate({**values, "uri": uri, "name": name})

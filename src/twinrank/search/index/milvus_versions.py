@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FINGERPRINT = "twinrank.fingerprint"  # a property of the collection
 DIGITS = 12  # of a fingerprint, in names
 CALL_S = 120.0
-DRAIN_S = 3.0  # that searches under way have, before what they search is dropped
+DRAIN_S = 1.0  # that searches under way have, before what they search is dropped
 
 log = logging.getLogger(__name__)
 
