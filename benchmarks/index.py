@@ -124,7 +124,7 @@ def _build(home: Path, room: str, place: str, links: int, construction: int) -> 
             part = np.array(points[start : start + BATCH])
             ids = [str(row) for row in range(start, start + len(part))]
             index.add(ids, Passages(part, None, len(part)))
-        index.save()
+        index.settle()
         index.publish()
         index.close()
     built = {"build s": time.perf_counter() - began, "cpu s": time.process_time() - worked}

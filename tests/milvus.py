@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +17,14 @@ from filelock import FileLock
 
 START_S = 60
 RUN = "from milvus import main; main()"
+# Its own, etcd's defaults would be in the way of a second server's.
+ETCD = """
+listen-client-urls: http://127.0.0.1:{client}
+advertise-client-urls: http://127.0.0.1:{client}
+listen-peer-urls: http://127.0.0.1:{peer}
+initial-advertise-peer-urls: http://127.0.0.1:{peer}
+initial-cluster: default=http://127.0.0.1:{peer}
+"""
 
 
 @contextmanager
@@ -39,10 +47,17 @@ def server():
 def _started(home):
     # It looks for free ports, and takes them a second later: one at a time.
     with FileLock(Path(tempfile.gettempdir()) / "twinrank-milvus.lock"):
-        port = _free_port()
-        command = [sys.executable, "-c", RUN, "--data", str(home), "--proxy-port", str(port)]
+        port, client, peer = _free_ports(3)
+        (home / "etcd.yaml").write_text(ETCD.format(client=client, peer=peer))
+        ports = ["--proxy-port", f"{port}", "--etcd-port", f"{client}"]
         with (home / "log").open("w") as said:
-            process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
+            process = subprocess.Popen(
+                [sys.executable, "-c", RUN, "--data", str(home), *ports],
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+                env={**os.environ, "ETCD_CONFIG_PATH": str(home / "etcd.yaml")},
+            )
         address = f"http://127.0.0.1:{port}"
         try:
             _wait(address, process, home)
@@ -61,12 +76,16 @@ def _wait(address, process, home):
 
     ends = time.monotonic() + START_S
     while time.monotonic() < ends:
-        assert process.poll() is None, (home / "log").read_text()
+        assert process.poll() is None, _said(home)
         with suppress(MilvusException):
             MilvusClient(address, timeout=1).list_collections()
             return
         time.sleep(0.2)
-    raise AssertionError((home / "log").read_text())
+    raise AssertionError(_said(home))
+
+
+def _said(home):
+    return "\n".join(file.read_text()[-2000:] for file in [home / "log", *home.glob("logs/*.log")])
 
 
 def _end(process):
@@ -76,7 +95,9 @@ def _end(process):
     process.wait(10)
 
 
-def _free_port():
-    with socket.socket() as some:
-        some.bind(("127.0.0.1", 0))
-        return some.getsockname()[1]
+def _free_ports(number):
+    with ExitStack() as stack:
+        some = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for each in some:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in some]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from twinrank.errors import RankerError
 from twinrank.search.generations import read_card, writing
-from twinrank.search.index import Indexed
+from twinrank.search.index import Indexed, Rows
 from twinrank.search.ranker import Ranker
 
 
@@ -14,7 +17,8 @@ def index_folder(
 ) -> Indexed:
     """Make an answer index hold the answers of the ranker in a folder; see `build_index`.
 
-    A service may go on changing answers: what it changed meanwhile is done last, in its turn.
+    A service may go on changing answers: what it changed meanwhile is done last, in turn with it,
+    and then the index is published.
 
     Args:
         path: of the ranker.
@@ -27,8 +31,14 @@ def index_folder(
         AnswerIndexError: as `build_index` does.
     """
     before = read_card(path)
-    indexed = Ranker.load(path).build_index(to, home=path, fresh=fresh, progress=progress)
-    if read_card(path) == before:
-        return indexed
-    with writing(path):
-        return Ranker.load(path).build_index(to, home=path)
+    ranker = Ranker.load(path)
+
+    @contextmanager
+    def last() -> Iterator[Rows]:
+        with writing(path):
+            now = ranker if read_card(path) == before else Ranker.load(path)
+            if now.fingerprint != ranker.fingerprint:
+                raise RankerError(f"{path}: another ranker took its place meanwhile; index again")
+            yield now.answers["id"].to_list(), now.vectors
+
+    return ranker.build_index(to, home=path, fresh=fresh, progress=progress, last=last)

@@ -22,7 +22,7 @@ from twinrank.search.card import Origin
 from twinrank.search.confidence import Confidence
 from twinrank.search.dense import Dense
 from twinrank.search.fused import Fused
-from twinrank.search.index import Indexed, build_index, check, open_index
+from twinrank.search.index import Indexed, Last, build_index, check, open_index
 from twinrank.search.order import best_first
 from twinrank.search.shortlist import Row, Shortlist
 
@@ -250,6 +250,7 @@ class Ranker:
         fresh: bool = False,
         instead: bool = False,
         progress: str | None = None,
+        last: Last | None = None,
     ) -> Indexed:
         """Make an answer index hold the vectors of these answers; see `build_index`."""
         return build_index(
@@ -261,7 +262,15 @@ class Ranker:
             fresh=fresh,
             instead=instead,
             progress=progress,
+            last=last,
         )
+
+    def use_index(self, to: str, *, home: Path) -> None:
+        """Rank by an answer index from now on; see `Ranker.load`."""
+        opened = open_index(to, home=home, fingerprint=self.fingerprint)
+        ids = self.answers["id"].to_list()
+        check(opened, ids, self.vectors)
+        self.shortlist = Shortlist(opened, ids)
 
     def save(self, path: Path, *, keep: bool = False) -> None:
         """Write the ranker folder, or put this ranker in place of that in it, at once.
@@ -308,8 +317,5 @@ class Ranker:
         held = folder.load(Path(path), store=store, device=device, previous=previous)
         ranker = cls(held.recipe, held.answers, held.channel, held.origin, held.confidence)
         if index is not None:
-            opened = open_index(index, home=Path(path), fingerprint=ranker.fingerprint)
-            ids = ranker.answers["id"].to_list()
-            check(opened, ids, ranker.vectors)
-            ranker.shortlist = Shortlist(opened, ids)
+            ranker.use_index(index, home=Path(path))
         return ranker

@@ -92,8 +92,9 @@ class Opened:
             ranker = Ranker.load(folder, store=RecentFeatures(), device=device)
         else:
             with writing(folder):
-                Ranker.load(folder, device=device).build_index(index, home=folder)
-                ranker = Ranker.load(folder, store=RecentFeatures(), device=device, index=index)
+                ranker = Ranker.load(folder, store=RecentFeatures(), device=device)
+                ranker.build_index(index, home=folder)
+                ranker.use_index(index, home=folder)
         opened = cls(ranker, fingerprint)
         opened.rank([Query("hello", 1, explain=True)])
         return opened

@@ -1,11 +1,12 @@
 import subprocess
 import sys
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
 
 from tests.search.index.conftest import answers
-from twinrank.errors import AnswerIndexError, TwinrankError
+from twinrank.errors import AnswerIndexError, NoAnswerIndexError, TwinrankError
 from twinrank.model import Passages, among
 from twinrank.search.index import (
     MilvusPlace,
@@ -150,4 +151,24 @@ def test_work_is_saved_now_and_then(tmp_path, monkeypatch):
     build_index(
         "local", home=tmp_path, fingerprint="mine", ids=ids, vectors=Passages(rows, None, 60)
     )
-    assert len(saves) == 4
+    assert len(saves) == 3 + 2  # each batch; all; and what had changed since
+
+
+def test_what_changed_while_it_was_made_is_done_before_it_is_published(tmp_path, to):
+    (ids, vectors), order = answers(COUNTS), []
+
+    @contextmanager
+    def last():
+        order.append("locked")
+        with pytest.raises(NoAnswerIndexError) if to != "local" else nullcontext():
+            open_index(to, home=tmp_path, fingerprint="mine")
+        yield ids[3:], among(vectors, np.arange(3, 60))
+        order.append("free")
+
+    before = among(vectors, np.arange(50))
+    how = {"home": tmp_path, "fingerprint": "mine", "ids": ids[:50], "vectors": before}
+    indexed = build_index(to, **how, last=last)
+    assert order == ["locked", "free"]
+    assert (indexed.answers, indexed.added, indexed.removed) == (57, 60, 3)
+    index = open_index(to, home=tmp_path, fingerprint="mine")
+    check(index, ids[3:], among(vectors, np.arange(3, 60)), sample=57)

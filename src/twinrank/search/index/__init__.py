@@ -1,6 +1,6 @@
 """The answer index: where the vectors of answers are searched, here or in a cluster."""
 
-from twinrank.search.index.build import Indexed, build_index, check
+from twinrank.search.index.build import Indexed, Last, Rows, build_index, check
 from twinrank.search.index.interface import AnswerIndex, Found
 from twinrank.search.index.local import LocalIndex
 from twinrank.search.index.milvus import MilvusIndex
@@ -11,9 +11,11 @@ __all__ = [
     "AnswerIndex",
     "Found",
     "Indexed",
+    "Last",
     "LocalIndex",
     "MilvusIndex",
     "MilvusPlace",
+    "Rows",
     "build_index",
     "check",
     "make_index",

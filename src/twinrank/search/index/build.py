@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from twinrank.search.index.place import make_index, open_index, place_of
 AT_ONCE = 1_000  # vectors added at once
 SAVED_EVERY_S = 60.0  # work that a kill may cost
 SAMPLE = 256  # answers whose vectors are read back
+
+Rows = tuple[Sequence[str], Passages[np.ndarray]]  # ids of answers, and their vectors
+Last = Callable[[], AbstractContextManager[Rows]]
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ def build_index(
     fresh: bool = False,
     instead: bool = False,
     progress: str | None = None,
+    last: Last | None = None,
 ) -> Indexed:
     """Make an index hold the vectors of a ranker's answers and no others, check and publish it.
 
@@ -86,6 +91,8 @@ def build_index(
         fresh: make one anew, whatever is there.
         instead: make one also where other rankers' are.
         progress: label of the progress bar; None shows none.
+        last: gives the answers as they are by now, and while it is open keeps them so: what
+            changed since is done in there, and then the index is published.
 
     Raises:
         AnswerIndexError: if the place cannot be reached, holds another ranker's answers (unless
@@ -97,26 +104,26 @@ def build_index(
     if index is None:
         index = make_index(to, home=home, fingerprint=fingerprint, dim=dim, vectors=total)
     try:
-        right = checksums(ids, vectors)
         held: dict[str, int] = {}
         if len(index):
             index.save()  # Milvus Lite reads slowly what a kill left in its log
             held = index.held()
-        wrong = [id_ for id_, checksum in held.items() if right.get(id_) != checksum]
-        index.remove(wrong)
-        missing = [place for place, id_ in enumerate(ids) if held.get(id_) != right[id_]]
-        _add(index, ids, vectors, np.array(missing, np.int64), progress)
-        compared = check(index, ids, vectors, sample=SAMPLE)
-        index.publish()
+        now = checksums(ids, vectors)
+        added, removed = _bring(index, held, now, ids, vectors, progress)
+        with last() if last else nullcontext((ids, vectors)) as (ids, vectors):
+            held, now = now, checksums(ids, vectors)
+            more, less = _bring(index, held, now, ids, vectors, None)
+            compared = check(index, ids, vectors, sample=SAMPLE)
+            index.publish()
     finally:
         index.close()
     return Indexed(
         where=str(place_of(to, home)),
         answers=len(ids),
-        vectors=total,
+        vectors=len(vectors.rows),
         dim=dim,
-        added=len(missing),
-        removed=len(wrong),
+        added=added + more,
+        removed=removed + less,
         compared=compared,
         seconds=time.monotonic() - began,
     )
@@ -163,6 +170,23 @@ def _there(to: str, home: Path, fingerprint: str, instead: bool) -> AnswerIndex 
     return None
 
 
+def _bring(
+    index: AnswerIndex,
+    held: Mapping[str, int],
+    right: Mapping[str, int],
+    ids: Sequence[str],
+    vectors: Passages[np.ndarray],
+    progress: str | None,
+) -> tuple[int, int]:
+    """Add what is missing or differs in the index, and remove what is not the ranker's."""
+    wrong = [id_ for id_, checksum in held.items() if right.get(id_) != checksum]
+    index.remove(wrong)
+    missing = [place for place, id_ in enumerate(ids) if held.get(id_) != right[id_]]
+    _add(index, ids, vectors, np.array(missing, np.int64), progress)
+    index.settle()
+    return len(missing), len(wrong)
+
+
 def _add(
     index: AnswerIndex,
     ids: Sequence[str],
@@ -181,4 +205,3 @@ def _add(
             if time.monotonic() - saved > SAVED_EVERY_S:
                 index.save()
                 saved = time.monotonic()
-        index.save()

@@ -55,6 +55,9 @@ class AnswerIndex(Protocol):
     def save(self) -> None:
         """Make all changes outlive this process."""
 
+    def settle(self) -> None:
+        """Save, and wait until what was added is searched as well as it ever will be."""
+
     def publish(self) -> None:
         """Let it be found where it is, in place of what was: it is saved, and checked."""
 

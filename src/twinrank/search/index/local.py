@@ -137,6 +137,10 @@ class LocalIndex:
             self._write()
         self._saved = True
 
+    def settle(self) -> None:
+        """See `AnswerIndex.settle`."""
+        self.save()
+
     def publish(self) -> None:
         """See `AnswerIndex.publish`; of other rankers' indexes beside it the last written stays."""
         retire(self.folder)

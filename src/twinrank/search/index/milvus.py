@@ -22,6 +22,7 @@ from twinrank.search.index.milvus_client import (
     wait_for_index,
 )
 from twinrank.search.index.milvus_place import MilvusPlace
+from twinrank.search.index.milvus_schema import dim_of, is_so, make
 from twinrank.search.index.milvus_versions import CALL_S, FINGERPRINT, Versions, not_ours
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 MOST = 16_384  # vectors that Milvus gives at once
 BATCH = 1_000  # vectors, or queries, sent at once
+INDEXED_FROM = 1_024  # vectors; a server searches fewer exactly
 
 
 class MilvusIndex:
@@ -56,7 +58,7 @@ class MilvusIndex:
         self.fingerprint = fingerprint
         self.dim = dim
         self._client = client
-        self._changed = False
+        self._added = 0  # vectors that a server has not indexed yet, for all we know
 
     @classmethod
     def open(cls, place: MilvusPlace, fingerprint: str = "") -> MilvusIndex:
@@ -87,7 +89,7 @@ class MilvusIndex:
                 )
             about = client.describe_collection(name, timeout=CALL_S)
             found = about.get("properties", {}).get(FINGERPRINT)
-            if found is None or (dim := _dim(about)) is None:
+            if found is None or (dim := dim_of(about)) is None:
                 raise AnswerIndexError(not_ours(place))
             make_ready(client, place, name)
             say_otherwise(client, place, name, shards=about["num_shards"])
@@ -113,13 +115,13 @@ class MilvusIndex:
         with said(place):
             versions = Versions(client, place)
             name = versions.new(fingerprint)
-            left = [n for n in versions.unfinished(fingerprint) if _is_so(client, n, place, dim)]
+            left = [n for n in versions.unfinished(fingerprint) if is_so(client, n, place, dim)]
             if left:
                 name = left[-1]
                 if place.replicas:  # it may have another number of them
                     client.release_collection(name, timeout=CALL_S)
             else:
-                _make(client, place, name, fingerprint, dim)
+                make(client, place, name, fingerprint, dim)
             if not client.list_indexes(name, timeout=CALL_S):
                 client.create_index(name, search_settings(place), timeout=CALL_S)
             make_ready(client, place, name)
@@ -146,7 +148,7 @@ class MilvusIndex:
                 strict=True,
             )
         ]
-        self._changed = True
+        self._added += len(rows)
         with said(self.place):
             for start in range(0, len(rows), BATCH):
                 part = rows[start : start + BATCH]
@@ -164,8 +166,17 @@ class MilvusIndex:
         Raises:
             AnswerIndexError: also if k answers have more than 16,384 vectors before the last.
         """
-        found = grouped(self._nearest, queries, k, depth=2 * k, limit=MOST)
-        if any(len(some.answers) < k for some in found) and len(self) > MOST:
+        most = 0
+
+        def nearest(some: np.ndarray, depth: int) -> list[list[Hit]]:
+            nonlocal most
+            hits = self._nearest(some, depth)
+            most = max(most, *map(len, hits))
+            return hits
+
+        found = grouped(nearest, queries, k, depth=2 * k, limit=MOST)
+        fewer = any(len(some.answers) < k for some in found)
+        if fewer and most == MOST and len(self) > MOST:  # to count takes long: it is done last
             raise AnswerIndexError(
                 f"{self.place}: Milvus gives the best {MOST:,} vectors, which belong to fewer than "
                 f"{k:,} answers; ask for fewer answers"
@@ -205,11 +216,17 @@ class MilvusIndex:
             with said(self.place):
                 self._client.flush(self.collection, timeout=CALL_S)
 
+    def settle(self) -> None:
+        """See `AnswerIndex.settle`; a server indexes no fewer vectors than 1,024."""
+        self.save()
+        if self._added >= INDEXED_FROM and not self.place.is_file:
+            with said(self.place):
+                wait_for_index(self._client, self.place, self.collection)
+            self._added = 0
+
     def publish(self) -> None:
         """See `AnswerIndex.publish`; of other rankers' answers those published last are kept."""
         with said(self.place):
-            if self._changed and not self.place.is_file:
-                wait_for_index(self._client, self.place, self.collection)
             Versions(self._client, self.place).publish(self.collection, self.fingerprint)
 
     def close(self) -> None:
@@ -232,49 +249,16 @@ class MilvusIndex:
         return hits
 
     def _rows(self, filter_: str, fields: list[str]) -> Iterator[dict[str, Any]]:
-        pages = self._client.query_iterator(
-            self.collection,
-            batch_size=MOST,
-            filter=filter_,
-            output_fields=fields,
-            timeout=CALL_S,
-        )
+        """Page by page where there are many; one question is answered sooner than an iterator's."""
+        how = {"filter": filter_, "output_fields": fields, "timeout": CALL_S}
+        rows = self._client.query(self.collection, limit=MOST, **how)
+        if len(rows) < MOST:
+            yield from rows
+            return
+        pages = self._client.query_iterator(self.collection, batch_size=MOST, **how)
         while page := pages.next():
             yield from page
         pages.close()
-
-
-def _dim(about: dict[str, Any]) -> int | None:
-    """How wide a collection's vectors are, as Milvus describes it; none if it has none."""
-    dims = [field["params"]["dim"] for field in about["fields"] if field["name"] == "vector"]
-    return dims[0] if dims else None
-
-
-def _is_so(client: MilvusClient, name: str, place: MilvusPlace, dim: int) -> bool:
-    """Whether a collection is as it would be made."""
-    about = client.describe_collection(name, timeout=CALL_S)
-    return (_dim(about), about["num_shards"]) == (dim, place.shards or 1)
-
-
-def _make(client: MilvusClient, place: MilvusPlace, name: str, fingerprint: str, dim: int) -> None:
-    """An empty collection."""
-    from pymilvus import DataType, MilvusClient
-
-    schema = MilvusClient.create_schema(auto_id=False)
-    schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=64)
-    schema.add_field("owner", DataType.VARCHAR, max_length=32)
-    schema.add_field("answer", DataType.VARCHAR, max_length=65_535)
-    schema.add_field("passage", DataType.INT64)
-    schema.add_field("checksum", DataType.INT64)
-    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
-    client.create_collection(
-        name,
-        schema=schema,
-        num_shards=place.shards or 1,
-        properties={FINGERPRINT: fingerprint},
-        consistency_level="Strong",  # of whatever names no other
-        timeout=CALL_S,
-    )
 
 
 def _filters(ids: Sequence[str]) -> Iterator[str]:

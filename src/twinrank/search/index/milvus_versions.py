@@ -98,6 +98,8 @@ class Versions:
         now, before = self.target(collection), self.target(self._place.name)
         if now is None:
             raise AnswerIndexError(f"{self._place}: another process dropped {collection!r}")
+        if before == now == self.target(self.alias(fingerprint)):
+            return  # what is there beside may be another's work in progress
         if before and self.fingerprint(before) != fingerprint:
             self._point(self._former, before)
         self._point(self.alias(fingerprint), now)
