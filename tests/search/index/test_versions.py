@@ -71,6 +71,7 @@ def test_what_is_made_is_not_found_before_it_is_published(to, tmp_path, built, o
     made = {"home": tmp_path, "fingerprint": "yours", "dim": DIM, "vectors": 40}
     index = make_index(to, **made)
     index.add(ids[:10], among(vectors, np.arange(10)))
+    index.save()
     with pytest.raises(OtherAnswerIndexError):
         opened("yours")
     index.add(ids[10:], among(vectors, np.arange(10, 40)))
@@ -78,6 +79,19 @@ def test_what_is_made_is_not_found_before_it_is_published(to, tmp_path, built, o
     index.publish()
     opened("yours")
     opened("mine")
+
+
+def test_made_anew_it_takes_the_place_when_it_is_whole(to, tmp_path, built, opened):
+    built("mine")
+    reader, (ids, vectors) = opened("mine"), OF["mine"]
+    index = make_index(to, home=tmp_path, fingerprint="mine", dim=DIM, vectors=60)
+    index.add(ids[:10], among(vectors, np.arange(10)))
+    index.save()  # and it is killed
+    opened("mine")
+    assert built("mine", fresh=True).added == 20
+    opened("mine")
+    (found,) = reader.search(vectors.rows[:1], 1)  # who had the old one open
+    assert found.answers == ids[:1]
 
 
 def test_an_index_from_before_there_were_versions_is_read_and_gives_way(tmp_path, built, opened):

@@ -16,8 +16,8 @@ from safetensors.numpy import load_file, save_file
 from twinrank.errors import AnswerIndexError
 from twinrank.model import Passages
 from twinrank.search.index.interface import Found, Hit, grouped, owners, row_checksums
-from twinrank.search.index.local_card import MEND, Card, Kind, named, read_card, write_card
-from twinrank.search.index.local_versions import retire
+from twinrank.search.index.local_card import LOCK, MEND, Card, Kind, named, read_card, write_card
+from twinrank.search.index.local_versions import published
 
 if TYPE_CHECKING:
     import faiss
@@ -131,7 +131,7 @@ class LocalIndex:
         if self._saved:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / ".lock"):
+        with FileLock(self.folder / LOCK):
             self._compact()
             self._fold()
             self._write()
@@ -142,8 +142,9 @@ class LocalIndex:
         self.save()
 
     def publish(self) -> None:
-        """See `AnswerIndex.publish`; of other rankers' indexes beside it the last written stays."""
-        retire(self.folder)
+        """See `AnswerIndex.publish`; of other rankers' indexes the last published stays."""
+        self.folder = published(self.folder)
+        self._mapped = self._mapped and self.folder / self._mapped.name
 
     def close(self) -> None:
         """See `AnswerIndex.close`."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from twinrank.errors import AnswerIndexError, NoAnswerIndexError
 
 Kind = Literal["flat", "hnsw"]
-CARD = "index.json"
+CARD, LOCK = "index.json", ".lock"
 MEND = "make it anew: twinrank index RANKER --to PLACE --fresh"
 
 

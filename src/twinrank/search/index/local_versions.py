@@ -1,8 +1,8 @@
 """The local indexes of one place: each ranker's has a folder, named by its fingerprint.
 
-A ranker finds its own there, so that the index of another is made beside it, and the ranker that
-was replaced has its own still. An index from before there were such folders lies in the place
-itself: it is read there, and moved when another is made.
+A ranker finds its own there; the ranker that was replaced has its own still. What is made lies in
+a folder beside, `NAME.new`, until it is whole and published. An index from before there were such
+folders lies in the place itself: it is read there, and moved when another is made.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from twinrank.search.index.local_card import CARD, glanced
+from filelock import FileLock
+
+from twinrank.search.index.local_card import CARD, LOCK, glanced, read_card, write_card
 
 DIGITS = 12  # of a fingerprint, in names
+NEW = ".new"
 
 
 def found(place: Path, fingerprint: str) -> Path:
@@ -25,27 +28,42 @@ def found(place: Path, fingerprint: str) -> Path:
 
 
 def made(place: Path, fingerprint: str) -> Path:
-    """The folder for a ranker's index; what lies in the place itself gets one, too."""
+    """The folder to make a ranker's index in; what lies in the place itself gets one, too."""
     if card := glanced(place):
         folder = place / card.fingerprint[:DIGITS]
         folder.mkdir(exist_ok=True)
         for name in [*card.files, CARD]:  # the card last: until then it is looked for where it was
             if (place / name).exists():
                 (place / name).replace(folder / name)
-    return place / fingerprint[:DIGITS]
+    return place / f"{fingerprint[:DIGITS]}{NEW}"
 
 
-def retire(published: Path) -> None:
-    """Remove the indexes of all rankers but this, and the one that was last written before it."""
-    versions = _versions(published.parent)
-    if published in versions:
-        versions.remove(published)
-        for folder in versions[:-1]:
-            shutil.rmtree(folder)
+def published(folder: Path) -> Path:
+    """The folder where an index is found, from the one where it is: moved, if it was made anew.
+
+    Of other rankers' indexes the one that was published last stays, and what nobody finished goes.
+    """
+    own = folder.with_suffix("") if folder.suffix == NEW else folder
+    if folder != own:
+        card = read_card(folder)
+        own.mkdir(exist_ok=True)
+        with FileLock(own / LOCK):
+            for name in card.files:
+                (folder / name).replace(own / name)
+            write_card(own, card)
+        for old in [*own.parent.glob(f"*{NEW}"), *_others(own)[:-1]]:
+            shutil.rmtree(old)
+    (own / CARD).touch()
+    return own
+
+
+def _others(own: Path) -> list[Path]:
+    """The indexes of other rankers beside one, those published last at the end."""
+    return [folder for folder in _versions(own.parent) if folder != own]
 
 
 def _versions(place: Path) -> list[Path]:
-    """The indexes that have folders there, the last written last."""
+    """The indexes that have folders there, the last published last."""
     folders = [card.parent for card in place.glob(f"*/{CARD}")]
     cards = [(folder, glanced(folder)) for folder in folders]
     own = [f for f, card in cards if card and card.fingerprint[:DIGITS] == f.name]

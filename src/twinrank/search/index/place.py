@@ -8,13 +8,14 @@ within the ranker's; anything else is a folder.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
-from twinrank.errors import OtherAnswerIndexError
+from twinrank.errors import AnswerIndexError, OtherAnswerIndexError
 from twinrank.extras import check_installed
 from twinrank.search.index.interface import AnswerIndex
 from twinrank.search.index.local import EXACT_UP_TO, LocalIndex
-from twinrank.search.index.local_card import Kind
+from twinrank.search.index.local_card import Kind, glanced
 from twinrank.search.index.local_versions import found, made
 from twinrank.search.index.milvus import MilvusIndex
 from twinrank.search.index.milvus_place import MilvusPlace, is_milvus
@@ -50,7 +51,9 @@ def open_index(to: str, *, home: Path, fingerprint: str) -> AnswerIndex:
 
 
 def make_index(to: str, *, home: Path, fingerprint: str, dim: int, vectors: int) -> AnswerIndex:
-    """An empty index, which takes the place of what is there when it is published.
+    """An index that takes the place of what is there when it is published.
+
+    It is empty, or what a kill left of one that would be made just so.
 
     Args:
         to: where, see above.
@@ -65,7 +68,12 @@ def make_index(to: str, *, home: Path, fingerprint: str, dim: int, vectors: int)
     place = place_of(to, home)
     if isinstance(place, Path):
         kind: Kind = "flat" if vectors <= EXACT_UP_TO else "hnsw"
-        return LocalIndex(made(place, fingerprint), kind, fingerprint, dim)
+        folder = made(place, fingerprint)
+        left = glanced(folder)
+        if left and (left.kind, left.fingerprint, left.dim) == (kind, fingerprint, dim):
+            with suppress(AnswerIndexError):  # damaged: it is written over
+                return LocalIndex.open(folder)
+        return LocalIndex(folder, kind, fingerprint, dim)
     return MilvusIndex.create(place, fingerprint, dim=dim)
 
 
