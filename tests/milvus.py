@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-START_S = 60
+START_S = 120  # 7 on an idle machine
 RUN = "from milvus import main; main()"
 # Its own, etcd's defaults would be in the way of a second server's.
 ETCD = """
