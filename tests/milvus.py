@@ -34,7 +34,9 @@ def server():
         yield address
         return
     if find_spec("milvus") is None:
-        pytest.skip("no Milvus server: $TWINRANK_MILVUS names none, and `milvus` is not installed")
+        pytest.skip(
+            "no Milvus server: set TWINRANK_MILVUS to one's address, or pip install milvus==2.3.5"
+        )
     home = Path(tempfile.mkdtemp(prefix="milvus"))  # its program is unpacked there: 250 MB
     try:
         with _started(home) as address:
