@@ -57,8 +57,9 @@ def varied(whole: Recipe, name: str) -> Recipe | None:
         if values.get(table) is None:
             return None
         values[table] = change and values[table] | change
-    changed = Recipe.model_validate(values | {"name": f"without-{name.replace(' ', '-')}"})
-    return None if changed.values() == whole.values() else changed
+    if values == whole.model_dump():
+        return None
+    return Recipe.model_validate(values | {"name": f"without-{name.replace(' ', '-')}"})
 
 
 if __name__ == "__main__":
