@@ -92,7 +92,7 @@ class MemorySettings(_Settings):
             before its weight: without it, answers with a past would nearly always be preferred.
     """
 
-    newcomer: Annotated[float, Field(ge=0)] = 4.0
+    newcomer: Annotated[float, Field(ge=0)] = 2.0
 
 
 class TrainingSettings(_Settings):
