@@ -32,10 +32,8 @@ types: $(INSTALLED)  ## mypy, strict
 
 check: lint types test  ## all that CI runs
 
-bench: $(INSTALLED)  ## quality beside what people would pick instead; speed in ratios
-	$(BIN)/python benchmarks/quality.py examples/help-centre
-	$(BIN)/python benchmarks/encode.py examples/help-centre
-	$(BIN)/python benchmarks/training_speed.py examples/help-centre
+bench: $(INSTALLED)  ## speed and quality beside peers, and what has changed; DATA=FOLDER
+	$(BIN)/python benchmarks/run.py $(DATA)
 
 clean:  ## remove the environment, runs and caches
 	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis

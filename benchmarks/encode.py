@@ -26,11 +26,11 @@ from rich.console import Console
 from rich.table import Table
 from sentence_transformers import SentenceTransformer
 
-from floor import Rate, flops
+from floor import Floor
 from twinrank.data import Dataset
 from twinrank.encode import POOLINGS, Encoder
 from twinrank.encode.hardware import cpu_name
-from twinrank.encode.resolve import EncoderFiles, resolve
+from twinrank.encode.resolve import resolve
 
 ALONE = 50  # texts, one a call
 EVERY = (("fp32", "torch"), ("bf16", "torch"), ("fp32", "openvino"), ("bf16", "openvino"))
@@ -90,9 +90,9 @@ def _race(
     ours: list[Encoder], peer: SentenceTransformer, texts: list[str], repeats: int
 ) -> list[dict[str, Any]]:
     """Take turns, and compare each of ours with the peer."""
-    floor = _Floor(ours, texts)
+    floor = Floor(ours, texts)
     runs: list[Run] = [lambda some: np.asarray(peer.encode(some))]
-    runs += [_mean_of(one) for one in ours]
+    runs += [mean_of(one) for one in ours]
     vectors = [_unit(run(texts)) for run in runs]  # a warm-up, too
     together: list[list[float]] = [[] for _ in runs]
     alone: list[list[float]] = [[] for _ in runs]
@@ -128,22 +128,8 @@ def _race(
     return rows
 
 
-class _Floor:
-    """The least seconds for some texts in each precision whose rate can be measured."""
-
-    def __init__(self, ours: list[Encoder], texts: list[str]) -> None:
-        self._rates = {}
-        if ours[0].device == "cpu":
-            files: EncoderFiles = resolve(ours[0].name)
-            self._flops = flops(files)([len(ids) for ids in ours[0].tokens(texts)])
-            kinds = {one.precision for one in ours} & {"fp32", "bf16"}
-            self._rates = {kind: Rate(files, kind, torch.get_num_threads()) for kind in kinds}
-
-    def seconds(self) -> dict[str, float]:
-        return {kind: self._flops / rate() for kind, rate in self._rates.items()}
-
-
-def _mean_of(encoder: Encoder) -> Run:
+def mean_of(encoder: Encoder) -> Run:
+    """Features as the peer gives them: means over tokens."""
     return lambda some: encoder.encode(some)[:, POOLINGS.index("mean")]
 
 

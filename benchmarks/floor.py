@@ -16,10 +16,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
+from twinrank.encode import Encoder
 from twinrank.encode.batches import TOKENS_A_BATCH
 from twinrank.encode.network import DTYPES
 from twinrank.encode.openvino_network import core, load_openvino
-from twinrank.encode.resolve import EncoderFiles
+from twinrank.encode.resolve import EncoderFiles, resolve
 from twinrank.encode.threads import spread
 
 RATE_S = 0.2
@@ -39,6 +40,27 @@ def flops(files: EncoderFiles) -> Callable[[Sequence[int]], float]:
     square = (counted[1] - 2 * counted[0]) / (32**2 - 2 * 16**2)
     line = (counted[0] - square * 16**2) / 16
     return lambda lengths: float(sum(line * n + square * n**2 for n in lengths))
+
+
+class Floor:
+    """The least seconds for some texts, in each precision whose rate can be measured.
+
+    Args:
+        ours: encoders of one model on one device; rates are measured on a CPU alone.
+        texts: what they encode.
+    """
+
+    def __init__(self, ours: Sequence[Encoder], texts: list[str]) -> None:
+        self.rates: dict[str, Rate] = {}
+        if ours[0].device == "cpu":
+            files = resolve(ours[0].name)
+            self._flops = flops(files)([len(ids) for ids in ours[0].tokens(texts)])
+            kinds = {one.precision for one in ours} & {"fp32", "bf16"}
+            self.rates = {kind: Rate(files, kind, torch.get_num_threads()) for kind in kinds}
+
+    def seconds(self) -> dict[str, float]:
+        """By precision, at the rates that the machine has now."""
+        return {kind: self._flops / rate() for kind, rate in self.rates.items()}
 
 
 class Rate:

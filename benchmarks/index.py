@@ -56,7 +56,7 @@ def main(
     for number in vectors:
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder)
-            _draw(home, number)
+            draw(home, number)
             for room in rooms.split(","):
                 built = _apart(_build, home, room, place, links, construction)
                 for breadth in breadths.split(",") if room in ("hnsw", "ivf") else ["0"]:
@@ -75,7 +75,7 @@ def main(
     Console(width=180).print(table)
 
 
-def _draw(home: Path, number: int) -> None:
+def draw(home: Path, number: int) -> None:
     """Write vectors, queries and the exact nearest of each."""
     import faiss
 
