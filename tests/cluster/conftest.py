@@ -2,7 +2,9 @@
 
 import os
 import secrets
+from contextlib import suppress
 
+import psutil
 import pytest
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -33,6 +35,10 @@ def second_node(whole_cluster):
 
     def kill():
         killed.append(node)
+        (raylet,) = node.all_processes["raylet"]
+        for worker in psutil.Process(raylet.process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()  # else it would live on for some seconds
         whole_cluster.remove_node(node, allow_graceful=False)
 
     yield kill

@@ -9,7 +9,9 @@ from twinrank.extras import check_installed
 
 check_installed("clusters", "cluster", "ray")
 
-from twinrank.cluster.connection import connected  # noqa: E402
+from twinrank.cluster.calls import calls_on_cluster  # noqa: E402
+from twinrank.cluster.connection import check_shared, connected  # noqa: E402
 from twinrank.cluster.encoding import encoded_on_cluster  # noqa: E402
+from twinrank.cluster.training import Crew  # noqa: E402
 
-__all__ = ["connected", "encoded_on_cluster"]
+__all__ = ["Crew", "calls_on_cluster", "check_shared", "connected", "encoded_on_cluster"]
