@@ -69,6 +69,10 @@ class SweepError(TwinrankError):
     """A sweep whose storage cannot be used, or holds another sweep."""
 
 
+class ClusterError(TwinrankError):
+    """A Ray cluster that cannot be joined, or whose workers cannot do what is asked of them."""
+
+
 class FeedbackError(TwinrankError):
     """A database of feedback that cannot be used, or holds nothing to learn from."""
 

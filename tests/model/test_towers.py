@@ -5,7 +5,8 @@ from torch import nn
 from torch.nn import functional
 
 from twinrank.model import Passages, Towers
-from twinrank.model.towers import Dropout, Projection
+from twinrank.model.layers import BatchNorm, Dropout
+from twinrank.model.towers import Projection
 
 
 def test_residual_starts_as_the_untrained_encoder():
@@ -27,7 +28,7 @@ def test_unit_vectors(kind):
 
 def test_projection_is_the_handovers_head():
     kinds = [type(layer) for layer in Projection(8, 0.11)]
-    assert kinds == [nn.Linear, nn.BatchNorm1d, nn.ReLU, Dropout, nn.Linear, nn.BatchNorm1d]
+    assert kinds == [nn.Linear, BatchNorm, nn.ReLU, Dropout, nn.Linear, BatchNorm]
 
 
 def test_projection_equals_the_formula_in_eval_mode():

@@ -217,7 +217,7 @@ from twinrank.train.team import Team, is_main
 from train.test_tune import tokens_of, tuned_on, SETTINGS
 encoder = Encoder({model!r}, max_tokens=32, precision="fp32", device="cpu")
 tokens = tokens_of(encoder, Dataset.load(Path({data!r})))
-team = Team()
+team = Team.launched()
 assert team.size == int({size})
 tuned, history = tuned_on(encoder, tokens, SETTINGS, memory=True, team=team)
 if is_main():

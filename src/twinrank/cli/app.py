@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +14,8 @@ from twinrank import __version__
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from twinrank.encode import FeatureStore
 
 app = typer.Typer(
     help="Train, measure and serve a document ranker for every kind of query alike.",
@@ -27,6 +32,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 Track = Annotated[
     str | None,
     typer.Option(help="Tell a tracker of every epoch: tensorboard, wandb or mlflow."),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="A Ray cluster: host:port, auto, or local to try it."),
 ]
 Split = Annotated[str, typer.Option(help="Split to measure on: train, validation or test.")]
 
@@ -57,3 +66,19 @@ def show(what: RenderableType | dict[str, Any] | list[Any]) -> None:
         typer.echo(_json.dumps(what, indent=2, ensure_ascii=False))
     else:
         Console().print(what)
+
+
+@contextmanager
+def feature_store(
+    ray: str | None, *, device: str, workers: int | None = None
+) -> Iterator[FeatureStore]:
+    """The feature store; what is new is encoded here, or by a cluster, joined as long as this."""
+    from twinrank.encode import FeatureStore
+
+    if ray is None:
+        yield FeatureStore()
+        return
+    from twinrank.cluster import connected, encoded_on_cluster
+
+    with connected(ray):
+        yield FeatureStore(batches=partial(encoded_on_cluster, workers=workers, device=device))

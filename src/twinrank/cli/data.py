@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twinrank.cli.app import AsJson, Data, Device, app, show
+from twinrank.cli.app import AsJson, Data, Device, Ray, app, feature_store, show
 
 PANEL = "Data"
 
@@ -137,3 +137,52 @@ def explore(
     typer.echo(f"written: {file}", err=True)
     if open_:
         typer.launch(str(file))
+
+
+@app.command(rich_help_panel=PANEL)
+def encode(
+    data: Data,
+    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a TOML file.")] = "even",
+    ray: Ray = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: how many; default: one for each core.")
+    ] = None,
+    device: Device = "auto",
+    json: AsJson = False,
+) -> None:
+    """Encode what a recipe reads of a data set; later commands find it in the feature store.
+
+    Features are stored every few seconds: run the same command again after a kill, and only what
+    is missing is encoded.
+
+    Example: `twinrank encode examples/help-centre --recipe even`
+
+    Example: `twinrank encode data/mine --ray 10.0.0.5:6379`
+    """
+    from twinrank.data import Dataset
+    from twinrank.errors import RecipeError
+    from twinrank.experiment.runs import encode as encoded
+    from twinrank.recipe import Recipe
+    from twinrank.search import encoder_of
+
+    if workers and not ray:
+        raise typer.BadParameter("--workers are those of a cluster: give --ray too")
+    chosen = Recipe.load(recipe)
+    if not chosen.encoder or chosen.tuning:
+        own = "tunes an encoder of its own" if chosen.tuning else "takes no encoder"
+        raise RecipeError(f"{chosen.name} {own}: there is nothing to encode ahead of a run")
+    dataset = Dataset.load(data)
+    encoder = encoder_of(chosen, device)
+    with feature_store(ray, device=device, workers=workers) as store:
+        before = store.held(encoder)
+        encoded(dataset, chosen, store=store, device=device)
+        held = store.held(encoder)
+    summary = {
+        "encoder": encoder.name,
+        "max_tokens": encoder.max_tokens,
+        "precision": encoder.precision,
+        "new": held - before,
+        "stored": held,
+    }
+    kind = f"{encoder.name}, {encoder.max_tokens} tokens, {encoder.precision}"
+    show(summary if json else f"{kind}: {held - before:,} texts encoded, {held:,} stored")

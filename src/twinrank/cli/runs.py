@@ -7,7 +7,18 @@ from typing import Annotated, Literal
 
 import typer
 
-from twinrank.cli.app import AsJson, Data, Device, RankerFolder, Split, Track, app, show
+from twinrank.cli.app import (
+    AsJson,
+    Data,
+    Device,
+    RankerFolder,
+    Ray,
+    Split,
+    Track,
+    app,
+    feature_store,
+    show,
+)
 
 PANEL = "Training"
 
@@ -22,35 +33,54 @@ def train(
         bool, typer.Option("--resume/--fresh", help="Go on from what OUT holds, or start over.")
     ] = True,
     track: Track = None,
+    ray: Ray = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --ray: processes, this one too; default: one a core."),
+    ] = None,
     device: Device = "auto",
     json: AsJson = False,
 ) -> None:
     """Carry out a recipe: encode what is new, fit the towers, leave a ranker.
 
-    Run the same command again after a kill and it goes on from the last epoch.
+    Run the same command again after a kill and it goes on from the last epoch. With --ray, workers
+    of a cluster encode, and share every step of the fitting with this process.
 
     Example: `twinrank train examples/help-centre --recipe even --out runs/first`
+
+    Example: `twinrank train data/mine --out runs/first --ray 10.0.0.5:6379 --workers 4`
     """
     from twinrank.data import Dataset
-    from twinrank.encode import FeatureStore
     from twinrank.experiment import check_tracker, fit, tracking
+    from twinrank.experiment.training import Together, alone
     from twinrank.recipe import Recipe
     from twinrank.report import quality_table
     from twinrank.train import is_main
 
+    if workers and not ray:
+        raise typer.BadParameter("--workers are those of a cluster: give --ray too")
     check_tracker(track)
     chosen = Recipe.load(recipe)
     dataset = Dataset.load(data)
-    with tracking(track, dataset, chosen, seed=seed, out=out) as tracker:
+    with (
+        feature_store(ray, device=device) as store,
+        tracking(track, dataset, chosen, seed=seed, out=out) as tracker,
+    ):
+        together: Together = alone
+        if ray:
+            from twinrank.cluster import Crew
+
+            together = Crew(workers)
         ranker = fit(
             dataset,
             chosen,
             seed=seed,
             out=out,
-            store=FeatureStore(),
+            store=store,
             resume=resume,
             on_record=tracker.epoch,
             device=device,
+            together=together,
         )
         tracker.reached(ranker.origin.quality)
     summary = {"ranker": str(out), "recipe": chosen.name, **ranker.origin.model_dump()}
@@ -170,6 +200,7 @@ def sweep(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Trials at once; default: one for each core.")
     ] = None,
+    ray: Ray = None,
     track: Track = None,
     device: Device = "auto",
     json: AsJson = False,
@@ -180,10 +211,12 @@ def sweep(
     it takes part: at most the trials under way are lost. Writes best.toml, sweep.json and a page.
 
     Example: `twinrank sweep examples/help-centre --recipe residual --trials 40`
+
+    Example: `twinrank sweep data/mine --ray 10.0.0.5:6379 --storage postgresql://twinrank@db/sweeps`
     """
     from twinrank.data import Dataset
-    from twinrank.encode import FeatureStore
     from twinrank.experiment import check_tracker
+    from twinrank.experiment.runs import Calls, at_once
     from twinrank.experiment.sweep import Ranges, Search
     from twinrank.experiment.sweep import sweep as swept
     from twinrank.recipe import Recipe
@@ -194,17 +227,25 @@ def sweep(
     dataset = Dataset.load(data)
     search = Search(dataset, chosen, Ranges.load(ranges, chosen), objective, seed)
     home = out or Path("runs") / dataset.name / "sweeps" / search.name
-    found = swept(
-        search,
-        trials=trials,
-        out=home,
-        storage=storage,
-        sampler=sampler,
-        store=FeatureStore(),
-        track=track,
-        device=device,
-        workers=workers,
-    )
+    with feature_store(ray, device=device, workers=workers) as store:
+        calls: Calls = at_once
+        if ray:
+            from twinrank.cluster import calls_on_cluster, check_shared
+
+            check_shared(storage)
+            calls = calls_on_cluster
+        found = swept(
+            search,
+            trials=trials,
+            out=home.resolve(),  # workers stand elsewhere
+            storage=storage,
+            sampler=sampler,
+            store=store,
+            track=track,
+            device=device,
+            workers=workers,
+            calls=calls,
+        )
     written = write_sweep(found, home)
     show(found.as_dict() if json else sweep_table(found))
     for path in written:

@@ -6,7 +6,7 @@ import errno
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,15 @@ FORMAT = 1
 PUBLISH_S = 3.0
 PUBLISH_BYTES = 2**28
 
+# Encodes texts, and gives row numbers (n) with their features (n x 2 x d) as they are ready.
+Batches = Callable[[Encoder, Sequence[str]], Iterator[tuple[np.ndarray, np.ndarray]]]
+
 logger = logging.getLogger(__name__)
+
+
+def encoded_here(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Features as this process computes them."""
+    return encoder.batches(texts)
 
 
 @contextmanager
@@ -109,7 +117,12 @@ def prepare(home: Path, encoder: Encoder) -> list[Part]:
 
 
 def add(
-    home: Path, encoder: Encoder, texts: Sequence[str], parts: Sequence[Part], progress: str | None
+    home: Path,
+    encoder: Encoder,
+    texts: Sequence[str],
+    parts: Sequence[Part],
+    progress: str | None,
+    batches_of: Batches,
 ) -> list[Part]:
     """Encode `texts` into new parts every few seconds; only the holder of the lock may.
 
@@ -119,6 +132,7 @@ def add(
         texts: all different, and in none of `parts`.
         parts: those there are.
         progress: label of the progress bar.
+        batches_of: what carries the encoding out.
 
     Returns:
         All parts there are then; small ones are merged on the way.
@@ -143,7 +157,7 @@ def add(
 
     began = time.monotonic()
     with progress_bar(progress, len(texts)) as advance:
-        for numbers, features in encoder.batches(texts):
+        for numbers, features in batches_of(encoder, texts):
             rows.append(numbers)
             batches.append(features)
             advance(len(numbers))

@@ -17,7 +17,16 @@ from filelock import FileLock, Timeout
 from twinrank.encode.cache import cache_root
 from twinrank.encode.encoder import POOLINGS, Encoder
 from twinrank.encode.features import Features, look_up
-from twinrank.encode.home import ABOUT, add, prepare, read_about, readable_parts, said
+from twinrank.encode.home import (
+    ABOUT,
+    Batches,
+    add,
+    encoded_here,
+    prepare,
+    read_about,
+    readable_parts,
+    said,
+)
 from twinrank.encode.parts import KEY, keys_of
 from twinrank.errors import StoreError
 from twinrank.progress import progress_bar
@@ -50,10 +59,16 @@ class FeatureStore:
 
     Args:
         root: its folder; by default $TWINRANK_CACHE, else ~/.cache/twinrank/features.
+        batches: what encodes texts that are new; by default the encoder itself, here.
     """
 
-    def __init__(self, root: Path | None = None) -> None:
+    def __init__(self, root: Path | None = None, *, batches: Batches = encoded_here) -> None:
         self.root = Path(root or cache_root()).expanduser()
+        self._batches = batches
+
+    def __reduce__(self) -> tuple[type[FeatureStore], tuple[Path]]:
+        """A copy in another process encodes what is new there."""
+        return FeatureStore, (self.root,)
 
     def features(
         self, encoder: Encoder, texts: Sequence[str], pooling: str, *, progress: str | None = None
@@ -90,7 +105,8 @@ class FeatureStore:
                     parts = prepare(home, encoder)
                 missing = np.sort(first[look_up(parts, keys).missing])
                 encoded = len(missing)
-                parts = add(home, encoder, [texts[i] for i in missing], parts, progress)
+                new = [texts[i] for i in missing]
+                parts = add(home, encoder, new, parts, progress, self._batches)
             places = look_up(parts, keys)
         with suppress(OSError):  # a store that may only be read is used all the same
             os.utime(home / "encoder.json")
@@ -101,6 +117,12 @@ class FeatureStore:
             places.at(inverse),
             POOLINGS.index(pooling),
         )
+
+    def held(self, encoder: Encoder) -> int:
+        """How many texts it has an encoder's features of."""
+        home = self.root / encoder.fingerprint
+        with said(home):
+            return sum(len(part) for part in readable_parts(home, encoder.dim))
 
     def entries(self) -> list[StoreEntry]:
         """What is stored, the last used first."""

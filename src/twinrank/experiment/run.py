@@ -23,7 +23,7 @@ from twinrank.experiment.resume import (
     recording,
     records_in,
 )
-from twinrank.experiment.training import Work, train_towers, with_fitted_scale
+from twinrank.experiment.training import Together, Work, alone, train_towers, with_fitted_scale
 from twinrank.experiment.tuning import tune_encoder
 from twinrank.recipe import Recipe
 from twinrank.search import Origin, Ranker, Reader, read_card, towers_of, writing
@@ -44,6 +44,7 @@ def fit(
     shared: Path | None = None,
     on_record: OnRecord = lambda record: None,
     device: str = "auto",
+    together: Together = alone,
 ) -> Ranker:
     """Carry a recipe out: features from the store, towers fitted, a ranker left.
 
@@ -61,6 +62,8 @@ def fit(
         on_record: called with what `metrics.jsonl` holds, an epoch at a time, those of an
             earlier call first; what it raises ends the run, which can be gone on with.
         device: where encoder and towers run: `cpu`, `cuda`, `mps`, or `auto`.
+        together: who fits the towers on labelled queries: this process, or several that share
+            each step, with the same outcome within float error.
 
     Where `accelerate launch` started several processes, they tune the encoder together; the
     first does all else, and the others wait for the ranker. All have to see `out`.
@@ -79,9 +82,15 @@ def fit(
     )
     if recipe.tuning and out is None:
         raise RecipeError(f"{recipe.name} tunes the encoder; give a folder (out) to leave it in")
-    team = Team() if recipe.tuning else None
+    team = Team.launched() if recipe.tuning else None
+
+    def carried_out(out: Path | None) -> Ranker:
+        return _carried_out(
+            dataset, recipe, origin, store, device, out, shared, on_record, team, together
+        )
+
     if out is None:
-        return _carried_out(dataset, recipe, origin, store, device, None, shared, on_record, team)
+        return carried_out(None)
     if team and not is_main():
         return _helped(dataset, recipe, origin, store, device, out, team)
     with writing(out):
@@ -96,7 +105,7 @@ def fit(
             for record in records_in(out):
                 on_record(record)
             return ranker
-        ranker = _carried_out(dataset, recipe, origin, store, device, out, shared, on_record, team)
+        ranker = carried_out(out)
         ranker.save(out)
         for name in UNFINISHED:
             (out / name).unlink(missing_ok=True)
@@ -130,6 +139,7 @@ def _carried_out(
     shared: Path | None,
     on_record: OnRecord,
     team: Team | None,
+    together: Together,
 ) -> Ranker:
     if recipe.channel == "bm25":
         return _words(dataset, recipe, origin)
@@ -140,7 +150,7 @@ def _carried_out(
                 dataset, recipe, origin, out=out, on_record=record, team=team, device=device
             )
         reader = reader_for(dataset, recipe, store, device, tuned=tuned)
-        return _on_features(dataset, recipe, origin, reader, out, shared, record)
+        return _on_features(dataset, recipe, origin, reader, out, shared, record, together)
 
 
 def _on_features(
@@ -151,12 +161,13 @@ def _on_features(
     out: Path | None,
     shared: Path | None,
     on_record: OnRecord,
+    together: Together,
 ) -> Ranker:
     """All that follows once the encoder is as it will be."""
     device = reader.encoder.device
     where = torch.device(device if recipe.towers else "cpu")
     material = Material.read(dataset, recipe, reader)
-    work = Work(recipe, origin, reader, material, out, shared, where)
+    work = Work(recipe, origin, reader, material, out, shared, where, together)
     if recipe.towers:
         towers = train_towers(work, on_record)
     else:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from joblib import Parallel, delayed, parallel_config
 
@@ -33,6 +33,20 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
+
+
+class Calls(Protocol):
+    """What carries out many calls of a function: `at_once`, or a cluster."""
+
+    def __call__(  # noqa: D102
+        self,
+        function: Callable[[Item], Result],
+        items: Sequence[Item],
+        *,
+        workers: int | None,
+        device: str,
+        label: str,
+    ) -> list[Result]: ...
 
 
 @dataclass(frozen=True)

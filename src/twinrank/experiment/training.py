@@ -8,8 +8,9 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from filelock import FileLock
@@ -21,9 +22,52 @@ from twinrank.experiment.stage import Bar, carry_out
 from twinrank.model import Towers
 from twinrank.recipe import Recipe, TowerSettings
 from twinrank.search import Dense, Origin, Reader, towers_of
-from twinrank.train import Checkpoint, Record, Sightings, fit_scale, fit_towers, pretrain
+from twinrank.train import (
+    Checkpoint,
+    OnEpoch,
+    Record,
+    Sightings,
+    Team,
+    Validate,
+    fit_scale,
+    fit_towers,
+    pretrain,
+)
 
 log = logging.getLogger(__name__)
+
+
+class Fitting(Protocol):
+    """`fit_towers`, with all that it is given but who measures, who takes part, and where from."""
+
+    def __call__(  # noqa: D102
+        self,
+        validate: Validate,
+        *,
+        team: Team = ...,
+        saved: Checkpoint | None,
+        on_epoch: OnEpoch,
+    ) -> list[Record]: ...
+
+
+class Together(Protocol):
+    """Who carries a fitting out, in this process and maybe others; this one's towers are fitted."""
+
+    def __call__(  # noqa: D102
+        self,
+        fitting: Fitting,
+        validate: Validate,
+        *,
+        saved: Checkpoint | None,
+        on_epoch: OnEpoch,
+    ) -> list[Record]: ...
+
+
+def alone(
+    fitting: Fitting, validate: Validate, *, saved: Checkpoint | None, on_epoch: OnEpoch
+) -> list[Record]:
+    """This process, by itself."""
+    return fitting(validate, saved=saved, on_epoch=on_epoch)
 
 
 @dataclass(frozen=True)
@@ -39,6 +83,7 @@ class Work:
         shared: folder where runs leave their pre-training for others that begin with the very
             same one; none shares nothing.
         device: where towers are trained.
+        together: who fits them to rank.
     """
 
     recipe: Recipe
@@ -48,6 +93,7 @@ class Work:
     out: Path | None
     shared: Path | None
     device: torch.device
+    together: Together = alone
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -176,18 +222,18 @@ def _ranked(work: Work, towers: Towers, on_record: OnRecord) -> Towers:
         towers.take_offsets(material.answers.answers)
     towers.to(work.device)
 
-    def stage(*, saved: Checkpoint | None, on_epoch: Callable[[Checkpoint], None]) -> list[Record]:
-        return fit_towers(
-            towers,
-            train,
-            material.answers,
-            training,
-            work.validate,
-            joint=joint,
-            seed=work.origin.seed,
-            saved=saved,
-            on_epoch=on_epoch,
-        )
+    fitting = partial(
+        fit_towers,
+        towers,
+        train,
+        material.answers,
+        training,
+        joint=joint,
+        seed=work.origin.seed,
+    )
+
+    def stage(*, saved: Checkpoint | None, on_epoch: OnEpoch) -> list[Record]:
+        return work.together(fitting, work.validate, saved=saved, on_epoch=on_epoch)
 
     file = work.out and work.out / RANKING
     bar = Bar(f"Training {recipe.name}", training.epochs)

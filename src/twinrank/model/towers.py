@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from twinrank.model.layers import BatchNorm, Dropout
 from twinrank.model.memory import Memory, Past
 from twinrank.model.passages import Passages, over_passages
 
@@ -23,34 +24,17 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 INITIAL_SCALE = 20.0  # sentence-transformers' default inverse temperature for cosines
 
 
-class Dropout(nn.Dropout):
-    """Dropout whose mask costs a byte an entry where that is drawn on a CPU.
-
-    torch draws masks there one number at a time: a tenth of a training step, in a residual tower
-    a fifth. The probability is met to the nearest 1/256, and the rest scaled by just that.
-    """
-
-    def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """Zero entries at random while training."""
-        if not self.training or self.p == 0 or x.device.type != "cpu":
-            return super().forward(x)
-        words = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 8),))
-        draws = words.view(torch.uint8)[: x.numel()].view(x.shape)
-        dropped = min(round(256 * self.p), 255)
-        return x * ((draws >= dropped) * (256 / (256 - dropped)))
-
-
 class Projection(nn.Sequential):
     """The handover's head: Linear, BatchNorm, ReLU, Dropout, Linear, BatchNorm; all d wide."""
 
     def __init__(self, dim: int, dropout: float) -> None:
         super().__init__(
             nn.Linear(dim, dim),
-            nn.BatchNorm1d(dim),
+            BatchNorm(dim),
             nn.ReLU(),
             Dropout(dropout),
             nn.Linear(dim, dim),
-            nn.BatchNorm1d(dim),
+            BatchNorm(dim),
         )
 
 

@@ -3,11 +3,11 @@
 from twinrank.train.calibrate import fit_confidence, fit_scale, fit_weights
 from twinrank.train.checkpoint import Checkpoint
 from twinrank.train.fit import Examples, fit_towers, type_weights
-from twinrank.train.loop import Record, since_best
+from twinrank.train.loop import OnEpoch, Record, Validate, since_best
 from twinrank.train.objectives import barlow_twins, cross_entropy
 from twinrank.train.pairing import Groups, Pairs
 from twinrank.train.pretrain import Sightings, groups_of, pretrain
-from twinrank.train.team import Team, is_main
+from twinrank.train.team import Team, TeamLostError, is_main
 from twinrank.train.tune import Course, Tokens, Tuned, WholeIndex, tune
 
 __all__ = [
@@ -15,12 +15,15 @@ __all__ = [
     "Course",
     "Examples",
     "Groups",
+    "OnEpoch",
     "Pairs",
     "Record",
     "Sightings",
     "Team",
+    "TeamLostError",
     "Tokens",
     "Tuned",
+    "Validate",
     "WholeIndex",
     "barlow_twins",
     "cross_entropy",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from twinrank.train.loop import (
 )
 from twinrank.train.objectives import cross_entropy
 from twinrank.train.pretrain import Sightings
+from twinrank.train.team import Team
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def fit_towers(
     *,
     joint: Sightings | None = None,
     seed: int = 0,
+    team: Team | None = None,
     saved: Checkpoint | None = None,
     on_epoch: OnEpoch = lambda checkpoint: None,
 ) -> list[Record]:
@@ -90,6 +93,8 @@ def fit_towers(
         joint: pairs whose Barlow Twins loss every step adds to the ranking loss, times their
             weight.
         seed: decides the order of queries, dropout, pairs and the order of a stale index.
+        team: several processes, called alike, that share the rows of each step; their gradients
+            add up to that of one, within float error. The first one alone is asked to validate.
         saved: where an earlier call stood; going on from there gives what never stopping
             would have given, bit for bit on CPU.
         on_epoch: called with where training stands, before it (unless going on) and after
@@ -98,20 +103,21 @@ def fit_towers(
     Returns:
         A record an epoch, from before training (epoch 0) on.
     """
+    team = team or Team()
     device = towers.log_scale.device
     features = torch.as_tensor(train.features, device=device)
     threads = torch.as_tensor(train.threads, device=device)
     names, kinds = np.unique(np.asarray(train.types), return_inverse=True)
     type_of = torch.as_tensor(kinds, device=device)
-    stepper = stepper_of(towers, settings)
+    stepper = stepper_of(towers, settings, team)
     index = _index(torch.as_tensor(answers.rows, device=device), settings, seed)
     steps = math.ceil(len(features) / settings.batch_size)
 
     def ranking_losses(rows: Tensor, step: int, past: Past | None) -> Tensor:
         """The loss of each query of a batch."""
         right = torch.as_tensor(train.labels[rows.numpy()].toarray() > 0, device=device)
-        vectors = towers.query(features[rows])
-        passages = towers.shifted(answers.of(index.refresh(towers, step)))
+        vectors = team.through(towers.query, features[rows])
+        passages = towers.shifted(answers.of(index.refresh(towers, step, team)))
         blind = threads[rows, None] == threads if past else None
         scores = total(towers.parts(vectors, passages, past, blind))
         return cross_entropy(scores, right, smoothing=settings.label_smoothing)
@@ -131,19 +137,25 @@ def fit_towers(
             loss = _by_type(losses, type_of[rows], weights) if settings.even else losses.mean()
             if joint and extra:
                 beside = next(extra)
-                loss = loss + joint.settings.weight * beside
+                # Each of a team has the whole of it, and their gradients are added up.
+                loss = loss + joint.settings.weight * beside / team.size
                 barlow = barlow + beside.detach() / steps
             stepper.step(loss)
         of_types = (lost.cpu() / torch.as_tensor(np.bincount(kinds))).tolist()
         told: Record = {"train_loss": float(lost.sum()) / len(features)}
         told["train_types"] = dict(zip(names.tolist(), of_types, strict=True))
-        return told | ({"barlow_loss": float(barlow)} if joint else {})
+        return team.told(told | ({"barlow_loss": float(barlow)} if joint else {}))
+
+    measured = of_towers(towers, validate)
+
+    def validated() -> Mapping[str, Any]:
+        return team.told(measured() if team.number == 0 else {})
 
     return run_epochs(
         towers,
         stepper,
         one_pass,
-        of_towers(towers, validate),
+        validated,
         finished=lambda history: _finished(history, settings),
         keep=lambda history: since_best(history, settings.keep) == 0,
         index=index,

@@ -9,6 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from twinrank.model.towers import Towers
+from twinrank.train.team import Team
+
+ALONE = Team()
 
 
 class ExactIndex:
@@ -17,9 +20,14 @@ class ExactIndex:
     def __init__(self, features: Float[Tensor, "m d"]) -> None:
         self.features = features
 
-    def refresh(self, towers: Towers, step: int) -> Float[Tensor, "m d"]:  # noqa: ARG002
+    def refresh(
+        self,
+        towers: Towers,
+        step: int,  # noqa: ARG002
+        team: Team = ALONE,
+    ) -> Float[Tensor, "m d"]:
         """The vectors to score against at a step, all with gradients."""
-        return towers.answer(self.features)
+        return team.through(towers.answer, self.features)
 
     def state(self) -> dict[str, Tensor]:
         """What a later step depends on: nothing."""
@@ -43,7 +51,7 @@ class StaleIndex:
         self.order = torch.randperm(len(features), generator=generator).to(features.device)
         self.vectors: Tensor | None = None
 
-    def refresh(self, towers: Towers, step: int) -> Float[Tensor, "m d"]:
+    def refresh(self, towers: Towers, step: int, team: Team = ALONE) -> Float[Tensor, "m d"]:
         """The vectors to score against at a step (counted from the start of training).
 
         This step's batch is fresh and has gradients; the others are constants.
@@ -52,7 +60,8 @@ class StaleIndex:
             self.vectors = _first_vectors(towers, self.features)
         places = torch.arange(self.batch, device=self.order.device) + step * self.batch
         rows = self.order[places % len(self.order)].sort().values
-        vectors = self.vectors.index_copy(0, rows, towers.answer(self.features[rows]))
+        fresh = team.through(towers.answer, self.features[rows])
+        vectors = self.vectors.index_copy(0, rows, fresh)
         self.vectors = vectors.detach()
         return vectors
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from twinrank.model.towers import Towers
 from twinrank.recipe import Keep, PretrainingSettings, TrainingSettings, TuningSettings
 from twinrank.train.checkpoint import Checkpoint, State, optimizer_state, restore_optimizer
 from twinrank.train.index import Index
+from twinrank.train.team import Team
 
 Record = dict[str, Any]
 Validate = Callable[[Towers], Mapping[str, Any]]
@@ -66,11 +68,20 @@ class Stepper:
         self.optimizer.step()
 
 
-def stepper_of(towers: Towers, settings: TrainingSettings | PretrainingSettings) -> Stepper:
-    """Trains all that is trained of some towers."""
+def stepper_of(
+    towers: Towers,
+    settings: TrainingSettings | PretrainingSettings,
+    team: Team | None = None,
+) -> Stepper:
+    """Trains all that is trained of some towers, alone or in a team that shares their rows."""
     scalars = [towers.log_scale, *(towers.memory.parameters() if towers.memory else ())]
     of_scalars = {id(parameter) for parameter in scalars}
-    return Stepper((p for p in towers.parameters() if id(p) not in of_scalars), scalars, settings)
+    weights = [p for p in towers.parameters() if id(p) not in of_scalars]
+    # Everyone of a team scores all rows: what comes after the towers has its whole gradient.
+    after = [*scalars, *(p for p in weights if p is towers.offsets)]
+    in_towers = [p for p in weights if p is not towers.offsets]
+    shared = partial((team or Team()).sum_gradients, in_towers, alike=after)
+    return Stepper(weights, scalars, settings, shared=shared)
 
 
 def run_epochs(

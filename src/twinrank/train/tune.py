@@ -162,7 +162,7 @@ def tune(
     Returns:
         A record a round, from before training on; `epoch` counts rounds.
     """
-    team = team or Team()
+    team = team or Team.launched()
     device = tuned.towers.log_scale.device
     threads = torch.as_tensor(tokens.threads, device=device)
     course = Course(len(tokens.queries), settings)

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from twinrank.encode import FeatureStore
 from twinrank.errors import SweepError
-from twinrank.experiment.runs import at_once, encode
+from twinrank.experiment.runs import Calls, at_once, encode
 from twinrank.experiment.sweep.found import Sweep
 from twinrank.experiment.sweep.sampling import Sampler
 from twinrank.experiment.sweep.storage import Place
@@ -39,6 +39,7 @@ def sweep(
     track: str | None = None,
     device: str = "auto",
     workers: int | None = None,
+    calls: Calls = at_once,
 ) -> Sweep:
     """Carry out trials until there are as many as asked for, in this call and all others.
 
@@ -55,7 +56,8 @@ def sweep(
         store: features, computed once for all trials.
         track: tell a tracker of each trial; see `tracking`.
         device: where to compute.
-        workers: trials at once; none leaves it to `at_once`.
+        workers: trials at once; none leaves it to `calls`.
+        calls: what carries trials out; on other machines, they have to reach `storage`.
 
     Raises:
         SweepError: if the database cannot be used, `out` holds another sweep, or no
@@ -71,7 +73,7 @@ def sweep(
     with means.place.errors():
         while (due := trials - count(study, DONE)) > 0:
             if free := range(due - count(study, UNDER_WAY)):
-                here += sum(at_once(trial, free, workers=workers, device=device, label="Trials"))
+                here += sum(calls(trial, free, workers=workers, device=device, label="Trials"))
                 continue
             if not waiting:  # for others, or for those that were killed to be known as such
                 log.info("waiting for %d trial(s) that another process began", due)

@@ -1,0 +1,151 @@
+"""The connection to a Ray cluster, and what one worker takes of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    RayActorError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+from twinrank.errors import ClusterError, TwinrankError
+
+# What tells that a worker, or the machine under it, is gone; what it was doing is done again.
+LOST = (RayActorError, ObjectLostError, WorkerCrashedError, NodeDiedError)
+LOCAL = "local"
+STORE_BYTES = 2**28  # of shared memory that a cluster of this machine takes
+
+
+@contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Be a part of a cluster; a connection that is there already is used, and stays.
+
+    Args:
+        address: `host:port` of its head; `auto` for the one this machine belongs to; `local` for
+            one of this machine alone, which begins and ends here and hears nobody else.
+
+    Raises:
+        ClusterError: if no cluster answers there.
+    """
+    # Ray reads them as it starts: it reports nothing to its makers, and warns of nothing that is
+    # right for us.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if ray.is_initialized():
+        yield
+        return
+    if address.startswith("ray://"):
+        raise ClusterError(
+            f"{address}: Ray Client is too far away; run the command on a machine of the cluster, "
+            "with --ray auto"
+        )
+    _check_heard(address)
+    own: dict[str, Any] = {}
+    if address == LOCAL:
+        own = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
+        own |= {"_node_ip_address": "127.0.0.1"}
+    try:
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **own)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise _nobody(address, error) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_heard(address: str) -> None:
+    """Refuse a port where nobody listens: Ray itself would try for ten minutes and more."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise _nobody(address, error) from error
+
+
+def _nobody(address: str, error: Exception) -> ClusterError:
+    return ClusterError(
+        f"{address}: no Ray cluster can be joined there ({_first_line(error)}); start one by "
+        "`ray start --head`, or try --ray local"
+    )
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What one worker takes: a core, and a GPU where it computes on that.
+
+    Attributes:
+        device: of the worker.
+        options: of a Ray task or actor.
+        there: how many such the cluster has, busy ones included.
+    """
+
+    device: str
+    options: dict[str, Any]
+    there: int
+
+    @classmethod
+    def of(cls, device: str) -> Slot:
+        """A core; or a GPU, if `device` asks for one, or is `auto` and the cluster has some.
+
+        Raises:
+            ClusterError: if the cluster has none.
+        """
+        there = ray.cluster_resources()
+        cores, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
+        wanted = device.startswith("cuda") or (device == "auto" and gpus > 0)
+        if wanted and not gpus:
+            raise ClusterError("no machine of the cluster has a GPU; choose --device cpu")
+        if not cores:
+            raise ClusterError("no machine of the cluster lends a core; see `ray status`")
+        if wanted:
+            return cls("cuda", {"num_cpus": 1, "num_gpus": 1}, gpus)
+        return cls("cpu", {"num_cpus": 1}, cores)
+
+
+def check_shared(storage: str | None) -> None:
+    """Refuse a database of trials that not every worker reaches.
+
+    Args:
+        storage: its address, as SQLAlchemy writes it; none is SQLite in the sweep's folder.
+
+    Raises:
+        ClusterError: if it is a file, and the cluster more than this machine; or if the file's
+            path is relative, and would be another where workers run.
+    """
+    if storage is not None and not storage.startswith("sqlite"):
+        return
+    hosts = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
+    if not hosts <= {socket.gethostname()}:
+        raise ClusterError(
+            f"SQLite serves one machine, and the cluster is {len(hosts)}: give a database that "
+            "all of them reach, --storage postgresql://..."
+        )
+    if storage is not None and not storage.partition(":///")[2].startswith("/"):
+        raise ClusterError(f"{storage}: give the file's whole path, sqlite:////...")
+
+
+def told_by(error: RayTaskError) -> Exception:
+    """What was raised in a worker, to be raised here."""
+    cause = error.cause
+    if isinstance(cause, TwinrankError):
+        return cause
+    return ClusterError(f"a worker failed: {_first_line(cause)}")
+
+
+def _first_line(error: BaseException) -> str:
+    said = str(error).strip().splitlines()
+    return said[0] if said else type(error).__name__

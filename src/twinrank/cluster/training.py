@@ -1,0 +1,174 @@
+"""The fitting of towers by a team of this process and workers of a cluster."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayTaskError
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from twinrank.cluster.connection import LOST, Slot, told_by
+from twinrank.errors import ClusterError
+from twinrank.experiment.training import Fitting
+from twinrank.train import Checkpoint, OnEpoch, Record, Team, TeamLostError, Validate
+
+BEGIN_S = 60.0  # within which a worker has to begin to be of the team
+PATIENCE_S = 300.0  # until a worker that says nothing, and whose machine says nothing, is lost
+END_S = 30.0  # in which Ray knows that a worker is gone
+LOSSES = 3  # of a team in one epoch, before all is given up
+
+log = logging.getLogger(__name__)
+
+
+class Helper:
+    """A further process of a team."""
+
+    def begin(self) -> None:
+        """Answer: this process has started."""
+
+    def help(
+        self, held: tuple[Fitting, Checkpoint | None], host: str, port: int, size: int, number: int
+    ) -> None:
+        """Fit along, from where the checkpoint stands; the towers stay here, and are forgotten."""
+        fitting, saved = held
+        torch.set_num_threads(1)
+        place = TCPStore(host, port)
+        team = Team.met(place, size, number, patience_s=PATIENCE_S)
+        try:
+            fitting(_not_asked, team=team, saved=saved, on_epoch=lambda checkpoint: None)
+        finally:
+            team.leave()
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Fits towers in a team, and goes on from the last epoch with whom there is if one dies.
+
+    Attributes:
+        workers: processes of the team, this one included; by default as many as the cluster has
+            cores.
+    """
+
+    workers: int | None = None
+
+    def __call__(
+        self,
+        fitting: Fitting,
+        validate: Validate,
+        *,
+        saved: Checkpoint | None,
+        on_epoch: OnEpoch,
+    ) -> list[Record]:
+        """See `Together`.
+
+        Raises:
+            ClusterError: if a team is lost again and again, or a worker cannot do its part.
+        """
+        reached, losses = saved, 0
+
+        def remember(checkpoint: Checkpoint) -> None:
+            nonlocal reached, losses
+            reached, losses = copy.deepcopy(checkpoint), 0  # training goes on in its tensors
+            on_epoch(checkpoint)
+
+        while True:
+            try:
+                with _team(fitting, reached, self.workers) as team:
+                    return fitting(validate, team=team, saved=reached, on_epoch=remember)
+            except TeamLostError as error:
+                losses += 1
+                if losses > LOSSES:
+                    raise ClusterError(
+                        f"the team was lost {losses} times in one epoch; run the same again with "
+                        "fewer --workers, or without --ray: it goes on from the last epoch"
+                    ) from error
+                epoch = len(reached.history) - 1 if reached else 0
+                log.info("a worker was lost; going on after epoch %d", epoch)
+
+
+@contextmanager
+def _team(fitting: Fitting, saved: Checkpoint | None, workers: int | None) -> Iterator[Team]:
+    """Those who fit towers from a checkpoint on; this process alone if no other begins.
+
+    Raises:
+        TeamLostError: if one is lost, then or while they fit.
+        ClusterError: if one cannot do its part.
+    """
+    wanted = (workers or Slot.of("cpu").there) - 1
+    helper: Any = ray.remote(Helper).options(num_cpus=1, scheduling_strategy="SPREAD")
+    helpers = [helper.remote() for _ in range(wanted)]
+    threads = torch.get_num_threads()
+    try:
+        there = _begun(helpers)
+        if not there:
+            yield Team()
+            return
+        torch.set_num_threads(1)  # as each of the others: they are counted by cores
+        host, size = ray.util.get_node_ip_address(), len(there) + 1
+        place = TCPStore(host, 0, is_master=True, wait_for_workers=False)
+        held = ray.put((fitting, saved))
+        helps = [
+            one.help.remote(held, host, place.port, size, number)
+            for number, one in enumerate(there, start=1)
+        ]
+        try:
+            team = Team.met(place, size, 0, patience_s=PATIENCE_S)
+            log.info("%d processes fit the towers together", size)
+            try:
+                yield team
+            finally:
+                team.leave()
+        except TeamLostError:
+            _check_done(helps)
+            raise
+    finally:
+        torch.set_num_threads(threads)
+        for one in helpers:
+            ray.kill(one)
+
+
+def _begun(helpers: list[Any]) -> list[Any]:
+    """Those that have begun after a while; a machine has no room for the others, or is gone."""
+    answers = {helper.begin.remote(): helper for helper in helpers}
+    ready, late = ray.wait(list(answers), num_returns=len(answers), timeout=BEGIN_S)
+    if late:
+        log.info("%d of %d workers have not begun: others do their part", len(late), len(answers))
+    return [answers[answer] for answer in ready if _is_alive(answer)]
+
+
+def _is_alive(answer: Any) -> bool:  # noqa: ANN401 (Ray's)
+    try:
+        ray.get(answer)
+    except LOST:
+        return False
+    except RayTaskError as error:
+        raise told_by(error) from None
+    return True
+
+
+def _check_done(helps: list[Any]) -> None:
+    """Raise what was wrong with a worker, unless it was lost or missed another one.
+
+    Waits until Ray knows who is gone, so that the next team does not count on them.
+    """
+    ended, _ = ray.wait(helps, num_returns=len(helps), timeout=END_S)
+    for answer in ended:
+        try:
+            ray.get(answer)
+        except LOST:
+            continue
+        except RayTaskError as error:
+            if not isinstance(error.cause, TeamLostError):
+                raise told_by(error) from None
+
+
+def _not_asked(towers: Any) -> dict[str, Any]:  # noqa: ANN401
+    """A helper measures nothing: it is told."""
+    raise AssertionError(f"{type(towers).__name__} are measured by the main process")

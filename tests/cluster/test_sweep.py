@@ -1,0 +1,54 @@
+import threading
+import time
+
+import pytest
+
+from twinrank.cluster import calls_on_cluster, check_shared
+from twinrank.encode import FeatureStore
+from twinrank.errors import ClusterError
+from twinrank.experiment.sweep import Ranges, Search, storage, sweep
+from twinrank.experiment.sweep.storage import Place
+from twinrank.experiment.sweep.trial import UNDER_WAY, Means, count, study_of
+
+WIDE = "[training]\nlearning_rate = { low = 1e-5, high = 1e-1, log = true }\n"
+
+
+@pytest.fixture
+def search(recipes, help_centre, tmp_path):
+    file = tmp_path / "wide.toml"
+    file.write_text(WIDE)
+    recipe = recipes["towers"]
+    return Search(help_centre, recipe, Ranges.load(file, recipe))
+
+
+def test_a_node_killed_in_a_sweep_costs_time_alone(second_node, search, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "DEAD_AFTER_S", 8)  # else the lost trial is waited for a minute
+    store, trials = FeatureStore(), 8
+    study = study_of(search, Means(Place.of(None, tmp_path), "tpe", store, tmp_path, None, "cpu"))
+
+    def kill_under_way():
+        while count(study, UNDER_WAY) < 2:
+            time.sleep(0.02)
+        second_node()
+
+    killer = threading.Thread(target=kill_under_way, daemon=True)
+    killer.start()
+    found = sweep(
+        search, trials=trials, out=tmp_path, store=store, device="cpu", calls=calls_on_cluster
+    )
+    killer.join(1)
+    assert not killer.is_alive()
+    assert len(found.trials) == trials
+    assert len({trial.params["training.learning_rate"] for trial in found.trials}) == trials
+
+
+@pytest.mark.usefixtures("whole_cluster")
+def test_a_file_of_trials_serves_one_machine_alone(monkeypatch):
+    check_shared(None)
+    check_shared("sqlite:////tmp/trials.db")
+    with pytest.raises(ClusterError, match="whole path"):
+        check_shared("sqlite:///trials.db")
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    check_shared("postgresql://twinrank@db/sweeps")
+    with pytest.raises(ClusterError, match="--storage postgresql"):
+        check_shared(None)
