@@ -105,7 +105,7 @@ def _products(passages: int, past: int, batch: int, dim: int = 384) -> float:
 def _rate(rows: int, precision: str, dim: int = 384) -> float:
     """Operations a second of processor time of a layer's product, the best of twenty."""
     if precision == "bf16":
-        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
     x, weight = torch.randn(rows, dim), torch.randn(dim, dim)
     out = torch.empty(rows, dim)
     seconds = []

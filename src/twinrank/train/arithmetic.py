@@ -44,7 +44,7 @@ def products_in(precision: str, device: torch.device) -> Iterator[None]:
         precision: `fp32`, `bf16`, or `auto`: `bf16` where that is faster and rounds nothing.
         device: where towers are trained.
     """
-    products = torch.backends.mkldnn.matmul
+    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = products.fp32_precision
     if precision == "auto":
         precision = "bf16" if UNROUNDED in cpu_flags() and ROUNDED not in cpu_flags() else "fp32"
