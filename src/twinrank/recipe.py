@@ -112,6 +112,9 @@ class TrainingSettings(_Settings):
         index: `exact` projects every answer at every step; `stale` re-projects `answer_batch`
             vectors a step and scores against older ones of the rest.
         answer_batch: see `index`.
+        precision: of a step's matrix products on a CPU: `fp32`, `bf16` (oneDNN may round what
+            it multiplies; all else stays fp32), or `auto`: `bf16` where that is faster and
+            rounds nothing. Accelerators compute in fp32, and validation does everywhere.
     """
 
     batch_size: Positive = 64
@@ -125,6 +128,7 @@ class TrainingSettings(_Settings):
     keep: Keep = "loss"
     index: Literal["exact", "stale"] = "exact"
     answer_batch: Positive = 50
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
 class TuningSettings(_Settings):

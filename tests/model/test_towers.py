@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from twinrank.model import Passages, Towers
 from twinrank.model.layers import BatchNorm, Dropout
-from twinrank.model.towers import Projection
+from twinrank.model.towers import Projection, _UnitSum
 
 
 def test_residual_starts_as_the_untrained_encoder():
@@ -114,3 +114,11 @@ def test_an_offset_moves_every_passage_of_its_answer(owner):
     torch.testing.assert_close(towers.shifted(passages).rows, expected)
     towers.take_offsets(None)
     assert towers.shifted(passages) is passages
+
+
+def test_a_corrected_vector_and_its_slopes_are_those_of_normalize():
+    torch.manual_seed(0)
+    x, y = (torch.randn(5, 7, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    expected = nn.functional.normalize(x + y, dim=-1)
+    assert torch.equal(_UnitSum.apply(x, y), expected)
+    assert torch.autograd.gradcheck(_UnitSum.apply, (x, y))

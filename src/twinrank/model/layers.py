@@ -58,7 +58,7 @@ class Dropout(nn.Dropout):
         words = torch.randint(-(2**63), 2**63 - 1, (-(-count // 8),))
         draws = words.view(torch.uint8)[:count].view(whole, -1)[rows]
         dropped = min(round(256 * self.p), 255)
-        return x * ((draws >= dropped) * (256 / (256 - dropped)))
+        return x * (draws >= dropped).to(x.dtype).mul_(256 / (256 - dropped))
 
 
 class BatchNorm(nn.BatchNorm1d):

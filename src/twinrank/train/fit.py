@@ -17,6 +17,7 @@ from torch import Tensor
 from twinrank.data import Queries
 from twinrank.model import Passages, Past, Towers, total
 from twinrank.recipe import TrainingSettings
+from twinrank.train.arithmetic import keep_freed_memory, products_in
 from twinrank.train.checkpoint import Checkpoint
 from twinrank.train.index import ExactIndex, Index, StaleIndex
 from twinrank.train.loop import (
@@ -103,6 +104,7 @@ def fit_towers(
     Returns:
         A record an epoch, from before training (epoch 0) on.
     """
+    keep_freed_memory()
     team = team or Team()
     device = towers.log_scale.device
     features = torch.as_tensor(train.features, device=device)
@@ -131,16 +133,18 @@ def fit_towers(
         barlow = torch.zeros((), device=device)
         extra = joint.losses_for_ever(towers, seed, epoch) if joint else None
         # Batches of nearly equal size: a last batch of one query would break BatchNorm.
-        for i, rows in enumerate(torch.randperm(len(features)).tensor_split(steps)):
-            losses = ranking_losses(rows, (epoch - 1) * steps + i, past)
-            lost = lost.index_add(0, type_of[rows], losses.detach())
-            loss = _by_type(losses, type_of[rows], weights) if settings.even else losses.mean()
-            if joint and extra:
-                beside = next(extra)
-                # Each of a team has the whole of it, and their gradients are added up.
-                loss = loss + joint.settings.weight * beside / team.size
-                barlow = barlow + beside.detach() / steps
-            stepper.step(loss)
+        batches = torch.randperm(len(features)).tensor_split(steps)
+        with products_in(settings.precision, device):
+            for i, rows in enumerate(batches):
+                losses = ranking_losses(rows, (epoch - 1) * steps + i, past)
+                lost = lost.index_add(0, type_of[rows], losses.detach())
+                loss = _by_type(losses, type_of[rows], weights) if settings.even else losses.mean()
+                if joint and extra:
+                    beside = next(extra)
+                    # Each of a team has the whole of it, and their gradients are added up.
+                    loss = loss + joint.settings.weight * beside / team.size
+                    barlow = barlow + beside.detach() / steps
+                stepper.step(loss)
         of_types = (lost.cpu() / torch.as_tensor(np.bincount(kinds))).tolist()
         told: Record = {"train_loss": float(lost.sum()) / len(features)}
         told["train_types"] = dict(zip(names.tolist(), of_types, strict=True))
