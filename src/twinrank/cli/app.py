@@ -57,13 +57,15 @@ def _options(
 
 
 def show(what: RenderableType | dict[str, Any] | list[Any]) -> None:
-    """JSON for programs, anything else for people."""
+    """JSON for programs, anything else for people; a line of text as it is, however long."""
     import json as _json
 
     from rich.console import Console
 
     if isinstance(what, dict | list):
         typer.echo(_json.dumps(what, indent=2, ensure_ascii=False))
+    elif isinstance(what, str):
+        typer.echo(what)
     else:
         Console().print(what)
 
