@@ -36,6 +36,10 @@ class DataError(TwinrankError):
         self.faults = tuple(faults)
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
+    def __reduce__(self) -> tuple[type[DataError], tuple[tuple[Fault, ...]]]:
+        """Come through another process whole: else pickle would hand the message as the faults."""
+        return type(self), (self.faults,)
+
 
 class EncoderError(TwinrankError):
     """An encoder that cannot be found, loaded or run."""
