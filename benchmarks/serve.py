@@ -191,7 +191,8 @@ def show(found: list[Measured]) -> None:
         table.add_column(name, justify="right")
     for m in sorted(found, key=lambda m: (m.type, m.clients)):
         base = plain[m.type, m.clients]
-        figures = (f"{m.per_second:.1f}", f"{m.per_second / base.per_second:.2f}")
+        ratio = m.per_second / base.per_second if base.per_second else math.nan
+        figures = (f"{m.per_second:.1f}", f"{ratio:.2f}")
         times = (f"{m.p50_ms:.0f} ms", f"{m.p99_ms:.0f} ms", f"{m.errors}")
         table.add_row(m.type, f"{m.clients}", m.service, *figures, *times)
     Console().print(table)
