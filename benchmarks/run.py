@@ -27,6 +27,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from races.kept import Held, about, before, begin, keep, place, whole
+from races.others import used_by_others
 from races.page import bench_page, bench_table
 from races.race import NotHereError, Unit, turns_of
 from races.results import results
@@ -132,6 +133,7 @@ def hold(units: Sequence[Unit], setting: Setting, folder: Path, seconds: float) 
         if (parent := multiprocessing.parent_process()) and not parent.is_alive():
             sys.exit("stopped: the process that began this is gone")
         log.info("pass %d: %s", setting.number, unit.title)
+        others = used_by_others()
         try:
             with ExitStack() as setting.open:
                 held = Held(tuple(turns_of(unit.prepare(setting), seconds)))
@@ -141,7 +143,7 @@ def hold(units: Sequence[Unit], setting: Setting, folder: Path, seconds: float) 
             log.error("%s failed:\n%s", unit.name, traceback.format_exc())
             failed = True
             continue
-        keep(file, held)
+        keep(file, held, others())
     if failed:
         sys.exit(1)
 

@@ -12,6 +12,7 @@ while wrk asks; both were warmed. Run it as
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess

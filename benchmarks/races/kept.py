@@ -51,19 +51,19 @@ class Stored:
     Attributes:
         about: date, commit, machine, versions, data.
         races: by name, one `Held` a pass.
-        loads: of the machine at the start of each pass: processes that want a core.
+        others: cores that other processes kept busy while each was measured.
     """
 
     about: Json
     races: dict[str, list[Held]]
-    loads: list[float]
+    others: list[float]
 
     @classmethod
     def load(cls, file: Path) -> Stored:
         """Read a `bench.json`."""
         content = json.loads(file.read_text(encoding="utf-8"))
         races = {name: [_held(one) for one in own] for name, own in content["races"].items()}
-        return cls(content["about"], races, content["loads"])
+        return cls(content["about"], races, content["others"])
 
 
 def about(data: str, races: Sequence[str], passes: int, seconds: float) -> Json:
@@ -108,23 +108,22 @@ def place(folder: Path, number: int, race: str) -> Path:
     return folder / f"pass-{number}" / f"{race}.json"
 
 
-def keep(file: Path, held: Held) -> None:
-    """Write what was measured, with the machine's load."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    content = {"turns": held.turns, "missing": held.missing, "load": load}
+def keep(file: Path, held: Held, others: float) -> None:
+    """Write what was measured, and how many cores others kept busy meanwhile."""
+    content = {"turns": held.turns, "missing": held.missing, "others": round(others, 3)}
     write_whole(file, json.dumps(content) + "\n")
 
 
 def whole(folder: Path) -> Stored:
     """Gather the files of a run in which nothing is missing, and write `bench.json`."""
     plan = json.loads((folder / "begun.json").read_text(encoding="utf-8"))
-    races, loads = {}, []
+    races, others = {}, []
     for name in plan["races"]:
         files = [place(folder, number, name) for number in range(plan["passes"])]
         found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
         races[name] = [{key: one[key] for key in ("turns", "missing")} for one in found]
-        loads += [one["load"] for one in found]
-    content = {"about": plan, "loads": loads, "races": races}
+        others += [one["others"] for one in found]
+    content = {"about": plan, "others": others, "races": races}
     write_whole(folder / "bench.json", json.dumps(content, indent=1) + "\n")
     return Stored.load(folder / "bench.json")
 

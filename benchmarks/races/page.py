@@ -17,7 +17,7 @@ from twinrank.report.geometry import COLOURS, GREY
 from twinrank.report.page import Note, Rows, Section, page
 from twinrank.report.tables import aligned
 
-BUSY = 1.2  # processes that want a core, over the cores, beyond which a machine is called busy
+BUSY = 0.1  # share of the cores that others kept busy, beyond which a machine is called busy
 TICKS = [a * 10**p for p in range(-2, 5) for a in (1, 3)]
 CHANGES = [0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 1, 1.25, 1.5, 2, 3, 5, 10]
 READ = (
@@ -154,8 +154,9 @@ def _framed(plot: Figure, shown: Sequence[Result], ticks: Sequence[float], title
 
 def _about(found: Results) -> str:
     about, machine = found.now.about, found.now.about["machine"]
-    cores, load = machine["cores"], max(found.now.loads)
-    busy = f"; the machine was busy (load up to {load:.1f})" if load > BUSY * cores else ""
+    cores, others = machine["cores"], max(found.now.others)
+    taken = f"; other processes kept up to {others:.1f} cores busy"
+    busy = taken if others > BUSY * cores else ""
     return (
         f"{_date(found.now)}, commit {about['commit']}, {about['data'].split(' ')[0]}; "
         f"{machine['cpu']}, {cores} cores, {about['passes']} passes{busy}."
@@ -228,9 +229,10 @@ def _details(found: Results) -> list[tuple[str, Rows]]:
     head = ["", "this run", "the run before"][: len(runs) + 1]
     names = found.now.about["versions"]
     rows = [[name, *(run.about["versions"].get(name, "-") for run in runs)] for name in names]
-    rows.append(["load", *(f"{min(run.loads):.1f} to {max(run.loads):.1f}" for run in runs)])
+    others = [f"{min(run.others):.1f} to {max(run.others):.1f}" for run in runs]
+    rows.append(["cores of others", *others])
     rows.append(["commit", *(run.about["commit"] for run in runs)])
-    return [("Versions and load", [head, *rows])]
+    return [("Versions, and what others took", [head, *rows])]
 
 
 def _peer(one: Result, among: Sequence[Result]) -> str:
