@@ -90,7 +90,7 @@ class Limits:
 
 
 def main(
-    steps: Annotated[int, typer.Option(min=2, help="Steps timed, after a first.")] = 4,
+    steps: Annotated[int, typer.Option(min=2, help="Steps timed, after a first.")] = 3,
     seconds: Annotated[float, typer.Option(help="Of one setting, at most.")] = 60,
     gigabytes: Annotated[float, typer.Option(help="Of one setting, at most.")] = 7,
     minutes: Annotated[float, typer.Option(help="Of all, at most.")] = 10,
@@ -235,10 +235,13 @@ def crossings(costs: list[Cost]) -> list[Cost]:
 
 
 def constants(costs: list[Cost]) -> dict[str, float]:
-    """What `twinrank.train.choice` reckons with, from the largest settings of each index."""
-    of = {name: own[-1] for (grows, name), own in _by_series(costs).items() if grows == "answers"}
-    exact, sampled = of["exact"], of["sampled"]
-    a_passage = exact["step_s"] / exact["size"]
+    """What `twinrank.train.choice` reckons with, in time of a passage where indexes change places.
+
+    What is looked through, begun with and held is told by the largest settings.
+    """
+    of = {name: own for (grows, name), own in _by_series(costs).items() if grows == "answers"}
+    exact, sampled = of["exact"][-1], of["sampled"][-1]
+    a_passage = next(cost["step_s"] for cost in of["exact"] if cost["size"] == ANSWERS) / ANSWERS
     sample = _settings("sampled").answer_sample
     return {
         "RENEWED": sampled["begin_s"] / sampled["size"] / a_passage,

@@ -13,21 +13,22 @@ from twinrank.model import Passages
 from twinrank.recipe import TrainingSettings
 from twinrank.train.index import POOL
 
+WORTH = 2.0  # times as fast as an exact epoch a sampled one has to be: the exact loss has no noise
 # By `python benchmarks/training_scale.py`, in passages that a step projects and learns from:
-RENEWED = 0.25  # a passage that is only projected, as all are where a sampled epoch begins
-SEEN = 0.05  # an answer of the pool that is looked through for hard ones
-# What an exact step holds at most, in numbers of four bytes for each of a passage's features and
-# of a batch's queries:
-HELD = 12
+RENEWED = 0.6  # a passage that is only projected, as all are where a sampled epoch begins
+SEEN = 0.13  # an answer of the pool that is looked through for hard ones
+# What an exact step holds, in numbers of four bytes for each feature of each passage, and for each
+# query of the batch and each passage:
+HELD = 7
 
 log = logging.getLogger(__name__)
 
 
 def index_of(settings: TrainingSettings, answers: Passages[Tensor], queries: int) -> str:
-    """The index that settings ask for; for `auto` the exact one, unless another costs less.
+    """The index that settings ask for; for `auto` the exact one, unless a sample costs far less.
 
-    It does where a sampled epoch is faster, or where an exact step would need more memory than
-    there is now.
+    It does where a sampled epoch is `WORTH` times as fast, or where an exact step would need more
+    memory than there is now.
 
     Args:
         settings: of the training.
@@ -37,12 +38,13 @@ def index_of(settings: TrainingSettings, answers: Passages[Tensor], queries: int
     if settings.index != "auto":
         return settings.index
     rows = answers.rows
-    faster = saved_by_sampling(settings, answers.answers, len(rows), queries)
+    times = saved_by_sampling(settings, answers.answers, len(rows), queries)
     needed = 4 * HELD * len(rows) * (rows.shape[1] + settings.batch_size)
-    kind = "sampled" if faster > 1 or needed > _free(rows.device) else "exact"
-    told = "index: %s, for %d answers; an exact step needs %.1f GB and takes %.1f times as long"
-    log.info(told, kind, answers.answers, needed / 1e9, faster)
-    return kind
+    if times < WORTH and needed < _free(rows.device):
+        return "exact"
+    told = "%d answers: steps score against a sample; all would take %.1f GB, and %.1f times as long"
+    log.info(told, answers.answers, needed / 1e9, times)
+    return "sampled"
 
 
 def saved_by_sampling(
