@@ -61,17 +61,19 @@ Cost = dict[str, Any]
 
 @dataclass(frozen=True)
 class Setting:
-    """What is fitted: by which index, how many of both, and whether past queries vote."""
+    """What is fitted: by which index, how many of both, and what of `even` the towers have."""
 
     index: str
     answers: int = ANSWERS
     queries: int = QUERIES
     past: bool = False
+    offsets: bool = False
 
     @property
     def name(self) -> str:
         """What settings are called that differ in size alone."""
-        return f"{self.index}, past queries" if self.past else self.index
+        more = {"past queries": self.past, "offsets": self.offsets}
+        return ", ".join([self.index, *(name for name, there in more.items() if there)])
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,9 @@ def main(
 
 def growing() -> Iterator[tuple[str, list[Setting]]]:
     """Series of settings, the smallest first, each with what grows in it."""
-    for index in INDEXES:
-        yield "answers", [Setting(index, answers=size) for size in SIZES["answers"]]
+    for index, offsets in (*((index, False) for index in INDEXES), ("sampled", True)):
+        own = [Setting(index, answers=size, offsets=offsets) for size in SIZES["answers"]]
+        yield "answers", own
     for index, past in (("sampled", False), ("exact", True), ("sampled", True)):
         yield "queries", [Setting(index, queries=size, past=past) for size in SIZES["queries"]]
 
@@ -160,6 +163,7 @@ def fitted(setting: Setting, steps: int) -> Cost:
     answers = Passages(_features(rng, m), None, m)
     torch.manual_seed(0)
     towers = Towers("residual", DIM, dropout=0.5, memory=setting.past)
+    towers.take_offsets(m if setting.offsets else None)
     marks: list[float] = []
 
     def begin(_: Towers) -> dict[str, float]:
@@ -222,7 +226,7 @@ def crossings(costs: list[Cost]) -> list[Cost]:
     """Between which indexes, and at how many answers, an epoch begins to take less time."""
     of = {name: own for (grows, name), own in _by_series(costs).items() if grows == "answers"}
     found = []
-    for one, other in combinations(of, 2):
+    for one, other in combinations((name for name in of if name in INDEXES), 2):
         gains = [
             (a["size"], np.log(a["epoch_s"] / b["epoch_s"]))
             for a, b in zip(of[one], of[other], strict=False)

@@ -57,7 +57,7 @@ def test_without_a_file_it_is_the_handovers_four():
 def test_a_recipe_beyond_the_ranges_is_no_start(load):
     assert load("training.batch_size = {low = 100, high = 200}").start(Recipe.load("even"))
     assert load("training.batch_size = {low = 200, high = 300}").start(Recipe.load("even")) is None
-    assert load("training.index = {choices = ['exact', 'stale']}").start(Recipe.load("even"))
+    assert load("training.index = {choices = ['auto', 'stale']}").start(Recipe.load("even"))
 
 
 RATE = "training.learning_rat = {low = 1e-5, high = 1e-2}"
