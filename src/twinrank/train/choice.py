@@ -42,7 +42,7 @@ def index_of(settings: TrainingSettings, answers: Passages[Tensor], queries: int
     needed = 4 * HELD * len(rows) * (rows.shape[1] + settings.batch_size)
     if times < WORTH and needed < _free(rows.device):
         return "exact"
-    told = "%d answers: steps score against a sample; all would take %.1f GB, and %.1f times as long"
+    told = "%d answers: steps score against a sample; all would take %.1f GB, %.1f times as long"
     log.info(told, answers.answers, needed / 1e9, times)
     return "sampled"
 
