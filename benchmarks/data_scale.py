@@ -16,11 +16,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import re
-import resource
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -33,12 +29,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from memory import Anonymous, highest_mb
 from twinrank.data import Dataset
 
-STATUS = Path("/proc/self/status")
 BATCH = 100_000
 TEXTS, WORDS, CHARACTERS = 10_000, 5_000, 300
-SAMPLE_EVERY_S = 0.01
 
 
 def main(
@@ -110,7 +105,7 @@ def _measure(folder: Path) -> list[dict[str, Any]]:
     steps: list[dict[str, Any]] = []
 
     def step(name: str, work: Callable[[], Any]) -> Any:  # noqa: ANN401
-        with _Anonymous() as memory:
+        with Anonymous() as memory:
             began = time.perf_counter()
             result = work()
             seconds = time.perf_counter() - began
@@ -119,7 +114,7 @@ def _measure(folder: Path) -> list[dict[str, Any]]:
                 "step": name,
                 "seconds": seconds,
                 "anonymous_mb": memory.peak,
-                "resident_mb": _highest(),
+                "resident_mb": highest_mb(),
             }
         )
         return result
@@ -130,40 +125,6 @@ def _measure(folder: Path) -> list[dict[str, Any]]:
     steps[-1]["rows"] = len(test)
     step("fingerprint", lambda: dataset.fingerprint)
     return steps
-
-
-class _Anonymous:
-    """The peak of anonymous memory in MB while it is entered; None where it cannot be told."""
-
-    def __init__(self) -> None:
-        self.peak: float | None = None
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> _Anonymous:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while STATUS.exists():
-            found = re.search(r"RssAnon:\s+(\d+) kB", STATUS.read_text())
-            if not found:
-                return
-            self.peak = max(self.peak or 0, int(found[1]) / 1e3)
-            if self._over.wait(SAMPLE_EVERY_S):
-                return
-
-
-def _highest() -> float:
-    """MB. The rusage figure is a last resort: on Linux it counts the parent's before the exec."""
-    if STATUS.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())):
-        return int(found[1]) / 1e3
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def _show(figures: dict[str, Any]) -> None:

@@ -110,8 +110,11 @@ class TrainingSettings(_Settings):
         keep: which epoch: of the lowest validation `loss`, or where the `worst-type` has the
             highest MAP@10.
         index: `exact` projects every answer at every step; `stale` re-projects `answer_batch`
-            vectors a step and scores against older ones of the rest.
+            vectors a step and scores against older ones of the rest; `sampled` projects the
+            right answers of the batch and `answer_sample` others, half of them hard; `auto` is
+            `exact`, or `sampled` where that costs less (docs/training-speed.md).
         answer_batch: see `index`.
+        answer_sample: see `index`.
         precision: of a step's matrix products on a CPU: `fp32`, `bf16` (oneDNN may round what
             it multiplies; all else stays fp32), or `auto`: `bf16` where that is faster and
             rounds nothing. Accelerators compute in fp32, and validation does everywhere.
@@ -126,8 +129,9 @@ class TrainingSettings(_Settings):
     label_smoothing: Rate = 0.0
     even: Annotated[float, Field(ge=0)] = 0.0
     keep: Keep = "loss"
-    index: Literal["exact", "stale"] = "exact"
+    index: Literal["auto", "exact", "stale", "sampled"] = "auto"
     answer_batch: Positive = 50
+    answer_sample: Annotated[int, Field(ge=2)] = 2048
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 

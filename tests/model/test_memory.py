@@ -45,3 +45,13 @@ def test_every_parameter_learns():
     memory = Memory().double()
     memory(queries, past, ANSWERS).sum().backward()
     assert all(parameter.grad.abs() > 0 for parameter in memory.parameters())
+
+
+def test_the_past_of_some_answers_gives_them_the_votes_they_had_among_all():
+    queries, past = case(2)
+    blind = torch.rand(4, 7) < 0.3
+    places = np.array([3, 0, 4])
+    memory = Memory().double()
+    some, voters = past.among(places, ANSWERS)
+    got = memory(queries, some, len(places), blind[:, voters])
+    torch.testing.assert_close(got, memory(queries, past, ANSWERS, blind)[:, places])

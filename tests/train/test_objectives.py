@@ -41,6 +41,16 @@ def test_huge_scores_stay_finite():
     assert cross_entropy(scores, right).item() == pytest.approx(2e4)
 
 
+def test_a_column_with_a_weight_counts_as_if_it_were_there_as_often():
+    scores = torch.randn(3, 4, dtype=torch.float64)
+    right = torch.tensor([[True, False, False, False]] * 3)
+    weights = torch.tensor([1.0, 3.0, 1.0, 2.0], dtype=torch.float64)
+    often = torch.tensor([0, 1, 1, 1, 2, 3, 3])
+    got = cross_entropy(scores, right, smoothing=0.2, weights=weights)
+    expected = cross_entropy(scores[:, often], right[:, often], smoothing=0.2)
+    torch.testing.assert_close(got, expected)
+
+
 def barlow_in_numpy(f, g, off_diagonal, around=None):
     """The paper's equations 1 and 2, entry by entry, in float64."""
     (n, d), (of, og) = f.shape, around or (f, g)

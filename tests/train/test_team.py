@@ -15,6 +15,10 @@ RECIPES = {
     "offsets": ({"kind": "residual"}, {}),
     "dual projection": ({"kind": "projection", "dual": True}, {}),
     "stale index": ({"kind": "projection"}, {"index": "stale", "answer_batch": 5}),
+    "sampled index": (
+        {"kind": "residual", "memory": True},
+        {"index": "sampled", "answer_sample": 4},
+    ),
     "even types": ({"kind": "residual"}, {"even": 1.0, "label_smoothing": 0.1}),
     "joint": ({"kind": "residual"}, {}),
 }
@@ -38,7 +42,7 @@ def fitted(name, team):
         joint = Sightings(features, groups, pairs)
     torch.manual_seed(0)
     towers = Towers(dim=D, dropout=0.3, **of_towers)
-    towers.take_offsets(M if name == "offsets" else None)
+    towers.take_offsets(M if name in ("offsets", "sampled index") else None)
     history = fit_towers(
         towers,
         train,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -18,6 +19,17 @@ class Past:
     vectors: Float[Tensor, "p d"]
     voters: Int[Tensor, " v"]
     answers: Int[Tensor, " v"]
+
+    def among(self, places: Int[np.ndarray, " k"], answers: int) -> tuple[Past, Int[Tensor, " p"]]:
+        """The votes for k of all answers, now in the order of their places, and who gave each."""
+        moved = self.answers.new_full((answers,), -1)
+        moved[torch.as_tensor(places, device=moved.device)] = torch.arange(
+            len(places), device=moved.device
+        )
+        place = moved[self.answers]
+        voters = self.voters[place >= 0]
+        numbers = torch.arange(len(voters), device=moved.device)
+        return Past(self.vectors[voters], numbers, place[place >= 0]), voters
 
 
 class Memory(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -13,6 +14,8 @@ from torch import Tensor
 Rows = TypeVar("Rows")
 Others = TypeVar("Others")
 Array = TypeVar("Array", np.ndarray, Tensor)
+
+ROWS_A_CHUNK = 65_536
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,13 @@ class Passages(Generic[Rows]):
     def of(self, rows: Others) -> Passages[Others]:
         """The same passages, given by other rows."""
         return Passages(rows, self.owner, self.answers)
+
+
+def in_chunks(
+    tower: Callable[[Tensor], Tensor], features: Float[Tensor, "n d"]
+) -> Float[Tensor, "n d"]:
+    """What a tower in use makes of any number of rows, in bounded memory beside the result."""
+    return torch.cat([tower(part) for part in features.split(ROWS_A_CHUNK)])
 
 
 def among(passages: Passages[Array], places: Int[np.ndarray, " k"]) -> Passages[Array]:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -190,13 +190,22 @@ class Towers(nn.Module):
         vectors: Tensor = tower(self._on_base(features))
         return vectors
 
-    def shifted(self, passages: Passages[Tensor]) -> Passages[Tensor]:
-        """Vectors of passages, each moved by its answer's offset, if these towers have any."""
+    def shifted(
+        self, passages: Passages[Tensor], places: Int[np.ndarray, " k"] | None = None
+    ) -> Passages[Tensor]:
+        """Vectors of passages, each moved by its answer's offset, if these towers have any.
+
+        Args:
+            passages: of all answers, or of some.
+            places: which those are.
+        """
         if self.offsets is None:
             return passages
-        owner = passages.owner
-        each = slice(None) if owner is None else torch.as_tensor(owner, device=self.offsets.device)
-        return passages.of(passages.rows + self.offsets[each])
+        offsets: Tensor = self.offsets
+        for of in (places, passages.owner):
+            if of is not None:
+                offsets = offsets[torch.as_tensor(of, device=offsets.device)]
+        return passages.of(passages.rows + offsets)
 
     @property
     def scale(self) -> Float[Tensor, ""]:

@@ -19,9 +19,9 @@ from twinrank.data import (
 )
 from twinrank.encode import POOLINGS, Encoder, Store
 from twinrank.model import Passages, Past, Towers, among, total
+from twinrank.model.passages import ROWS_A_CHUNK
 from twinrank.text import Selection
 
-ROWS_A_CHUNK = 65_536
 CELLS_A_CHUNK = 16_000_000  # products of queries with passages, or with past queries, at once
 Parts = dict[str, Float[np.ndarray, "n m"]]
 

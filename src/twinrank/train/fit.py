@@ -1,4 +1,4 @@
-"""Fitting towers on stored features to rank: cross-entropy over all answers."""
+"""Fitting towers on stored features to rank: cross-entropy over all answers, or a sample."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from twinrank.data import Queries
-from twinrank.model import Passages, Past, Towers, total
+from twinrank.model import Passages, Past, Towers, in_chunks, total
 from twinrank.recipe import TrainingSettings
 from twinrank.train.arithmetic import keep_freed_memory, products_in
 from twinrank.train.checkpoint import Checkpoint
-from twinrank.train.index import ExactIndex, Index, StaleIndex
+from twinrank.train.choice import index_of
+from twinrank.train.index import Candidates, ExactIndex, Index, SampledIndex, StaleIndex
 from twinrank.train.loop import (
     OnEpoch,
     Record,
@@ -60,7 +61,7 @@ class Examples:
         """The queries as those of the past, in towers as they are now."""
         device = towers.log_scale.device
         with torch.no_grad():
-            vectors = towers.query(torch.as_tensor(self.features, device=device))
+            vectors = in_chunks(towers.query, torch.as_tensor(self.features, device=device))
         votes = (
             torch.as_tensor(of.astype(np.int64), device=device) for of in self.labels.nonzero()
         )
@@ -93,7 +94,8 @@ def fit_towers(
             more to record.
         joint: pairs whose Barlow Twins loss every step adds to the ranking loss, times their
             weight.
-        seed: decides the order of queries, dropout, pairs and the order of a stale index.
+        seed: decides the order of queries, dropout, pairs, the order of a stale index, and what
+            a sampled one draws.
         team: several processes, called alike, that share the rows of each step; their gradients
             add up to that of one, within float error. The first one alone is asked to validate.
         saved: where an earlier call stood; going on from there gives what never stopping
@@ -112,17 +114,34 @@ def fit_towers(
     names, kinds = np.unique(np.asarray(train.types), return_inverse=True)
     type_of = torch.as_tensor(kinds, device=device)
     stepper = stepper_of(towers, settings, team)
-    index = _index(torch.as_tensor(answers.rows, device=device), settings, seed)
+    within = answers.of(torch.as_tensor(answers.rows, device=device))
+    kind = saved.history[0]["index"] if saved else index_of(settings, within, len(features))
+    index = _index(team.told(kind), within, settings, seed)
     steps = math.ceil(len(features) / settings.batch_size)
+
+    def candidates(vectors: Tensor, labels: sparse.csr_array, step: int) -> Candidates:
+        """What a batch is scored against."""
+        if isinstance(index, SampledIndex):
+            return index.candidates(towers, vectors, labels, step, team)
+        return Candidates(answers.of(index.refresh(towers, step, team)))
 
     def ranking_losses(rows: Tensor, step: int, past: Past | None) -> Tensor:
         """The loss of each query of a batch."""
-        right = torch.as_tensor(train.labels[rows.numpy()].toarray() > 0, device=device)
+        labels = train.labels[rows.numpy()]
         vectors = team.through(towers.query, features[rows])
-        passages = towers.shifted(answers.of(index.refresh(towers, step, team)))
-        blind = threads[rows, None] == threads if past else None
+        against = candidates(vectors, labels, step)
+        voting = threads
+        if against.places is not None:
+            labels = labels[:, against.places]
+            if past:
+                past, voters = past.among(against.places, answers.answers)
+                voting = threads[voters]
+        right = torch.as_tensor(labels.toarray() > 0, device=device)
+        blind = threads[rows, None] == voting if past else None
+        passages = towers.shifted(against.passages, against.places)
         scores = total(towers.parts(vectors, passages, past, blind))
-        return cross_entropy(scores, right, smoothing=settings.label_smoothing)
+        smoothing = settings.label_smoothing
+        return cross_entropy(scores, right, smoothing=smoothing, weights=against.weights)
 
     def one_pass(epoch: int, history: list[Record]) -> Record:
         """One pass over the queries; losses are means over them, overall and by type."""
@@ -135,6 +154,9 @@ def fit_towers(
         # Batches of nearly equal size: a last batch of one query would break BatchNorm.
         batches = torch.randperm(len(features)).tensor_split(steps)
         with products_in(settings.precision, device):
+            if isinstance(index, SampledIndex):
+                index.renew(towers.eval(), team)
+                towers.train()
             for i, rows in enumerate(batches):
                 losses = ranking_losses(rows, (epoch - 1) * steps + i, past)
                 lost = lost.index_add(0, type_of[rows], losses.detach())
@@ -169,10 +191,12 @@ def fit_towers(
     )
 
 
-def _index(features: Float[Tensor, "v d"], settings: TrainingSettings, seed: int) -> Index:
-    if settings.index == "stale":
-        return StaleIndex(features, settings.answer_batch, seed)
-    return ExactIndex(features)
+def _index(kind: str, answers: Passages[Tensor], settings: TrainingSettings, seed: int) -> Index:
+    if kind == "sampled":
+        return SampledIndex(answers, settings.answer_sample, seed)
+    if kind == "stale":
+        return StaleIndex(answers.rows, settings.answer_batch, seed)
+    return ExactIndex(answers.rows)
 
 
 def type_weights(history: list[Record], names: np.ndarray, even: float) -> np.ndarray:

@@ -109,7 +109,7 @@ def run_epochs(
         validated: measures the module in eval mode, before training and after each epoch.
         finished: whether the records so far are all.
         keep: whether the epoch just recorded is the one to keep.
-        index: goes into checkpoints too.
+        index: goes into checkpoints too, and which it is into the first record.
         seed: every epoch seeds itself with it, so that going on needs no generator state.
         saved: where an earlier call stood.
         on_epoch: called with where training stands before it and after each epoch.
@@ -130,7 +130,8 @@ def run_epochs(
         if index:
             index.load_state(saved.index)
     else:
-        history, best = [_record(0, learner, validated, {"train_loss": None}, 0.0)], {}
+        told = {"train_loss": None} | ({"index": index.kind} if index else {})
+        history, best = [_record(0, learner, validated, told, 0.0)], {}
         on_epoch(now())
     while not finished(history):
         epoch = len(history)

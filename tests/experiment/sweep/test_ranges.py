@@ -57,7 +57,7 @@ def test_without_a_file_it_is_the_handovers_four():
 def test_a_recipe_beyond_the_ranges_is_no_start(load):
     assert load("training.batch_size = {low = 100, high = 200}").start(Recipe.load("even"))
     assert load("training.batch_size = {low = 200, high = 300}").start(Recipe.load("even")) is None
-    assert load("training.index = {choices = ['exact', 'stale']}").start(Recipe.load("even"))
+    assert load("training.index = {choices = ['auto', 'stale']}").start(Recipe.load("even"))
 
 
 RATE = "training.learning_rat = {low = 1e-5, high = 1e-2}"
@@ -72,7 +72,7 @@ RATE = "training.learning_rat = {low = 1e-5, high = 1e-2}"
         ("memory.newcomer = {low = 1.0, high = 9.0}", r"has no \[memory\] table; add one"),
         ("towers.dropout = {low = 0.1, high = 1.5}", r"towers\.dropout = 1\.5: .*less than 1"),
         ("training.batch_size = {low = 1.5, high = 9}", r"batch_size = 1\.5: .*integer"),
-        ("training.index = {choices = ['exact', 'new']}", r"index = 'new': .*'exact' or 'stale'"),
+        ("training.index = {choices = ['exact', 'new']}", r"index = 'new': .*'auto', 'exact'"),
         ("towers.dual = {low = 0, high = 1}", r"is no number; give choices = \[...\] instead"),
         ("towers.dropout = {low = 0.5, high = 0.1}", "low has to be below high"),
         ("towers.dropout = {low = 0.0, high = 0.1, log = true}", "low has to be above zero"),

@@ -1,0 +1,49 @@
+"""How much memory this process takes, as Linux tells it."""
+
+from __future__ import annotations
+
+import re
+import resource
+import sys
+import threading
+from pathlib import Path
+
+STATUS = Path("/proc/self/status")
+SAMPLE_EVERY_S = 0.01
+
+
+class Anonymous:
+    """The peak of anonymous memory in MB while it is entered; None where it cannot be told."""
+
+    def __init__(self) -> None:
+        self.peak: float | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Anonymous:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while STATUS.exists():
+            found = re.search(r"RssAnon:\s+(\d+) kB", STATUS.read_text())
+            if not found:
+                return
+            self.peak = max(self.peak or 0, int(found[1]) / 1e3)
+            if self._over.wait(SAMPLE_EVERY_S):
+                return
+
+
+def highest_mb() -> float:
+    """Of resident memory, the highest so far.
+
+    The rusage figure is a last resort: on Linux it counts the parent's before the exec.
+    """
+    if STATUS.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())):
+        return int(found[1]) / 1e3
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
