@@ -110,7 +110,7 @@ def _measure(folder: Path) -> list[dict[str, Any]]:
     steps: list[dict[str, Any]] = []
 
     def step(name: str, work: Callable[[], Any]) -> Any:  # noqa: ANN401
-        with _Anonymous() as memory:
+        with Anonymous() as memory:
             began = time.perf_counter()
             result = work()
             seconds = time.perf_counter() - began
@@ -132,7 +132,7 @@ def _measure(folder: Path) -> list[dict[str, Any]]:
     return steps
 
 
-class _Anonymous:
+class Anonymous:
     """The peak of anonymous memory in MB while it is entered; None where it cannot be told."""
 
     def __init__(self) -> None:
@@ -140,7 +140,7 @@ class _Anonymous:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> _Anonymous:
+    def __enter__(self) -> Anonymous:
         self._thread.start()
         return self
 
@@ -149,13 +149,16 @@ class _Anonymous:
         self._thread.join()
 
     def _watch(self) -> None:
-        while STATUS.exists():
-            found = re.search(r"RssAnon:\s+(\d+) kB", STATUS.read_text())
-            if not found:
-                return
-            self.peak = max(self.peak or 0, int(found[1]) / 1e3)
+        while (held := anonymous_mb()) is not None:
+            self.peak = max(self.peak or 0, held)
             if self._over.wait(SAMPLE_EVERY_S):
                 return
+
+
+def anonymous_mb() -> float | None:
+    """What this process holds now that is no file's, in MB; None where it cannot be told."""
+    found = STATUS.exists() and re.search(r"RssAnon:\s+(\d+) kB", STATUS.read_text())
+    return int(found[1]) / 1e3 if found else None
 
 
 def _highest() -> float:
