@@ -29,6 +29,7 @@ from index import apart
 from plan_constants import (
     AT_ONCE,
     Figures,
+    give_back,
     indexed,
     made_up,
     of_steps,
@@ -42,7 +43,7 @@ from twinrank.encode import Encoder, FeatureStore
 from twinrank.experiment import fit
 from twinrank.experiment.runs import encode
 from twinrank.planning import Machine, Measured, Shape, Workload, workload_of
-from twinrank.planning.encoding import core_seconds, text_bytes
+from twinrank.planning.encoding import core_seconds, encode_bytes, text_bytes
 from twinrank.planning.indexing import flat, flat_search_seconds, hnsw, hnsw_search_seconds
 from twinrank.planning.serving import rank_seconds
 from twinrank.planning.training import (
@@ -51,8 +52,8 @@ from twinrank.planning.training import (
     held_of,
     training_bytes,
 )
+from twinrank.planning.units import duration, size
 from twinrank.recipe import Recipe
-from twinrank.report.plan import duration, size
 from twinrank.search import Ranker
 
 CORE = Machine(cores=1, memory=0.0)
@@ -91,6 +92,8 @@ def main(
     os.environ["OMP_NUM_THREADS"] = "1"
     c = Measured.load(constants)
     checks = encoded(data, c)
+    for number in (10, 20):
+        checks += stored(data, number, c)
     for number in map(int, copies.split(",")):
         checks += fitted(data, number, c)
     for number in map(int, vectors.split(",")):
@@ -127,15 +130,36 @@ def _encoded(data: Path) -> Figures:
     return found
 
 
+def stored(data: Path, copies: int, c: Measured) -> list[Check]:
+    """What encoding copies of the data holds, and leaves in the store."""
+    row = apart(_stored, data, copies)
+    w: Workload = row["workload"]
+    texts = f"{w.texts:,.0f} texts"
+    disk = Check("feature store", texts, w.texts * text_bytes(w.width), row["stored"], "B")
+    return [disk, Check("encode, peak of memory", texts, encode_bytes(w, c), row["peak"], "B")]
+
+
+def _stored(data: Path, copies: int) -> Figures:
+    recipe = Recipe.load("even")
+    with tempfile.TemporaryDirectory() as folder:
+        store = FeatureStore(Path(folder), batches=made_up)
+        times(Dataset.load(data), copies, copies).save(Path(folder, "data"))
+        give_back()
+        with Anonymous() as memory:
+            encode(Dataset.load(Path(folder, "data")), recipe, store=store, device="cpu")
+        held = store.entries()[0].bytes
+        workload = workload_of(recipe, data=Dataset.load(Path(folder, "data")))
+    return {"workload": workload, "stored": held, "peak": 1e6 * (memory.peak or 0.0)}
+
+
 def fitted(data: Path, copies: int, c: Measured) -> list[Check]:
-    """The feature store, a fit of two epochs, and the ranker it leaves."""
+    """A fit of two epochs, and the ranker it leaves."""
     row = apart(_fitted, data, copies)
     w: Workload = row["workload"]
     epoch, after = epoch_seconds(w, "exact", CORE, c), fuse(w, CORE, c)
     held = training_bytes(held_of(w, "exact"), c)
     core, _ = rank_seconds(w, CORE, c, indexed=False)
     figures = (
-        ("feature store", w.texts * text_bytes(w.width), row["stored"], "B"),
         ("training, an epoch", epoch, row["epoch"], "s"),
         ("fit, all of it", w.epochs * epoch + after.seconds, row["seconds"], "s"),
         ("fit, peak of memory", max(held, after.memory), row["peak"], "B"),
@@ -157,7 +181,6 @@ def _fitted(data: Path, copies: int) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
         store, out = FeatureStore(Path(folder, "features"), batches=made_up), Path(folder, "ranker")
         encode(dataset, recipe, store=store, device="cpu")
-        stored = store.entries()[0].bytes
         with Anonymous() as memory:
             began = time.process_time()
             fit(dataset, recipe, out=out, store=store, on_record=on_record, device="cpu")
@@ -167,7 +190,6 @@ def _fitted(data: Path, copies: int) -> Figures:
         each = timed(lambda: ranker.rank(asked)) / len(asked)
     return {
         "workload": workload_of(recipe, data=dataset),
-        "stored": stored,
         "epoch": marks[-1] - marks[-2],
         "seconds": seconds,
         "peak": 1e6 * (memory.peak or 0.0),

@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from twinrank.cli.app import app
 from twinrank.errors import PlanError
-from twinrank.report.plan import duration, size
+from twinrank.planning.units import duration, size
 
 SIZES = ("plan", "--answers", "1e8", "--queries", "1e9", "--qps", "5000")
 
@@ -17,7 +17,7 @@ def run(*args):
 def test_a_plan_is_a_table_and_its_assumptions():
     shown = run(*SIZES, "--gpu", "h200").stdout
     assert "100,000,000 answers" in shown and "H200 141 GB SXM" in shown
-    for stage in ("encode", "feature store", "training, exact index *", "index, FAISS HNSW"):
+    for stage in ("encode", "feature store", "training, exact index", "index, FAISS HNSW"):
         assert stage in shown
     assert "does not fit" in shown and " ! serving, all answers takes " in shown
     for source in ("measured: ", "published: ", "assumed: ", "not planned: "):

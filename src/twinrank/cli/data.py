@@ -199,7 +199,7 @@ def plan(
     qps: Annotated[float, typer.Option(help="Questions a second to rank.")] = 0.0,
     gpu: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Machines with one: a100, h100, h200, l4, l40s."),
+        typer.Option(metavar="NAME", help="Machines with one, such as h200."),
     ] = None,
     cpu: Annotated[
         int | None, typer.Option(min=1, help="Machines with so many cores; default: as here.")

@@ -13,6 +13,7 @@ from twinrank.planning.needs import FLOAT, Needs, Stage
 from twinrank.planning.workload import Workload
 
 LOOK_UP = 100  # bytes a text while its features are looked up: keys, their order, places
+TEXT_COPIES = 3  # as a table, its sections, and what is read of it
 
 
 def encode(within: float) -> Stage:
@@ -21,16 +22,15 @@ def encode(within: float) -> Stage:
 
 
 def _encode(w: Workload, machine: Machine, c: Measured, *, within: float) -> Needs:
-    a = Assumed.load()
     seconds = encode_seconds(w, machine, c)
     return Needs(
         stage="encode",
-        memory=c.process_bytes + w.tokens * a.token_bytes + w.texts * LOOK_UP,
+        memory=encode_bytes(w, c),
         room=machine.memory,
         disk=0.0,
         seconds=seconds,
         machines=max(1, math.ceil(seconds / within)),
-        note=f"{w.texts:.3g} texts, {w.tokens:.3g} tokens",
+        note=f"{w.texts:.3g} texts, {w.tokens:.3g} tokens" + _bound(w, machine, c),
         mend="one process holds all texts: encode them in parts, the store adds up",
         rests_on=(*_encode_constants(machine), "process_bytes", "token_bytes"),
     )
@@ -56,14 +56,17 @@ def text_bytes(width: int) -> int:
     return KEY.itemsize + len(POOLINGS) * width * FLOAT
 
 
+def encode_bytes(w: Workload, c: Measured) -> float:
+    """Bytes of the process that has all texts and, in the end, all features of one pooling."""
+    texts = TEXT_COPIES * w.tokens * Assumed.load().token_bytes
+    return c.process_bytes + texts + w.texts * (LOOK_UP + w.width * FLOAT)
+
+
 def encode_seconds(w: Workload, machine: Machine, c: Measured) -> float:
     """Seconds in which one machine encodes all texts."""
-    asked = w.queries + w.validation
-    flop = w.passages * w.encoder.flop(w.passage_tokens) + asked * w.encoder.flop(w.query_tokens)
     if machine.gpu:
-        tokenising = w.tokens / (c.tokenise_tokens_s * machine.cores)
-        return max(flop / _gpu_rate(machine), tokenising)
-    return core_seconds(flop, w.texts, c) / machine.cores
+        return max(_flop(w) / _gpu_rate(machine), _tokenising_seconds(w, machine, c))
+    return core_seconds(_flop(w), w.texts, c) / machine.cores
 
 
 def query_seconds(w: Workload, machine: Machine, c: Measured) -> tuple[float, float]:
@@ -77,6 +80,22 @@ def query_seconds(w: Workload, machine: Machine, c: Measured) -> tuple[float, fl
 def core_seconds(flop: float, texts: float, c: Measured) -> float:
     """Seconds of a core to encode some texts with so many FLOPs of products."""
     return flop / c.encode_flop_s + texts * c.encode_text_s
+
+
+def _flop(w: Workload) -> float:
+    asked = w.queries + w.validation
+    return w.passages * w.encoder.flop(w.passage_tokens) + asked * w.encoder.flop(w.query_tokens)
+
+
+def _tokenising_seconds(w: Workload, machine: Machine, c: Measured) -> float:
+    return w.tokens / (c.tokenise_tokens_s * machine.cores)
+
+
+def _bound(w: Workload, machine: Machine, c: Measured) -> str:
+    """What keeps a GPU waiting, if anything does."""
+    if machine.gpu and _tokenising_seconds(w, machine, c) > _flop(w) / _gpu_rate(machine):
+        return f"; {machine.cores} cores make tokens more slowly than the GPU takes them"
+    return ""
 
 
 def _gpu_rate(machine: Machine) -> float:

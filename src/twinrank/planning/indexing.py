@@ -7,6 +7,7 @@ import math
 from twinrank.planning.constants import Assumed, Measured
 from twinrank.planning.machine import Machine
 from twinrank.planning.needs import FLOAT, Needs
+from twinrank.planning.units import duration
 from twinrank.planning.workload import Workload
 
 FEW = 10_000  # vectors; at which HNSW is measured first
@@ -22,7 +23,7 @@ def flat(w: Workload, machine: Machine, c: Measured) -> Needs:
         disk=w.passages * c.flat_vector_bytes + vector_bytes(w),
         seconds=w.passages * c.flat_vector_s,
         machines=1,
-        note=f"a search takes {1e3 * flat_search_seconds(w, c):,.3g} ms",
+        note=f"a search takes {duration(flat_search_seconds(w, c))}",
         mend=FAISS_MEND,
         rests_on=(
             *("index_copies", "flat_vector_bytes", "flat_vector_s", "flat_search_float_s"),
@@ -41,7 +42,7 @@ def hnsw(w: Workload, machine: Machine, c: Measured) -> Needs:
         disk=vector_bytes(w) + w.passages * c.hnsw_vector_bytes,
         seconds=hnsw_build_seconds(w.passages, c) / machine.cores,
         machines=1,
-        note=f"a search takes {1e3 * hnsw_search_seconds(w, c):,.3g} ms",
+        note=f"a search takes {duration(hnsw_search_seconds(w, c))}",
         mend=FAISS_MEND,
         rests_on=(
             *("index_copies", "hnsw_vector_bytes", "hnsw_vector_s", "hnsw_doubling_s"),

@@ -19,11 +19,13 @@ class Machine:
         cores: of its processor.
         memory: bytes beside them.
         gpu: one card; none computes on the processor.
+        assumed: which constants its cores and memory are, if nobody gave them.
     """
 
     cores: int
     memory: float
     gpu: Gpu | None = None
+    assumed: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -52,8 +54,11 @@ def machine_of(*, gpu: str | None = None, cpu: int = 1, memory_gb: float | None 
     if memory_gb is not None and not (math.isfinite(memory_gb) and memory_gb > 0):
         raise PlanError(f"memory is {memory_gb:g} GB; give more than 0")
     if gpu is None:
-        return Machine(cpu, GB * (memory_gb or cpu * assumed.memory_a_core_gb))
+        names = () if memory_gb else ("memory_a_core_gb",)
+        memory = GB * (memory_gb or cpu * assumed.memory_a_core_gb)
+        return Machine(cpu, memory, assumed=names)
     if gpu.lower() not in known:
         raise PlanError(f"no GPU is called {gpu!r} here; choose one of {', '.join(known)}")
     memory = GB * (memory_gb or assumed.host_memory_gb)
-    return Machine(assumed.host_cores, memory, known[gpu.lower()])
+    beside = ("host_cores", *(() if memory_gb else ("host_memory_gb",)))
+    return Machine(assumed.host_cores, memory, known[gpu.lower()], beside)

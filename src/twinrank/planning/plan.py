@@ -119,6 +119,7 @@ def _assumptions(
         f"passage and {w.query_tokens:,.0f} a query, {w.validation:,.0f} validation queries"
     )
     named = dict.fromkeys(name for stage in stages for name in stage.rests_on)
+    named |= dict.fromkeys(machine.assumed)
     assumed = Assumed.load()
     lines = [lengths]
     lines += [f"measured: {c.line(name)}" for name in named if name in Measured.model_fields]

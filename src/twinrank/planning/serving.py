@@ -29,10 +29,10 @@ def _serve(w: Workload, machine: Machine, c: Measured, *, indexed: bool) -> Need
         stage="serving, by an index" if indexed else "serving, all answers",
         memory=shared + workers * own,
         room=machine.memory,
-        disk=shared,
+        disk=shared + text_bytes(w),
         seconds=core + gpu,
         machines=max(1, math.ceil(busy / a.load_share)),
-        note=f"{1e3 * (core + gpu):,.3g} ms a query, {workers} workers a machine",
+        note=f"{workers} workers a machine; time is of a query",
         mend="the ranker holds vectors, past queries and words: leave [memory] and [words] out, "
         "or keep fewer past queries",
         rests_on=(
@@ -70,6 +70,10 @@ def shared_bytes(w: Workload) -> float:
 
 def worker_bytes(w: Workload, c: Measured) -> float:
     """Bytes that each worker has for itself: texts, and their words."""
+    return c.process_bytes + text_bytes(w) + word_tokens(w) * c.words_token_bytes
+
+
+def text_bytes(w: Workload) -> float:
+    """Bytes of the texts that a ranker keeps: of answers, and of past queries."""
     past = w.queries * w.query_tokens if w.recipe.memory else 0.0
-    texts = (w.passages * w.passage_tokens + past) * Assumed.load().token_bytes
-    return c.process_bytes + texts + word_tokens(w) * c.words_token_bytes
+    return (w.passages * w.passage_tokens + past) * Assumed.load().token_bytes

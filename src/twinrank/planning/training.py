@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from twinrank.planning.constants import Assumed, Measured
 from twinrank.planning.machine import Machine
 from twinrank.planning.needs import FLOAT, Needs, Stage
+from twinrank.planning.units import duration
 from twinrank.planning.workload import Workload
 from twinrank.recipe import TrainingSettings
 
@@ -58,13 +59,14 @@ def _train(w: Workload, machine: Machine, c: Measured, *, index: Index) -> Needs
     each = step_seconds(step_of(w, index), machine, c)
     epoch = epoch_seconds(w, index, machine, c)
     return Needs(
-        stage=f"training, {index} index" + (" *" if own else ""),
+        stage=f"training, {index} index",
         memory=training_bytes(held_of(w, index), c),
         room=machine.training_memory,
         disk=0.0,
         seconds=w.epochs * epoch,
         machines=1,
-        note=f"{w.epochs:.0f} epochs of {steps_of(w):.3g} steps, {1e3 * each:,.3g} ms each",
+        note=f"{'as the recipe has it; ' if own else ''}{w.epochs:.0f} epochs of {steps_of(w):,} "
+        f"steps, {duration(each)} each",
         mend="every process of a team holds all of it: train on a sample of answers and queries",
         rests_on=_train_constants(machine, index),
     )

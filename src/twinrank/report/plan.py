@@ -6,10 +6,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from twinrank.planning import Needs, Plan
+from twinrank.planning.units import duration, size
 from twinrank.report.tables import aligned
-
-UNITS = ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
-HOUR, MINUTE = 3600, 60
 
 
 def plan_table(plan: Plan) -> RenderableType:
@@ -21,7 +19,7 @@ def plan_table(plan: Plan) -> RenderableType:
         f"a machine: {plan.machine.name}"
     )
     table.add_column("")
-    for name in ("memory", "disk", "time of one", "machines"):
+    for name in ("memory", "disk", "time, one machine", "machines"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     for needs in plan.stages:
@@ -33,37 +31,14 @@ def plan_table(plan: Plan) -> RenderableType:
     short = [
         Text(
             f" ! {needs.stage} takes {size(needs.memory)} in one machine, which has "
-            f"{size(needs.room)}: {needs.share:.2g} of the answers and queries fit; {needs.mend}",
+            f"{size(needs.room)}: {100 * needs.share:.2g} % of the answers and queries fit; "
+            f"{needs.mend}",
             "yellow",
         )
         for needs in plan.stages
         if not needs.fits
     ]
-    own = [Text(" * the recipe's own", "dim")] if w.recipe.training else []
-    return Group(table, *own, *short, *(Text(f" - {line}") for line in plan.assumptions))
-
-
-def size(count: float) -> str:
-    """Bytes with three digits: 1.23 GB."""
-    for least, unit in UNITS:
-        if count >= least:
-            return f"{_three(count / least)} {unit}"
-    return f"{count:,.0f} B"
-
-
-def duration(seconds: float) -> str:
-    """Milliseconds, seconds, minutes or hours with three digits: 1.23 h."""
-    if seconds < 1:
-        return f"{_three(1e3 * seconds)} ms"
-    if seconds < MINUTE:
-        return f"{_three(seconds)} s"
-    if seconds < HOUR:
-        return f"{_three(seconds / MINUTE)} min"
-    return f"{_three(seconds / HOUR)} h"
-
-
-def _three(value: float) -> str:
-    return f"{value:,.0f}" if value >= 99.95 else f"{value:.3g}"
+    return Group(table, *short, *(Text(f" - {line}") for line in plan.assumptions))
 
 
 def _machines(needs: Needs) -> Text:
