@@ -32,14 +32,17 @@ from scipy.optimize import nnls
 from data_scale import Anonymous, anonymous_mb
 from index import DIM, apart, building, draw, searching
 from twinrank.data import Dataset, section_texts
-from twinrank.encode import Encoder, Store
+from twinrank.encode import Encoder, FeatureStore, Store
 from twinrank.encode.hardware import cpu_name
 from twinrank.experiment.fusing import confidence_of, fused
 from twinrank.experiment.material import Material
+from twinrank.experiment.runs import encode
 from twinrank.model import Passages, Past
 from twinrank.planning import Measured, Shape, Workload, workload_of
+from twinrank.planning.encoding import encode_bytes
 from twinrank.planning.indexing import FEW
-from twinrank.planning.training import held_of, scored_seconds, step_of
+from twinrank.planning.scoring import scored_seconds, word_tokens
+from twinrank.planning.training import held_of, step_of
 from twinrank.recipe import Recipe
 from twinrank.search import (
     PARTS,
@@ -56,7 +59,9 @@ from twinrank.search import (
 from twinrank.train import Examples, fit_towers
 
 Figures = dict[str, Any]
+MARK = "\N{NUMERO SIGN}"  # not in Latin-1
 SAMPLE = 300  # texts of a kind that are encoded
+SCORED = 1_000  # queries whose scores are held at once
 AT_ONCE = 32  # queries that a service ranks at once
 # Answers, passages, queries, queries a step, index: apart enough to tell their costs apart.
 STEPS = (
@@ -70,6 +75,7 @@ STEPS = (
     (100, 8_000, 640, 32, "stale"),
 )
 COPIES = ((1, 1), (24, 1), (1, 12), (24, 12))  # of answers and of queries, to rank among
+HELD = (40, 160)  # copies of the data, for the memory of encoding
 VECTORS = (10_000, 40_000)  # of an index
 
 
@@ -81,15 +87,17 @@ def main(
     """Measure, and write what `twinrank plan --constants` reads."""
     os.environ["OMP_NUM_THREADS"] = "1"
     values: Figures = {**apart(encoding, data), **apart(words, data)}
+    values |= split_holding([apart(holding, data, copies) for copies in HELD], values)
     values |= split_steps([apart(steps, *each) for each in STEPS])
     values |= split_ranking([apart(ranking, data, *each) for each in COPIES])
     values |= split_fusing(apart(fusing, data, 12, 12), values)
     values |= split_index([indexed(number) for number in VECTORS])
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    named = data.name if data.is_absolute() else data
     told = {
         "on": f"{machine or cpu_name()}, load {load}",
         "date": f"{date.today():%Y-%m-%d}",
-        "command": f"python benchmarks/plan_constants.py {data.name}",
+        "command": f"python benchmarks/plan_constants.py {named}",
     }
     rounded = {name: float(f"{values[name]:.4g}") for name in sorted(values)}
     found = Measured.model_validate(told | rounded)
@@ -100,11 +108,12 @@ def main(
 def times(dataset: Dataset, answers: int, queries: int) -> Dataset:
     """A data set with so many copies of its answers and of its labelled training queries.
 
-    No two copies have the same text; copies of queries point to copies of answers in turn.
+    No two copies have the same text, by a mark that Python keeps in two bytes a character, as it
+    does texts with curly quotes. Copies of queries point to copies of answers in turn.
     """
 
     def named(column: str, number: int) -> pl.Expr:
-        return pl.col(column) + (f" copy{number}" if number else "")
+        return pl.col(column) + (f" {MARK}{number}" if number else "")
 
     some = [
         dataset.answers.with_columns(named("id", j), named("title", j), named("text", j))
@@ -191,6 +200,30 @@ def samples(dataset: Dataset) -> dict[str, list[str]]:
     }
 
 
+def holding(data: Path, copies: int) -> Figures:
+    """What encoding copies of the data holds and leaves in the store, features made up."""
+    recipe = Recipe.load("even")
+    with tempfile.TemporaryDirectory() as folder:
+        store = FeatureStore(Path(folder), batches=made_up)
+        times(Dataset.load(data), copies, copies).save(Path(folder, "data"))
+        give_back()
+        with Anonymous() as memory:
+            encode(Dataset.load(Path(folder, "data")), recipe, store=store, device="cpu")
+        held = store.entries()[0].bytes
+        workload = workload_of(recipe, data=Dataset.load(Path(folder, "data")))
+    return {"workload": workload, "stored": held, "bytes": 1e6 * (memory.peak or 0.0)}
+
+
+def split_holding(rows: list[Figures], known: Figures) -> Figures:
+    """What is left of its growth for a token."""
+    c = Measured.model_construct(**known, encode_token_bytes=0.0)
+    small, large = (row["workload"] for row in rows)
+    texts = encode_bytes(large, c) - encode_bytes(small, c)
+    grown = rows[1]["bytes"] - rows[0]["bytes"]
+    tokens = large.tokens - small.tokens
+    return {"encode_token_bytes": max(0.0, grown - texts) / tokens}
+
+
 def words(data: Path) -> Figures:
     """What a token of the texts costs BM25."""
     texts = times(Dataset.load(data), 40, 1).answer_texts()
@@ -265,7 +298,7 @@ def split_steps(rows: list[Figures]) -> Figures:
     costs = shares([(*row["step"], 1) for row in rows], [row["seconds"] for row in rows])
     copies = shares([row["held"] for row in rows], [row["bytes"] / 4 for row in rows])
     names = ("train_cell_s", "train_fresh_s", "train_stale_s", "train_step_s")
-    held = ("fresh", "vector", "query", "cell")
+    held = ("fresh", "vector", "offset", "query", "cell")
     return {
         "train_flop_s": 1 / costs[0],
         **dict(zip(names, costs[1:], strict=True)),
@@ -299,7 +332,14 @@ def ranking(data: Path, answers: int, queries: int) -> Figures:
     channel = cast("Fused", ranker.channel)
     texts = dataset.split("test").texts[:AT_ONCE]
     features = channel.dense.reader(texts)
+    seen = np.random.default_rng(0).standard_normal((SCORED, DIM), np.float32)
+    cells = SCORED * (len(channel.dense.vectors.rows) + len(dataset.split("train")))
+    give_back()
+    before = held_bytes()
+    with Anonymous() as memory:
+        channel.dense.parts_of(seen)
     return {
+        "copies": (1e6 * (memory.peak or 0.0) - before) / (4 * cells),
         "counts": (ranker.answers.height, len(channel.dense.vectors.rows)),
         "past": len(channel.past.texts) if channel.past else 0,
         "all": timed(lambda: ranker.rank(texts)) / len(texts),
@@ -314,6 +354,7 @@ def split_ranking(rows: list[Figures]) -> Figures:
     rest = [max(row["all"] - row["beside"], 1e-9) for row in rows]
     query, passage = shares([(1, row["counts"][1]) for row in rows], rest)
     return {
+        "score_cell_copies": rows[-1]["copies"],  # the largest: others are too soon over
         "rank_query_s": query,
         "rank_passage_s": passage,
         "rank_answer_s": answer,
@@ -344,8 +385,6 @@ def fusing(data: Path, answers: int, queries: int) -> Figures:
 
 def split_fusing(row: Figures, known: Figures) -> Figures:
     """What is left of it for a validation query and answer."""
-    from twinrank.planning.training import word_tokens
-
     w: Workload = row["workload"]
     cells, tokens = w.validation * w.answers, word_tokens(w)
     c = Measured.model_construct(**known)
@@ -385,7 +424,7 @@ def split_index(rows: list[Figures]) -> Figures:
         "index_copies": float(np.mean(copies)),
         "flat_vector_bytes": float(np.median((1e6 * of("flat", "disk MB") - vectors) / counts)),
         "hnsw_vector_bytes": float(np.median((1e6 * of("hnsw", "disk MB") - vectors) / counts)),
-        "flat_vector_s": float(np.median(of("flat", "cpu s") / counts)),
+        "flat_vector_s": float(of("flat", "cpu s")[-1] / counts[-1]),
         "hnsw_vector_s": each,
         "hnsw_doubling_s": doubling,
         "flat_search_float_s": float(np.median(1e-3 * of("flat", "p50@200 ms") / (DIM * counts))),

@@ -29,7 +29,7 @@ from index import apart
 from plan_constants import (
     AT_ONCE,
     Figures,
-    give_back,
+    holding,
     indexed,
     made_up,
     of_steps,
@@ -44,12 +44,11 @@ from twinrank.experiment import fit
 from twinrank.experiment.runs import encode
 from twinrank.planning import Machine, Measured, Shape, Workload, workload_of
 from twinrank.planning.encoding import core_seconds, encode_bytes, text_bytes
+from twinrank.planning.fusing import fuse
 from twinrank.planning.indexing import flat, flat_search_seconds, hnsw, hnsw_search_seconds
 from twinrank.planning.serving import rank_seconds
 from twinrank.planning.training import (
     epoch_seconds,
-    fuse,
-    held_of,
     training_bytes,
 )
 from twinrank.planning.units import duration, size
@@ -92,12 +91,13 @@ def main(
     os.environ["OMP_NUM_THREADS"] = "1"
     c = Measured.load(constants)
     checks = encoded(data, c)
-    for number in (10, 20):
+    for number in (20, 40):
         checks += stored(data, number, c)
     for number in map(int, copies.split(",")):
         checks += fitted(data, number, c)
     for number in map(int, vectors.split(",")):
         checks += of_index(number, c)
+    checks += growths(checks)
     if out:
         rows = [{**asdict(each), "ratio": each.ratio, "ok": each.ok} for each in checks]
         out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
@@ -132,24 +132,11 @@ def _encoded(data: Path) -> Figures:
 
 def stored(data: Path, copies: int, c: Measured) -> list[Check]:
     """What encoding copies of the data holds, and leaves in the store."""
-    row = apart(_stored, data, copies)
+    row = apart(holding, data, copies)
     w: Workload = row["workload"]
     texts = f"{w.texts:,.0f} texts"
     disk = Check("feature store", texts, w.texts * text_bytes(w.width), row["stored"], "B")
-    return [disk, Check("encode, peak of memory", texts, encode_bytes(w, c), row["peak"], "B")]
-
-
-def _stored(data: Path, copies: int) -> Figures:
-    recipe = Recipe.load("even")
-    with tempfile.TemporaryDirectory() as folder:
-        store = FeatureStore(Path(folder), batches=made_up)
-        times(Dataset.load(data), copies, copies).save(Path(folder, "data"))
-        give_back()
-        with Anonymous() as memory:
-            encode(Dataset.load(Path(folder, "data")), recipe, store=store, device="cpu")
-        held = store.entries()[0].bytes
-        workload = workload_of(recipe, data=Dataset.load(Path(folder, "data")))
-    return {"workload": workload, "stored": held, "peak": 1e6 * (memory.peak or 0.0)}
+    return [disk, Check("encode, peak of memory", texts, encode_bytes(w, c), row["bytes"], "B")]
 
 
 def fitted(data: Path, copies: int, c: Measured) -> list[Check]:
@@ -157,7 +144,7 @@ def fitted(data: Path, copies: int, c: Measured) -> list[Check]:
     row = apart(_fitted, data, copies)
     w: Workload = row["workload"]
     epoch, after = epoch_seconds(w, "exact", CORE, c), fuse(w, CORE, c)
-    held = training_bytes(held_of(w, "exact"), c)
+    held = training_bytes(w, "exact", c)
     core, _ = rank_seconds(w, CORE, c, indexed=False)
     figures = (
         ("training, an epoch", epoch, row["epoch"], "s"),
@@ -218,6 +205,16 @@ def of_index(vectors: int, c: Measured) -> list[Check]:
             Check(f"index, {room}, {what}", f"{vectors:,} vectors", *figure)
             for what, *figure in figures
         ]
+    return found
+
+
+def growths(checks: list[Check]) -> list[Check]:
+    """By how much memory grows from the first size to the last, whatever a process takes alone."""
+    found = []
+    for what in dict.fromkeys(each.what for each in checks if each.what.endswith("memory")):
+        first, *_, last = [each for each in checks if each.what == what]
+        grown = (last.planned - first.planned, last.measured - first.measured)
+        found.append(Check(f"{what}, growth", f"to {last.size}", *grown, "B"))
     return found
 
 

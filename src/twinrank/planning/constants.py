@@ -96,6 +96,9 @@ class Measured(_Constants):
     process_bytes: float = Field(ge=0, description="bytes of a process that has its libraries")
     encode_flop_s: float = Field(gt=0, description="FLOP/s of the encoder's products, a core")
     encode_text_s: float = Field(ge=0, description="seconds to encode a text, besides products")
+    encode_token_bytes: float = Field(
+        ge=0, description="bytes a token that is read, while all texts are encoded"
+    )
     tokenise_tokens_s: float = Field(gt=0, description="tokens a second that a core makes of texts")
 
     train_flop_s: float = Field(gt=0, description="FLOP/s of a training step's products, a core")
@@ -109,12 +112,16 @@ class Measured(_Constants):
         ge=0, description="copies that a step holds of vectors it projects"
     )
     train_vector_copies: float = Field(
-        ge=0, description="copies that training holds of all vectors of passages and offsets"
+        ge=0, description="copies that training holds of all passages' vectors"
     )
+    train_offset_copies: float = Field(ge=0, description="copies that training holds of offsets")
     train_query_copies: float = Field(
         ge=0, description="copies that training holds of queries' vectors"
     )
     train_cell_copies: float = Field(ge=0, description="copies that a step holds of its scores")
+    score_cell_copies: float = Field(
+        ge=0, description="copies held of the scores of queries that are scored at once"
+    )
 
     words_token_s: float = Field(ge=0, description="seconds a token to index the words of texts")
     words_token_bytes: float = Field(ge=0, description="bytes a token, of the words of texts")

@@ -6,6 +6,7 @@ import math
 from functools import partial
 
 from twinrank.encode import POOLINGS
+from twinrank.encode.home import PUBLISH_BYTES
 from twinrank.encode.parts import KEY
 from twinrank.planning.constants import Assumed, Measured
 from twinrank.planning.machine import Machine
@@ -13,7 +14,6 @@ from twinrank.planning.needs import FLOAT, Needs, Stage
 from twinrank.planning.workload import Workload
 
 LOOK_UP = 100  # bytes a text while its features are looked up: keys, their order, places
-TEXT_COPIES = 3  # as a table, its sections, and what is read of it
 
 
 def encode(within: float) -> Stage:
@@ -32,7 +32,7 @@ def _encode(w: Workload, machine: Machine, c: Measured, *, within: float) -> Nee
         machines=max(1, math.ceil(seconds / within)),
         note=f"{w.texts:.3g} texts, {w.tokens:.3g} tokens" + _bound(w, machine, c),
         mend="one process holds all texts: encode them in parts, the store adds up",
-        rests_on=(*_encode_constants(machine), "process_bytes", "token_bytes"),
+        rests_on=(*_encode_constants(machine), "process_bytes", "encode_token_bytes"),
     )
 
 
@@ -58,8 +58,9 @@ def text_bytes(width: int) -> int:
 
 def encode_bytes(w: Workload, c: Measured) -> float:
     """Bytes of the process that has all texts and, in the end, all features of one pooling."""
-    texts = TEXT_COPIES * w.tokens * Assumed.load().token_bytes
-    return c.process_bytes + texts + w.texts * (LOOK_UP + w.width * FLOAT)
+    texts = w.tokens * c.encode_token_bytes
+    unpublished = min(PUBLISH_BYTES, w.texts * text_bytes(w.width))
+    return c.process_bytes + unpublished + texts + w.texts * (LOOK_UP + w.width * FLOAT)
 
 
 def encode_seconds(w: Workload, machine: Machine, c: Measured) -> float:

@@ -9,11 +9,12 @@ from typing import Any
 from twinrank.errors import PlanError
 from twinrank.planning.constants import Assumed, Measured
 from twinrank.planning.encoding import encode, store
+from twinrank.planning.fusing import fuse
 from twinrank.planning.indexing import flat, hnsw, milvus
 from twinrank.planning.machine import Machine
 from twinrank.planning.needs import Needs, Stage
 from twinrank.planning.serving import serve
-from twinrank.planning.training import fuse, train
+from twinrank.planning.training import train
 from twinrank.planning.workload import Workload
 
 HOUR = 3600.0

@@ -10,7 +10,7 @@ from twinrank.planning.encoding import query_seconds
 from twinrank.planning.indexing import hnsw_search_seconds, vector_bytes
 from twinrank.planning.machine import Machine
 from twinrank.planning.needs import FLOAT, Needs, Stage
-from twinrank.planning.training import word_tokens
+from twinrank.planning.scoring import beside_seconds, text_bytes, word_tokens
 from twinrank.planning.workload import Workload
 
 
@@ -54,12 +54,6 @@ def rank_seconds(
     return core + c.rank_query_s + scored + beside_seconds(w, c), gpu
 
 
-def beside_seconds(w: Workload, c: Measured) -> float:
-    """Seconds of what is computed for every answer, whatever finds candidates: votes and words."""
-    words = w.answers * c.rank_answer_s if w.recipe.words or w.recipe.memory else 0.0
-    return words + (w.queries * c.rank_past_s if w.recipe.memory else 0.0)
-
-
 def shared_bytes(w: Workload) -> float:
     """Bytes of the vectors, which all workers map from one file."""
     if not w.recipe.encoder:
@@ -71,9 +65,3 @@ def shared_bytes(w: Workload) -> float:
 def worker_bytes(w: Workload, c: Measured) -> float:
     """Bytes that each worker has for itself: texts, and their words."""
     return c.process_bytes + text_bytes(w) + word_tokens(w) * c.words_token_bytes
-
-
-def text_bytes(w: Workload) -> float:
-    """Bytes of the texts that a ranker keeps: of answers, and of past queries."""
-    past = w.queries * w.query_tokens if w.recipe.memory else 0.0
-    return (w.passages * w.passage_tokens + past) * Assumed.load().token_bytes

@@ -1,4 +1,4 @@
-"""Fitting towers on stored features, and weighing the channels beside them."""
+"""Fitting towers on stored features."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from twinrank.planning.needs import FLOAT, Needs, Stage
 from twinrank.planning.units import duration
 from twinrank.planning.workload import Workload
 from twinrank.recipe import TrainingSettings
+from twinrank.search.dense import CELLS_A_CHUNK
 
-TIMES_SCORED = 3  # validation queries: for the weights, for confidence, for the model card
 Index = Literal["exact", "stale"]
 
 
@@ -38,13 +38,15 @@ class Held(NamedTuple):
 
     Attributes:
         fresh: of the vectors that a step projects.
-        vectors: of all passages and offsets.
+        vectors: of all passages.
+        offsets: of answers.
         queries: of the labelled queries.
         scores: of a step.
     """
 
     fresh: float
     vectors: float
+    offsets: float
     queries: float
     scores: float
 
@@ -60,7 +62,7 @@ def _train(w: Workload, machine: Machine, c: Measured, *, index: Index) -> Needs
     epoch = epoch_seconds(w, index, machine, c)
     return Needs(
         stage=f"training, {index} index",
-        memory=training_bytes(held_of(w, index), c),
+        memory=training_bytes(w, index, c),
         room=machine.training_memory,
         disk=0.0,
         seconds=w.epochs * epoch,
@@ -70,42 +72,6 @@ def _train(w: Workload, machine: Machine, c: Measured, *, index: Index) -> Needs
         mend="every process of a team holds all of it: train on a sample of answers and queries",
         rests_on=_train_constants(machine, index),
     )
-
-
-def fuse(w: Workload, machine: Machine, c: Measured) -> Needs:
-    """The stage that indexes words and weighs channels on validation, on the processor."""
-    tokens, cells = word_tokens(w), w.validation * w.answers
-    scored = TIMES_SCORED * w.validation * scored_seconds(w, c)
-    return Needs(
-        stage="words and weights",
-        memory=c.process_bytes + tokens * c.words_token_bytes + cells * c.fuse_cell_bytes,
-        room=machine.memory,
-        disk=0.0,
-        seconds=tokens * c.words_token_s + cells * c.fuse_cell_s + scored,
-        machines=1,
-        note="words are indexed again whenever the ranker is loaded",
-        mend="label fewer validation queries, or leave [words] out of the recipe",
-        rests_on=(
-            *("words_token_bytes", "words_token_s", "fuse_cell_bytes", "fuse_cell_s"),
-            *("rank_passage_s", "rank_answer_s", "rank_past_s", "process_bytes"),
-        ),
-    )
-
-
-def scored_seconds(w: Workload, c: Measured) -> float:
-    """Seconds of a core to score every answer for a query whose features are known."""
-    words = w.answers * c.rank_answer_s if w.recipe.fused or w.recipe.words else 0.0
-    past = w.queries * c.rank_past_s if w.recipe.memory else 0.0
-    passages = w.passages * c.rank_passage_s if w.recipe.encoder else 0.0
-    return passages + words + past
-
-
-def word_tokens(w: Workload) -> float:
-    """Tokens of the texts whose words are indexed: of answers, and of past queries."""
-    if not w.recipe.words:
-        return 0.0
-    past = w.queries * w.query_tokens if w.recipe.memory else 0.0
-    return w.passages * w.passage_tokens + past
 
 
 def steps_of(w: Workload) -> int:
@@ -119,8 +85,7 @@ def step_of(w: Workload, index: Index) -> Step:
     A stale index saves the projections of answers; scores are against all of them either way.
     """
     batch, d = _batch(w), w.width
-    past = w.queries if w.recipe.memory else 0.0
-    fresh = _fresh(w, index)
+    past, fresh = _past(w), _fresh(w, index)
     towers = 5 * 2 * d**2 * (fresh + batch)
     flop = towers + 3 * 2 * batch * d * w.passages + 2 * 2 * batch * d * past
     stale = d * (w.passages - fresh)
@@ -142,25 +107,28 @@ def step_seconds(step: Step, machine: Machine, c: Measured) -> float:
 
 def epoch_seconds(w: Workload, index: Index, machine: Machine, c: Measured) -> float:
     """Seconds of an epoch: its steps, and all validation queries scored once."""
-    width, past = w.width, w.queries if w.recipe.memory else 0.0
-    scores = w.validation * (w.passages + past)
-    measured = Step(2 * width * scores, scores, 0.0, 0.0)
+    scores = w.validation * (w.passages + _past(w))
+    measured = Step(2 * w.width * scores, scores, 0.0, 0.0)
     steps = steps_of(w) * step_seconds(step_of(w, index), machine, c)
     return steps + step_seconds(measured, machine, c)
 
 
 def held_of(w: Workload, index: Index) -> Held:
-    """What training holds, in numbers."""
-    step = step_of(w, index)
-    vectors = w.width * (w.passages + _offsets(w))
-    return Held(w.width * _fresh(w, index), vectors, w.width * w.queries, step.scores)
+    """What training holds while it takes steps, in numbers."""
+    d, scores = w.width, step_of(w, index).scores
+    return Held(d * _fresh(w, index), d * w.passages, d * _offsets(w), d * w.queries, scores)
 
 
-def training_bytes(held: Held, c: Measured) -> float:
-    """Bytes that training holds, with its process."""
-    copies = held.fresh * c.train_fresh_copies + held.vectors * c.train_vector_copies
-    copies += held.queries * c.train_query_copies + held.scores * c.train_cell_copies
-    return c.process_bytes + FLOAT * copies
+def training_bytes(w: Workload, index: Index, c: Measured) -> float:
+    """Bytes that training holds, with its process: in a step or, if that is more, in validation."""
+    held = held_of(w, index)
+    always = held.vectors * c.train_vector_copies + held.queries * c.train_query_copies
+    always += held.offsets * c.train_offset_copies
+    step = held.fresh * c.train_fresh_copies + held.scores * c.train_cell_copies
+    widest = max(w.passages, _past(w), 1.0)
+    at_once = min(w.validation, max(1.0, CELLS_A_CHUNK / widest))
+    validation = at_once * (w.passages + _past(w)) * c.score_cell_copies
+    return c.process_bytes + FLOAT * (always + max(step, validation))
 
 
 def _settings(w: Workload) -> TrainingSettings:
@@ -175,6 +143,10 @@ def _fresh(w: Workload, index: Index) -> float:
     return w.passages if index == "exact" else min(_settings(w).answer_batch, w.passages)
 
 
+def _past(w: Workload) -> float:
+    return w.queries if w.recipe.memory else 0.0
+
+
 def _offsets(w: Workload) -> float:
     return w.answers if w.recipe.towers and w.recipe.towers.offsets else 0.0
 
@@ -183,6 +155,8 @@ def _train_constants(machine: Machine, index: Index) -> tuple[str, ...]:
     held: tuple[str, ...] = (
         "process_bytes",
         "train_vector_copies",
+        "train_offset_copies",
+        "score_cell_copies",
         "train_query_copies",
         "train_cell_copies",
     )
