@@ -67,8 +67,8 @@ def test_encoding_takes_as_many_machines_as_the_hours_ask_for(even, measured):
 
 def test_serving_doubles_with_the_questions(even, measured):
     busy = replace(even, qps=1e6)
-    found = by_stage(plan(busy, CORES, measured))["serving, by an index"]
-    twice = by_stage(plan(replace(busy, qps=2e6), CORES, measured))["serving, by an index"]
+    found = by_stage(plan(busy, CORES, measured))["serving, by FAISS HNSW"]
+    twice = by_stage(plan(replace(busy, qps=2e6), CORES, measured))["serving, by FAISS HNSW"]
     assert twice.machines == pytest.approx(2 * found.machines, abs=1)
     assert twice.seconds == found.seconds
 
@@ -95,7 +95,7 @@ def test_the_index_of_the_recipe_is_marked(even, stale, measured):
 def test_what_does_not_fit_says_so(even, measured):
     huge = replace(even, answers=1e8, queries=1e9, qps=5000)
     found = by_stage(plan(huge, machine_of(gpu="h200"), measured))
-    for stage in ("encode", "training, exact index", "serving, by an index"):
+    for stage in ("encode", "training, exact index", "serving, by FAISS HNSW"):
         assert not found[stage].fits and found[stage].mend, stage
     assert found["training, exact index"].room == 141e9
     for stage, needs in found.items():

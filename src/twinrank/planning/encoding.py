@@ -32,7 +32,7 @@ def _encode(w: Workload, machine: Machine, c: Measured, *, within: float) -> Nee
         machines=max(1, math.ceil(seconds / within)),
         note=f"{w.texts:.3g} texts, {w.tokens:.3g} tokens" + _bound(w, machine, c),
         mend="one process holds all texts: encode them in parts, the store adds up",
-        rests_on=(*_encode_constants(machine), "process_bytes", "encode_token_bytes"),
+        rests_on=(*encode_constants(machine), "process_bytes", "encode_token_bytes"),
     )
 
 
@@ -104,7 +104,8 @@ def _gpu_rate(machine: Machine) -> float:
     return peak * Assumed.load().gpu_encode_share
 
 
-def _encode_constants(machine: Machine) -> tuple[str, ...]:
+def encode_constants(machine: Machine) -> tuple[str, ...]:
+    """What the time to encode rests on."""
     if machine.gpu:
         return ("gpu_encode_share", "tokenise_tokens_s")
     return ("encode_flop_s", "encode_text_s")

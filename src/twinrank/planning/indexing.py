@@ -36,10 +36,9 @@ def hnsw(w: Workload, machine: Machine, c: Measured) -> Needs:
     """FAISS, a graph."""
     return Needs(
         stage="index, FAISS HNSW",
-        memory=c.process_bytes
-        + c.index_copies * (vector_bytes(w) + w.passages * c.hnsw_vector_bytes),
+        memory=c.process_bytes + c.index_copies * (hnsw_bytes(w, c)),
         room=machine.memory,
-        disk=vector_bytes(w) + w.passages * c.hnsw_vector_bytes,
+        disk=hnsw_bytes(w, c),
         seconds=hnsw_build_seconds(w.passages, c) / machine.cores,
         machines=1,
         note=f"a search takes {duration(hnsw_search_seconds(w, c))}",
@@ -72,6 +71,11 @@ def milvus(w: Workload, machine: Machine, c: Measured) -> Needs:  # noqa: ARG001
 def vector_bytes(w: Workload) -> float:
     """Bytes of the vectors alone."""
     return w.passages * w.width * FLOAT
+
+
+def hnsw_bytes(w: Workload, c: Measured) -> float:
+    """Bytes of the vectors and the graph."""
+    return vector_bytes(w) + w.passages * c.hnsw_vector_bytes
 
 
 def hnsw_build_seconds(vectors: float, c: Measured) -> float:
