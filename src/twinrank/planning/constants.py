@@ -31,8 +31,8 @@ class Assumed(_Constants):
     sections: float = Field(gt=0, description="sections an answer, as in mozilla-support")
     passage_tokens: float = Field(gt=0, description="tokens a passage, as in mozilla-support")
     query_tokens: float = Field(gt=0, description="tokens a query, as in mozilla-support")
-    token_bytes: float = Field(gt=0, description="bytes of text a token")
-    validation_queries: float = Field(gt=0, description="validation queries")
+    token_bytes: float = Field(gt=0, description="bytes of text a token, as in mozilla-support")
+    validation_queries: float = Field(gt=0, description="validation queries, as in mozilla-support")
     epochs: float = Field(gt=0, description="epochs until early stopping, as on mozilla-support")
     gpu_encode_share: float = Field(
         gt=0, le=1, description="share of a GPU's peak bf16 rate that encoding reaches"
