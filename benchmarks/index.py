@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import typer
@@ -38,6 +38,7 @@ SHARES = (0.2, 0.25, 0.2, 0.35)  # of the squared length: mean, topic, theme, no
 DEPTHS = (10, 200)  # answers asked for: to show, and as candidates of a ranker
 FINGERPRINT = "benchmark"
 Figures = dict[str, Any]
+Result = TypeVar("Result")
 
 
 def main(
@@ -58,9 +59,9 @@ def main(
             home = Path(folder)
             draw(home, number)
             for room in rooms.split(","):
-                built = _apart(_build, home, room, place, links, construction)
+                built = apart(building, home, room, place, links, construction)
                 for breadth in breadths.split(",") if room in ("hnsw", "ivf") else ["0"]:
-                    found = _apart(_search, home, room, place, int(breadth))
+                    found = apart(searching, home, room, place, int(breadth))
                     name = f"{room} {breadth}" if breadth != "0" else room
                     rows.append({"vectors": number, "room": name, **built, **found})
                     print(json.dumps(rows[-1]), flush=True)
@@ -111,7 +112,8 @@ def _unit(points: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _build(home: Path, room: str, place: str, links: int, construction: int) -> Figures:
+def building(home: Path, room: str, place: str, links: int, construction: int) -> Figures:
+    """Build and save a room of the vectors that were drawn."""
     local.LINKS, local.BUILD_BREADTH = links, construction
     points = np.load(home / "points.npy", mmap_mode="r")
     before = _memory()
@@ -132,7 +134,8 @@ def _build(home: Path, room: str, place: str, links: int, construction: int) -> 
     return built | {"build MB": _memory("VmHWM") - before, "disk MB": size / 1e6}
 
 
-def _search(home: Path, room: str, place: str, breadth: int) -> Figures:
+def searching(home: Path, room: str, place: str, breadth: int) -> Figures:
+    """Search a room that was built, one query at a time."""
     queries, nearest = np.load(home / "queries.npy"), np.load(home / "nearest.npy")
     before = _memory()
     began = time.perf_counter()
@@ -202,7 +205,7 @@ def _memory(field: str = "VmRSS") -> float:
     return int(status.split(f"{field}:")[1].split()[0]) / 1e3
 
 
-def _apart(work: Callable[..., Figures], *args: Path | str | int) -> Figures:
+def apart(work: Callable[..., Result], *args: Path | str | int) -> Result:
     """What work gives in a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         figures = pool.apply(work, args)

@@ -29,13 +29,16 @@ class Anonymous:
         self._thread.join()
 
     def _watch(self) -> None:
-        while STATUS.exists():
-            found = re.search(r"RssAnon:\s+(\d+) kB", STATUS.read_text())
-            if not found:
-                return
-            self.peak = max(self.peak or 0, int(found[1]) / 1e3)
+        while (held := anonymous_mb()) is not None:
+            self.peak = max(self.peak or 0, held)
             if self._over.wait(SAMPLE_EVERY_S):
                 return
+
+
+def anonymous_mb() -> float | None:
+    """What this process holds now that is no file's; None where it cannot be told."""
+    found = STATUS.exists() and re.search(r"RssAnon:\s+(\d+) kB", STATUS.read_text())
+    return int(found[1]) / 1e3 if found else None
 
 
 def highest_mb() -> float:

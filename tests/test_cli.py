@@ -62,7 +62,7 @@ def test_help_does_not_import_what_is_slow():
     assert not {"torch", "transformers", "polars", "numpy", "scipy"} & set(done.stdout.split())
 
 
-COMMANDS = ["import", "split", "describe", "explore", "train", "evaluate"]
+COMMANDS = ["import", "split", "describe", "explore", "plan", "train", "evaluate"]
 COMMANDS += ["rank", "compare", "sweep", "geometry", "report", "cache"]
 
 

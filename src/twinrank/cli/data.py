@@ -1,4 +1,4 @@
-"""Commands for data sets: make one, divide it, look at it."""
+"""Commands for data sets: make one, divide it, look at it, plan for a larger one."""
 
 from __future__ import annotations
 
@@ -186,3 +186,62 @@ def encode(
     }
     kind = f"{encoder.name}, {encoder.max_tokens} tokens, {encoder.precision}"
     show(summary if json else f"{kind}: {held - before:,} texts encoded, {held:,} stored")
+
+
+@app.command(rich_help_panel=PANEL)
+def plan(
+    answers: Annotated[
+        float | None, typer.Option(help="How many: 1e8; default: those of --data.")
+    ] = None,
+    queries: Annotated[
+        float | None, typer.Option(help="Labelled, to train on; default: those of --data.")
+    ] = None,
+    qps: Annotated[float, typer.Option(help="Questions a second to rank.")] = 0.0,
+    gpu: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Machines with one, such as h200."),
+    ] = None,
+    cpu: Annotated[
+        int | None, typer.Option(min=1, help="Machines with so many cores; default: as here.")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(metavar="GB", help="Beside the cores; default: assumed.")
+    ] = None,
+    within: Annotated[float, typer.Option(metavar="HOURS", help="In which to encode.")] = 24.0,
+    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a TOML file.")] = "even",
+    data: Annotated[
+        Path | None, typer.Option(help="Data set whose texts are like those planned for.")
+    ] = None,
+    constants: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measured elsewhere, by benchmarks/plan_constants.py; default: the package's."
+        ),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Estimate what a size takes that is not at hand: memory, disk, hours, machines.
+
+    Times of a processor come from constants that were measured on one core, those of a GPU from
+    its published peak and an assumed share of it. What each figure rests on is said below.
+
+    Example: `twinrank plan --answers 1e8 --queries 1e9 --qps 5000 --gpu h200`
+
+    Example: `twinrank plan --data examples/help-centre --answers 1e5 --cpu 16 --recipe residual`
+    """
+    import os
+
+    from twinrank.data import Dataset
+    from twinrank.planning import Measured, machine_of, workload_of
+    from twinrank.planning import plan as planned
+    from twinrank.recipe import Recipe
+    from twinrank.report import plan_table
+
+    if gpu and cpu:
+        raise typer.BadParameter("give --gpu or --cpu, not both")
+    machine = machine_of(gpu=gpu, cpu=cpu or os.cpu_count() or 1, memory_gb=memory)
+    texts = Dataset.load(data) if data else None
+    chosen = Recipe.load(recipe)
+    workload = workload_of(chosen, answers=answers, queries=queries, qps=qps, data=texts)
+    found = planned(workload, machine, Measured.load(constants), within_hours=within)
+    show(found.as_dict() if json else plan_table(found))

@@ -4,6 +4,7 @@ from twinrank.report.explore import findings_table, write_exploration
 from twinrank.report.geometry import centroid_figure, geometry_table, write_geometry
 from twinrank.report.learn import learning_table
 from twinrank.report.page import check_installed
+from twinrank.report.plan import plan_table
 from twinrank.report.study import study_tables, write_study
 from twinrank.report.tables import (
     cache_table,
@@ -29,6 +30,7 @@ __all__ = [
     "geometry_table",
     "learning_table",
     "networks_table",
+    "plan_table",
     "quality_table",
     "ranking_table",
     "study_tables",

@@ -1,0 +1,171 @@
+"""Fitting towers on stored features."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Literal, NamedTuple
+
+from twinrank.planning.constants import Assumed, Measured
+from twinrank.planning.machine import Machine
+from twinrank.planning.needs import FLOAT, Needs, Stage
+from twinrank.planning.units import duration
+from twinrank.planning.workload import Workload
+from twinrank.recipe import TrainingSettings
+from twinrank.search.dense import CELLS_A_CHUNK
+
+Index = Literal["exact", "stale"]
+
+
+class Step(NamedTuple):
+    """What a step of training computes.
+
+    Attributes:
+        flop: of its matrix products.
+        scores: of queries against passages and past queries.
+        fresh: numbers of the vectors that it projects and moves.
+        stale: numbers of the vectors that it takes over.
+    """
+
+    flop: float
+    scores: float
+    fresh: float
+    stale: float
+
+
+class Held(NamedTuple):
+    """Numbers (4 bytes each) of which training holds copies.
+
+    Attributes:
+        fresh: of the vectors that a step projects.
+        vectors: of all passages.
+        offsets: of answers.
+        queries: of the labelled queries.
+        scores: of a step.
+    """
+
+    fresh: float
+    vectors: float
+    offsets: float
+    queries: float
+    scores: float
+
+
+def train(index: Index) -> Stage:
+    """The stage that fits towers against an exact or a stale index."""
+    return partial(_train, index=index)
+
+
+def _train(w: Workload, machine: Machine, c: Measured, *, index: Index) -> Needs:
+    own = w.recipe.training is not None and w.recipe.training.index == index
+    each = step_seconds(step_of(w, index), machine, c)
+    epoch = epoch_seconds(w, index, machine, c)
+    return Needs(
+        stage=f"training, {index} index",
+        memory=training_bytes(w, index, c),
+        room=machine.training_memory,
+        disk=0.0,
+        seconds=w.epochs * epoch,
+        machines=1,
+        note=f"{'as the recipe has it; ' if own else ''}{w.epochs:.0f} epochs of {steps_of(w):,} "
+        f"steps, {duration(each)} each",
+        mend="every process of a team holds all of it: train on a sample of answers and queries",
+        rests_on=_train_constants(machine, index),
+    )
+
+
+def steps_of(w: Workload) -> int:
+    """Steps of an epoch."""
+    return math.ceil(w.queries / _settings(w).batch_size)
+
+
+def step_of(w: Workload, index: Index) -> Step:
+    """What a step computes; towers have two layers, and inputs no slopes: five products, not six.
+
+    A stale index saves the projections of answers; scores are against all of them either way.
+    """
+    batch, d = _batch(w), w.width
+    past, fresh = _past(w), _fresh(w, index)
+    towers = 5 * 2 * d**2 * (fresh + batch)
+    flop = towers + 3 * 2 * batch * d * w.passages + 2 * 2 * batch * d * past
+    stale = d * (w.passages - fresh)
+    return Step(flop, batch * (w.passages + past), d * (fresh + batch + _offsets(w)), stale)
+
+
+def step_seconds(step: Step, machine: Machine, c: Measured) -> float:
+    """Seconds of a step on all of a machine's cores, or its GPU."""
+    if machine.gpu:
+        a = Assumed.load()
+        rate = a.gpu_train_share * machine.gpu.fp32_tflop_s * 1e12
+        bandwidth = a.gpu_bandwidth_share * machine.gpu.bandwidth_gb_s * 1e9
+        numbers = a.gpu_passes * (step.scores + step.fresh) + step.stale
+        return step.flop / rate + FLOAT * numbers / bandwidth + a.gpu_step_s
+    work = step.flop / c.train_flop_s + step.scores * c.train_cell_s
+    work += step.fresh * c.train_fresh_s + step.stale * c.train_stale_s
+    return work / machine.cores + c.train_step_s
+
+
+def epoch_seconds(w: Workload, index: Index, machine: Machine, c: Measured) -> float:
+    """Seconds of an epoch: its steps, and all validation queries scored once."""
+    scores = w.validation * (w.passages + _past(w))
+    measured = Step(2 * w.width * scores, scores, 0.0, 0.0)
+    steps = steps_of(w) * step_seconds(step_of(w, index), machine, c)
+    return steps + step_seconds(measured, machine, c)
+
+
+def held_of(w: Workload, index: Index) -> Held:
+    """What training holds while it takes steps, in numbers."""
+    d, scores = w.width, step_of(w, index).scores
+    return Held(d * _fresh(w, index), d * w.passages, d * _offsets(w), d * w.queries, scores)
+
+
+def training_bytes(w: Workload, index: Index, c: Measured) -> float:
+    """Bytes that training holds, with its process: in a step or, if that is more, in validation."""
+    held = held_of(w, index)
+    always = held.vectors * c.train_vector_copies + held.queries * c.train_query_copies
+    always += held.offsets * c.train_offset_copies
+    step = held.fresh * c.train_fresh_copies + held.scores * c.train_cell_copies
+    widest = max(w.passages, _past(w), 1.0)
+    at_once = min(w.validation, max(1.0, CELLS_A_CHUNK / widest))
+    validation = at_once * (w.passages + _past(w)) * c.score_cell_copies
+    return c.process_bytes + FLOAT * (always + max(step, validation))
+
+
+def _settings(w: Workload) -> TrainingSettings:
+    return w.recipe.training or TrainingSettings()
+
+
+def _batch(w: Workload) -> float:
+    return min(_settings(w).batch_size, w.queries)
+
+
+def _fresh(w: Workload, index: Index) -> float:
+    return w.passages if index == "exact" else min(_settings(w).answer_batch, w.passages)
+
+
+def _past(w: Workload) -> float:
+    return w.queries if w.recipe.memory else 0.0
+
+
+def _offsets(w: Workload) -> float:
+    return w.answers if w.recipe.towers and w.recipe.towers.offsets else 0.0
+
+
+def _train_constants(machine: Machine, index: Index) -> tuple[str, ...]:
+    held: tuple[str, ...] = (
+        "process_bytes",
+        "train_vector_copies",
+        "train_offset_copies",
+        "score_cell_copies",
+        "train_query_copies",
+        "train_cell_copies",
+    )
+    if index == "exact":
+        held += ("train_fresh_copies",)
+    rates: tuple[str, ...]
+    if machine.gpu:
+        rates = ("gpu_train_share", "gpu_bandwidth_share", "gpu_passes", "gpu_step_s")
+    else:
+        rates = ("train_flop_s", "train_cell_s", "train_fresh_s", "train_step_s")
+        rates += ("train_stale_s",) if index == "stale" else ()
+    return (*rates, *held, "epochs")
