@@ -43,7 +43,7 @@ from twinrank.planning import Measured, Shape, Workload, workload_of
 from twinrank.planning.encoding import encode_bytes
 from twinrank.planning.indexing import FEW
 from twinrank.planning.scoring import scored_seconds, word_tokens
-from twinrank.planning.training import held_of, step_of
+from twinrank.planning.training import Index, held_of, step_of
 from twinrank.recipe import Recipe
 from twinrank.search import (
     PARTS,
@@ -65,7 +65,7 @@ SAMPLE = 300  # texts of a kind that are encoded
 SCORED = 1_000  # queries whose scores are held at once
 AT_ONCE = 32  # queries that a service ranks at once
 # Answers, passages, queries, queries a step, index: apart enough to tell their costs apart.
-STEPS = (
+STEPS: tuple[tuple[int, int, int, int, Index], ...] = (
     (700, 4_000, 2_000, 128, "exact"),
     (700, 4_000, 400, 128, "exact"),
     (200, 1_000, 4_000, 128, "exact"),
@@ -238,14 +238,14 @@ def words(data: Path) -> Figures:
     return {"words_token_s": seconds / tokens, "words_token_bytes": size / tokens}
 
 
-def steps(answers: int, passages: int, queries: int, batch: int, index: str) -> Figures:
+def steps(answers: int, passages: int, queries: int, batch: int, index: Index) -> Figures:
     """Seconds of a step, and the bytes that training takes, on random features."""
     torch.set_num_threads(1)
     _steps(10, 20, 64, 32, "exact")  # what the first step of a process takes besides
     return _steps(answers, passages, queries, batch, index)
 
 
-def _steps(answers: int, passages: int, queries: int, batch: int, index: str) -> Figures:
+def _steps(answers: int, passages: int, queries: int, batch: int, index: Index) -> Figures:
     recipe = of_steps(batch, index)
     workload = sized(recipe, answers, passages, queries)
     rng = np.random.default_rng(0)
@@ -271,8 +271,8 @@ def _steps(answers: int, passages: int, queries: int, batch: int, index: str) ->
         fit_towers(towers, train, features, recipe.training, validate)
     each = (marks[2] - marks[1]) / -(-queries // batch)
     return {
-        "step": step_of(workload, recipe.training.index),
-        "held": held_of(workload, recipe.training.index),
+        "step": step_of(workload, index),
+        "held": held_of(workload, index),
         "seconds": each,
         "bytes": 1e6 * (memory.peak or 0.0) - before,
     }

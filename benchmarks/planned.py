@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +35,7 @@ from plan_constants import (
     of_steps,
     samples,
     sized,
+    steps,
     timed,
     times,
 )
@@ -47,16 +48,14 @@ from twinrank.planning.encoding import core_seconds, encode_bytes, text_bytes
 from twinrank.planning.fusing import fuse
 from twinrank.planning.indexing import flat, flat_search_seconds, hnsw, hnsw_search_seconds
 from twinrank.planning.serving import rank_seconds
-from twinrank.planning.training import (
-    epoch_seconds,
-    training_bytes,
-)
+from twinrank.planning.training import epoch_seconds, steps_of, training_bytes
 from twinrank.planning.units import duration, size
 from twinrank.recipe import Recipe
 from twinrank.search import Ranker
 
 CORE = Machine(cores=1, memory=0.0)
 WITHIN = 0.3
+SAMPLED, SAMPLED_QUERIES = (10_000, 40_000), 4_000
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,7 @@ def main(
         checks += stored(data, number, c)
     for number in map(int, copies.split(",")):
         checks += fitted(data, number, c)
+    checks += [sampled(number, c) for number in SAMPLED]
     for number in map(int, vectors.split(",")):
         checks += of_index(number, c)
     checks += growths(checks)
@@ -154,6 +154,15 @@ def fitted(data: Path, copies: int, c: Measured) -> list[Check]:
     )
     counts = f"{w.answers:,.0f} answers, {w.passages:,.0f} passages, {w.queries:,.0f} queries"
     return [Check(what, counts, *figure) for what, *figure in figures]
+
+
+def sampled(answers: int, c: Measured) -> Check:
+    """An epoch on random features, of a passage an answer, against a sample of the answers."""
+    row = apart(steps, answers, answers, SAMPLED_QUERIES, 128, "sampled")
+    w = replace(sized(of_steps(128, "sampled"), answers, answers, SAMPLED_QUERIES), validation=0.0)
+    epoch = epoch_seconds(w, "sampled", CORE, c)
+    measured = row["seconds"] * steps_of(w)
+    return Check("training, an epoch by samples", f"{answers:,} answers", epoch, measured, "s")
 
 
 def _fitted(data: Path, copies: int) -> Figures:

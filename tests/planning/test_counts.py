@@ -1,8 +1,11 @@
 """What a plan counts, beside what torch counts, and what the store writes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from torch.utils.flop_counter import FlopCounterMode
 
 from floor import flops
@@ -16,7 +19,7 @@ from twinrank.planning.encoding import text_bytes
 from twinrank.planning.training import step_of
 from twinrank.recipe import Recipe
 from twinrank.search import towers_of
-from twinrank.train.index import ExactIndex, StaleIndex
+from twinrank.train.index import ExactIndex, SampledIndex, StaleIndex
 
 
 @pytest.mark.parametrize("tokens", [8, 40, 64])
@@ -37,8 +40,6 @@ def test_an_encoder_that_does_not_say_its_shape_is_refused(tiny_model, monkeypat
 
 @pytest.mark.parametrize("index", ["exact", "stale"])
 def test_a_step_multiplies_what_torch_counts(even, index):
-    from dataclasses import replace
-
     w = replace(even, answers=40.0, sections=5.0, queries=300.0)
     towers = towers_of(w.recipe, w.width)
     features, queries = torch.randn(200, w.width), torch.randn(128, w.width)
@@ -50,6 +51,24 @@ def test_a_step_multiplies_what_torch_counts(even, index):
         passages = Passages(kept.refresh(towers, 1), owner, 40)
         total(towers.parts(towers.query(queries), passages, past)).sum().backward()
     assert step_of(w, index).flop == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_a_sampled_step_multiplies_what_torch_counts(even):
+    training = even.recipe.training.model_copy(update={"answer_sample": 64})
+    recipe = even.recipe.model_copy(update={"training": training})
+    w = replace(even, recipe=recipe, answers=4000.0, sections=5.0, queries=300.0)
+    towers, queries = towers_of(recipe, w.width), torch.randn(128, w.width)
+    answers = Passages(torch.randn(20_000, w.width), np.repeat(np.arange(4000), 5), 4000)
+    labels = sparse.csr_array((np.ones(128), (np.arange(128), np.arange(128) * 31)), (128, 4000))
+    past = Past(torch.randn(300, w.width), torch.arange(300), torch.arange(300) * 13)
+    index = SampledIndex(answers, 64, seed=0)
+    index.renew(towers)
+    with FlopCounterMode(display=False) as counter:
+        vectors = towers.query(queries)
+        found = index.candidates(towers, vectors, labels, 0)
+        voting, _ = past.among(found.places, 4000)
+        total(towers.parts(vectors, found.passages, voting)).sum().backward()
+    assert step_of(w, "sampled").flop == pytest.approx(counter.get_total_flops(), rel=0.03)
 
 
 def test_the_store_takes_the_bytes_that_are_planned(tiny_model, tmp_path):

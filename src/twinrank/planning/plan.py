@@ -102,7 +102,8 @@ def _stages(workload: Workload, within_hours: float) -> list[Stage]:
     if recipe.encoder:
         found += [encode(within_hours * HOUR), store]
     if recipe.training:
-        found += [train("exact"), train("stale")]
+        found += [train("exact"), train("sampled")]
+        found += [train("stale")] if recipe.training.index == "stale" else []
     if recipe.words or recipe.fused:
         found += [fuse]
     if recipe.encoder:

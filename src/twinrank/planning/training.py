@@ -13,8 +13,10 @@ from twinrank.planning.units import duration
 from twinrank.planning.workload import Workload
 from twinrank.recipe import TrainingSettings
 from twinrank.search.dense import CELLS_A_CHUNK
+from twinrank.train.choice import WORTH, saved_by_sampling
+from twinrank.train.index import POOL
 
-Index = Literal["exact", "stale"]
+Index = Literal["exact", "stale", "sampled"]
 
 
 class Step(NamedTuple):
@@ -52,12 +54,23 @@ class Held(NamedTuple):
 
 
 def train(index: Index) -> Stage:
-    """The stage that fits towers against an exact or a stale index."""
+    """The stage that fits towers against an index."""
     return partial(_train, index=index)
 
 
+def index_of(w: Workload, machine: Machine, c: Measured) -> Index:
+    """The index that training would take: the recipe's, or what its `auto` comes to."""
+    settings = _settings(w)
+    if settings.index != "auto":
+        return settings.index
+    counts = (math.ceil(number) for number in (w.answers, w.passages, w.queries))
+    slow = saved_by_sampling(settings, *counts) >= WORTH
+    large = training_bytes(w, "exact", c) > machine.training_memory
+    return "sampled" if slow or large else "exact"
+
+
 def _train(w: Workload, machine: Machine, c: Measured, *, index: Index) -> Needs:
-    own = w.recipe.training is not None and w.recipe.training.index == index
+    own = w.recipe.training is not None and index_of(w, machine, c) == index
     each = step_seconds(step_of(w, index), machine, c)
     epoch = epoch_seconds(w, index, machine, c)
     return Needs(
@@ -82,14 +95,19 @@ def steps_of(w: Workload) -> int:
 def step_of(w: Workload, index: Index) -> Step:
     """What a step computes; towers have two layers, and inputs no slopes: five products, not six.
 
-    A stale index saves the projections of answers; scores are against all of them either way.
+    A stale index saves the projections of answers, and scores against all of them; a sample saves
+    both, and votes of past queries for what is not in it, but looks through a pool of old vectors.
     """
     batch, d = _batch(w), w.width
-    past, fresh = _past(w), _fresh(w, index)
+    past, fresh, pool = _past(w), _fresh(w, index), 0.0
+    scored, stale = w.passages, d * (w.passages - fresh)
+    if index == "sampled":
+        scored, pool = fresh, min(POOL * _settings(w).answer_sample, w.answers)
+        past, stale = past * fresh / w.passages, d * pool
     towers = 5 * 2 * d**2 * (fresh + batch)
-    flop = towers + 3 * 2 * batch * d * w.passages + 2 * 2 * batch * d * past
-    stale = d * (w.passages - fresh)
-    return Step(flop, batch * (w.passages + past), d * (fresh + batch + _offsets(w)), stale)
+    flop = towers + 2 * batch * d * (3 * scored + 2 * past + pool)
+    cells = batch * (scored + past + pool)
+    return Step(flop, cells, d * (fresh + batch + _offsets(w)), stale)
 
 
 def step_seconds(step: Step, machine: Machine, c: Measured) -> float:
@@ -106,11 +124,13 @@ def step_seconds(step: Step, machine: Machine, c: Measured) -> float:
 
 
 def epoch_seconds(w: Workload, index: Index, machine: Machine, c: Measured) -> float:
-    """Seconds of an epoch: its steps, and all validation queries scored once."""
-    scores = w.validation * (w.passages + _past(w))
-    measured = Step(2 * w.width * scores, scores, 0.0, 0.0)
+    """Seconds of an epoch: its steps, all validation queries scored once; old vectors renewed."""
+    d, scores = w.width, w.validation * (w.passages + _past(w))
+    parts = [Step(2 * d * scores, scores, 0.0, 0.0)]
+    if index == "sampled":
+        parts.append(Step(2 * 2 * d**2 * w.passages, 0.0, d * w.passages, 0.0))
     steps = steps_of(w) * step_seconds(step_of(w, index), machine, c)
-    return steps + step_seconds(measured, machine, c)
+    return steps + sum(step_seconds(part, machine, c) for part in parts)
 
 
 def held_of(w: Workload, index: Index) -> Held:
@@ -140,7 +160,11 @@ def _batch(w: Workload) -> float:
 
 
 def _fresh(w: Workload, index: Index) -> float:
-    return w.passages if index == "exact" else min(_settings(w).answer_batch, w.passages)
+    """Passages that a step projects."""
+    settings = _settings(w)
+    if index == "sampled":  # right answers of a batch are hardly ever the same
+        return w.passages * min(1.0, (_batch(w) + settings.answer_sample) / w.answers)
+    return w.passages if index == "exact" else min(settings.answer_batch, w.passages)
 
 
 def _past(w: Workload) -> float:
@@ -160,12 +184,12 @@ def _train_constants(machine: Machine, index: Index) -> tuple[str, ...]:
         "train_query_copies",
         "train_cell_copies",
     )
-    if index == "exact":
+    if index != "stale":
         held += ("train_fresh_copies",)
     rates: tuple[str, ...]
     if machine.gpu:
         rates = ("gpu_train_share", "gpu_bandwidth_share", "gpu_passes", "gpu_step_s")
     else:
         rates = ("train_flop_s", "train_cell_s", "train_fresh_s", "train_step_s")
-        rates += ("train_stale_s",) if index == "stale" else ()
+        rates += ("train_stale_s",) if index != "exact" else ()
     return (*rates, *held, "epochs")
