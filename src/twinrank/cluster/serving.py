@@ -46,6 +46,12 @@ from twinrank.serve.settings import Settings
 NAME = "twinrank"  # of the application, and of all that this command has on a cluster
 HEAD = "node:__internal_head__"  # what Ray says that its head alone has
 ID = "x-request-id"
+# Ray's proxy gives a request to a replica of its own machine as long as that takes any: ours takes
+# so many that the others would have nothing to do.
+ROUTING = {
+    "RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING": "0",
+    "RAY_SERVE_PROXY_PREFER_LOCAL_AZ_ROUTING": "0",
+}
 LOOKED_EVERY_S, BEGUN_EVERY_S = 5.0, 0.2
 SAID_AFTER_S = 30.0
 PROBES_S = 60.0  # within which the other machines say what they see
@@ -241,6 +247,7 @@ def _begin(settings: Settings, slot: Slot, port: int) -> None:
         proxy_location="EveryNode" if _is_any(settings.host) else "HeadOnly",
         http_options={"host": settings.host, "port": port},
         logging_config=logged,
+        controller_options={"runtime_env": {"env_vars": ROUTING}},  # proxies inherit it
     )
     replicas = serve.deployment(
         name=NAME,
