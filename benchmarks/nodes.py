@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -18,6 +19,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 
+MISSED_S = 60.0  # in which Ray knows that a node is gone
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
@@ -39,8 +41,13 @@ def one_node() -> Iterator[Any]:
 @contextmanager
 def second_node(cluster: Any) -> Iterator[Callable[[], None]]:  # noqa: ANN401 (Ray's)
     """A second node with a core: what kills it, as a power cut would."""
+    import ray
+
     node = cluster.add_node(**NODE)
     killed = []
+
+    def is_missed() -> bool:
+        return not any(one["Alive"] for one in ray.nodes() if one["NodeID"] == node.node_id)
 
     def kill() -> None:
         killed.append(node)
@@ -55,3 +62,6 @@ def second_node(cluster: Any) -> Iterator[Callable[[], None]]:  # noqa: ANN401 (
     finally:
         if not killed:
             kill()
+        ends = time.monotonic() + MISSED_S
+        while not is_missed() and time.monotonic() < ends:  # else its cores are counted on
+            time.sleep(0.1)
