@@ -83,6 +83,11 @@ def test_what_passes_is_waited_for(made, status):
     assert made(URL, lambda c: c.ready(), transport=script.transport).ready
 
 
+def test_an_answer_that_broke_off_behind_a_proxy_is_tried_again(made):
+    script = Script((500, "Internal Server Error"), READY)
+    assert made(URL, lambda c: c.ready(), transport=script.transport).ready
+
+
 def test_retry_after_is_honoured(made):
     script = Script(refused(503, **{"Retry-After": "1"}), READY)
     began = time.monotonic()

@@ -1,11 +1,15 @@
 import logging
+import os
+import time
 
 import pytest
 import torch
+from torch.distributed import TCPStore
 
-from twinrank.cluster import Crew
+from twinrank.cluster import Crew, training
 from twinrank.encode import FeatureStore
 from twinrank.experiment import fit
+from twinrank.train import TeamLostError
 
 
 @pytest.mark.parametrize("kill", [False, True])
@@ -28,9 +32,9 @@ def test_towers_of_a_team_are_those_of_one_process(
         store=FeatureStore(),
         on_record=on_record,
         device="cpu",
-        together=Crew(2),
+        together=Crew(3),  # one on each node: whichever is killed is missed
     )
-    assert "2 processes fit the towers together" in caplog.text
+    assert "3 processes fit the towers together" in caplog.text
     assert ("a worker was lost; going on after epoch" in caplog.text) == kill
     assert epochs == list(range(9))
     ours, theirs = (ranker.channel.dense.towers for ranker in (alone, team))
@@ -38,3 +42,18 @@ def test_towers_of_a_team_are_those_of_one_process(
         torch.testing.assert_close(
             theirs.state_dict()[name], tensor, atol=1e-4, rtol=1e-3, msg=name
         )
+
+
+@pytest.mark.usefixtures("whole_cluster")
+def test_a_worker_that_dies_on_its_way_to_the_team_is_missed_at_once():
+    import ray
+
+    place = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    place.set("here-1", "")
+    waits = ray.remote(num_cpus=1)(time.sleep).remote(60)
+    dies = ray.remote(num_cpus=0, max_retries=0)(os._exit).remote(1)
+    try:
+        with pytest.raises(TeamLostError, match="did not come"):
+            training._await(place, [waits, dies])
+    finally:
+        ray.cancel(waits, force=True)

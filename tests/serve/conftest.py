@@ -6,18 +6,8 @@ from contextlib import ExitStack
 import pytest
 from fastapi.testclient import TestClient
 
-from twinrank.encode import FeatureStore
-from twinrank.experiment import fit
 from twinrank.serve.app import create_app
 from twinrank.serve.settings import Settings
-
-
-@pytest.fixture(scope="session")
-def trained(recipes, help_centre, tmp_path_factory):
-    """A ranker's folder that no test may change."""
-    folder = tmp_path_factory.mktemp("trained") / "ranker"
-    fit(help_centre, recipes["fused"], store=FeatureStore(), out=folder)
-    return folder
 
 
 @pytest.fixture

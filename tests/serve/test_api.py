@@ -11,6 +11,7 @@ from twinrank.errors import FeedbackError, RankerError
 from twinrank.search import Ranker
 from twinrank.serve import live
 from twinrank.serve.feedback import Feedback
+from twinrank.serve.metrics import Metrics
 
 TEXT = "it wont let me in again"
 NEW = {"title": "Zeppelins", "text": "Moor your zeppelin with a rope."}
@@ -317,6 +318,16 @@ def test_prometheus_is_told_of_routes_and_types_never_of_texts(client):
     assert line in told
     assert "let me in" not in told
     assert "nobody" not in told
+
+
+def test_figures_of_a_replica_have_its_name():
+    metrics = Metrics("here:7")
+    metrics.queries.labels("question").inc()
+    metrics.seconds.labels("/v1/rank").observe(0.3)
+    told = metrics.text()[0].decode()
+    assert 'twinrank_queries_total{replica="here:7",type="question"} 1.0' in told
+    bucket = 'twinrank_request_seconds_bucket{le="0.5",replica="here:7",route="/v1/rank"} 1.0'
+    assert bucket in told
 
 
 @pytest.mark.parametrize("log_texts", [False, True])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twinrank.cli.app import AsJson, Device, RankerFolder, app, show
+from twinrank.cli.app import AsJson, Device, RankerFolder, Ray, app, show
 
 PANEL = "Service"
 
@@ -54,6 +54,7 @@ def serve(
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Processes that rank.")] = 1,
+    ray: Ray = None,
     index: Annotated[
         str | None,
         typer.Option(metavar="PLACE", help="Rank by an answer index; see `twinrank index`."),
@@ -74,9 +75,12 @@ def serve(
 ) -> None:
     """Serve a ranker: HTTP API, web page, feedback; follows the folder when the ranker changes.
 
-    Pages at / and /admin, the API's description at /docs, Prometheus' figures at /metrics.
+    Pages at / and /admin, the API's description at /docs, Prometheus' figures at /metrics. With
+    --ray, the processes are replicas of Ray Serve on a cluster whose machines share RANKER.
 
     Example: `twinrank serve runs/first --port 8000`
+
+    Example: `twinrank serve /shared/first --ray auto --workers 8 --feedback postgresql://twinrank@db/feedback`
     """
     from twinrank.extras import check_installed
 
@@ -98,7 +102,17 @@ def serve(
     )
     if rate is None and not settings.loopback:
         settings = settings.model_copy(update={"rate": RATE_BEYOND})
-    served(settings, lambda address: typer.echo(f"serving {ranker} at {address}", err=True))
+
+    def announce(address: str) -> None:
+        typer.echo(f"serving {ranker} at {address}", err=True)
+
+    if not ray:
+        served(settings, announce)
+        return
+    check_installed("services on clusters", "cluster", "ray", "grpc_reflection")
+    from twinrank.cluster.serving import serve_on_cluster
+
+    serve_on_cluster(settings, ray, announce)
 
 
 @app.command(rich_help_panel=PANEL)

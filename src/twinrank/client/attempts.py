@@ -15,6 +15,8 @@ from twinrank.errors import ClientError
 CONNECT_S = 5.0  # for a connection: one that is lost in the network is tried again
 FIRST_PAUSE_S = 0.25  # doubled with each try
 PASSING = frozenset({429, 502, 503, 504})  # the service, or a proxy before it, will do better soon
+# What uvicorn says where no answer came: of Ray's proxy, when a replica dies under a request.
+BROKEN_OFF = (500, b"Internal Server Error")
 
 Outcome = httpx.Response | httpx.RequestError
 log = logging.getLogger(__name__)
@@ -109,7 +111,8 @@ def _retry_after(outcome: Outcome) -> float | None:
     if isinstance(outcome, httpx.RequestError):
         passing = httpx.NetworkError | httpx.RemoteProtocolError | httpx.TimeoutException
         return 0.0 if isinstance(outcome, passing) else None
-    if outcome.status_code not in PASSING:
+    broken_off = (outcome.status_code, outcome.content) == BROKEN_OFF
+    if outcome.status_code not in PASSING and not broken_off:
         return None
     said = outcome.headers.get("retry-after", "")
     if said.isdecimal():

@@ -128,14 +128,31 @@ def check_shared(storage: str | None) -> None:
     """
     if storage is not None and not storage.startswith("sqlite"):
         return
-    hosts = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
-    if not hosts <= {socket.gethostname()}:
-        raise ClusterError(
-            f"SQLite serves one machine, and the cluster is {len(hosts)}: give a database that "
-            "all of them reach, --storage postgresql://..."
-        )
+    check_one_machine("storage")
     if storage is not None and not storage.partition(":///")[2].startswith("/"):
         raise ClusterError(f"{storage}: give the file's whole path, sqlite:////...")
+
+
+def other_machines() -> dict[str, str]:
+    """The id of each node of the cluster that is not this machine, with its host's name."""
+    hosts = {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
+    return {id_: host for id_, host in hosts.items() if host != socket.gethostname()}
+
+
+def check_one_machine(option: str) -> None:
+    """Refuse SQLite on a cluster that is more than this machine.
+
+    Args:
+        option: of the command, by which it is given a database.
+
+    Raises:
+        ClusterError: if it is.
+    """
+    if others := set(other_machines().values()):
+        raise ClusterError(
+            f"SQLite serves one machine, and the cluster has {len(others)} more: give a database "
+            f"that all of them reach, --{option} postgresql://..."
+        )
 
 
 def told_by(error: RayTaskError) -> Exception:

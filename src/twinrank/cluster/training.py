@@ -21,6 +21,7 @@ from twinrank.train import Checkpoint, OnEpoch, Record, Team, TeamLostError, Val
 
 BEGIN_S = 60.0  # within which a worker has to begin to be of the team
 PATIENCE_S = 300.0  # until a worker that says nothing, and whose machine says nothing, is lost
+LOOKED_EVERY_S = 0.05
 END_S = 30.0  # in which Ray knows that a worker is gone
 LOSSES = 3  # of a team in one epoch, before all is given up
 
@@ -40,6 +41,7 @@ class Helper:
         fitting, saved = held
         torch.set_num_threads(1)
         place = TCPStore(host, port)
+        place.set(_here(number), "")
         team = Team.met(place, size, number, patience_s=PATIENCE_S)
         try:
             fitting(_not_asked, team=team, saved=saved, on_epoch=lambda checkpoint: None)
@@ -119,6 +121,7 @@ def _team(fitting: Fitting, saved: Checkpoint | None, workers: int | None) -> It
             for number, one in enumerate(there, start=1)
         ]
         try:
+            _await(place, helps)
             team = Team.met(place, size, 0, patience_s=PATIENCE_S)
             log.info("%d processes fit the towers together", size)
             try:
@@ -132,6 +135,24 @@ def _team(fitting: Fitting, saved: Checkpoint | None, workers: int | None) -> It
         torch.set_num_threads(threads)
         for one in helpers:
             ray.kill(one)
+
+
+def _await(place: TCPStore, helps: list[Any]) -> None:
+    """Wait until all have come; who dies on the way is missed at once, not when patience ends.
+
+    Raises:
+        TeamLostError: if one does not come.
+    """
+    all_here = [_here(number) for number in range(1, len(helps) + 1)]
+    while not place.check(all_here):
+        ended, _ = ray.wait(helps, timeout=LOOKED_EVERY_S)
+        if ended:
+            raise TeamLostError("a process of the team did not come")
+
+
+def _here(number: int) -> str:
+    """The key under which a process tells that it has come."""
+    return f"here-{number}"
 
 
 def _begun(helpers: list[Any]) -> list[Any]:

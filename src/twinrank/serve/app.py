@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 def from_environment() -> FastAPI:
     """The application of a worker process, which says on stderr what happens."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    log_to_stderr()
     settings = Settings.from_environment()
     try:
         return create_app(settings)
@@ -42,8 +42,17 @@ def from_environment() -> FastAPI:
         sys.exit(f"{error}")
 
 
-def create_app(settings: Settings) -> FastAPI:
+def log_to_stderr() -> None:
+    """Say there what happens, a line each."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+
+
+def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
     """The service of a ranker.
+
+    Args:
+        settings: how.
+        replica: see `Metrics`.
 
     Raises:
         TwinrankError: if the ranker, the keys or the database cannot be used.
@@ -53,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     ranker = Live(
         settings.ranker, device=settings.device, index=settings.index, waiting=settings.waiting
     )
-    metrics, counted = Metrics(), Counted(feedback)
+    metrics, counted = Metrics(replica), Counted(feedback)
 
     @asynccontextmanager
     async def alive(_: FastAPI) -> AsyncIterator[None]:

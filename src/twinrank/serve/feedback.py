@@ -53,9 +53,9 @@ class Feedback:
         """
         address = _address(url)
         shown = address.render_as_string(hide_password=True)
-        if address.get_backend_name() == SQLITE:
-            shown = str(address.database)
-            _check_file(Path(shown), create)
+        if file := file_of(url):
+            shown = str(file)
+            _check_file(file, create)
         feedback = cls(_engine(address), shown)
         with feedback._errors():
             feedback._prepare(create)
@@ -152,6 +152,16 @@ class Feedback:
                 raise
         time.sleep(0.2)
         self._prepare(create, attempts - 1)
+
+
+def file_of(url: str) -> Path | None:
+    """The SQLite file at an address; none if a server has it.
+
+    Raises:
+        FeedbackError: if it is no address.
+    """
+    address = _address(url)
+    return Path(str(address.database)) if address.get_backend_name() == SQLITE else None
 
 
 def _address(url: str) -> URL:

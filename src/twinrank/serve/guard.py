@@ -31,6 +31,7 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 AT_ONCE = 512  # requests being answered by one worker
 RETRY_S = 1
+NAMED = "twinrank.request"  # in a scope: the id that a request has already
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "testserver"})
 CHANGES = frozenset({"POST", "PUT", "DELETE", "PATCH"})
 WRITES = frozenset({"/v1/feedback", "/v1/stats"})
@@ -190,7 +191,7 @@ class _Request:
     def __init__(
         self, scope: MutableMapping[str, Any], receive: Receive, send: Send, settings: Settings
     ) -> None:
-        self.id = uuid4().hex
+        self.id = scope.get(NAMED) or uuid4().hex
         self.began = time.perf_counter()
         self.status = 0
         self._scope = scope

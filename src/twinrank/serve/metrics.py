@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Histogram,
+    Metric,
     generate_latest,
     multiprocess,
 )
+from prometheus_client.registry import Collector
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # where the workers of one service add up
 SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
 
 class Metrics:
-    """Counters of one service, by route, type and outcome; never by text."""
+    """Counters of one service, by route, type and outcome; never by text.
 
-    def __init__(self) -> None:
+    Args:
+        replica: the name of this process, if what others count is not added up with its figures.
+    """
+
+    def __init__(self, replica: str = "") -> None:
         own = self._registry = CollectorRegistry()
+        self._replica = replica
         self.requests = Counter(
             "twinrank_requests", "Requests.", ["route", "method", "status"], registry=own
         )
@@ -39,9 +47,30 @@ class Metrics:
         self.verdicts = Counter("twinrank_verdicts", "Verdicts stored.", ["right"], registry=own)
 
     def text(self) -> tuple[bytes, str]:
-        """All workers' figures in Prometheus' format, and its content type."""
+        """All workers' figures, or those of a replica, in Prometheus' format; its content type."""
         registry = self._registry
-        if os.environ.get(SHARED):
+        if self._replica:
+            registry = CollectorRegistry()
+            registry.register(_Named(self._registry, self._replica))
+        elif os.environ.get(SHARED):
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+class _Named(Collector):
+    """The figures of a registry, each with the name of the replica that counted it."""
+
+    def __init__(self, registry: CollectorRegistry, replica: str) -> None:
+        self._registry = registry
+        self._replica = replica
+
+    def collect(self) -> Iterator[Metric]:
+        """All of them."""
+        for metric in self._registry.collect():
+            named = Metric(metric.name, metric.documentation, metric.type, metric.unit)
+            named.samples = [
+                sample._replace(labels={**sample.labels, "replica": self._replica})
+                for sample in metric.samples
+            ]
+            yield named

@@ -14,6 +14,14 @@ from twinrank.serve.metrics import SHARED
 from twinrank.serve.settings import VARIABLE, Keys, Settings
 
 GRACE_S = 30  # for requests under way when the service is stopped
+# Of every process that ranks.
+ENVIRONMENT = {
+    # Threads that wait by spinning take the cores from the others that answer.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # torch keeps kernels for each shape of a batch; by its own 1024 the memory doubles.
+    "LRU_CACHE_CAPACITY": "256",
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",
+}
 
 
 def serve(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -45,32 +53,39 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         timeout_worker_healthcheck=GRACE_S,
         limit_concurrency=None,
     )
-    listening = _listening(settings)
-    host, port = listening.getsockname()[:2]
+    bound = listening(settings)
     with tempfile.TemporaryDirectory(prefix="twinrank-metrics-") as shared:
         os.environ[SHARED] = shared
-        # Threads that wait by spinning take the cores from the others that answer.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        # torch keeps kernels for each shape of a batch; by its own 1024 the memory doubles.
-        for cache in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
-            os.environ.setdefault(cache, "256")
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         os.environ[VARIABLE] = settings.model_dump_json()
-        announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
-        Multiprocess(config, sockets=[listening]).run()
+        announce(address_of(bound))
+        Multiprocess(config, sockets=[bound]).run()
 
 
-def _listening(settings: Settings) -> socket.socket:
+def listening(settings: Settings) -> socket.socket:
+    """A socket that listens where it should.
+
+    Raises:
+        ServeError: if none can.
+    """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        listening = socket.create_server((settings.host, settings.port), family=family)
+        bound = socket.create_server((settings.host, settings.port), family=family)
     except OSError as error:
         why = os.strerror(error.errno or 0)
         raise ServeError(
             f"{settings.host}:{settings.port} cannot be listened on ({why}); "
             "choose another --port or --host"
         ) from None
-    listening.set_inheritable(True)  # by the workers
-    return listening
+    bound.set_inheritable(True)  # by the workers
+    return bound
+
+
+def address_of(bound: socket.socket) -> str:
+    """Where a socket listens, as a browser takes it."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def check(settings: Settings) -> None:

@@ -1,0 +1,320 @@
+"""`serve` on a cluster: replicas of the application that each worker of one machine runs.
+
+Ray Serve hands every request to one of them, and starts anew what dies. What they have in common
+is what workers of one machine have: the ranker's folder, and the database of feedback.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import ray
+from fastapi import FastAPI
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from twinrank.cluster.connection import (
+    LOCAL,
+    Slot,
+    check_one_machine,
+    connected,
+    other_machines,
+)
+from twinrank.errors import ClusterError, ServeError
+from twinrank.search.index.milvus_place import is_milvus
+from twinrank.serve.app import create_app, log_to_stderr
+from twinrank.serve.feedback import file_of
+from twinrank.serve.guard import AT_ONCE, NAMED, RETRY_S
+from twinrank.serve.server import ENVIRONMENT, GRACE_S, address_of, check, listening
+from twinrank.serve.settings import Settings
+
+NAME = "twinrank"  # of the application, and of all that this command has on a cluster
+HEAD = "node:__internal_head__"  # what Ray says that its head alone has
+ID = "x-request-id"
+# Ray's proxy gives a request to a replica of its own machine as long as that takes any: ours takes
+# so many that the others would have nothing to do.
+ROUTING = {
+    "RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING": "0",
+    "RAY_SERVE_PROXY_PREFER_LOCAL_AZ_ROUTING": "0",
+}
+LOOKED_EVERY_S, BEGUN_EVERY_S = 5.0, 0.2
+SAID_AFTER_S = 30.0
+PROBES_S = 60.0  # within which the other machines say what they see
+ATTEMPTS = 3  # of a replica that fails as it begins
+
+log = logging.getLogger(__name__)
+
+
+def serve_on_cluster(settings: Settings, address: str, announce: Callable[[str], None]) -> None:
+    """Serve by replicas on a cluster until stopped by a signal.
+
+    Requests under way are answered first. If this process is killed, replicas go on; the same
+    command takes their place.
+
+    Args:
+        settings: how; `workers` are replicas.
+        address: of the cluster, as `connected` takes it.
+        announce: called with the address of the service, when it answers.
+
+    Raises:
+        TwinrankError: if it cannot start, or ends otherwise than by a signal.
+    """
+    check(settings)
+    settings = _resolved(settings)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    with connected(address), _told_to_stop(), _only_one():
+        slot = Slot.of(settings.device)
+        if settings.workers > slot.there:
+            raise ClusterError(
+                f"the cluster has room for {slot.there} replicas; give --workers {slot.there} "
+                "or fewer, or more machines"
+            )
+        _check_shared(settings)
+        with listening(settings) as bound:  # and let go of: Ray binds it itself
+            place, port = address_of(bound), bound.getsockname()[1]
+        try:
+            _begin(settings, slot, port)
+            _wait_until_running()
+            announce(place)
+            while True:
+                time.sleep(LOOKED_EVERY_S)
+                _check_running()
+        except _Stopped:
+            pass
+        except (RayError, RayServeException) as error:
+            raise ClusterError(f"the cluster no longer answers ({error}); start again") from error
+        finally:
+            _end(whole=address != LOCAL)
+
+
+class Behind:
+    """The application behind Ray's proxy, which gives each request its id, and tells the client.
+
+    Args:
+        app: the application.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have a request answered under the proxy's id."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def without_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                del MutableHeaders(scope=message)[ID]
+            await send(message)
+
+        await self._app({**scope, NAMED: Headers(scope=scope).get(ID)}, receive, without_id)
+
+
+class Keeper:
+    """Lives as long as the command that made it: with that process, Ray ends it."""
+
+
+class _Stopped(BaseException):
+    """This process was told to stop."""
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[None]:
+    """Make signals an exception; Ray's own handlers would end the process at once."""
+
+    def stop(*_: object) -> None:
+        raise _Stopped
+
+    former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except _Stopped:
+        pass  # before anything was begun
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _only_one() -> Iterator[None]:
+    """Be the one command that serves on this cluster; replicas of one that was killed are ended.
+
+    Raises:
+        ClusterError: if there is another, or somebody else's application.
+    """
+    here: Any = ray.remote(Keeper).options(name=NAME, namespace=NAME, num_cpus=0)
+    try:
+        keeper = here.remote()
+    except ValueError:
+        raise ClusterError(
+            "another `twinrank serve` runs on this cluster; stop that first, or use another cluster"
+        ) from None
+    try:
+        if others := sorted(set(serve.status().applications) - {NAME}):
+            raise ClusterError(
+                f"Ray Serve runs {', '.join(others)} on this cluster, behind a proxy that others "
+                "have set up; use another cluster, or end it by `serve shutdown`"
+            )
+        serve.shutdown()
+        yield
+    finally:
+        ray.kill(keeper)
+
+
+def _resolved(settings: Settings) -> Settings:
+    """The same with whole paths, since replicas stand elsewhere.
+
+    Raises:
+        ServeError: if the index is a file that one process has.
+    """
+    whole: dict[str, Any] = {}
+    if file := file_of(settings.feedback):
+        whole["feedback"] = str(file.resolve())
+    if settings.index and is_milvus(settings.index):
+        if "://" not in settings.index:
+            raise ServeError(
+                f"{settings.index}: a file of Milvus Lite has one process, and replicas are "
+                "several; give --index a folder, or a Milvus server"
+            )
+    elif settings.index and settings.index != "local":
+        whole["index"] = str(Path(settings.index).resolve())
+    return settings.model_copy(update=whole)
+
+
+def _check_shared(settings: Settings) -> None:
+    """Refuse a cluster whose machines would not know what one of them is told.
+
+    Raises:
+        ClusterError: if they are several, and feedback is a file, the folder or the keys are not
+            everywhere, or the address to listen on is one of another machine.
+    """
+    others = other_machines()
+    if not others:
+        return
+    if file_of(settings.feedback):
+        check_one_machine("feedback")
+    head = next((node["NodeID"] for node in ray.nodes() if HEAD in node["Resources"]), "")
+    if head in others and not _is_any(settings.host):
+        raise ClusterError(
+            f"the cluster's head, {others[head]}, would listen on {settings.host}: run the command "
+            "there, or let all machines listen, --host 0.0.0.0 --keys FILE"
+        )
+    with NamedTemporaryFile(dir=settings.ranker, prefix=".seen-") as mark:
+        paths = [Path(mark.name), *([settings.keys] if settings.keys else [])]
+        look: Any = ray.remote(_unseen)
+        looks = {}
+        for node, host in others.items():
+            there = NodeAffinitySchedulingStrategy(node, soft=False)
+            looks[look.options(num_cpus=0, scheduling_strategy=there).remote(paths)] = host
+        ready, late = ray.wait(list(looks), num_returns=len(looks), timeout=PROBES_S)
+        unseen = {looks[one]: ray.get(one) for one in ready} | {looks[one]: paths for one in late}
+    for host, missing in unseen.items():
+        if missing:
+            what = settings.ranker if mark.name == f"{missing[0]}" else missing[0]
+            raise ClusterError(
+                f"{host} does not see {what} of this machine: answers that are put and rankers "
+                "that are replaced would not reach it; keep it in a folder that all machines share"
+            )
+
+
+def _unseen(paths: list[Path]) -> list[Path]:
+    return [path for path in paths if not path.exists()]
+
+
+def _begin(settings: Settings, slot: Slot, port: int) -> None:
+    def build() -> ASGIApp:  # within a function, so that it is sent with its settings
+        return _replica(settings)
+
+    logged = {"enable_access_log": False}  # the application has its own
+    serve.start(
+        # One address is one machine's, and then the head's; any address is every machine's.
+        proxy_location="EveryNode" if _is_any(settings.host) else "HeadOnly",
+        http_options={"host": settings.host, "port": port},
+        logging_config=logged,
+        controller_options={"runtime_env": {"env_vars": ROUTING}},  # proxies inherit it
+    )
+    replicas = serve.deployment(
+        name=NAME,
+        num_replicas=settings.workers,
+        ray_actor_options={**slot.options, "runtime_env": {"env_vars": ENVIRONMENT}},
+        max_ongoing_requests=2 * AT_ONCE,  # the application refuses before Ray has them wait
+        max_queued_requests=AT_ONCE,
+        backpressure_config={"retry_after_s": RETRY_S},
+        health_check_timeout_s=GRACE_S,
+        graceful_shutdown_timeout_s=GRACE_S,
+        graceful_shutdown_wait_loop_s=BEGUN_EVERY_S,
+        max_constructor_retry_count=ATTEMPTS,
+        logging_config=logged,
+    )(serve.ingress(build)())
+    target = serve.RunTarget(replicas.bind(), name=NAME)
+    serve.run_many([target], wait_for_applications_running=False)
+
+
+def _replica(settings: Settings) -> Behind:
+    """What one replica runs."""
+    log_to_stderr()
+    app: FastAPI = create_app(settings, replica=f"{socket.gethostname()}:{os.getpid()}")
+    return Behind(app)
+
+
+def _is_any(host: str) -> bool:
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _wait_until_running() -> None:
+    said = time.monotonic() + SAID_AFTER_S
+    while _check_running() != "RUNNING":
+        if time.monotonic() > said:
+            log.info("waiting until the cluster has cores free for all replicas")
+            said = float("inf")
+        time.sleep(BEGUN_EVERY_S)
+
+
+def _check_running() -> str:
+    """The state of the application.
+
+    Raises:
+        ClusterError: if it is given up.
+    """
+    app = serve.status().applications.get(NAME)
+    if app is None:
+        raise ClusterError("the service was ended by somebody else; start it again")
+    if app.status == "DEPLOY_FAILED":
+        told = [each.message for each in app.deployments.values()]
+        raise ClusterError(f"no replica can begin: {_last_line(told or [app.message])}")
+    return str(app.status.value)
+
+
+def _last_line(told: list[str]) -> str:
+    """What was raised in a replica, which Ray tells with all that it went through."""
+    line = told[0].strip().splitlines()[-1]
+    return re.sub(r"^[\w.]+(Error|Exception): ", "", line)
+
+
+def _end(*, whole: bool) -> None:
+    """Answer what is under way, and end the replicas; what a cluster stays for, all of Serve."""
+    try:
+        serve.delete(NAME)
+        if whole:
+            serve.shutdown()
+    except (RayError, RayServeException, TimeoutError) as error:
+        log.error("the service could not be ended everywhere: %s", error)
