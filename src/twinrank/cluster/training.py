@@ -103,7 +103,8 @@ def _team(fitting: Fitting, saved: Checkpoint | None, workers: int | None) -> It
         TeamLostError: if one is lost, then or while they fit.
         ClusterError: if one cannot do its part.
     """
-    wanted = (workers or Slot.of("cpu").there) - 1
+    room = Slot.of("cpu").there  # now: a machine may be gone, and nobody would begin in its place
+    wanted = min((workers or room) - 1, room)
     helper: Any = ray.remote(Helper).options(num_cpus=1, scheduling_strategy="SPREAD")
     helpers = [helper.remote() for _ in range(wanted)]
     threads = torch.get_num_threads()
