@@ -15,9 +15,9 @@ from twinrank.planning.machine import Machine
 from twinrank.planning.needs import Needs, Stage
 from twinrank.planning.serving import serve
 from twinrank.planning.training import train
+from twinrank.planning.units import HOUR
 from twinrank.planning.workload import Workload
 
-HOUR = 3600.0
 SHARE_TOLD, LEAST_SHARE = 0.01, 1e-9
 LEFT_OUT = (
     "not planned: reading and checking the data set, choosing sentences, networks, copies for "
