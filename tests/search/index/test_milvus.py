@@ -108,7 +108,12 @@ index.save()
 
 
 def test_a_file_that_another_process_has_open_is_one_line(file):
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, file], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, file],
+        stdin=subprocess.PIPE,  # a pipe of our own: a suite run with none would let it go at once
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert holder.stdout.readline() == "open\n"
         with pytest.raises(
