@@ -1,3 +1,6 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -43,3 +46,21 @@ def test_one_call_may_ask_for_more_than_is_kept(encoder):
     recent = RecentFeatures(kept=1)
     assert recent.features(encoder, ["refund", "hello", "the"], "cls").shape == (3, 32)
     assert recent.features(encoder, [], "cls").shape == (0, 32)
+
+
+def test_threads_take_turns_with_the_encoder(encoder, monkeypatch):
+    encode, at_once, most = encoder.encode, [], []
+
+    def slow(texts, **_):
+        at_once.append(texts)
+        most.append(len(at_once))
+        time.sleep(0.02)
+        at_once.pop()
+        return encode(texts)
+
+    monkeypatch.setattr(encoder, "encode", slow)
+    recent, texts = RecentFeatures(kept=3), ["refund", "hello", "the", "invoice"] * 3
+    with ThreadPoolExecutor(4) as threads:
+        found = threads.map(lambda text: recent.features(encoder, [text], "mean")[0], texts)
+        np.testing.assert_allclose(list(found), encode(texts)[:, POOLINGS.index("mean")], atol=1e-5)
+    assert max(most) == 1

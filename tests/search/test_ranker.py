@@ -96,6 +96,20 @@ def test_an_answer_put_in_place_of_another_keeps_its_past(ranker):
     assert ranker.answers["id"][-1] == "new"
 
 
+def test_a_copy_changes_by_itself(ranker):
+    before, answers = ranker.scores(TEXTS), ranker.answers
+    copy = ranker.copy()
+    copy.put_answers(new_answer(ranker))
+    copy.put_answers(new_answer(ranker, answers["id"][0]))
+    copy.remove_answers(answers["id"][1:3])
+    np.testing.assert_array_equal(ranker.scores(TEXTS), before)
+    assert ranker.answers.equals(answers)
+    ranker.put_answers(new_answer(ranker))
+    ranker.put_answers(new_answer(ranker, answers["id"][0]))
+    ranker.remove_answers(answers["id"][1:3])
+    np.testing.assert_array_equal(ranker.scores(TEXTS), copy.scores(TEXTS))
+
+
 def test_answers_matched_are_those_given(ranker):
     wanted = pl.concat([new_answer(ranker), ranker.answers[3:]])
     edited = wanted.with_columns(

@@ -1,6 +1,8 @@
 import json
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from unittest.mock import Mock
 from urllib.parse import quote
 
@@ -183,6 +185,34 @@ def test_a_change_that_cannot_be_saved_is_undone(client, monkeypatch, caplog):
         assert "No space" in caplog.text
     assert client.get("/v1/answers/new").status_code == 404
     assert client.put("/v1/answers/new", json=NEW).status_code == 201
+
+
+def test_a_change_of_a_folder_that_broke_is_not_made(client, folder):
+    (folder / "ranker.json").write_text("{")
+    reply = client.put("/v1/answers/new", json=NEW)
+    assert (reply.status_code, reply.headers["Retry-After"]) == (503, "1")
+    assert rank(client, {"text": TEXT})["answers"]
+
+
+@pytest.mark.parametrize("place", [None, "local"])
+def test_nobody_who_asks_waits_for_a_change(service, settings, monkeypatch, place):
+    client = service(settings.model_copy(update={"index": place}))
+    saving, asked, save = Event(), Event(), Ranker.save
+
+    def slow(ranker, *args):
+        saving.set()
+        assert asked.wait(60)
+        save(ranker, *args)
+
+    monkeypatch.setattr(Ranker, "save", slow)
+    query = {"text": "moor a zeppelin with a rope", "k": 100}
+    with ThreadPoolExecutor(1) as other:
+        put = other.submit(client.put, "/v1/answers/new", json=NEW)
+        assert saving.wait(60)
+        assert "new" not in [answer["id"] for answer in rank(client, query)["answers"]]
+        asked.set()
+        assert put.result().status_code == 201
+    assert "new" in [answer["id"] for answer in rank(client, query)["answers"]]
 
 
 @pytest.mark.parametrize(

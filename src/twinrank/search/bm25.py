@@ -36,6 +36,7 @@ class Bm25:
 
     def __init__(self, answers: Sequence[str], *, language: str, scale: float = 1.0) -> None:
         self.scale = scale
+        self._language = language
         self._stop_words = language if language in _STOP_WORDS else []
         self._stemmer = Stemmer.Stemmer(language)
         self._answers = self._words(answers)
@@ -51,6 +52,7 @@ class Bm25:
 
     def put(self, answers: pl.DataFrame, rows: Int[np.ndarray, " n"]) -> None:
         """Take n answers in, each at its row: in place of what is there, or right behind it all."""
+        self._stemmer = Stemmer.Stemmer(self._language)  # a copy may stem in another thread
         known = dict(enumerate(self._answers))
         known |= zip(rows.tolist(), self._words(answer_texts(answers)), strict=True)
         self._answers = [known[row] for row in range(len(known))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 
 import numpy as np
 import polars as pl
@@ -44,6 +45,12 @@ class Fused:
         self.newcomer = recipe.memory.newcomer if recipe.memory else 0.0
         self.weights = dict(weights)
         self._past_words = past.words(recipe.language) if past and recipe.words else None
+
+    def __copy__(self) -> Fused:
+        """Channels of its own, to be changed; what they hold is shared."""
+        other = object.__new__(Fused)
+        other.__dict__.update(self.__dict__, dense=copy(self.dense), words=copy(self.words))
+        return other
 
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "n m"]:
         """Scores of every answer for every text."""

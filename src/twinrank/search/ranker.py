@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from copy import copy
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,13 @@ class Ranker:
         every = self.channel.parts(texts) if isinstance(self.channel, Fused) else {}
         for i, scores in enumerate(total(every) if every else self.scores(texts)):
             yield np.arange(len(scores)), scores, {name: part[i] for name, part in every.items()}
+
+    def copy(self) -> Ranker:
+        """Another whose answers can be changed while this one ranks, even in another thread.
+
+        What neither changes is shared, and so is an index: it follows every change at once.
+        """
+        return replace(self, channel=copy(self.channel), shortlist=copy(self.shortlist))
 
     def add_answers(self, answers: pl.DataFrame) -> None:
         """Take answers in without retraining (columns as in `Dataset.answers`).

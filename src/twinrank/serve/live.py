@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class UnsavedError(Exception):
-    """A change that could not be written to the ranker's folder, and was undone."""
+    """A change that could not be written to the ranker's folder, and is undone."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,10 @@ def fingerprint_of(folder: Path) -> str:
 
 
 class Live:
-    """Ranks queries in batches, and swaps or changes the ranker between two of them.
+    """Ranks queries in batches, on one thread, and swaps the ranker between two of them.
+
+    Another thread loads what comes in place of the ranker, or makes it of a copy: no query waits
+    for a change.
 
     Args:
         folder: of the ranker.
@@ -160,7 +163,7 @@ class Live:
         self._device = device
         self._index = index
         self._thread = ThreadPoolExecutor(1, "ranking")
-        self._loader = ThreadPoolExecutor(1, "loading")
+        self._changing = ThreadPoolExecutor(1, "changing")
         self.now = self._load()
         self.rank = Batcher(self._ranked, self._thread, most=BATCH, waiting=waiting)
 
@@ -171,10 +174,9 @@ class Live:
         """
         id_ = answer["id"]
 
-        def put() -> bool:
-            there = self.now.answer(str(id_)) is not None
-            row = pl.DataFrame([answer], schema=self.now.ranker.answers.schema)
-            self.now.ranker.put_answers(row)
+        def put(ranker: Ranker) -> bool:
+            there = id_ in ranker.answers["id"]
+            ranker.put_answers(pl.DataFrame([answer], schema=ranker.answers.schema))
             return not there
 
         return await self._changed(put)
@@ -182,10 +184,10 @@ class Live:
     async def delete(self, id_: str) -> bool:
         """Forget an answer; whether it was there."""
 
-        def delete() -> bool:
-            if self.now.answer(id_) is None:
+        def delete(ranker: Ranker) -> bool:
+            if id_ not in ranker.answers["id"]:
                 return False
-            self.now.ranker.remove_answers([id_])
+            ranker.remove_answers([id_])
             return True
 
         return await self._changed(delete)
@@ -230,9 +232,8 @@ class Live:
                     continue
                 if fingerprint == refused and time.monotonic() < again:
                     continue
-                opened = await loop.run_in_executor(self._loader, self._load)
-                await loop.run_in_executor(self._thread, self._swap, opened)
-                log.info("ranker %s loaded", opened.fingerprint)
+                await loop.run_in_executor(self._changing, self._take_up)
+                log.info("ranker %s loaded", self.now.fingerprint)
                 said = ""
             except Exception as error:  # whatever is wrong with the new one, the old one answers
                 if said != f"{error}":
@@ -242,7 +243,7 @@ class Live:
 
     def close(self) -> None:
         """End the threads, once what they do is done."""
-        for threads in (self._thread, self._loader):
+        for threads in (self._thread, self._changing):
             threads.shutdown()
 
     def _load(self) -> Opened:
@@ -254,26 +255,31 @@ class Live:
     def _read_some(self) -> int:
         return self.now.read_ahead(1)  # some 20 ms: whoever asks meanwhile waits as long at most
 
-    def _swap(self, opened: Opened) -> None:
-        self.now = opened
+    def _take_up(self) -> None:
+        """Rank by what the folder holds from now on."""
+        self.now = self._load()
 
-    async def _changed(self, change: Callable[[], Result]) -> Result:
-        """Change the ranker on its thread, on top of what the folder holds, and save it there."""
+    async def _changed(self, change: Callable[[Ranker], Result]) -> Result:
+        """Change a copy of what the folder holds, save it there, and rank by it from now on."""
 
         def work() -> Result:
             with writing(self.folder):
-                if fingerprint_of(self.folder) != self.now.fingerprint:
-                    self.now = self._load()
-                ranker = self.now.ranker
                 try:
-                    done = change()
+                    if fingerprint_of(self.folder) != self.now.fingerprint:
+                        self._take_up()
+                except TwinrankError as error:  # another's, and broken
+                    raise UnsavedError(f"{error}") from error
+                ranker = self.now.ranker.copy()
+                try:
+                    done = change(ranker)
                     ranker.save(self.folder)
                 except Exception as error:
-                    self.now = self._load()  # what is in memory may be half changed
+                    if self._index:
+                        self._take_up()  # the index may be half changed: it is mended
                     if isinstance(error, OSError | AnswerIndexError):
                         raise UnsavedError(f"{self.folder}: {error}") from error
                     raise
                 self.now = Opened(ranker, fingerprint_of(self.folder))
             return done
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await asyncio.get_running_loop().run_in_executor(self._changing, work)
