@@ -74,6 +74,11 @@ class Reader:
             return texts
         return self.selection([Readable.plain(text) for text in texts], progress=progress)
 
+    def answers(self, answers: pl.DataFrame) -> Passages[np.ndarray]:
+        """Features of the passages of answers (v x d)."""
+        passages = self.passages(answers)
+        return passages.of(self.features(passages.rows))
+
     def passages(
         self, answers: pl.DataFrame, *, progress: str | None = None
     ) -> Passages[list[str]]:
@@ -186,8 +191,8 @@ class Dense:
 
         What takes another's place keeps its offset; what comes behind has none.
         """
-        passages, old = self.reader.passages(answers), self.vectors
-        new = projected(self.towers, self.reader.features(passages.rows))
+        passages, old = self.reader.answers(answers), self.vectors
+        new = projected(self.towers, passages.rows)
         answers_now = max(old.answers, int(rows.max(initial=-1)) + 1)
         if self.offsets is not None:
             added = self.offsets.new_zeros(answers_now - old.answers, self.offsets.shape[1])

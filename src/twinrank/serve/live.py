@@ -176,7 +176,10 @@ class Live:
 
         def put(ranker: Ranker) -> bool:
             there = id_ in ranker.answers["id"]
-            ranker.put_answers(pl.DataFrame([answer], schema=ranker.answers.schema))
+            row = pl.DataFrame([answer], schema=ranker.answers.schema)
+            if ranker.dense:  # in turn with batches: threads at odds over an encoder starve
+                self._thread.submit(ranker.dense.reader.answers, row).result()
+            ranker.put_answers(row)
             return not there
 
         return await self._changed(put)
@@ -232,8 +235,8 @@ class Live:
                     continue
                 if fingerprint == refused and time.monotonic() < again:
                     continue
-                await loop.run_in_executor(self._changing, self._take_up)
-                log.info("ranker %s loaded", self.now.fingerprint)
+                if await loop.run_in_executor(self._changing, self._caught_up):
+                    log.info("ranker %s loaded", self.now.fingerprint)
                 said = ""
             except Exception as error:  # whatever is wrong with the new one, the old one answers
                 if said != f"{error}":
@@ -243,7 +246,7 @@ class Live:
 
     def close(self) -> None:
         """End the threads, once what they do is done."""
-        for threads in (self._thread, self._changing):
+        for threads in (self._changing, self._thread):
             threads.shutdown()
 
     def _load(self) -> Opened:
@@ -255,9 +258,12 @@ class Live:
     def _read_some(self) -> int:
         return self.now.read_ahead(1)  # some 20 ms: whoever asks meanwhile waits as long at most
 
-    def _take_up(self) -> None:
-        """Rank by what the folder holds from now on."""
-        self.now = self._load()
+    def _caught_up(self) -> bool:
+        """Rank by what the folder holds from now on; whether that is another ranker."""
+        behind = fingerprint_of(self.folder) != self.now.fingerprint
+        if behind:
+            self.now = self._load()
+        return behind
 
     async def _changed(self, change: Callable[[Ranker], Result]) -> Result:
         """Change a copy of what the folder holds, save it there, and rank by it from now on."""
@@ -265,8 +271,7 @@ class Live:
         def work() -> Result:
             with writing(self.folder):
                 try:
-                    if fingerprint_of(self.folder) != self.now.fingerprint:
-                        self._take_up()
+                    self._caught_up()
                 except TwinrankError as error:  # another's, and broken
                     raise UnsavedError(f"{error}") from error
                 ranker = self.now.ranker.copy()
@@ -275,7 +280,7 @@ class Live:
                     ranker.save(self.folder)
                 except Exception as error:
                     if self._index:
-                        self._take_up()  # the index may be half changed: it is mended
+                        self.now = self._load()  # the index may be half changed: it is mended
                     if isinstance(error, OSError | AnswerIndexError):
                         raise UnsavedError(f"{self.folder}: {error}") from error
                     raise
