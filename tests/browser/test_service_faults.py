@@ -80,6 +80,68 @@ def test_a_verdict_whose_reply_was_lost_is_stored_once(visit, service):
     assert keys[0] == keys[1]
 
 
+def test_taking_back_whose_reply_was_lost_is_done_when_tried_again(visit, service):
+    page = visit().page
+    asked = []
+
+    def lose(route):
+        asked.append((route.request.method, route.request.url))
+        if len(asked) > 1:
+            return route.continue_()
+        route.fetch()  # it arrives, and the reply does not
+        return route.abort()
+
+    ask(page)
+    before = len(service.verdicts())
+    first = page.locator(".answer").first
+    first.get_by_role("button", name="Right").click()
+    expect(first.locator(".said")).to_contain_text("Stored as right")
+    page.route("**/v1/feedback/*", lose)
+    first.get_by_role("button", name="Right").click()
+    expect(first.locator(".notice")).to_contain_text("No connection to the service")
+    assert len(service.verdicts()) == before
+    page.get_by_role("button", name="Try now").click()
+    expect(first.locator(".said")).to_have_text("Taken back.")
+    assert len(asked) == 2
+    assert asked[0] == asked[1]
+
+
+@pytest.mark.parametrize(("arrives", "other"), [(True, False), (True, True), (False, True)])
+def test_second_thoughts_about_a_verdict_whose_reply_was_lost(visit, service, arrives, other):
+    """Whether it arrived is not known: it is taken back all the same, before another is stored."""
+    page = visit().page
+
+    def lose(route):
+        if arrives:
+            route.fetch()
+        return route.abort()
+
+    ask(page)
+    before = len(service.verdicts())
+    first = page.locator(".answer").first
+    page.route("**/v1/feedback", lose, times=1)
+    first.get_by_role("button", name="Right").click()
+    expect(first.locator(".notice")).to_contain_text("No connection to the service")
+    first.get_by_role("button", name="Wrong" if other else "Right").click()
+    said = "Stored as wrong. Thank you." if other else "Taken back."
+    expect(first.locator(".said")).to_have_text(said)
+    kept = [verdict.right for verdict in service.verdicts()[before:]]
+    assert kept == ([False] if other else [])
+
+
+def test_a_verdict_that_is_refused_can_be_taken_back_without_asking_the_service(visit):
+    seen = visit()
+    page = seen.page
+    ask(page)
+    first = page.locator(".answer").first
+    page.route("**/v1/feedback", lambda route: route.fulfill(status=422, json={"detail": "no"}))
+    first.get_by_role("button", name="Right").click()
+    expect(first.locator(".notice")).to_contain_text("could not work with that")
+    first.get_by_role("button", name="Right").click()
+    expect(first.locator(".said")).to_have_text("Taken back.")
+    assert not [url for url in seen.requests if "/v1/feedback/" in url]
+
+
 def test_a_slow_reply_never_replaces_a_newer_one(visit):
     page = visit().page
     held = []

@@ -121,7 +121,7 @@ def test_nobody_waits_longer_than_there_is_time(made):
 
 
 def test_a_retry_sends_the_same_again(made):
-    script = Script(LOST[1], (201, {"stored": True, "duplicate": False}))
+    script = Script(LOST[1], (201, {"key": "k", "stored": True, "duplicate": False}))
     made(URL, lambda c: c.feedback("x", right=False), transport=script.transport)
     first, second = (request.content for request in script.sent)
     assert first == second
@@ -242,6 +242,8 @@ def test_a_key_is_never_shown():
 
 ODD = {
     "empty id": lambda c: c.answer(""),
+    "empty key": lambda c: c.take_back(""),
+    "no text in a key": lambda c: c.take_back("\ud800"),
     "no text in an id": lambda c: c.answer("\ud800"),
     "no text": lambda c: c.rank("\ud800"),
     "no words": lambda c: c.find_answers("\ud800"),

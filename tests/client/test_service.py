@@ -131,6 +131,32 @@ def test_feedback_of_two_calls_is_stored_twice(service):
             assert not client.feedback("same words", answer="nw-101", right=True).duplicate
 
 
+def test_a_verdict_is_taken_back_by_the_key_that_its_caller_was_told(service, made):
+    stored = made(service.url, lambda c: c.feedback("let me in", right=False), key=WRITE)
+    assert len(verdicts(service, stored.key)) == 1
+    assert made(service.url, lambda c: c.take_back(stored.key), key=WRITE) is None
+    assert verdicts(service, stored.key) == []
+    with pytest.raises(ClientError, match=f"no verdict '{stored.key}'") as caught:
+        made(service.url, lambda c: c.take_back(stored.key), key=WRITE)
+    assert caught.value.status == 404
+
+
+def test_taking_back_whose_reply_is_lost_is_no_error(service, made):
+    key = uuid4().hex
+    with Client(service.url, WRITE) as client:
+        assert client.feedback("let me in", right=False, key=key).key == key
+    made(service.url, lambda c: c.take_back(key), key=WRITE, lossy=True)
+    assert verdicts(service, key) == []
+
+
+def test_a_verdict_of_any_key_is_taken_back(service):
+    with Client(service.url, WRITE) as client:
+        for key in IDS:
+            client.feedback("let me in", right=False, key=key)
+            client.take_back(key)
+            assert verdicts(service, key) == []
+
+
 def test_a_refusal_is_one_line_with_status_and_request(service, made):
     with pytest.raises(ClientError) as caught:
         made(service.url, lambda c: c.rank("refund", k=0), key=READ)

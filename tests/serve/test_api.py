@@ -249,8 +249,9 @@ def test_feedback_is_stored_once_for_each_key(client, settings):
     answer = rank(client, {"text": TEXT})["answers"][0]["id"]
     verdict = {"key": "k1", "text": TEXT, "answer": answer, "right": True, "shown": [answer]}
     first, second = (client.post("/v1/feedback", json=verdict) for _ in range(2))
-    assert (first.status_code, first.json()) == (201, {"stored": True, "duplicate": False})
-    assert (second.status_code, second.json()) == (200, {"stored": True, "duplicate": True})
+    told = {"key": "k1", "stored": True}
+    assert (first.status_code, first.json()) == (201, told | {"duplicate": False})
+    assert (second.status_code, second.json()) == (200, told | {"duplicate": True})
     turns = {"key": "k2", "turns": [{"text": "hello"}], "right": False, "type": "conversation"}
     assert client.post("/v1/feedback", json=turns).status_code == 201
     stored = Feedback.open(settings.feedback).verdicts()
@@ -258,6 +259,28 @@ def test_feedback_is_stored_once_for_each_key(client, settings):
         ("k1", TEXT, "", answer, True),
         ("k2", "User: hello", "conversation", None, False),
     ]
+
+
+@pytest.mark.parametrize("key", ["k", "a/b", "ø", "a b?c#d", "--'"])
+def test_a_verdict_is_taken_back_by_its_key(client, settings, key):
+    place = f"/v1/feedback/{quote(key, safe='')}"
+    verdict = {"key": key, "text": TEXT, "right": False}
+    for _ in range(2):  # its key is free again
+        assert client.post("/v1/feedback", json=verdict).status_code == 201
+        assert client.get("/v1/stats").json()["verdicts"] == 1
+        reply = client.delete(place)
+        assert (reply.status_code, reply.content) == (204, b"")
+        assert client.get("/v1/stats").json()["days"] == []
+    again = client.delete(place)
+    assert again.status_code == 404
+    assert again.json() == {"detail": f"there is no verdict {key!r}; check the key"}
+    assert Feedback.open(settings.feedback).verdicts() == []
+
+
+def test_a_key_that_no_verdict_can_have_is_said(client):
+    reply = client.delete(f"/v1/feedback/{'k' * 65}")
+    assert reply.status_code == 422
+    assert reply.json()["detail"] == "key: String should have at most 64 characters"
 
 
 def test_a_verdict_sent_again_is_known_though_its_answer_is_gone(client):
@@ -288,6 +311,7 @@ def test_an_answer_is_shown_though_it_is_larger_than_one_may_put(service, settin
         ({"answer": "nobody"}, 404, "there is no answer 'nobody'"),
         ({"answer": None, "right": True}, 422, "right is true, but of no answer"),
         ({"key": ""}, 422, "key: "),
+        ({"key": "two\nlines"}, 422, "key: "),
         ({"right": None}, 422, "right: "),
     ],
 )
@@ -300,8 +324,10 @@ def test_feedback_that_says_nothing_is_refused(client, change, status, detail):
 def test_a_database_that_is_gone_is_said_and_ranking_goes_on(client, monkeypatch):
     gone = Mock(side_effect=FeedbackError("x.db: disk I/O error"))
     monkeypatch.setattr(Feedback, "add", gone)
+    monkeypatch.setattr(Feedback, "remove", gone)
     monkeypatch.setattr(Feedback, "stats", gone)
     for reply in (
+        client.delete("/v1/feedback/k"),
         client.post("/v1/feedback", json={"key": "k", "text": TEXT, "right": False}),
         client.get("/v1/stats"),
     ):
@@ -342,12 +368,17 @@ def listed(client):
 def test_prometheus_is_told_of_routes_and_types_never_of_texts(client):
     rank(client, [{"text": TEXT, "type": "question"}, {"text": TEXT}])
     client.get("/v1/answers/nobody")
+    client.post("/v1/feedback", json={"key": "mine", "text": TEXT, "right": False})
+    client.delete("/v1/feedback/mine")
     told = client.get("/metrics").text
     assert 'twinrank_queries_total{type="question"} 1.0' in told
     line = 'twinrank_requests_total{method="GET",route="/v1/answers/{id}",status="404"} 1.0'
     assert line in told
-    assert "let me in" not in told
-    assert "nobody" not in told
+    assert 'twinrank_verdicts_total{right="false"} 1.0' in told
+    taken_back = 'method="DELETE",route="/v1/feedback/{key}",status="204"'
+    assert f"twinrank_requests_total{{{taken_back}}} 1.0" in told
+    for text in ("let me in", "nobody", "mine"):
+        assert text not in told
 
 
 def test_figures_of_a_replica_have_its_name():

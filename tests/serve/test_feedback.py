@@ -4,6 +4,7 @@ import signal
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
@@ -28,6 +29,15 @@ def write(address, name, verdicts, says):
         key = f"{name}-{n}"
         assert feedback.add(Verdict(key, LONG, "question", "a1", True, ("a1",)))
         says.send(key)
+
+
+def take_back(address, verdicts, says):
+    """Add verdicts and take each back, and say its key once that is acknowledged."""
+    feedback = Feedback.open(address)
+    for n in range(verdicts):
+        assert feedback.add(Verdict(f"{n}", LONG, "question", "a1", True, ("a1",)))
+        assert feedback.remove(f"{n}")
+        says.send(f"{n}")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -76,6 +86,28 @@ def test_a_key_counts_once(feedback):
     assert feedback.add(first)
     assert not feedback.add(verdict("twice", right=False))
     assert feedback.verdicts() == [first]
+
+
+def test_a_verdict_that_is_taken_back_is_gone_and_its_key_is_free(feedback, address):
+    kept, mistaken, better = verdict("kept"), verdict("k"), verdict("k", right=False)
+    assert feedback.add(kept)
+    assert feedback.add(mistaken)
+    assert feedback.remove("k")
+    with closing(Feedback.open(address, create=False)) as again:
+        assert again.verdicts() == [kept]
+        assert not again.holds("k")
+    assert not feedback.remove("k")
+    assert feedback.add(better)
+    assert feedback.verdicts() == [kept, better]
+
+
+@pytest.mark.parametrize(
+    "key", ["nul \0", "half \ud800", "'; DROP TABLE twinrank_verdicts", "ø/%_"]
+)
+def test_a_verdict_of_any_key_is_taken_back(feedback, key):
+    feedback.add(verdict(key))
+    assert feedback.remove(key)
+    assert feedback.verdicts() == []
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -141,6 +173,13 @@ def test_stats_tell_right_wrong_and_wanted(feedback):
     assert stats.verdicts == 8
     assert feedback.stats(50).verdicts == 9
     assert feedback.stats(50).days[0].date == old.date()
+    for key in ("2", "3", "6", "1"):
+        feedback.remove(key)
+    stats = feedback.stats(30)
+    assert stats.days == (Day(now.date(), "question", 30, 20, 1, right=1, wrong=3),)
+    assert stats.misses == ()
+    assert stats.wanted == (Wanted("a8", 1), Wanted("a9", 1))
+    assert stats.verdicts == 4
 
 
 def test_threads_share_one_store(feedback):
@@ -155,6 +194,15 @@ def test_threads_share_one_store(feedback):
     for thread in threads:
         thread.join()
     assert len(feedback.verdicts()) == 8 * 20 + 20
+
+
+def test_of_threads_that_take_back_the_same_verdict_one_did(feedback):
+    for n in range(20):
+        feedback.add(verdict(f"{n}"))
+    with ThreadPoolExecutor(8) as threads:
+        removed = list(threads.map(feedback.remove, [f"{n}" for n in range(20) for _ in range(4)]))
+    assert sum(removed) == 20
+    assert feedback.verdicts() == []
 
 
 def test_two_processes_write_at_once_into_a_new_database(address):
@@ -186,6 +234,19 @@ def test_twenty_killed_writers_lose_nothing_they_acknowledged(address):
         assert set(acknowledged) <= set(kept)
         assert len(kept) == len(set(kept))
     assert len(acknowledged) > 40
+
+
+def test_what_was_taken_back_stays_so_after_a_kill(address):
+    process, hears = started(take_back, address, 10**6)
+    acknowledged = [hears.recv() for _ in range(20)]
+    process.kill()
+    acknowledged += heard(hears)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    with closing(Feedback.open(address)) as feedback:
+        kept = {one.key for one in feedback.verdicts()}
+    assert kept.isdisjoint(acknowledged)
+    assert len(kept) <= 1  # what it was about to take back
 
 
 def test_sqlite_is_in_wal_mode_and_synced(tmp_path):

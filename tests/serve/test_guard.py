@@ -35,6 +35,7 @@ def locked(service, settings, tmp_path):
         ("GET", "/metrics", None, 200),
         ("GET", "/v1/stats", None, 403),
         ("POST", "/v1/feedback", VERDICT, 403),
+        ("DELETE", "/v1/feedback/k", None, 403),
         ("PUT", "/v1/answers/new", {"title": "New"}, 403),
         ("DELETE", "/v1/answers/nobody", None, 403),
     ],
@@ -112,7 +113,9 @@ def test_a_name_pointed_at_this_machine_is_refused(client):
     assert rank(client, headers={"Host": "[::1]:8000"}).status_code == 200
 
 
-def test_another_sites_page_cannot_post(client):
+def test_another_sites_page_cannot_post_or_delete(client):
+    evil = {"Origin": "http://evil.example"}
+    assert client.delete("/v1/feedback/k", headers=evil).status_code == 403
     assert rank(client, headers={"Origin": "http://evil.example"}).status_code == 403
     assert rank(client, headers={"Origin": "null"}).status_code == 403
     assert rank(client, headers={"Origin": "http://testserver"}).status_code == 200

@@ -116,7 +116,7 @@ def rank_batch(
 
 def answer(id: str) -> Call[Answer]:
     """An answer with its text."""
-    return _one(Request("GET", _place(id)), Answer.model_validate_json)
+    return _one(Request("GET", _answer(id)), Answer.model_validate_json)
 
 
 def find_answers(words: str = "", *, limit: int = 10) -> Call[FoundAnswers]:
@@ -146,12 +146,12 @@ def put_answer(
         The answer as it is stored.
     """
     body = {"title": title, "text": text, "url": url, "sections": list(sections)}
-    return _one(Request("PUT", _place(id), body=_json(body)), Answer.model_validate_json)
+    return _one(Request("PUT", _answer(id), body=_json(body)), Answer.model_validate_json)
 
 
 def delete_answer(id: str) -> Call[None]:
     """Forget an answer; one that is not there is an error."""
-    return _one(Request("DELETE", _place(id)), lambda _: None)
+    return _one(Request("DELETE", _answer(id)), lambda _: None)
 
 
 def feedback(
@@ -179,7 +179,8 @@ def feedback(
             may be made again.
 
     Returns:
-        What became of it: `duplicate` if the key was there, of this call's lost try or another.
+        What became of it: its `key`, by which `take_back` finds it; `duplicate` if the key was
+        there, of this call's lost try or another.
     """
     verdict = {
         **_asked(query),
@@ -192,6 +193,16 @@ def feedback(
     }
     request = Request("POST", "/v1/feedback", body=_json(verdict))
     return _one(request, Stored.model_validate_json)
+
+
+def take_back(key: str) -> Call[None]:
+    """Take a verdict back; one that is not there is an error.
+
+    Args:
+        key: of the verdict, as it was given to `feedback` or is in what that returned.
+    """
+    place = f"/v1/feedback/{_segment(key, 'key', of='a verdict')}"
+    return _one(Request("DELETE", place), lambda _: None)
 
 
 def stats(days: int = 30) -> Call[Statistics]:
@@ -212,16 +223,21 @@ def _asked(query: Query) -> dict[str, object]:
     return {"text": query} if isinstance(query, str) else {"turns": list(query)}
 
 
-def _place(id: str) -> str:
-    if not id:
-        raise ClientError("the id is empty; give an answer's")
+def _answer(id: str) -> str:
+    return f"/v1/answers/{_segment(id, 'id', of='an answer')}"
+
+
+def _segment(name: str, what: str, *, of: str) -> str:
+    """A name as the last part of a path."""
+    if not name:
+        raise ClientError(f"the {what} is empty; give {of}'s")
     try:
-        segment = quote(id, safe="")
+        segment = quote(name, safe="")
     except UnicodeEncodeError as error:
-        raise ClientError(f"the id is no text ({error}); give an answer's") from None
-    if id in {".", ".."}:  # which a path would lose
+        raise ClientError(f"the {what} is no text ({error}); give {of}'s") from None
+    if name in {".", ".."}:  # which a path would lose
         segment = segment.replace(".", "%2E")
-    return f"/v1/answers/{segment}"
+    return segment
 
 
 def _json(value: object) -> bytes:

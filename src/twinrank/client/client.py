@@ -86,6 +86,7 @@ class Client:
     put_answer = _now(calls.put_answer)
     delete_answer = _now(calls.delete_answer)
     feedback = _now(calls.feedback)
+    take_back = _now(calls.take_back)
     stats = _now(calls.stats)
     ready = _now(calls.ready)
 
@@ -155,6 +156,7 @@ class AsyncClient:
     put_answer = _soon(calls.put_answer)
     delete_answer = _soon(calls.delete_answer)
     feedback = _soon(calls.feedback)
+    take_back = _soon(calls.take_back)
     stats = _soon(calls.stats)
     ready = _soon(calls.ready)
 

@@ -43,8 +43,11 @@ def begun_with(work: Path, verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
         before, now = ({verdict.key for verdict in some} for some in (kept, verdicts))
         unfinished = run.exists() and not (run / CARD).exists()
         if unfinished and before != now:
-            said = "%s: going on with %d verdicts; %d that came since wait for the next time"
-            log.warning(said, work.parent, len(before), len(now - before))
+            said = (
+                "%s: going on with %d verdicts; "
+                "%d that came since, and %d that were taken back, wait for the next time"
+            )
+            log.warning(said, work.parent, len(before), len(now - before), len(before - now))
         if unfinished or before == now:
             return kept
     if run.exists():

@@ -18,12 +18,14 @@ from twinrank.serve.live import Live, Reply
 from twinrank.serve.metrics import Metrics
 from twinrank.serve.schemas import (
     BATCH,
+    ONE_LINE,
     Alive,
     Answer,
     FeedbackRequest,
     Found,
     FoundAnswers,
     Id,
+    Key,
     NewAnswer,
     Past,
     Ranked,
@@ -42,7 +44,8 @@ OneOrMore = Annotated[
     Discriminator(lambda body: "batch" if isinstance(body, list) else "one"),
     Body(description=f"A query, or a batch of up to {BATCH}."),
 ]
-AnswerId = Annotated[Id, Path(description="Of an answer; one line.", pattern=r"^[^\x00-\x1f]+$")]
+AnswerId = Annotated[Id, Path(description="Of an answer; one line.", pattern=ONE_LINE)]
+VerdictKey = Annotated[Key, Path(description="Of a verdict, as it was sent with it.")]
 Responses = dict[int | str, dict[str, Any]]
 ALWAYS = documented(400, 401, 403, 422, 429, 503)
 WITH_BODY = ALWAYS | documented(408, 413, 415)
@@ -98,6 +101,13 @@ class Api:
             methods=["POST"],
             status_code=201,
             responses=changed | duplicate,
+        )
+        add(
+            "/v1/feedback/{key:path}",
+            self.take_back,
+            methods=["DELETE"],
+            status_code=204,
+            responses=ALWAYS | missing,
         )
         add("/v1/stats", self.stats, responses=ALWAYS)
         add("/healthz", self.healthz, responses=documented(403, 503))
@@ -161,7 +171,7 @@ class Api:
         if body.answer is not None and self._live.now.answer(body.answer) is None:
             if await asyncio.to_thread(self._feedback.holds, body.key):  # it is gone since
                 response.status_code = 200
-                return Stored(stored=True, duplicate=True)
+                return Stored(key=body.key, stored=True, duplicate=True)
             await self._live.check_latest()  # another worker may have taken the answer in
             raise _unknown(body.answer)
         verdict = Verdict(
@@ -178,7 +188,13 @@ class Api:
             self._metrics.verdicts.labels(f"{body.right}".lower()).inc()
         else:
             response.status_code = 200
-        return Stored(stored=True, duplicate=not new)
+        return Stored(key=body.key, stored=True, duplicate=not new)
+
+    async def take_back(self, key: VerdictKey) -> Response:
+        """Take a verdict back; that is on disk when this answers, and its key is free again."""
+        if not await asyncio.to_thread(self._feedback.remove, key):
+            raise HTTPException(404, f"there is no verdict {key!r}; check the key")
+        return Response(status_code=204)
 
     async def stats(self, days: Annotated[int, Query(ge=1, le=3650)] = 30) -> Statistics:
         """What was asked and said in the last days, today (UTC) included."""

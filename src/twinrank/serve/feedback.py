@@ -79,6 +79,20 @@ class Feedback:
         with self._errors(), self._engine.begin() as connection:
             return connection.execute(added).first() is not None
 
+    def remove(self, key: str) -> bool:
+        """Take a verdict back; that is on disk when this returns, and its key is free again.
+
+        Returns:
+            Whether there was one with this key.
+
+        Raises:
+            FeedbackError: if it could not be, or nobody knows whether it was: to remove it
+                again does no harm.
+        """
+        removed = sa.delete(VERDICTS).where(VERDICTS.c.key == plain(key))
+        with self._errors(), self._engine.begin() as connection:
+            return connection.execute(removed).rowcount > 0
+
     def holds(self, key: str) -> bool:
         """Whether there is a verdict with this key."""
         chosen = sa.select(VERDICTS.c.number).where(VERDICTS.c.key == plain(key))

@@ -20,6 +20,7 @@ BATCH = 64  # queries
 MOST = 100  # answers to a query
 SHOWN = 100  # answers that feedback may say were shown
 ARTICLE = 200_000  # characters of an answer
+ONE_LINE = r"^[^\x00-\x1f]+$"  # what a path can hold
 
 
 def _clean(text: str) -> str:
@@ -40,6 +41,7 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST), Clean
 Said = Annotated[Text, AfterValidator(_said)]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256), Clean]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64), Clean]
+Key = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=ONE_LINE)]
 Role = Annotated[str, StringConstraints(max_length=32, pattern=r"^[^\x00-\x1f:]+$")]
 Title = Annotated[str, StringConstraints(max_length=1_000), Clean]
 Article = Annotated[str, StringConstraints(max_length=ARTICLE), Clean]
@@ -197,7 +199,7 @@ class FeedbackRequest(Asked):
     """
 
     key: Annotated[
-        Name, Field(description="The client's own: a second verdict with it is dropped.")
+        Key, Field(description="The client's own, one line: a second verdict with it is dropped.")
     ]
     answer: Id | None = None
     right: bool
@@ -212,8 +214,9 @@ class FeedbackRequest(Asked):
 
 
 class Stored(BaseModel):
-    """What became of a verdict."""
+    """What became of a verdict, and the key by which it can be taken back."""
 
+    key: str
     stored: bool
     duplicate: bool
 
@@ -286,7 +289,7 @@ MEANING = {
     400: "The request cannot be read.",
     401: "A key is needed, or this one is not known.",
     403: "This key may not do that, or the request comes from another site.",
-    404: "There is no such answer.",
+    404: "No answer has this id, or no verdict this key.",
     408: "The request was not sent in time.",
     413: "The body is too large.",
     415: "The body is not JSON.",

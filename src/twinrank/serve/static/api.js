@@ -41,7 +41,7 @@ async function once(path, { method = "GET", body, signal } = {}) {
     const text = body === undefined ? undefined : JSON.stringify(body);
     const reply = await fetch(path, { method, headers, body: text, signal: AbortSignal.any(ends) });
     if (!reply.ok) throw await problemOf(reply);
-    return await reply.json();
+    return reply.status === 204 ? null : await reply.json();
   } catch (error) {
     if (error instanceof Problem || signal?.aborted) throw error;
     throw new Problem("offline");
@@ -63,6 +63,10 @@ async function ask(path, request = {}) {
 
 export const rank = (query, signal) => ask("v1/rank", { method: "POST", body: query, signal });
 export const judge = (verdict) => ask("v1/feedback", { method: "POST", body: verdict });
+export const takeBack = (key) => ask(`v1/feedback/${encodeURIComponent(key)}`, { method: "DELETE" })
+  .catch((problem) => {
+    if (problem.kind !== 404) throw problem; // it is not there, which is what is wanted
+  });
 export const answer = (id) => ask(`v1/answers/${encodeURIComponent(id)}`);
 export const stats = (days, signal) => ask(`v1/stats?days=${days}`, { signal });
 export const titles = (words, limit, signal) =>

@@ -1,6 +1,7 @@
-// Verdicts: each has a key of its own, so that one that is sent twice is stored once.
+// Verdicts: each has a key of its own, so that one that is sent twice is stored once, and can be
+// taken back.
 
-import { judge } from "./api.js";
+import { judge, takeBack } from "./api.js";
 import { el, icon, say } from "./dom.js";
 import { showProblem } from "./notice.js";
 
@@ -12,47 +13,87 @@ function ownKey() {
 }
 
 /**
- * Stores a verdict; after a failure the same one, with the same key, is sent again.
+ * Has the service hold the verdict that was wanted last, and no other: one request goes after
+ * another, however fast minds change, and after a failure the same is sent again.
  *
- * @param {{query: object, shown: string[], ranker: string}} ranking what was judged
- * @param {{answer: string | null, right: boolean}} verdict
+ * @param {{query: object, shown: string[], ranker: string}} ranking what is judged
  * @param {HTMLElement} place where its progress is shown
- * @param {string} thanks shown once it is stored
- * @returns {Promise<void>} settled when it is stored
+ * @param {(stored: boolean) => void} settled called when it holds what is wanted, or none
+ * @returns {(verdict: {answer: string | null, right: boolean} | null, thanks?: string) => void}
+ *   wants a verdict, and says thanks once it is stored; or wants none
  */
-export function store({ query, shown, ranker }, verdict, place, thanks) {
-  const body = { key: ownKey(), ...query, ...verdict, shown, ranker };
-  place.hidden = false;
-  return new Promise((stored) => {
-    let failures = 0;
-    const send = async () => {
-      place.replaceChildren(el("p", { class: "hint" }, "Storing …"));
+export function keeper({ query, shown, ranker }, place, settled = () => {}) {
+  let wanted = null;
+  let there = null; // at the service, or perhaps: its reply was lost
+  let running = false;
+  let failures = 0;
+  let stopWaiting = () => {};
+
+  const tell = (words, look = "hint") => place.replaceChildren(el("p", { class: look }, words));
+
+  async function step() {
+    if (there && there !== wanted) {
+      tell("Taking it back …");
+      await takeBack(there.body.key);
+      there = null;
+      return;
+    }
+    tell("Storing …");
+    const sent = wanted;
+    try {
+      await judge(sent.body);
+    } catch (problem) {
+      if (!(problem.kind < 500)) there = sent; // it was not refused, but lost or broken off
+      throw problem;
+    }
+    there = sent;
+    sent.stored = true;
+  }
+
+  async function settle() {
+    if (running) return; // it will come to what is wanted now
+    running = true;
+    stopWaiting();
+    place.hidden = false;
+    while (there !== wanted || wanted?.stored === false) {
+      const now = wanted;
       try {
-        await judge(body);
+        await step();
+        failures = 0;
       } catch (problem) {
+        if (now !== wanted) continue;
+        running = false;
         failures += 1;
-        showProblem(place, problem, send, failures);
+        stopWaiting = showProblem(place, problem, settle, failures);
         return;
       }
-      place.replaceChildren(el("p", { class: "good" }, thanks));
-      say(thanks);
-      stored();
-    };
-    send();
-  });
+    }
+    running = false;
+    const words = wanted?.thanks ?? "Taken back.";
+    tell(words, wanted ? "good" : "hint");
+    say(words);
+    settled(Boolean(wanted));
+  }
+
+  return (verdict, thanks) => {
+    const body = { key: ownKey(), ...query, ...verdict, shown, ranker };
+    wanted = verdict && { body, thanks, stored: false };
+    settle();
+  };
 }
 
-/** Thumbs for one answer of a ranking. */
+/** Thumbs for one answer of a ranking; one that is pressed again takes its verdict back. */
 export function thumbs(ranking, { id, title }) {
   const place = el("div", { class: "said", hidden: true });
+  const want = keeper(ranking, place);
   const thumb = (right, words) => {
     const button = el("button", {
       type: "button", class: `thumb ${right ? "up" : "down"}`, "aria-pressed": "false",
       onclick: () => {
-        if (button.getAttribute("aria-pressed") === "true") return;
-        for (const other of both) other.setAttribute("aria-pressed", String(other === button));
+        const on = button.getAttribute("aria-pressed") === "false";
+        for (const one of both) one.setAttribute("aria-pressed", String(on && one === button));
         const thanks = right ? "Stored as right. Thank you." : "Stored as wrong. Thank you.";
-        store(ranking, { answer: id, right }, place, thanks);
+        want(on ? { answer: id, right } : null, thanks);
       },
     }, icon(right ? "up" : "down"), el("span", {}, words));
     return button;

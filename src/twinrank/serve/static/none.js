@@ -2,11 +2,12 @@
 
 import { answerBox } from "./combobox.js";
 import { discloser, el } from "./dom.js";
-import { store } from "./feedback.js";
+import { keeper } from "./feedback.js";
 
 /** The button and its panel under a ranking. */
 export function noneOfThese(ranking) {
   const said = el("div", { hidden: true });
+  const want = keeper(ranking, said, settled);
   const keep = el("button", { type: "button", class: "main", disabled: true }, "Store it");
   let right = null;
   const box = answerBox("The right one is", (answer) => {
@@ -15,12 +16,18 @@ export function noneOfThese(ranking) {
   });
   const unknown = el("button", { type: "button", class: "quiet" }, "I do not know which");
   const form = el("div", { class: "row" }, keep, unknown);
-  const put = async (verdict, thanks) => {
+  const undo = el("button", { type: "button", class: "quiet", onclick: () => want(null) }, "Undo");
+  const put = (verdict, thanks) => {
     keep.disabled = unknown.disabled = true;
-    await store(ranking, verdict, said, thanks);
-    panel.replaceChildren(said);
-    button.focus(); // what had it is gone
+    want(verdict, thanks);
   };
+  function settled(stored) {
+    keep.disabled = !right;
+    unknown.disabled = false;
+    if (stored) said.firstChild.append(" ", undo);
+    panel.replaceChildren(...(stored ? [said] : [box, form, said]));
+    button.focus(); // what had it is gone
+  }
   keep.addEventListener("click", () =>
     put({ answer: right.id, right: true }, `Stored: the right one is “${right.title}”. Thank you.`));
   unknown.addEventListener("click", () =>
