@@ -5,8 +5,9 @@ with what was ranked first, a row each, as a TSV with an empty column for a verd
 
     python benchmarks/misses.py RANKER DATA --out misses.tsv [--count 100] [--split test] [--seed 0]
 
-Fill the column in, and `--tally misses.tsv` counts it, with Wilson intervals. What those of
-mozilla-support came to is in docs/quality.md.
+Fill the column in, and `--tally misses.tsv` counts it, with Wilson intervals; with RANKER and DATA
+also how many of each verdict that ranker misses, too. What those of mozilla-support came to is in
+docs/quality.md.
 """
 
 from __future__ import annotations
@@ -37,10 +38,13 @@ def main(
     tally: Annotated[Path | None, typer.Option(help="Count the verdicts in this file.")] = None,
 ) -> None:
     """Draw misses to judge, or count the verdicts."""
-    if tally:
-        print(counted(pl.read_csv(tally, separator="\t", quote_char=None)))
-    elif ranker and data:
+    missed = None
+    if ranker and data:
         missed = drawn(Ranker.load(ranker, store=FeatureStore()), Dataset.load(data), split)
+    if tally:
+        judged = pl.read_csv(tally, separator="\t", quote_char=None)
+        print(counted(judged, None if missed is None else missed["id"]))
+    elif missed is not None:
         count = min(count, missed.height)
         picked = np.random.default_rng(seed).choice(missed.height, count, replace=False)
         missed[np.sort(picked)].write_csv(out, separator="\t", quote_style="never")
@@ -64,8 +68,21 @@ def drawn(ranker: Ranker, dataset: Dataset, split: str) -> pl.DataFrame:
     )
 
 
-def counted(judged: pl.DataFrame) -> pl.DataFrame:
-    """How many have each verdict, with 95 % Wilson intervals of the share."""
+def counted(judged: pl.DataFrame, missed: pl.Series | None = None) -> pl.DataFrame:
+    """How many have each verdict, with 95 % Wilson intervals of the share.
+
+    Args:
+        judged: a row each.
+        missed: ids of the queries that another ranker misses: how many of them, too.
+    """
+    if missed is not None:
+        still = judged.filter(pl.col("id").is_in(missed.implode()))
+        left = still.group_by("verdict").agg(missed=pl.len())
+        return (
+            counted(judged)
+            .join(left, "verdict", "left")
+            .with_columns(pl.col("missed").fill_null(0))
+        )
     counts = judged.group_by("verdict").len().sort("len", descending=True)
     around = [
         binomtest(n, judged.height).proportion_ci(method="wilson") for n in counts["len"].to_list()

@@ -37,3 +37,6 @@ def test_what_was_drawn_is_counted_once_judged(ranker, help_centre, tmp_path, ca
     first = counted(judged).row(0, named=True)
     assert (first["verdict"], first["len"]) == ("a", 7)
     assert first["from"] < 0.7 < first["to"]
+    left = counted(judged, judged["id"][[0, 1, 7]])
+    assert left.select("verdict", "missed").rows() == [("a", 2), ("b", 1)]
+    assert counted(judged, judged["id"][:1])["missed"].to_list() == [1, 0]
