@@ -6,7 +6,8 @@ SentenceTransformer, cut at as many tokens, and gives ids, titles and cosines; o
 channels' ranking, with and without sections, sentences and past queries. Each service runs alone,
 while wrk asks; both were warmed. Run it as
 
-    python benchmarks/serve.py RANKER DATA [--seconds 10] [--workers 1] [--soak 0] [--out FILE]
+    python benchmarks/serve.py RANKER DATA [--seconds 10] [--workers 1] [--ray] [--soak 0]
+        [--out FILE]
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ def main(
     data: Path,
     seconds: Annotated[int, typer.Option(min=1, help="Of each measurement.")] = 10,
     workers: Annotated[int, typer.Option(min=1, help="Of ours.")] = 1,
+    ray: Annotated[bool, typer.Option(help="Ours also behind Ray Serve, on this machine.")] = False,
     soak: Annotated[int, typer.Option(help="Seconds at 64 clients at the end; 0 for none.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the figures there as JSON.")] = None,
 ) -> None:
@@ -102,6 +104,9 @@ def main(
         Service("twinrank", [*ours, "--port", "8702"], 8702, {"explain": False}),
         Service("twinrank, explained", [*ours, "--port", "8702"], 8702, {"explain": True}),
     ]
+    if ray:
+        behind = [*ours, "--port", "8703", "--ray", "local"]
+        services.insert(2, Service("twinrank, on Ray", behind, 8703, {"explain": False}))
     found: list[Measured] = []
     for service in services:
         with running(service):
