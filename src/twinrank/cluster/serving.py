@@ -37,7 +37,7 @@ from twinrank.cluster.connection import (
 )
 from twinrank.errors import ClusterError, ServeError
 from twinrank.search.index.milvus_place import is_milvus
-from twinrank.serve.app import create_app, log_to_stderr
+from twinrank.serve.app import in_process
 from twinrank.serve.feedback import file_of
 from twinrank.serve.guard import AT_ONCE, NAMED, RETRY_S
 from twinrank.serve.server import ENVIRONMENT, GRACE_S, address_of, check, listening
@@ -268,8 +268,7 @@ def _begin(settings: Settings, slot: Slot, port: int) -> None:
 
 def _replica(settings: Settings) -> Behind:
     """What one replica runs."""
-    log_to_stderr()
-    app: FastAPI = create_app(settings, replica=f"{socket.gethostname()}:{os.getpid()}")
+    app: FastAPI = in_process(settings, replica=f"{socket.gethostname()}:{os.getpid()}")
     return Behind(app)
 
 
