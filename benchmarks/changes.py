@@ -52,17 +52,8 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copytree(ranker, Path(folder, "ranker"))
         more = ["--index", index] if index else []
-        command = [
-            sys.executable,
-            "-m",
-            "twinrank.cli",
-            "serve",
-            str(copy),
-            "--port",
-            "8702",
-            *more,
-        ]
-        service = Service("twinrank", [*command, "--port", "8702"], 8702, {"explain": False})
+        command = [sys.executable, "-m", "twinrank.cli", "serve", str(copy), "--port", "8702"]
+        service = Service("twinrank", [*command, *more], 8702, {"explain": False})
         bodies = changes(Ranker.load(copy))
         with running(service), ThreadPoolExecutor(1) as asking:
             loaded(service, "all", texts, CLIENTS, WARM_S)

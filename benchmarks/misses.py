@@ -78,11 +78,8 @@ def counted(judged: pl.DataFrame, missed: pl.Series | None = None) -> pl.DataFra
     if missed is not None:
         still = judged.filter(pl.col("id").is_in(missed.implode()))
         left = still.group_by("verdict").agg(missed=pl.len())
-        return (
-            counted(judged)
-            .join(left, "verdict", "left")
-            .with_columns(pl.col("missed").fill_null(0))
-        )
+        both = counted(judged).join(left, "verdict", "left", maintain_order="left")
+        return both.with_columns(pl.col("missed").fill_null(0))
     counts = judged.group_by("verdict").len().sort("len", descending=True)
     around = [
         binomtest(n, judged.height).proportion_ci(method="wilson") for n in counts["len"].to_list()

@@ -9,8 +9,9 @@ from urllib.parse import quote
 import polars as pl
 import pytest
 
-from twinrank.errors import FeedbackError, RankerError
+from twinrank.errors import AnswerIndexError, FeedbackError, RankerError
 from twinrank.search import Ranker
+from twinrank.search.shortlist import Shortlist
 from twinrank.serve import live
 from twinrank.serve.feedback import Feedback
 from twinrank.serve.metrics import Metrics
@@ -192,6 +193,41 @@ def test_a_change_of_a_folder_that_broke_is_not_made(client, folder):
     reply = client.put("/v1/answers/new", json=NEW)
     assert (reply.status_code, reply.headers["Retry-After"]) == (503, "1")
     assert rank(client, {"text": TEXT})["answers"]
+
+
+def test_an_answer_that_is_not_there_is_not_saved_either(client, monkeypatch):
+    monkeypatch.setattr(Ranker, "save", Mock(side_effect=OSError(28, "No space left on device")))
+    assert client.delete("/v1/answers/nobody").status_code == 404
+
+
+def test_an_index_half_changed_is_mended_as_soon_as_can_be(service, settings, monkeypatch, caplog):
+    client = service(settings.model_copy(update={"index": "local"}))
+    id_ = rank(client, {"text": TEXT, "explain": False})["answers"][0]["id"]
+    load, lost = live.Opened.load, AnswerIndexError("the index does not answer")
+    loads = [lost, lost]
+
+    def loaded(*args):
+        if loads:
+            raise loads.pop()
+        return load(*args)
+
+    def half_put(shortlist, _, new, __):
+        shortlist.index.remove(new)
+        raise lost
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(live, "REFUSED_S", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(Shortlist, "put", half_put)
+        patched.setattr(live.Opened, "load", loaded)
+        for _ in range(2):  # by then it is half changed, and cannot be mended yet
+            assert client.put(f"/v1/answers/{id_}", json=NEW).status_code == 503
+        end = time.monotonic() + 60
+        while "loaded" not in caplog.text:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    assert rank(client, {"text": TEXT, "explain": False})["answers"][0]["id"] == id_
+    assert client.put(f"/v1/answers/{id_}", json=NEW).status_code == 200
 
 
 @pytest.mark.parametrize("place", [None, "local"])

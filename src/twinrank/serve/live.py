@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
 
 import polars as pl
 
@@ -25,7 +24,6 @@ REFUSED_S = 30.0  # before a ranker that could not be loaded is tried again
 QUIET_S = 2.0  # without a query, before anything is read ahead
 BREATH_S = 0.02  # between two answers read ahead
 
-Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
@@ -164,6 +162,7 @@ class Live:
         self._index = index
         self._thread = ThreadPoolExecutor(1, "ranking")
         self._changing = ThreadPoolExecutor(1, "changing")
+        self._half_changed = False  # the index, by a change that failed
         self.now = self._load()
         self.rank = Batcher(self._ranked, self._thread, most=BATCH, waiting=waiting)
 
@@ -182,18 +181,18 @@ class Live:
             ranker.put_answers(row)
             return not there
 
-        return await self._changed(put)
+        return bool(await self._changed(put))
 
     async def delete(self, id_: str) -> bool:
         """Forget an answer; whether it was there."""
 
-        def delete(ranker: Ranker) -> bool:
+        def delete(ranker: Ranker) -> bool | None:
             if id_ not in ranker.answers["id"]:
-                return False
+                return None
             ranker.remove_answers([id_])
             return True
 
-        return await self._changed(delete)
+        return bool(await self._changed(delete))
 
     async def check_latest(self) -> None:
         """Be sure that the folder is no newer than what is answered from.
@@ -231,7 +230,7 @@ class Live:
             fingerprint = ""
             try:
                 fingerprint = await asyncio.to_thread(fingerprint_of, self.folder)
-                if fingerprint == self.now.fingerprint:
+                if fingerprint == self.now.fingerprint and not self._half_changed:
                     continue
                 if fingerprint == refused and time.monotonic() < again:
                     continue
@@ -259,28 +258,33 @@ class Live:
         return self.now.read_ahead(1)  # some 20 ms: whoever asks meanwhile waits as long at most
 
     def _caught_up(self) -> bool:
-        """Rank by what the folder holds from now on; whether that is another ranker."""
-        behind = fingerprint_of(self.folder) != self.now.fingerprint
+        """Rank by what the folder holds from now on; whether anything had to be loaded."""
+        behind = self._half_changed or fingerprint_of(self.folder) != self.now.fingerprint
         if behind:
-            self.now = self._load()
+            self.now = self._load()  # which brings the index in line, too
+            self._half_changed = False
         return behind
 
-    async def _changed(self, change: Callable[[Ranker], Result]) -> Result:
-        """Change a copy of what the folder holds, save it there, and rank by it from now on."""
+    async def _changed(self, change: Callable[[Ranker], bool | None]) -> bool | None:
+        """Change a copy of what the folder holds, save it there, and rank by it from now on.
 
-        def work() -> Result:
+        Args:
+            change: gives what this gives; None if there was nothing to change.
+        """
+
+        def work() -> bool | None:
             with writing(self.folder):
                 try:
                     self._caught_up()
-                except TwinrankError as error:  # another's, and broken
+                except TwinrankError as error:  # another's, and broken; or no index answers
                     raise UnsavedError(f"{error}") from error
                 ranker = self.now.ranker.copy()
                 try:
-                    done = change(ranker)
+                    if (done := change(ranker)) is None:
+                        return None
                     ranker.save(self.folder)
                 except Exception as error:
-                    if self._index:
-                        self.now = self._load()  # the index may be half changed: it is mended
+                    self._half_changed = self._index is not None  # `follow` mends it
                     if isinstance(error, OSError | AnswerIndexError):
                         raise UnsavedError(f"{self.folder}: {error}") from error
                     raise
