@@ -6,23 +6,43 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+SHOWN_OF_A_KIND = 3
+LINES_NAMED = 10
+
 
 class TwinrankError(Exception):
     """Base of all errors that are the input's fault: the command line shows it, exits 2."""
 
 
+def escape_invisible(text: str) -> str:
+    """Show what an eye cannot see, such as zero-width spaces and control characters, as escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong in one place of a file."""
+    """One thing wrong in one place of a file.
+
+    Attributes:
+        file: where.
+        line: from 1, in Parquet the row; none where the whole file is meant.
+        what: is wrong.
+        mend: what to do about it; the same words for all faults of a kind.
+        outcome: what happens where the rest is used all the same, such as "labels of unknown
+            queries left out"; empty where nothing can be used before this is mended.
+        loses: whether that loses the row, or only something in it, or how it is written.
+    """
 
     file: Path
     line: int | None
     what: str
     mend: str
+    outcome: str = ""
+    loses: bool = True
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else f"{self.file}"
-        return f"{place}: {self.what}; {self.mend}"
+        return escape_invisible(f"{place}: {self.what}; {self.mend}")
 
 
 class DataError(TwinrankError):
@@ -34,7 +54,21 @@ class DataError(TwinrankError):
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
-        super().__init__("\n".join(str(fault) for fault in self.faults))
+        super().__init__("\n".join(self.lines()))
+
+    def lines(self) -> list[str]:
+        """Give a line for each kind of fault in each file, so that none buries the others."""
+        kinds: dict[tuple[Path, str], list[Fault]] = {}
+        for fault in self.faults:
+            kinds.setdefault((fault.file, fault.mend), []).append(fault)
+        lines = []
+        for alike in kinds.values():
+            lines += [str(fault) for fault in alike[:SHOWN_OF_A_KIND]]
+            rest = [f"{fault.line}" for fault in alike[SHOWN_OF_A_KIND:]]
+            if rest:
+                places = ", ".join(rest[:LINES_NAMED]) + (", ..." if rest[LINES_NAMED:] else "")
+                lines.append(f"{alike[0].file}: {len(rest):,} more like these, in lines {places}")
+        return lines
 
     def __reduce__(self) -> tuple[type[DataError], tuple[tuple[Fault, ...]]]:
         """Come through another process whole: else pickle would hand the message as the faults."""

@@ -1,4 +1,7 @@
+import gzip
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,7 +23,7 @@ def faults_after(path, change) -> list[str]:
     folder = sound(path)
     change(folder)
     with pytest.raises(DataError) as caught:
-        Dataset.load(folder)
+        Dataset.load(folder, strict=True)
     return [str(fault).removeprefix(f"{folder}/") for fault in caught.value.faults]
 
 
@@ -43,35 +46,48 @@ def row(**fields):
 C, Q, TR, TE = "corpus.jsonl", "queries.jsonl", "qrels/train.tsv", "qrels/test.tsv"
 FAULTS = {
     "broken JSON": (C, 2, '{"_id": "a2"', "the line is not JSON"),
+    "a comma too many": (C, 2, '{"_id": "a2", "text": "x"},', "the line is not JSON"),
     "not an object": (Q, 2, "[1]", "the line is not a JSON object"),
     "null line": (Q, 2, "null", "the line is not a JSON object"),
     "NaN": (Q, 2, '{"_id": "q2", "text": NaN}', "the line is not JSON"),
+    "a field twice": (Q, 2, '{"_id": "q2", "text": "x", "text": "y"}', "the field 'text' stands"),
     "not UTF-8": (Q, 2, b'{"_id": "q2", "text": "\xff"}', "not UTF-8"),
-    "byte order mark": (Q, 1, b"\xef\xbb\xbf" + row(_id="q1", text="x").encode(), "byte order"),
-    "no id": (C, 2, row(title="x"), "empty or missing _id"),
-    "empty id": (Q, 4, row(_id=" ", text="x"), "empty or missing _id"),
+    "no id": (C, 2, row(title="x"), "empty or missing id"),
+    "another name for it": (C, 2, row(id="a2", title="x"), "though there is a field id"),
+    "empty id": (Q, 4, row(_id=" ", text="x"), "empty or missing id"),
     "id is a list": (C, 2, row(_id=["a2"], title="x"), "_id is a JSON array, not text"),
+    "id is true": (C, 2, row(_id=True, title="x"), "the id is true or false"),
+    "id with a tab": (C, 2, row(_id="a\t2", title="x"), r"the id 'a\t2' holds a tab"),
     "duplicate answer": (C, 3, row(_id="a1", title="x"), "id 'a1' stands on line 1 already"),
     "duplicate query": (Q, 4, row(_id="q1", text="x"), "id 'q1' stands on line 1 already"),
-    "empty text": (Q, 2, row(_id="q2", text=" \n"), "empty or missing text"),
-    "no text": (Q, 2, row(_id="q2"), "empty or missing text"),
     "text is an object": (Q, 2, row(_id="q2", text={"a": 1}), "text is a JSON object, not text"),
     "half a character": (Q, 2, r'{"_id": "q2", "text": "x\ud800y"}', "half a character"),
-    "nothing to read": (C, 2, row(_id="a2", title=" ", text=""), "neither title nor text"),
     "metadata is text": (Q, 2, row(_id="q2", text="x", metadata="y"), "metadata is a JSON string"),
     "metadata is a list": (C, 2, row(_id="a2", text="x", metadata=[1]), "metadata is a JSON array"),
     "type is a list": (Q, 2, row(_id="q2", text="x", metadata={"type": ["a"]}), "type is a JSON"),
-    "empty type": (Q, 2, row(_id="q2", text="x", metadata={"type": ""}), "empty metadata.type"),
     "sections are text": (C, 2, row(_id="a2", text="x", metadata={"sections": "y"}), "sections"),
-    "sections of text": (C, 2, row(_id="a2", text="x", metadata={"sections": ["y"]}), "sections"),
+    "sections of numbers": (C, 2, row(_id="a2", text="x", metadata={"sections": [1]}), "sections"),
     "no header": (TR, 1, "q1\ta1\t1", "no header"),
     "two columns": (TR, 2, "q1\ta1", "2 columns instead of 3"),
     "four columns": (TR, 2, "q1\ta1\t1\t1", "4 columns instead of 3"),
-    "odd score": (TR, 2, "q1\ta1\tyes", "score 'yes' is no whole number"),
-    "unknown query": (TR, 2, "q9\ta1\t1", "unknown query id 'q9'"),
-    "unknown answer": (TR, 2, "q1\ta9\t1", "unknown answer id 'a9'"),
-    "pair twice": (TR, 3, "q1\ta1\t1", "the same pair as line 2"),
+    "odd score": (TR, 2, "q1\ta1\tyes", "score 'yes' is no number"),
+    "score nan": (TR, 2, "q1\ta1\tnan", "score 'nan' is no number"),
+    "huge score": (TR, 2, "q1\ta1\t99999999999999999999", "is no number that can be a grade"),
+    "empty score": (TR, 2, "q1\ta1\t", "score '' is no number"),
+    "two grades of a pair": (TR, 3, "q1\ta1\t2", "q1 and a1 are judged in line 2 already, 1 there"),
     "query in two splits": (TE, 2, "q1\ta3\t1", "thread 't1' is judged in another split too"),
+}
+LEFT_OUT = {  # the same, where the rest can be used: then the last is what is said
+    "empty text": (Q, 4, row(_id="q4", text=" \n"), "empty or missing text", "queries without"),
+    "no text": (Q, 4, row(_id="q4"), "empty or missing text", "queries without a text"),
+    "nothing to read": (C, 4, row(_id="a4", title=" ", text=""), "neither title nor", "answers w"),
+    "empty type": (Q, 2, row(_id="q2", text="x", metadata={"type": ""}), "empty type", "fields t"),
+    "NUL": (Q, 2, row(_id="q2", text="x\0y"), "text holds NUL characters", "NUL characters taken"),
+    "an answer again": (C, 4, row(_id="a1", title="Reset", text="Press it."), "stands", "repeated"),
+    "unknown query": (TR, 4, "q9\ta1\t1", "unknown query id 'q9'", "unknown query ids left out"),
+    "unknown answer": (TR, 4, "q1\ta9\t1", "unknown answer id 'a9'", "unknown answer ids left"),
+    "pair twice": (TR, 4, "q1\ta1\t1", "q1 and a1 are judged in line 2", "repeated judgements"),
+    "another form": (TR, 4, "q4\t a3\u200b\t1", "is taken for 'a3'", "in form alone"),
 }
 
 
@@ -81,6 +97,22 @@ def test_one_fault_is_named_by_file_and_line(tmp_path, name):
     faults = faults_after(tmp_path, line(file, number, text))
     assert any(fault.startswith(f"{file}:{number}: ") and what in fault for fault in faults), faults
     assert all("; " in fault for fault in faults)  # each with its mend
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_what_does_not_stand_in_the_way_is_left_out_and_counted(tmp_path, name):
+    file, number, text, what, outcome = LEFT_OUT[name]
+    faults = faults_after(tmp_path, line(file, number, text))
+    assert [fault.partition(": ")[0] for fault in faults] == [f"{file}:{number}"], faults
+    assert what in faults[0]
+    folder = tmp_path / "data"
+    dataset = Dataset.load(folder)
+    [said] = dataset.left_out
+    assert said.startswith(f"{folder / file}: ")
+    assert outcome in said
+    assert said.endswith(f": 1, the first in line {number}")
+    before = Dataset.load(sound(tmp_path / "sound"))
+    assert dataset.labels.height == before.labels.height + (name == "another form")
 
 
 @given(
@@ -105,15 +137,88 @@ def test_lines_are_counted_as_an_editor_does(tmp_path, name, blank):
     assert any(f.startswith(f"{file}:{number + blank}: ") for f in faults), faults
 
 
-def test_all_faults_of_all_files_at_once(tmp_path):
+def test_all_faults_of_all_files_at_once_without_those_that_follow(tmp_path):
+    """Labels of an answer that could not be read, or is faulty itself, are not at fault."""
+
     def change(folder):
         line(C, 2, "{")(folder)
         line(Q, 2, row(_id="q2", text=""))(folder)
         line(Q, 3, "nonsense")(folder)
-        line(TR, 2, "q7\ta1\t1")(folder)
+        line(TR, 2, "q1\ta1\tmuch")(folder)
 
     places = [fault.split(": ")[0] for fault in faults_after(tmp_path, change)]
-    assert {f"{C}:2", f"{Q}:2", f"{Q}:3", f"{TR}:2"} <= set(places)
+    assert places == [f"{C}:2", f"{Q}:2", f"{Q}:3", f"{TR}:2"]
+
+
+UTF16 = "\ufeff" + row(_id="a1", title="x") + "\n"
+FORMS = {
+    "JSON array": (C, b'[\n  {"_id": "a1", "title": "x"}\n]', "one JSON array"),
+    "gzip": (Q, gzip.compress(b"{}"), "compressed by gzip"),
+    "zip": (Q, b"PK\x03\x04 and more", "a ZIP archive"),
+    "LFS pointer": (C, b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS"),
+    "UTF-16 without its mark": (C, UTF16[1:].encode("utf-16-le"), "UTF-16 or UTF-32"),
+    "UTF-32": (C, UTF16.encode("utf-32"), "UTF-16 or UTF-32"),
+    "TREC": (TR, b"q1 0 a1 1\nq2 0 a2 1\n", "TREC's form"),
+    "TREC with tabs": (TR, b"q1\t0\ta1\t1\nq2\t0\ta2\t1\n", "TREC's form"),
+    "a page": (C, b"<!DOCTYPE html><html>sign in</html>", "an HTML page"),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_form_that_is_not_read_is_named_once_and_alone(tmp_path, name):
+    file, content, what = FORMS[name]
+    [fault] = faults_after(tmp_path, lambda folder: (folder / file).write_bytes(content))
+    assert fault.startswith(f"{file}: {what}") or what in fault
+
+
+def test_a_file_under_a_like_name_is_named(tmp_path):
+    def change(folder):
+        (folder / C).rename(folder / "corpus.jsonl.gz")
+
+    assert faults_after(tmp_path, change) == [
+        f"{C}: missing, though there is corpus.jsonl.gz; unpack, convert or rename it"
+    ]
+
+
+def test_a_split_of_another_name_is_read_or_named(tmp_path):
+    folder = sound(tmp_path)
+    (folder / TE).rename(folder / "qrels" / "valid.tsv")
+    (folder / "qrels" / "trec.tsv").write_text("q1 0 a1 1\n")
+    dataset = Dataset.load(folder)
+    assert dataset.labelled().keys() == {"train", "validation"}
+    assert dataset.left_out == (f"{folder / 'qrels' / 'trec.tsv'}: not read: 1",)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_marks_and_line_ends_of_other_systems_are_read(tmp_path, encoding, ends):
+    folder = sound(tmp_path)
+    before = Dataset.load(folder).fingerprint
+    for file in (C, Q, TR, TE):
+        text = (folder / file).read_text().replace("\n", ends)
+        (folder / file).write_bytes(text.encode(encoding))
+    assert Dataset.load(folder, strict=True).fingerprint == before
+
+
+def test_many_faults_of_a_kind_do_not_bury_the_others(tmp_path):
+    folder = sound(tmp_path)
+    bad = [row(_id=f"b{i}", title=[]) for i in range(30)]
+    (folder / C).write_text("\n".join([row(_id="a1", title="x"), *bad]) + "\n")
+    line(TE, 2, "q3\ta1\tmuch")(folder)
+    with pytest.raises(DataError) as caught:
+        Dataset.load(folder)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 5
+    assert "27 more like these, in lines 5, 6, 7" in lines[3]
+    assert "score 'much'" in lines[4]
+
+
+def test_invisible_characters_are_shown(tmp_path):
+    folder = sound(tmp_path)
+    line(TR, 2, "q1\u200bx\ta\xa01\t1")(folder)
+    with pytest.raises(DataError, match=r"unknown query id 'q1\\u200bx'") as caught:
+        Dataset.load(folder, strict=True)
+    assert str(caught.value).isascii()
 
 
 @pytest.mark.parametrize("file", [C, Q])
@@ -129,14 +234,13 @@ def test_a_missing_folder(tmp_path):
 
 def test_an_empty_corpus(tmp_path):
     faults = faults_after(tmp_path, lambda folder: (folder / C).write_text(""))
-    assert faults[0].startswith(f"{C}: holds no answer")
+    assert faults == [f"{C}: holds no answer; write one JSON object a line"]
 
 
 def test_a_split_without_labels(tmp_path):
     faults = faults_after(tmp_path, line(TE, 2, "q3\ta3\t0"))
-    assert faults == [
-        f"{TE}: holds no label with a score above zero; label some queries, or delete the file"
-    ]
+    assert faults == [f"{TE}: holds no label with a score above zero; label some queries"]
+    assert "test" not in Dataset.load(tmp_path / "data").labelled()
 
 
 def test_both_names_of_the_validation_split(tmp_path):
@@ -144,7 +248,7 @@ def test_both_names_of_the_validation_split(tmp_path):
         for name in ("dev", "validation"):
             (folder / "qrels" / f"{name}.tsv").write_text("query-id\tcorpus-id\tscore\nq4\ta1\t1\n")
 
-    assert any("validation.tsv is there too" in fault for fault in faults_after(tmp_path, change))
+    assert any("dev.tsv is validation too" in fault for fault in faults_after(tmp_path, change))
 
 
 def test_a_thread_in_two_splits_names_both_lines(tmp_path):
@@ -160,7 +264,57 @@ def test_brackets_in_texts_are_no_fault(tmp_path):
     assert Dataset.load(folder).split("train").texts == ["[solved] {help}"]
 
 
-def test_numbers_as_ids_are_read_as_text(tmp_path):
-    corpus, queries = [{"_id": 7, "title": "x"}], [{"_id": 12, "text": "y"}]
-    folder = write(tmp_path / "d", corpus, queries, train=[(12, 7, 1)])
-    assert Dataset.load(folder).split("train").frame["id"].to_list() == ["12"]
+@pytest.mark.parametrize(
+    ("given", "named", "means"),
+    [
+        ("7", "7", "7"),
+        ("7.0", "7.0", "7"),
+        ("7.0", "7", "7"),
+        ("7", "7.0", "7"),
+        ("1.10", "1.10", "1.10"),
+        ("1e2", "100", "100"),
+        ('"1e2"', "1e2", "1e2"),
+        ('"7.0"', "7", "7.0"),
+        ('"cafe\\u0301"', "caf\xe9", "cafe\u0301"),
+        ('"a7"', " a7\xa0", "a7"),
+        ("12345678901234567890", "12345678901234567890", "12345678901234567890"),
+    ],
+)
+def test_ids_join_whatever_program_wrote_them(tmp_path, given, named, means):
+    folder = write(tmp_path / "d", [], [{"_id": "q", "text": "y"}], train=[("q", named, 1)])
+    (folder / C).write_text(f'{{"_id": {given}, "title": "x"}}\n')
+    dataset = Dataset.load(folder)
+    assert dataset.answers["id"].to_list() == [means]
+    assert dataset.labels.rows() == [("q", means, "train")]
+    assert dataset.split("train").labels.nnz == 1
+
+
+def test_two_ids_that_differ_in_form_are_two(tmp_path):
+    corpus = [{"_id": "7", "title": "x"}, {"_id": "7.0", "title": "y"}]
+    folder = write(tmp_path / "d", corpus, QUERIES, train=[("q1", "7.0", 1), ("q2", "7", 1)])
+    assert Dataset.load(folder, strict=True).labels["answer"].to_list() == ["7.0", "7"]
+
+
+def test_a_thread_is_the_same_as_number_and_as_text(tmp_path):
+    threads = [7, 7.0, "7", "7.0"]
+    queries = [
+        {"_id": f"q{i}", "text": "x", "metadata": {"thread": t}} for i, t in enumerate(threads)
+    ]
+    folder = write(tmp_path / "d", CORPUS, queries, train=[("q0", "a1", 1)])
+    assert Dataset.load(folder).split("train").frame["thread"].to_list() == ["7"]
+    assert Dataset.load(folder).queries.collect()["thread"].unique().to_list() == ["7"]
+
+
+def test_what_is_no_path_is_refused():
+    """In a process of its own: here the types of arguments are checked before."""
+    code = """
+from twinrank import Dataset
+from twinrank.errors import TwinrankError
+for given in (None, 7, b"data"):
+    try:
+        Dataset.load(given)
+    except TwinrankError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.count("loaded from the path of a folder, not") == 3

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -74,6 +75,73 @@ def test_saved_and_loaded_it_is_the_same(folder, tmp_path):
     assert copy.answers.equals(dataset.answers)
     assert copy.queries.collect().equals(dataset.queries.collect())
     assert sorted(copy.labels.rows()) == sorted(dataset.labels.rows())
+
+
+GRADED = {
+    "train": [("q1", "a3", 2), ("q1", "a1", 1), ("q2", "a2", 0), ("q9", "a1", 1)],
+    "test": [("q3", "a1", 3), ("q3", "a2", -1)],
+}
+
+
+@pytest.fixture
+def graded(tmp_path):
+    """Grades, judgements of zero, unknown fields, rows that cannot be used, odd spelling."""
+    corpus = [
+        {"title": "First", "_id": "a1", "text": "One.", "metadata": {"owner": {"team": 1.50}}},
+        {"_id": "a2", "title": "Second", "text": "Two.", "lang": None},
+        {"_id": "empty", "title": "", "text": ""},
+        {"_id": "a3", "title": "Third", "text": "Three.", "metadata": {"url": "u", "tags": []}},
+    ]
+    queries = [
+        {"text": "one", "_id": "q1", "metadata": {"at": "2026-01-01", "type": "chat"}},
+        {"_id": "q2", "text": "two", "metadata": {"type": "mail", "thread": 7.0, "x": "\u2028"}},
+        {"_id": "q3", "text": "three", "extra": [1, {"deep": True}]},
+    ]
+    return write(tmp_path / "graded", corpus, queries, **GRADED)
+
+
+def contents(folder):
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {f"{file.relative_to(folder)}": file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_round_trip_is_equal_line_by_line(graded, tmp_path, in_place):
+    before = contents(graded)
+    out = graded if in_place else tmp_path / "copy"
+    Dataset.load(graded).save(out)
+    assert contents(out) == before
+
+
+def test_dividing_and_casting_lose_nothing(graded, tmp_path):
+    """Every judgement is there with its score, and every line that was not changed as it was."""
+    dataset = Dataset.load(graded)
+    cast = dataset.queries.with_columns(type=pl.lit("question"))
+    moved = dataset.labels.with_columns(split=pl.lit("validation"))
+    replace(dataset, queries=cast, labels=moved).save(tmp_path / "new")
+    before, after = contents(graded), contents(tmp_path / "new")
+    assert after["corpus.jsonl"] == before["corpus.jsonl"]
+    for old, new in zip(*(f["queries.jsonl"].splitlines() for f in (before, after)), strict=True):
+        old, new = json.loads(old), json.loads(new)
+        assert new["metadata"].pop("type") == "question"
+        old.get("metadata", {}).pop("type", None)
+        thread = new["metadata"].pop("thread")
+        assert thread == f"{old.get('metadata', {}).pop('thread', old['_id'])}".removesuffix(".0")
+        assert new == {"metadata": {}, **old}
+    rows = [row.split("\t") for row in after["qrels/validation.tsv"].decode().splitlines()[1:]]
+    given = [pair for pairs in GRADED.values() for pair in pairs]
+    stay = {("q2", "a2", 0), ("q9", "a1", 1)}  # of threads without a label
+    assert [(q, a, int(score)) for q, a, score in rows] == [p for p in given if p not in stay]
+    kept = [row.split("\t") for row in after["qrels/train.tsv"].decode().splitlines()[1:]]
+    assert {(q, a, int(score)) for q, a, score in kept} == stay
+
+
+def test_labels_that_were_taken_away_are_not_saved(graded, tmp_path):
+    dataset = Dataset.load(graded)
+    replace(dataset, labels=dataset.labels.filter(pl.col("answer") != "a3")).save(tmp_path / "few")
+    few = Dataset.load(tmp_path / "few")
+    assert few.labels.rows() == [("q1", "a1", "train"), ("q3", "a1", "test")]
+    assert few.judged_wrong == 2
 
 
 def test_saved_over_itself_it_keeps_other_files_and_drops_old_splits(folder):

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from twinrank.data.dataset import Dataset
 from twinrank.data.describe import describe
+from twinrank.data.validation import JUDGEMENTS_SCHEMA
 
 QUERIES = dict.fromkeys(("id", "type", "thread", "text"), pl.String)
 LABELS = dict.fromkeys(("query", "answer", "split"), pl.String)
@@ -21,7 +22,9 @@ def dataset(queries, labels, answers=(("a1", "One", "text of one"),), wrong=0):
         answers=pl.DataFrame(list(answers), schema=["id", "title", "text"], orient="row"),
         queries=pl.LazyFrame(queries, schema=QUERIES, orient="row"),
         labels=pl.DataFrame(labels, schema=LABELS, orient="row"),
-        judged_wrong=wrong,
+        judgements=pl.DataFrame(
+            [("q1", "a1", 0.0, "train", True)] * wrong, schema=JUDGEMENTS_SCHEMA, orient="row"
+        ),
     )
 
 

@@ -25,10 +25,10 @@ def test_bom_crlf_blank_lines_and_a_missing_last_newline_are_read(tmp_path):
     assert read_texts(file) == ["one", "two"]
 
 
-def test_an_empty_file_has_no_texts(tmp_path):
+def test_an_empty_file_is_named(tmp_path):
     file = tmp_path / "texts.jsonl"
     file.touch()
-    assert read_texts(file) == []
+    assert faults(file) == [(file, None, "holds no text")]
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -99,6 +99,15 @@ def test_a_longer_limit_is_advised_only_where_the_encoder_can_read_so_much(encod
     assert found["lengths"].figures["unread_a"] == pytest.approx(1 - 16 / 802)
 
 
+def test_tags_are_named_before_more_tokens_are_advised(encoder, store):
+    answers = [("a1", "One", "<p>" + "word " * 60 + "</p>"), ("a2", "Two", "plain")]
+    data = dataset([("q1", "t", "q1", "it says<br>no")], [("q1", "a1", "train")], answers)
+    found = {finding.name: finding for finding in findings(explore(data, encoder, store))}
+    assert found["markup"].says.startswith("1 of 2 answers and 1 of 1 queries hold HTML")
+    assert found["lengths"].level == "mend"
+    assert found["lengths"].do.startswith("Take the HTML out first")
+
+
 def test_it_says_that_it_read_a_sample(encoder, store, monkeypatch):
     monkeypatch.setattr(sampling, "LABELLED", 4)
     monkeypatch.setattr(sampling, "ANSWERS", 2)

@@ -13,9 +13,7 @@ from twinrank.cli import data, runs, rankers, service  # noqa: F401
 
 # isort: on
 from twinrank.cli.app import app
-from twinrank.errors import DataError, TwinrankError
-
-FAULTS_SHOWN = 20
+from twinrank.errors import TwinrankError
 
 
 def main() -> None:
@@ -32,10 +30,6 @@ def main() -> None:
 
 
 def _explain(error: Exception) -> str:
-    if isinstance(error, DataError):
-        shown = [str(fault) for fault in error.faults[:FAULTS_SHOWN]]
-        more = len(error.faults) - len(shown)
-        return "\n".join([*shown, *([f"... and {more:,} more faults"] if more else [])])
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}; check the path, its permissions and free space"

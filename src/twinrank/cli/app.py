@@ -26,6 +26,9 @@ app = typer.Typer(
 )
 
 Data = Annotated[Path, typer.Argument(help="Data set: a folder in BEIR's layout.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse data of which anything would be left out.")
+]
 RankerFolder = Annotated[Path, typer.Argument(metavar="RANKER", help="Folder of a ranker.")]
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda or mps.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from twinrank.cli.app import AsJson, Data, Device, Ray, app, feature_store, show
+from twinrank.cli.app import AsJson, Data, Device, Ray, Strict, app, feature_store, show
 
 PANEL = "Data"
 
@@ -65,6 +66,7 @@ def split(
     validation: Annotated[float, typer.Option(min=0, max=1, help="Share of the threads.")] = 0.15,
     test: Annotated[float, typer.Option(min=0, max=1, help="Share of the threads.")] = 0.15,
     seed: Annotated[int, typer.Option(help="Another seed divides otherwise.")] = 0,
+    strict: Strict = False,
     json: AsJson = False,
 ) -> None:
     """Divide the labels into train, validation and test; no thread falls in two of them.
@@ -75,8 +77,10 @@ def split(
     from twinrank.data import describe as described
     from twinrank.data import split as divided
 
-    divided(Dataset.load(data), validation=validation, test=test, seed=seed).save(out)
-    description = described(Dataset.load(out))
+    dataset = Dataset.load(data, strict=strict)
+    dataset = divided(dataset, validation=validation, test=test, seed=seed)
+    dataset.save(out)
+    description = described(replace(dataset, name=out.resolve().name))
     show(description.as_dict() if json else description.tables())
 
 
@@ -87,6 +91,7 @@ def describe(
         str, typer.Option(help="Whose tokens to count; `none` counts none.")
     ] = "all-MiniLM-L6-v2",
     max_tokens: Annotated[int, typer.Option(min=8, help="Where the encoder cuts.")] = 128,
+    strict: Strict = False,
     json: AsJson = False,
 ) -> None:
     """Show what a data set holds: counts, balance of types, lengths, and what to beware of.
@@ -98,7 +103,7 @@ def describe(
     from twinrank.encode import Encoder
 
     count = None if encoder == "none" else Encoder(encoder, max_tokens=max_tokens).count_tokens
-    description = described(Dataset.load(data), count, max_tokens)
+    description = described(Dataset.load(data, strict=strict), count, max_tokens)
     show(description.as_dict() if json else description.tables())
 
 
@@ -112,6 +117,7 @@ def explore(
     max_tokens: Annotated[int, typer.Option(min=8, help="Where the encoder cuts.")] = 128,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     device: Device = "auto",
+    strict: Strict = False,
     json: AsJson = False,
 ) -> None:
     """Look at a data set before training: a page of findings, each with what to do about it.
@@ -128,7 +134,7 @@ def explore(
     from twinrank.report import check_installed, findings_table, write_exploration
 
     check_installed()  # now, not when all is computed
-    dataset = Dataset.load(data)
+    dataset = Dataset.load(data, strict=strict)
     reader = Encoder(encoder, max_tokens=max_tokens, device=device)
     found = explored(dataset, reader, FeatureStore())
     file = write_exploration(out or Path("runs") / dataset.name / "explore.html", found)
@@ -148,6 +154,7 @@ def encode(
         int | None, typer.Option(min=1, help="With --ray: how many; default: one for each core.")
     ] = None,
     device: Device = "auto",
+    strict: Strict = False,
     json: AsJson = False,
 ) -> None:
     """Encode what a recipe reads of a data set; later commands find it in the feature store.
@@ -171,7 +178,7 @@ def encode(
     if not chosen.encoder or chosen.tuning:
         own = "tunes an encoder of its own" if chosen.tuning else "takes no encoder"
         raise RecipeError(f"{chosen.name} {own}: there is nothing to encode ahead of a run")
-    dataset = Dataset.load(data)
+    dataset = Dataset.load(data, strict=strict)
     encoder = encoder_of(chosen, device)
     with feature_store(ray, device=device, workers=workers) as store:
         before = store.held(encoder)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from twinrank.cli.app import AsJson, Data, Device, RankerFolder, Split, app, show
+from twinrank.cli.app import AsJson, Data, Device, RankerFolder, Split, Strict, app, show
 
 PANEL = "Rankers"
 
@@ -63,6 +63,7 @@ def evaluate(
     data: Data,
     split: Split = "test",
     device: Device = "auto",
+    strict: Strict = False,
     json: AsJson = False,
 ) -> None:
     """Measure a ranker on a split: per query type, overall, at its worst, with intervals.
@@ -79,7 +80,7 @@ def evaluate(
     from twinrank.search import Ranker
 
     loaded = Ranker.load(ranker, store=FeatureStore(), device=device)
-    evaluation = measured(loaded, Dataset.load(data), split=split)
+    evaluation = measured(loaded, Dataset.load(data, strict=strict), split=split)
     show(evaluation.as_dict() if json else evaluation_table(evaluation, f"{ranker}, {split}"))
     if evaluation.confidence and not json:
         show(confidence_table(evaluation))

@@ -14,6 +14,7 @@ from twinrank.cli.app import (
     RankerFolder,
     Ray,
     Split,
+    Strict,
     Track,
     app,
     feature_store,
@@ -39,6 +40,7 @@ def train(
         typer.Option(min=1, help="With --ray: processes, this one too; default: one a core."),
     ] = None,
     device: Device = "auto",
+    strict: Strict = False,
     json: AsJson = False,
 ) -> None:
     """Carry out a recipe: encode what is new, fit the towers, leave a ranker.
@@ -61,7 +63,7 @@ def train(
         raise typer.BadParameter("--workers are those of a cluster: give --ray too")
     check_tracker(track)
     chosen = Recipe.load(recipe)
-    dataset = Dataset.load(data)
+    dataset = Dataset.load(data, strict=strict)
     with (
         feature_store(ray, device=device) as store,
         tracking(track, dataset, chosen, seed=seed, out=out) as tracker,
@@ -108,6 +110,7 @@ def compare(
         int | None, typer.Option(min=1, help="Runs at once; default: one for each core.")
     ] = None,
     device: Device = "auto",
+    strict: Strict = False,
     json: AsJson = False,
 ) -> None:
     """Encode once, train all, and put the recipes side by side in one table.
@@ -138,7 +141,7 @@ def compare(
     if plan:
         check_installed()  # now, not when the runs are done
     chosen = [Recipe.load(name.strip()) for name in (recipes or "").split(",") if name.strip()]
-    dataset = Dataset.load(data)
+    dataset = Dataset.load(data, strict=strict)
     home = out or Path("runs") / dataset.name
     store = FeatureStore()
     if plan:
@@ -203,6 +206,7 @@ def sweep(
     ray: Ray = None,
     track: Track = None,
     device: Device = "auto",
+    strict: Strict = False,
     json: AsJson = False,
 ) -> None:
     """Search for the values of a recipe that are best on validation, by Bayesian search.
@@ -224,7 +228,7 @@ def sweep(
 
     check_tracker(track)
     chosen = Recipe.load(recipe)
-    dataset = Dataset.load(data)
+    dataset = Dataset.load(data, strict=strict)
     search = Search(dataset, chosen, Ranges.load(ranges, chosen), objective, seed)
     home = out or Path("runs") / dataset.name / "sweeps" / search.name
     with feature_store(ray, device=device, workers=workers) as store:

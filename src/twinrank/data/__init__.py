@@ -1,9 +1,10 @@
 """Data sets: loaded, checked, imported from tables, split and described."""
 
 from twinrank.data.cast import cast_short
-from twinrank.data.dataset import SPLITS, Dataset, Queries
+from twinrank.data.dataset import Dataset, Queries
 from twinrank.data.describe import Description, describe
-from twinrank.data.files import read_answers, write_answers
+from twinrank.data.files import SPLITS, read_answers, write_answers
+from twinrank.data.importing import Columns, import_tables
 from twinrank.data.passages import (
     Readable,
     answer_texts,
@@ -13,7 +14,6 @@ from twinrank.data.passages import (
     titled_sections,
 )
 from twinrank.data.split import split
-from twinrank.data.tables import Columns, import_tables
 from twinrank.data.texts import read_texts
 from twinrank.data.verdicts import Verdict
 

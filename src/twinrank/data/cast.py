@@ -8,7 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from twinrank.data.dataset import SPLITS, Dataset
+from twinrank.data.dataset import Dataset
+from twinrank.data.files import SPLITS
 from twinrank.errors import DataError, Fault
 
 log = logging.getLogger(__name__)

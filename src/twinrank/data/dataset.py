@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import logging
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, cast
@@ -15,11 +18,27 @@ import polars as pl
 from scipy import sparse
 
 from twinrank.data import files
-from twinrank.data.check import check
+from twinrank.data.files import SPLITS
 from twinrank.data.passages import answer_texts
-from twinrank.errors import DataError, Fault
+from twinrank.data.records import Record, read_json_lines
+from twinrank.data.validation import (
+    FOLLOWS,
+    JUDGEMENTS_SCHEMA,
+    Ids,
+    Numbered,
+    check_answers,
+    check_judgements,
+    check_queries,
+    say_outcomes,
+)
+from twinrank.errors import DataError, Fault, TwinrankError
 
-SPLITS = ("train", "validation", "test")
+log = logging.getLogger(__name__)
+
+Check = Callable[[Numbered, Path, list[Fault]], tuple[pl.DataFrame, Ids]]
+
+NO_JUDGEMENTS = pl.DataFrame(schema=JUDGEMENTS_SCHEMA)
+NO_LINES = pl.DataFrame(schema={"id": pl.String, "json": pl.String})
 
 
 @dataclass(frozen=True)
@@ -44,73 +63,168 @@ class Queries:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What one file of a data set said, to be written again with all that was there.
+
+    Attributes:
+        rows: as they were read from it.
+        lines: id and text of every line, in order; without an id what is no row.
+    """
+
+    rows: pl.DataFrame
+    lines: pl.DataFrame
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Answers, queries and labels, as `load` reads them from BEIR's layout.
 
     Attributes:
         name: of its folder.
         answers: id, title, text, url (may be null), sections (a list of title and text).
-        queries: id, type, thread, text; lazy, so that texts are read only where needed.
+        queries: id, type, thread, text.
         labels: query, answer, split; the right answers alone.
-        judged_wrong: how many judgements had a score of zero or less, and are not labels.
+        judgements: query, answer, score, split and is_known, as they were read; those of zero or
+            less, and of ids that are not known, are no labels.
         folder: where it was loaded from, as given.
+        sources: the lines of its files.
+        left_out: what could not be used, a sentence each.
     """
 
     name: str
     answers: pl.DataFrame
     queries: pl.LazyFrame
     labels: pl.DataFrame
-    judged_wrong: int = 0
+    judgements: pl.DataFrame = field(default_factory=NO_JUDGEMENTS.clone)
     folder: Path | None = None
+    sources: dict[str, Source] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     @classmethod
-    def load(cls, path: Path) -> Dataset:
+    def load(cls, path: Path | str, *, strict: bool = False) -> Dataset:
         """Read and check a folder in BEIR's layout.
 
-        `corpus.jsonl`, `queries.jsonl`, and in `qrels/` any of train.tsv, validation.tsv
-        (or dev.tsv) and test.tsv. A query without `metadata.type` is of the type `query`; one
-        without `metadata.thread` is a thread of its own. Numbers as ids are read as text.
+        `corpus.jsonl`, `queries.jsonl`, and in `qrels/` any of train.tsv, validation.tsv (or dev,
+        val, valid) and test.tsv. A query without `metadata.type` is of the type `query`; one
+        without `metadata.thread` is a thread of its own. Numbers as ids are read as text, 7.0 as
+        7. What cannot be used, and does not stand in the way of the rest, is left out and logged:
+        answers and queries without a text, judgements of ids that are not there, repeated rows.
+
+        Args:
+            path: the folder.
+            strict: refuse what would be left out.
 
         Raises:
             DataError: with every fault of every file, by file and line.
         """
-        path = Path(path)
-        check(path)
-        qrels = {name: files.read_qrels(file) for name, file in files.qrels_files(path).items()}
-        parts = [rows.with_columns(split=pl.lit(name)) for name, rows in qrels.items()]
-        judged = pl.concat([pl.DataFrame(schema=files.JUDGED), *parts])
-        labels = judged.filter(pl.col("score") > 0).drop("score")
+        path = _folder(path)
+        faults: list[Fault] = []
+        answers, answer_ids, answer_lines = _read(path / files.ANSWERS, check_answers, faults)
+        queries, query_ids, query_lines = _read(path / files.QUERIES, check_queries, faults)
+        thread_of = dict(queries.select("id", "thread").iter_rows())
+        threads: dict[str, tuple[Path, int, str]] = {}
+        judged = []
+        for split, file in files.qrels_files(path, faults).items():
+            known = len(faults)
+            rows = check_judgements(
+                files.read_qrels(file, split, faults),
+                file,
+                (query_ids, thread_of),
+                answer_ids,
+                threads,
+                faults,
+            )
+            if not any(score > 0 for _, _, score, _, _ in rows) and len(faults) == known:
+                what, mend = "holds no label with a score above zero", "label some queries"
+                faults.append(Fault(file, None, what, mend, "splits without labels"))
+            judged += rows
+        hard = [f for f in faults if not f.outcome or (strict and f.outcome != FOLLOWS)]
+        if hard:
+            raise DataError(hard)
+        left_out = say_outcomes(faults)
+        for sentence in left_out:
+            log.warning("%s", sentence)
+        judgements = pl.DataFrame(judged, schema=JUDGEMENTS_SCHEMA, orient="row")
+        labels = judgements.filter((pl.col("score") > 0) & pl.col("is_known"))
+        answers, queries = answers.drop("line"), queries.drop("line")
         return cls(
             name=path.resolve().name,
-            answers=files.read_answers(path / files.ANSWERS),
-            queries=files.scan_queries(path / files.QUERIES),
-            labels=labels,
-            judged_wrong=judged.height - labels.height,
+            answers=answers,
+            queries=queries.lazy(),
+            labels=labels.select("query", "answer", "split"),
+            judgements=judgements,
             folder=path,
+            sources={
+                files.ANSWERS: Source(answers, answer_lines),
+                files.QUERIES: Source(queries, query_lines),
+            },
+            left_out=tuple(left_out),
         )
 
-    def save(self, path: Path) -> None:
-        """Write BEIR's layout; what is not an attribute of `Dataset` (other metadata) is not kept.
+    @property
+    def judged_wrong(self) -> int:
+        """How many judgements had a score of zero or less, and are not labels."""
+        return self.judgements.filter(pl.col("score") <= 0).height
 
-        Every file is written beside and then renamed, so that a kill leaves whole files. A data
-        set may be saved where it was loaded from.
+    def save(self, path: Path | str) -> None:
+        """Write BEIR's layout, with all that was there: unknown fields, scores, rows left out.
+
+        A line whose row did not change is written as it was. Every file is written beside and
+        then renamed, so that a kill leaves whole files. A data set may be saved where it was
+        loaded from.
         """
         path = Path(path)
+        if path.is_file():
+            what = "a file, not a folder"
+            raise DataError([Fault(path, None, what, "choose another folder for the data set")])
         (path / "qrels").mkdir(parents=True, exist_ok=True)
-        beside = {path / name: path / f"{name}.tmp" for name in (files.ANSWERS, files.QUERIES)}
-        files.write_answers(self.answers, beside[path / files.ANSWERS])
-        files.write_queries(self.queries, beside[path / files.QUERIES])
-        for split in SPLITS:
-            rows = self.labels.filter(pl.col("split") == split)
+        rows = {files.ANSWERS: self.answers, files.QUERIES: self.queries.collect()}
+        merges = {files.ANSWERS: files.merge_answer, files.QUERIES: files.merge_query}
+        beside = {path / name: path / f"{name}.tmp" for name in rows}
+        for name, merge in merges.items():
+            with beside[path / name].open("w", encoding="utf-8", newline="\n") as stream:
+                for line in self._lines(name, rows[name], merge):
+                    stream.write(f"{line}\n")
+        for (split,), judged in self._judged(rows[files.QUERIES]).group_by("split"):
             file = path / "qrels" / f"{split}.tsv"
-            if not rows.is_empty():
-                beside[file] = file.with_suffix(".tmp")
-                files.write_qrels(rows, beside[file])
-        for old in files.qrels_files(path).values():
+            beside[file] = file.with_suffix(".tmp")
+            files.write_qrels(judged, beside[file])
+        for old in files.qrels_files(path, []).values():
             if old not in beside:
                 old.unlink()
         for file, written in beside.items():
             written.replace(file)
+
+    def _lines(
+        self, name: str, rows: pl.DataFrame, merge: Callable[[Record, dict[str, Any]], Record]
+    ) -> Iterator[str]:
+        """Give the lines of a file: as they were read, but for rows that changed or are new."""
+        source = self.sources.get(name, Source(rows.clear(), NO_LINES))
+        now = {row["id"]: row for row in rows.iter_rows(named=True)}
+        before = {row["id"]: row for row in source.rows.iter_rows(named=True)}
+        for identity, text in source.lines.iter_rows():
+            if identity is None or identity in now:
+                row = now.pop(identity, None)
+                changed = row is not None and row != before[identity]
+                yield files.dump(merge(json.loads(text), row or {})) if changed else text
+        yield from (files.dump(merge({}, row)) for row in now.values())
+
+    def _judged(self, queries: pl.DataFrame) -> pl.DataFrame:
+        """Give all judgements, in the order they were read, with the splits that labels have now.
+
+        What is no label goes where the labels of its thread are.
+        """
+        pair = ["query", "answer"]
+        read = self.judgements.with_row_index("place")
+        is_label = pl.col("is_known") & (pl.col("score") > 0)
+        right = read.filter(is_label).drop("split", "is_known").join(self.labels, on=pair)
+        new = self.labels.join(right, on=pair, how="anti").with_columns(score=pl.lit(1.0))
+        threads = queries.select("thread", query="id")
+        of_thread = self.labels.join(threads, on="query").select("thread", now="split").unique()
+        wrong = read.filter(~is_label).join(threads, on="query", how="left")
+        wrong = wrong.join(of_thread, on="thread", how="left")
+        wrong = wrong.with_columns(split=pl.coalesce("now", "split")).select(right.columns)
+        return pl.concat([right, wrong, new], how="diagonal").sort("place", nulls_last=True)
 
     def split(self, name: str) -> Queries:
         """The labelled queries of `train`, `validation` or `test`.
@@ -228,3 +342,36 @@ class _Hash(io.RawIOBase):
     def write(self, data: Any) -> int:  # noqa: ANN401 (any buffer)
         self.sha256.update(data)
         return len(data)
+
+
+def _folder(path: Path | str) -> Path:
+    if not isinstance(path, Path | str):
+        raise TwinrankError(f"a data set is loaded from the path of a folder, not {path!r:.60}")
+    path = Path(path)
+    if path.is_file():
+        what, mend = "a file, not a folder", "give the folder of a data set"
+        raise DataError([Fault(path, None, what, mend)])
+    if not path.is_dir():
+        raise DataError([Fault(path, None, "no such folder", "check the path")])
+    return path
+
+
+def _read(file: Path, check: Check, faults: list[Fault]) -> tuple[pl.DataFrame, Ids, pl.DataFrame]:
+    """Read the rows of a JSONL file, their ids, and its lines."""
+    lines: list[tuple[int, str]] = []
+    unread: list[Fault] = []
+
+    def records() -> Iterator[tuple[int, Record]]:
+        for number, record, text in read_json_lines(file, unread):
+            lines.append((number, text.rstrip("\r\n")))
+            yield number, record
+
+    before = len(faults)
+    rows, ids = check(records(), file, faults)
+    if not ids.lines and not unread and len(faults) == before:
+        unread.append(Fault(file, None, f"holds no {ids.kind}", "write one JSON object a line"))
+    ids.is_whole &= not unread
+    faults[before:] = sorted([*unread, *faults[before:]], key=lambda fault: fault.line or 0)
+    source = pl.DataFrame(lines, schema={"line": pl.Int64, "json": pl.String}, orient="row")
+    source = source.join(rows.select("line", "id"), on="line", how="left", maintain_order="left")
+    return rows, ids, source.select("id", "json")

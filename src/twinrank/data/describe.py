@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from twinrank.data.dataset import SPLITS, Dataset
+from twinrank.data.dataset import Dataset
+from twinrank.data.files import SPLITS
+from twinrank.data.markup import count_markup, describe_markup
 from twinrank.progress import progress_bar
 
 UNLABELLED = "unlabelled"
@@ -46,6 +48,8 @@ class Description:
             behind the cut) and sampled (how many texts were counted; 0 if all).
         max_tokens: where the encoder cuts; nothing if tokens were not counted.
         warnings: what to beware of, a sentence each.
+        markup: how many answers and queries hold HTML, where any do.
+        left_out: what could not be used, a sentence each.
     """
 
     name: str
@@ -56,10 +60,12 @@ class Description:
     lengths: dict[str, dict[str, dict[str, float]]]
     max_tokens: int | None
     warnings: tuple[str, ...]
+    markup: dict[str, int] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return asdict(self) | {"warnings": list(self.warnings)}
+        return asdict(self) | {"warnings": list(self.warnings), "left_out": list(self.left_out)}
 
     def tables(self) -> RenderableType:
         """The same for people."""
@@ -101,6 +107,7 @@ def describe(
     )
     threads = queries.group_by("thread").agg(pl.len(), pl.col("type").n_unique())
     kinds = {kind: queries.filter(pl.col("type") == kind) for kind in dataset.types}
+    markup = count_markup(dataset)
     measured = {
         name: {unit: _spread(rows[unit]) for unit in ("characters", "words")}
         for name, rows in {**kinds, "answers": answers}.items()
@@ -133,7 +140,9 @@ def describe(
         },
         lengths=measured,
         max_tokens=max_tokens if count_tokens is not None else None,
-        warnings=tuple(_warnings(splits, labels, dataset.types)),
+        warnings=(*_warnings(splits, labels, dataset.types), *describe_markup(markup)),
+        markup=markup,
+        left_out=dataset.left_out,
     )
 
 

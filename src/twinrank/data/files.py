@@ -1,82 +1,94 @@
-"""The files of BEIR's layout, read and written by Polars."""
+"""The files of a data set in BEIR's layout: how they are called, read and written."""
 
 from __future__ import annotations
 
-import glob
+import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import polars as pl
 
+from twinrank.data.records import NOT_UTF8, SURROGATE, Record, read_lines
+from twinrank.data.validation import SECTIONS, Judgement
+from twinrank.errors import Fault
+
 ANSWERS, QUERIES = "corpus.jsonl", "queries.jsonl"
-SECTIONS = pl.List(pl.Struct({"title": pl.String, "text": pl.String}))
+SPLITS = ("train", "validation", "test")
+SPELLINGS = {"dev": "validation", "val": "validation", "valid": "validation"}
 ANSWER_FIELDS: dict[str, pl.DataType | type[pl.DataType]] = {
     "_id": pl.String,
     "title": pl.String,
     "text": pl.String,
     "metadata": pl.Struct({"url": pl.String, "sections": SECTIONS}),
 }
-QUERY_FIELDS: dict[str, pl.DataType | type[pl.DataType]] = {
-    "_id": pl.String,
-    "text": pl.String,
-    "metadata": pl.Struct({"type": pl.String, "thread": pl.String}),
+QREL_FIELDS = {  # the columns of qrels, and what else they are called
+    "query": ("query-id", "query", "qid"),
+    "answer": ("corpus-id", "answer", "docid", "doc-id", "pid"),
+    "score": ("score", "relevance", "rel", "grade", "label"),
 }
-QREL_FIELDS = {"query-id": pl.String, "corpus-id": pl.String, "score": pl.Int64}
-JUDGED = {"query": pl.String, "answer": pl.String, "score": pl.Int64, "split": pl.String}
 
 
-def qrels_files(path: Path) -> dict[str, Path]:
-    """The qrels files of a data set by split; BEIR's dev.tsv holds the validation split."""
-    names = {"train": ("train",), "validation": ("validation", "dev"), "test": ("test",)}
-    found = {
-        split: [path / "qrels" / f"{name}.tsv" for name in spellings]
-        for split, spellings in names.items()
-    }
-    there = {split: [file for file in some if file.is_file()] for split, some in found.items()}
-    return {split: some[0] for split, some in there.items() if some}
+def qrels_files(path: Path, faults: list[Fault]) -> dict[str, Path]:
+    """Find the qrels files of a data set by split, and name those that are not read."""
+    files: dict[str, Path] = {}
+    folder = path / "qrels"
+    given = sorted(folder.iterdir()) if folder.is_dir() else sorted(path.glob("*.tsv"))
+    for file in given:
+        split = SPELLINGS.get(file.stem, file.stem)
+        if folder.is_dir() and file.suffix == ".tsv" and split in SPLITS:
+            if split in files:
+                what = f"{files[split].name} is {split} too"
+                faults.append(Fault(file, None, what, "delete one of the two"))
+            files[split] = file
+        elif file.is_file() and not file.name.startswith((".", "README")):
+            mend = f"call it qrels/SPLIT.tsv, SPLIT one of {', '.join(SPLITS)}"
+            faults.append(Fault(file, None, "not read: no split is called so", mend, "not read"))
+    return {split: files[split] for split in SPLITS if split in files}
 
 
-def twice_the_validation(path: Path) -> bool:
-    """True if both validation.tsv and dev.tsv are there: which one counts?"""
-    return all((path / "qrels" / f"{name}.tsv").is_file() for name in ("validation", "dev"))
+def read_qrels(file: Path, split: str, faults: list[Fault]) -> Iterator[Judgement]:
+    """Read the judgements of a qrels file, which has tabs between columns, and no quotes."""
+    places: dict[str, int] | None = None
+    width = 0
+    for number, line in read_lines(file, faults):
+        cells = line.rstrip("\r\n").split("\t")
+        if SURROGATE.search(line):
+            faults.append(Fault(file, number, *NOT_UTF8))
+        elif not line.strip():
+            continue
+        elif places is None:
+            names = [cell.strip().lower().replace("_", "-") for cell in cells]
+            spelled = {kind: [n for n in QREL_FIELDS[kind] if n in names] for kind in QREL_FIELDS}
+            if not all(spelled.values()):
+                header = ", ".join(known[0] for known in QREL_FIELDS.values())
+                mend = f"begin the file with the columns {header}, tabs between"
+                faults.append(Fault(file, number, "no header", mend))
+                return
+            places = {kind: names.index(found[0]) for kind, found in spelled.items()}
+            width = len(cells)
+        elif len(cells) != width:
+            what = f"{len(cells)} columns instead of {width}"
+            mend = "write query-id, corpus-id and score, tabs between"
+            faults.append(Fault(file, number, what, mend))
+        else:
+            query, answer, score = (cells[places[kind]] for kind in QREL_FIELDS)
+            yield Judgement(number, query, answer, score, split)
 
 
-def read_answers(file: Path | BinaryIO) -> pl.DataFrame:
-    """Answers (id, title, text, url, sections) of a `corpus.jsonl`, by its path or open."""
+def read_answers(file: BinaryIO) -> pl.DataFrame:
+    """Read answers (id, title, text, url, sections) as `write_answers` wrote them."""
     metadata = pl.col("metadata").struct
     section = pl.element().struct
     filled = pl.struct(section.field("title").fill_null(""), section.field("text").fill_null(""))
     sections = pl.coalesce(metadata.field("sections"), pl.lit([], dtype=SECTIONS))
-    source = _plain(file) if isinstance(file, Path) else file
-    return pl.read_ndjson(source, schema=ANSWER_FIELDS).select(
+    return pl.read_ndjson(file, schema=ANSWER_FIELDS).select(
         pl.col("_id").alias("id"),
         pl.col("title").fill_null(""),
         pl.col("text").fill_null(""),
         metadata.field("url"),
         sections.list.eval(filled).alias("sections"),
     )
-
-
-def scan_queries(file: Path) -> pl.LazyFrame:
-    """Queries (id, type, thread, text) of a `queries.jsonl`, read when they are asked for."""
-    metadata = pl.col("metadata").struct
-    return pl.scan_ndjson(_plain(file), schema=QUERY_FIELDS).select(
-        pl.col("_id").alias("id"),
-        metadata.field("type").fill_null("query"),
-        pl.coalesce(metadata.field("thread"), pl.col("_id")).alias("thread"),
-        "text",
-    )
-
-
-def read_qrels(file: Path) -> pl.DataFrame:
-    """Judgements (query, answer, score) of a qrels file."""
-    rows = pl.read_csv(_plain(file), separator="\t", schema=QREL_FIELDS, quote_char=None)
-    return rows.rename({"query-id": "query", "corpus-id": "answer"})
-
-
-def _plain(file: Path) -> str:
-    """A path in which Polars sees no pattern, though it holds a star or a bracket."""
-    return glob.escape(str(file))
 
 
 def write_answers(answers: pl.DataFrame, file: Path) -> None:
@@ -86,15 +98,32 @@ def write_answers(answers: pl.DataFrame, file: Path) -> None:
     ).write_ndjson(file)
 
 
-def write_queries(queries: pl.LazyFrame, file: Path) -> None:
-    """Write queries as a `queries.jsonl`, in bounded memory."""
-    queries.select(
-        pl.col("id").alias("_id"), "text", metadata=pl.struct("type", "thread")
-    ).sink_ndjson(file)
+def merge_answer(record: Record, row: dict[str, Any]) -> Record:
+    """Put what a row of answers says into the record it came from, which says more."""
+    merged = {**record, "_id": row["id"], "title": row["title"], "text": row["text"]}
+    metadata = {name: row[name] for name in ("url", "sections") if row[name]}
+    return {**merged, "metadata": {**(record.get("metadata") or {}), **metadata}}
 
 
-def write_qrels(labels: pl.DataFrame, file: Path) -> None:
-    """Write labels (query, answer) as a qrels file, each with a score of 1."""
-    rows = labels.select("query", "answer", score=pl.lit(1))
-    rows = rows.rename({"query": "query-id", "answer": "corpus-id"})
+def merge_query(record: Record, row: dict[str, Any]) -> Record:
+    """Put what a row of queries says into the record it came from, which says more."""
+    metadata = {"type": row["type"], "thread": row["thread"]}
+    merged = {**record, "_id": row["id"], "text": row["text"]}
+    return {**merged, "metadata": {**(record.get("metadata") or {}), **metadata}}
+
+
+def dump(record: Record) -> str:
+    """Write a record as a line of JSON."""
+    return json.dumps(record, ensure_ascii=False)
+
+
+def write_qrels(judgements: pl.DataFrame, file: Path) -> None:
+    """Write judgements (query, answer, score) as a qrels file."""
+    whole = pl.col("score") == pl.col("score").round()
+    score = pl.when(whole).then(pl.col("score").cast(pl.Int64).cast(pl.String))
+    rows = judgements.select(
+        pl.col("query").alias("query-id"),
+        pl.col("answer").alias("corpus-id"),
+        score.otherwise(pl.col("score").cast(pl.String)).alias("score"),
+    )
     rows.write_csv(file, separator="\t", quote_style="never")

@@ -13,7 +13,8 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 from scipy import optimize
 
-from twinrank.data.dataset import SPLITS, Dataset
+from twinrank.data.dataset import Dataset
+from twinrank.data.files import SPLITS
 from twinrank.errors import DataError, Fault, TwinrankError
 from twinrank.progress import progress_bar
 

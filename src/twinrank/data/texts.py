@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from twinrank.data.lines import json_lines
+from twinrank.data.records import read_json_lines
 from twinrank.errors import DataError, Fault
 
 
@@ -18,7 +18,7 @@ def read_texts(file: Path) -> list[str]:
     """
     texts: list[str] = []
     faults: list[Fault] = []
-    for number, record in json_lines(file, faults):
+    for number, record, _ in read_json_lines(file, faults):
         text = record.get("text")
         if text is None:
             faults.append(Fault(file, number, "the field text is missing", 'add "text": "..."'))
@@ -29,6 +29,8 @@ def read_texts(file: Path) -> list[str]:
             faults.append(Fault(file, number, "text is empty", "write one or delete the line"))
         else:
             texts.append(text)
+    if not texts and not faults:
+        faults.append(Fault(file, None, "holds no text", 'write {"text": ...} a line'))
     if faults:
         raise DataError(faults)
     return texts

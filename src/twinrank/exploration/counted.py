@@ -153,6 +153,15 @@ def unused(found: Exploration) -> Iterator[Finding]:
         yield Finding("unused", "fine", "Every answer is right for a query.", "Nothing.", figures)
 
 
+def markup(found: Exploration) -> Iterator[Finding]:
+    """Which texts hold HTML."""
+    if counts := found.description.markup:
+        parts = [f"{count:,} of {found.description.counts[n]:,} {n}" for n, count in counts.items()]
+        says = f"{listed(parts)} hold HTML, whose tags and entities the encoder reads as words."
+        do = "Make plain text of them, and import again, before anything else here is weighed."
+        yield Finding("markup", "mend", says, do, {f"markup_{n}": c for n, c in counts.items()})
+
+
 def lengths(found: Exploration) -> Iterator[Finding]:
     """What the encoder's limit cuts."""
     limit = found.max_tokens
@@ -164,7 +173,9 @@ def lengths(found: Exploration) -> Iterator[Finding]:
     if much:
         parts = [f"{share:.0%} of the tokens of {name}" for name, share in much.items()]
         says = f"At a limit of {limit} tokens the encoder never reads {listed(parts)}."
-        yield Finding("lengths", "mend", says, _read_more(found, list(much)), figures)
+        tags = "Take the HTML out first: much of what is cut may be tags."
+        do = tags if found.description.markup else _read_more(found, list(much))
+        yield Finding("lengths", "mend", says, do, figures)
     elif whole:
         most = next(iter(whole.values()))
         says = (

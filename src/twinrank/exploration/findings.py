@@ -12,6 +12,7 @@ ABOUT = (
     seen.labels,
     seen.twins,
     seen.overlap,
+    counted.markup,
     counted.lengths,
     counted.unused,
     counted.answers,

@@ -7,6 +7,7 @@ PLACES = {  # the section that shows what a finding rests on
     "overlap": "Near twins among the queries",
     "answers": "How often each answer is right",
     "unused": "Answers that are right for no query",
+    "markup": "Lengths, and what is cut",
     "lengths": "Lengths, and what is cut",
     "threads": "Do the queries of one answer belong together?",
     "labels": "Labels that look wrong",

@@ -4,8 +4,8 @@ import logging
 import polars as pl
 import pytest
 
-from twinrank.data.dataset import Dataset
-from twinrank.data.tables import Columns, import_tables
+from twinrank.data import Dataset, describe
+from twinrank.data.importing import Columns, import_tables
 from twinrank.errors import DataError, TwinrankError
 
 ANSWERS = [
@@ -204,15 +204,15 @@ def query(**changes):
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"id": ""}, "no id"),
-        ({"id": "a\tb"}, "the id a\tb holds a tab or a line break"),
-        ({"id": "q1"}, "the id q1 is that of line 1 too"),
-        ({"text": " "}, "no text"),
+        ({"id": ""}, "empty or missing id"),
+        ({"id": "a\tb"}, "the id 'a\\tb' holds a tab or a line break"),
+        ({"id": "q1"}, "id 'q1' stands on line 1 already"),
+        ({"text": " "}, "empty or missing text"),
         ({"type": None}, "no type, though others have one"),
-        ({"answer": "a9"}, "no answer a9 in"),
+        ({"answer": "a9"}, "unknown answer id 'a9'"),
         ({"split": "training"}, "training is no split"),
         ({"split": None}, "no split, though others have one"),
-        ({"thread": "t1", "split": "test"}, "thread t1 is in train by line 1"),
+        ({"thread": "t1", "split": "test"}, "thread 't1' is judged in another split too"),
     ],
 )
 def test_a_faulty_query_is_named_and_left_out_if_asked(tmp_path, caplog, changes, what):
@@ -221,19 +221,20 @@ def test_a_faulty_query_is_named_and_left_out_if_asked(tmp_path, caplog, changes
     assert (name, line) == ("queries.jsonl", 3)
     assert why.startswith(what)
     dataset = imported(tmp_path, queries=queries, skip_faulty=True)
-    assert [row[0] for row in rows(dataset)] == ["q1", "q2"]
+    its_label_alone = changes.keys() & {"answer", "split"}
+    assert [row[0] for row in rows(dataset)] == ["q1", "q2", *(["q9"] if its_label_alone else [])]
     assert dataset.labels["query"].to_list() == ["q1", "q2"]
-    assert "queries.jsonl: 1 rows left out, the first in line 3" in caplog.text
+    assert "queries.jsonl: left out what is wrong in 1 rows, the first in line 3" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"id": None}, "no id"),
-        ({"id": "a1"}, "the id a1 is that of line 1 too"),
+        ({"id": None}, "empty or missing id"),
+        ({"id": "a1"}, "id 'a1' stands on line 1 already"),
         ({"title": "", "content": None}, "neither title nor text"),
-        ({"sections": '{"title": "First"}'}, "the sections are no list of sections"),
-        ({"sections": "First"}, "the sections are no list of sections"),
+        ({"sections": '{"title": "First"}'}, "sections is no list of sections"),
+        ({"sections": "First"}, "sections is no list of sections"),
     ],
 )
 def test_a_faulty_answer_is_named_and_left_out_with_its_labels(tmp_path, caplog, changes, what):
@@ -251,11 +252,17 @@ def test_a_faulty_answer_is_named_and_left_out_with_its_labels(tmp_path, caplog,
     ("changes", "what"),
     [
         ({"query": None}, "a label without a query"),
-        ({"query": "q7"}, "no query q7 in"),
+        ({"query": "q7"}, "unknown query id 'q7'"),
         ({"answer": None}, "a label without an answer"),
-        ({"answer": "a7"}, "no answer a7 in"),
-        ({"score": "much"}, "the score much is no number"),
-        ({"query": "q1", "answer": "a1"}, "q1 and a1 are a label already"),
+        ({"answer": "a7"}, "unknown answer id 'a7'"),
+        ({"score": "much"}, "score 'much' is no number"),
+        ({"score": "NaN"}, "score 'nan' is no number"),
+        ({"score": "inf"}, "score 'inf' is no number"),
+        (
+            {"query": "q1", "answer": "a1", "score": "0"},
+            "q1 and a1 are judged in line 1 already, 1",
+        ),
+        ({"query": "q1", "answer": "a1"}, "q1 and a1 are judged in line 1 already"),
     ],
 )
 def test_a_faulty_label_is_named_and_left_out_if_asked(tmp_path, changes, what):
@@ -272,7 +279,7 @@ def test_a_faulty_label_is_named_and_left_out_if_asked(tmp_path, changes, what):
 
 
 def test_all_faults_of_all_tables_come_at_once_in_order(tmp_path):
-    answers = [*ANSWERS, {"id": "", "title": "x", "content": "x"}]
+    answers = [*ANSWERS, {"id": "a8", "title": "", "content": ""}]
     queries = [query(text="", answer="a9"), query(id="q8", type=None)]
     found = said(tmp_path, answers=answers, queries=queries, suffix=".csv")
     assert [(name, line) for name, line, _ in found] == [
@@ -285,7 +292,9 @@ def test_all_faults_of_all_tables_come_at_once_in_order(tmp_path):
 
 def test_lines_of_csv_count_line_breaks_in_cells(tmp_path):
     queries = [query(text="one\ntwo\nthree"), query(id="q8", text="")]
-    assert said(tmp_path, queries=queries, suffix=".csv") == [("queries.csv", 5, "no text")]
+    assert said(tmp_path, queries=queries, suffix=".csv") == [
+        ("queries.csv", 5, "empty or missing text")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -294,8 +303,13 @@ def test_lines_of_csv_count_line_breaks_in_cells(tmp_path):
         ("q.csv", b"id,text\n1,a\n2,b,c\n3,d\n", 3, "3 fields, but the header has 2"),
         ("q.csv", b"id,text\n1,a\n2\n3,d\n", 3, "1 fields, but the header has 2"),
         ("q.csv", b"id,text\n1,a\n2,\xff\n3,d\n", 3, "the line is not UTF-8"),
-        ("q.csv", b'id,text\n1,a\n2,"b\n3,d\n', None, "unreadable from line 4 on"),
-        ("q.csv", b"id,id\n1,a\n", None, "two columns have the same name"),
+        ("q.csv", b'id,text\n1,a\n2,"b\n3,d\n', None, "that begins in line 3"),
+        ("q.csv", b"id,text,id\n1,a,2\n", None, "two columns are called id"),
+        ("q.tsv", b'id\ttext\n1\ta\n2\t"b\n3\td\n', None, "that begins in line 3"),
+        ("q.csv", b"PK\x03\x04", None, "a ZIP archive, as Excel's files are"),
+        ("q.txt", b"q1 0 a1 1\n", None, "TREC's form of judgements"),
+        ("q.json", b'[{"id": 1}]', None, "one JSON array, not an object a line"),
+        ("q.csv.gz", b"\x1f\x8b", None, "compressed by gzip"),
         ("q.csv", b"", None, "the file is empty"),
         ("q.csv", b"id,text\n", None, "no rows to import"),
         ("q.jsonl", b'{"id": 1, "text": "a"}\n\n{"id": 2\n{"id": 3, "text": "d"}', 3, "not JSON"),
@@ -365,5 +379,114 @@ def test_a_data_set_that_is_there_is_left_alone(tmp_path):
 
 
 def test_faults_everywhere_leave_nothing_to_import(tmp_path):
-    with pytest.raises(DataError, match="no text"):
+    with pytest.raises(DataError, match="missing text"):
         imported(tmp_path, queries=[query(text="")], skip_faulty=True)
+
+
+def test_scores_say_what_is_right_whatever_their_column_is_called(tmp_path, caplog):
+    queries = [{"id": f"q{i}", "text": "t"} for i in range(6)]
+    scores = ["1", "0", "true", "FALSE", "1.0", ""]
+    for name in ("score", "relevance", "Rel", "grade"):
+        labels = [{"query": f"q{i}", "answer": "a1", name: s} for i, s in enumerate(scores)]
+        (tmp_path / name).mkdir()
+        dataset = imported(tmp_path / name, queries=queries, labels=labels, suffix=".csv")
+        assert dataset.labels["query"].to_list() == ["q0", "q2", "q4", "q5"]
+        assert dataset.judged_wrong == 2
+        assert "1 labels without a score count as right, the first in line 7" in caplog.text
+
+
+def test_a_missing_number_of_parquet_is_a_fault_where_it_is_a_score(tmp_path):
+    queries = [{"id": "q1", "text": "t"}]
+    labels = [{"query": "q1", "answer": "a1", "score": float("nan")}]
+    found = said(tmp_path, queries=queries, labels=labels, suffix=".parquet")
+    assert found == [("labels.parquet", 1, "score 'nan' is no number that can be a grade")]
+
+
+def test_a_column_that_looks_wanted_and_is_not_read_is_named(tmp_path, caplog):
+    queries = [{"text": "t", "ticket type": "x", "answr": "a1", "colour": "red", "metadata": "{}"}]
+    imported(tmp_path, queries=queries, suffix=".csv")
+    assert "column 'ticket type' is not read; if it is wanted: --column 'query_type=" in caplog.text
+    assert "column 'answr' is not read; if it is wanted: --column 'query_answer=" in caplog.text
+    assert "metadata is not read" in caplog.text
+    assert "colour" not in caplog.text
+
+
+def test_bytes_of_parquet_are_read_as_text(tmp_path):
+    answers = pl.DataFrame({"id": [b"a1"], "title": ["Å".encode()], "text": ["på".encode()]})
+    queries = pl.DataFrame({"text": [b"kan ikke"], "answer": [b"a1"], "type": [b"chat"]})
+    answers.write_parquet(tmp_path / "a.parquet")
+    queries.write_parquet(tmp_path / "q.parquet")
+    files = {"answers": tmp_path / "a.parquet", "queries": tmp_path / "q.parquet"}
+    dataset = import_tables(tmp_path / "out", **files)
+    assert dataset.answers.select("id", "title", "text").rows() == [("a1", "Å", "på")]
+    assert rows(dataset) == [("q1", "chat", "q1", "kan ikke")]
+    assert dataset.labels.height == 1
+    answers.with_columns(text=pl.lit(b"\xff\xfe")).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a.parquet:1: text is bytes that are not UTF-8, not text"):
+        import_tables(tmp_path / "bad", **files)
+
+
+@pytest.mark.parametrize("cell", [["a", "b"], {"en": "x"}, [{"role": "user"}]])
+@pytest.mark.parametrize("name", ["text", "type", "id"])
+def test_nested_values_are_no_text(tmp_path, name, cell):
+    found = said(tmp_path, queries=[query(**{name: cell})])
+    assert [(file, line) for file, line, _ in found] == [("queries.jsonl", 1)]
+    assert found[0][2].endswith(("a JSON array, not text", "a JSON object, not text"))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+@pytest.mark.parametrize("given", ["12.0", "12", "1.2e1", " 12\u200b"])
+def test_ids_join_in_every_format(tmp_path, suffix, given):
+    answers = [{"id": "12", "text": "Press."}]
+    queries = [{"id": "q1", "text": "help", "answer": given}]
+    dataset = imported(tmp_path, answers=answers, queries=queries, suffix=suffix)
+    assert dataset.labels.rows() == [("q1", "12", "train")]
+
+
+EXCEL = "id,title,body,,\r\na1,Reset,Text,,\r\n,,,,\r\na2,Plan,More,,\r\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        EXCEL.encode(),
+        EXCEL.encode("utf-16"),
+        EXCEL.replace("\r\n", "\r").encode(),
+        ("sep=;\r\n" + EXCEL.replace(",", ";")).encode("utf-8-sig"),
+        EXCEL.replace(",", "\t").encode("utf-16"),
+        EXCEL.replace(",", "|").encode(),
+        b"id,title,body,Comment,Comment\na1,Reset,Text,x,y\na2,Plan,More\n",
+    ],
+)
+def test_tables_as_spreadsheets_and_trackers_write_them(tmp_path, content):
+    (tmp_path / "a.csv").write_bytes(content)
+    queries = write(tmp_path / "q.csv", [query(answer="a2")])
+    dataset = import_tables(tmp_path / "out", answers=tmp_path / "a.csv", queries=queries)
+    assert dataset.answers.select("id", "title", "text").rows() == [
+        ("a1", "Reset", "Text"),
+        ("a2", "Plan", "More"),
+    ]
+
+
+def test_no_field_is_too_long(tmp_path):
+    """The limit is the largest that csv takes on every system: Windows has no larger."""
+    queries = write(tmp_path / "q.csv", [query(text="long " * 60_000)])
+    answers = write(tmp_path / "a.csv", ANSWERS)
+    dataset = import_tables(tmp_path / "out", answers=answers, queries=queries)
+    assert len(rows(dataset)[0][3]) == 299_999
+
+
+def test_texts_with_markup_are_counted(tmp_path, caplog):
+    answers = [{"id": "a1", "text": "<p>Press &amp; wait</p>"}, {"id": "a2", "text": "a < b > c"}]
+    dataset = imported(tmp_path, answers=answers, queries=[query(text="it says<br>no")])
+    said = "1 answers hold HTML, whose tags are read as words"
+    assert said in caplog.text
+    warnings = describe(dataset).warnings
+    assert sum("hold HTML" in warning for warning in warnings) == 2
+    assert any(warning.startswith(said) for warning in warnings)
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(DataError, match="out: a file, not a folder"):
+        imported(tmp_path)
