@@ -266,7 +266,7 @@ def _read_csv(file: Path, faults: list[Fault], is_wanted: IsWanted) -> Iterator[
                 yield begins, {name: row[i] for i, name in columns.items() if i < len(row)}
             known, begins = len(faults), before + rows.line_num + 1
     except csv.Error as error:
-        what = f"unreadable from the record on that begins in line {begins} ({error})"
+        what = f"the record that begins in line {begins} cannot be read ({error})"
         faults.append(Fault(file, None, what, "close quotes, and double those inside a field"))
     finally:
         csv.field_size_limit(limit)
