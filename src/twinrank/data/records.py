@@ -125,16 +125,11 @@ def read_json_lines(file: Path, faults: list[Fault]) -> Iterator[tuple[int, Reco
     for number, line in read_lines(file, faults):
         if not line.strip():
             continue
-        if SURROGATE.search(line):
+        if not line.isascii() and SURROGATE.search(line):
             faults.append(Fault(file, number, *NOT_UTF8))
             continue
         try:
-            record = json.loads(
-                line,
-                parse_constant=_refuse_constant,
-                parse_float=JsonNumber,
-                object_pairs_hook=_refuse_twins,
-            )
+            record = DECODER.decode(line)
             if "\\u" in line:  # only an escape can spell half a character
                 json.dumps(record, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError:
@@ -228,6 +223,11 @@ def _refuse_twins(pairs: list[tuple[str, Any]]) -> Record:
         twin = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the field {twin!r} stands in it twice")
     return record
+
+
+DECODER = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=JsonNumber, object_pairs_hook=_refuse_twins
+)
 
 
 def _read_csv(file: Path, faults: list[Fault], is_wanted: IsWanted) -> Iterator[tuple[int, Record]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ JUDGEMENTS_SCHEMA = {
     "split": pl.String,
     "is_known": pl.Boolean,
 }
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 LARGEST_SCORE = 1e9
 REPEATED = "repeated rows left out"
 FOLLOWS = "judgements of rows that are left out, left out too"
@@ -288,7 +290,7 @@ class _Row:
         if not name.strip() and not self.is_faulty:
             what = f"empty or missing id{_hint(self.record, '_id')}"
             self.add(what, "give every row an id of its own; in BEIR's layout the field is _id")
-        if any(unicodedata.category(c) == "Cc" for c in name):
+        if CONTROL.search(name):
             self.add(f"the id {name!r} holds a tab or a line break", "take it out")
         return name if name.strip() else ""
 
