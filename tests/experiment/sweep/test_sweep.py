@@ -10,8 +10,6 @@ import polars as pl
 import psutil
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
-from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
@@ -277,22 +275,17 @@ def test_kill_9_loses_at_most_the_trials_under_way(
     started = command(
         *(help_centre_folder, recipe_files["towers"], ranges_file, tmp_path, 500, "--workers", 2)
     )
+    place = storage.Place.of(None, tmp_path)
+    means = trial_module.Means(place, "tpe", FeatureStore(), tmp_path, None, "cpu")
+    study = trial_module.study_of(search, means)
     process = subprocess.Popen(started)
-    place = f"sqlite:///{tmp_path / storage.FILE}"
-
-    def there():
-        try:
-            made = RDBStorage(place, skip_table_creation=True, skip_compatibility_check=True)
-            return optuna.load_study(study_name=search.name, storage=made).trials
-        except (KeyError, StorageInternalError):  # still being made
-            return []
 
     def done(trials):
         return {t.number: t for t in trials if t.state.is_finished()}
 
     try:
-        deadline = time.monotonic() + 120
-        while len(done(there())) < 6:
+        deadline = time.monotonic() + 240
+        while len(done(study.trials)) < 6:
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -301,7 +294,7 @@ def test_kill_9_loses_at_most_the_trials_under_way(
         process.kill()
         process.wait()
     psutil.wait_procs(workers, timeout=60)  # they end by themselves
-    before = there()
+    before = study.trials
     finished, lost = done(before), [t for t in before if not t.state.is_finished()]
     assert len(lost) <= 2
     monkeypatch.setattr(storage, "DEAD_AFTER_S", 1)
