@@ -6,9 +6,13 @@ import subprocess
 import tempfile
 from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+
+_NUMBERS = count()
 
 
 def _programs():
@@ -54,3 +58,16 @@ def server():
             call([*control, "-m", "immediate", "stop"])
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def empty_database(address):
+    """The address of a new database in the same server."""
+    there = sa.make_url(address)
+    name = f"empty{os.getpid()}_{next(_NUMBERS)}"
+    engine = sa.create_engine(
+        there.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return there.set(database=name).render_as_string(hide_password=False)

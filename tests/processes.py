@@ -1,10 +1,10 @@
-"""Processes that begin at once, for tests that kill them."""
+"""Processes that begin at once: for tests that kill them, or have all of them do the same."""
 
 import multiprocessing
 import os
 from contextlib import suppress
 
-IMPORTED = ("pytest", "hypothesis", "twinrank.experiment", "twinrank.serve.feedback")
+IMPORTED = ("pytest", "hypothesis", "twinrank.experiment.sweep", "twinrank.serve.feedback")
 
 if os.name == "posix":
     _CONTEXT = multiprocessing.get_context("forkserver")
@@ -29,3 +29,21 @@ def heard(hears):
         while True:
             said.append(hears.recv())
     return said
+
+
+def results(function, *args, processes=10):
+    """What a call gives in each of several processes, made in all of them in the same moment."""
+    barrier = _CONTEXT.Barrier(processes)
+    begun = [started(_called, function, args, barrier) for _ in range(processes)]
+    said = [one for _, hears in begun for one in heard(hears)]
+    for process, _ in begun:
+        process.join()
+    return said
+
+
+def _called(function, args, barrier, says):
+    barrier.wait(120)
+    try:
+        says.send(function(*args))
+    except Exception as error:
+        says.send(repr(error))

@@ -70,7 +70,7 @@ def test_encoders_do_not_share(tmp_path, tiny_model, encoder):
     assert len(store.entries()) == 2
 
 
-def encode_slowly(root: Path, model: str, count: int, pause: float, counter) -> None:
+def encode_slowly(root: Path, model: str, count: int, pause: float, counter, last=0) -> None:
     """In a process of its own: parts are published after every batch, and batches take time."""
     home.PUBLISH_S = 0.0
     encoder = Encoder(model, max_tokens=32, precision="fp32")
@@ -82,6 +82,8 @@ def encode_slowly(root: Path, model: str, count: int, pause: float, counter) -> 
                 time.sleep(pause)
                 with counter.get_lock():
                     counter.value += len(rows)
+                if counter.value == last:
+                    time.sleep(600)  # until it is killed
                 yield rows + start, features
 
     Encoder.batches = batches
@@ -91,10 +93,10 @@ def encode_slowly(root: Path, model: str, count: int, pause: float, counter) -> 
 def test_killed_while_encoding_it_loses_nothing_that_was_stored(tmp_path, tiny_model, encoder):
     counter = SPAWN.Value("i", 0)
     process = SPAWN.Process(
-        target=encode_slowly, args=(tmp_path, str(tiny_model), 200, 0.05, counter)
+        target=encode_slowly, args=(tmp_path, str(tiny_model), 200, 0, counter, 60)
     )
     process.start()
-    while counter.value < 60:
+    while counter.value < 60 and process.is_alive():
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.join()

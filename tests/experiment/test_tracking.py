@@ -1,12 +1,14 @@
 """Each tracker by its own library, in its offline mode, and read back by that library's means."""
 
 import json
+import os
 import struct
 import sys
 import time
 
 import pytest
 
+from tests.processes import results
 from twinrank import extras
 from twinrank.encode import FeatureStore
 from twinrank.errors import TwinrankError
@@ -73,6 +75,17 @@ def test_mlflow_holds_choices_epochs_and_what_was_reached(
     told = [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)]
     assert sorted(told) == curve(lines, "ranking")
     assert run.data.metrics["ranker/map_at_10"] == quality["map@10"]
+
+
+def logged(uri, dataset, recipe, out):
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    with tracking("mlflow", dataset, recipe, seed=0, out=out) as tracker:
+        tracker.reached({"map@10": 0.5})
+
+
+def test_runs_that_begin_at_once_share_a_new_mlflow_file(help_centre, recipe, tmp_path):
+    told = (f"sqlite:///{tmp_path / 'mlflow.db'}", help_centre, recipe, tmp_path)
+    assert results(logged, *told, processes=3) == [None] * 3
 
 
 def test_wandb_is_offline_where_nobody_set_it_up(help_centre, recipe, tmp_path, monkeypatch):

@@ -10,10 +10,10 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import count
 
 import pytest
-import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.postgres import empty_database
 from tests.processes import heard, started
 from twinrank.errors import FeedbackError
 from twinrank.serve.feedback import Day, Feedback, Miss, Traffic, Verdict, Wanted
@@ -45,15 +45,7 @@ def address(request, tmp_path):
     """Of a database that is still empty."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'feedback.db'}"
-    server = sa.make_url(request.getfixturevalue("postgres"))
-    name = f"feedback{next(NUMBERS)}"
-    engine = sa.create_engine(
-        server.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
-    )
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return server.set(database=name).render_as_string(hide_password=False)
+    return empty_database(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture

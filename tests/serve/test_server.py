@@ -1,15 +1,17 @@
 """The service as its users start it: processes, signals, and rankers that change under load."""
 
+import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from http.client import HTTPConnection
 
 import httpx
 import psutil
@@ -33,9 +35,11 @@ def served(folder, *options):
     command = [sys.executable, "-m", "twinrank.cli", "serve", str(folder), "--port", "0", *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
-        line = process.stderr.readline()
-        address = re.search(r"http://\S+", line)
-        assert address, line + process.stderr.read()
+        said, address = [], None
+        while not address and (line := process.stderr.readline()):  # on a cluster, not the first
+            said.append(line)
+            address = re.search(r"http://\S+", line)
+        assert address, "".join(said)
         drain = threading.Thread(target=lambda: list(process.stderr), daemon=True)
         drain.start()
         ready(address[0])
@@ -166,12 +170,17 @@ def test_it_answers_what_it_began_before_it_stops_and_starts_from_where_it_was(f
             worker.wait(PATIENCE_S)
     assert kept(folder) >= set(acknowledged)
     with served(folder) as (process, address):
-        batch = [{"text": f"{QUERY['text']} {i}", "k": 1} for i in range(64)]
-        with ThreadPoolExecutor(1) as thread:
-            reply = thread.submit(httpx.post, f"{address}/v1/rank", json=batch, timeout=PATIENCE_S)
-            time.sleep(0.05)
-            process.send_signal(signal.SIGTERM)
-            assert reply.result().status_code == 200
+        batch = json.dumps([{"text": f"{QUERY['text']} {i}", "k": 1} for i in range(64)]).encode()
+        asked = HTTPConnection(address.removeprefix("http://"), timeout=PATIENCE_S)
+        asked.putrequest("POST", "/v1/rank")
+        asked.putheader("Content-Type", "application/json")
+        asked.putheader("Content-Length", str(len(batch)))
+        asked.putheader("Expect", "100-continue")
+        asked.endheaders()
+        asked.sock.recv(1, socket.MSG_PEEK)  # it has begun, and asks for the rest
+        process.send_signal(signal.SIGTERM)
+        asked.send(batch)
+        assert asked.getresponse().status == 200
         assert process.wait(PATIENCE_S) == 0
 
 

@@ -78,7 +78,7 @@ def _check_heard(address: str) -> None:
 
 def _nobody(address: str, error: Exception) -> ClusterError:
     return ClusterError(
-        f"{address}: no Ray cluster can be joined there ({_first_line(error)}); start one by "
+        f"{address}: no Ray cluster can be joined there ({first_line(error)}); start one by "
         "`ray start --head`, or try --ray local"
     )
 
@@ -160,9 +160,10 @@ def told_by(error: RayTaskError) -> Exception:
     cause = error.cause
     if isinstance(cause, TwinrankError):
         return cause
-    return ClusterError(f"a worker failed: {_first_line(cause)}")
+    return ClusterError(f"a worker failed: {first_line(cause)}")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says first; Ray's go on for many lines."""
     said = str(error).strip().splitlines()
     return said[0] if said else type(error).__name__

@@ -33,6 +33,7 @@ from twinrank.cluster.connection import (
     Slot,
     check_one_machine,
     connected,
+    first_line,
     other_machines,
 )
 from twinrank.errors import ClusterError, ServeError
@@ -48,9 +49,11 @@ HEAD = "node:__internal_head__"  # what Ray says that its head alone has
 ID = "x-request-id"
 # Ray's proxy gives a request to a replica of its own machine as long as that takes any: ours takes
 # so many that the others would have nothing to do.
-ROUTING = {
+OF_PROXIES = {
     "RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING": "0",
     "RAY_SERVE_PROXY_PREFER_LOCAL_AZ_ROUTING": "0",
+    # Ray kills a proxy that has not begun after three times so long; 5 s are too few if it is busy.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
 }
 LOOKED_EVERY_S, BEGUN_EVERY_S = 5.0, 0.2
 SAID_AFTER_S = 30.0
@@ -96,8 +99,10 @@ def serve_on_cluster(settings: Settings, address: str, announce: Callable[[str],
                 _check_running()
         except _Stopped:
             pass
-        except (RayError, RayServeException) as error:
-            raise ClusterError(f"the cluster no longer answers ({error}); start again") from error
+        except (RayError, RayServeException, TimeoutError) as error:
+            raise ClusterError(
+                f"the cluster no longer answers ({first_line(error)}); start again"
+            ) from error
         finally:
             _end(whole=address != LOCAL)
 
@@ -247,7 +252,7 @@ def _begin(settings: Settings, slot: Slot, port: int) -> None:
         proxy_location="EveryNode" if _is_any(settings.host) else "HeadOnly",
         http_options={"host": settings.host, "port": port},
         logging_config=logged,
-        controller_options={"runtime_env": {"env_vars": ROUTING}},  # proxies inherit it
+        controller_options={"runtime_env": {"env_vars": OF_PROXIES}},  # proxies inherit it
     )
     replicas = serve.deployment(
         name=NAME,
@@ -283,7 +288,7 @@ def _wait_until_running() -> None:
     said = time.monotonic() + SAID_AFTER_S
     while _check_running() != "RUNNING":
         if time.monotonic() > said:
-            log.info("waiting until the cluster has cores free for all replicas")
+            log.info("waiting until all replicas have begun; each takes a core that is free")
             said = float("inf")
         time.sleep(BEGUN_EVERY_S)
 

@@ -10,10 +10,12 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from twinrank.data import Dataset
 from twinrank.errors import TwinrankError
@@ -164,14 +166,20 @@ def _mlflow(run: _Run) -> Iterator[Tracker]:
     """A run of MLflow, where its own variables say; by default in `mlflow.db` right here."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
+    from sqlalchemy.engine import make_url
 
-    if not {"MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"} & set(os.environ):
-        mlflow.set_experiment(PROJECT)
+    uri = mlflow.get_tracking_uri()
+    file = make_url(uri).database if uri.startswith("sqlite") else None
+    # Of several that make the tables of one file at once all but one would fail.
+    with FileLock(f"{file}.lock") if file else nullcontext():
+        if not {"MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"} & set(os.environ):
+            mlflow.set_experiment(PROJECT)
+        started = mlflow.start_run(run_name=run.name)
 
     def log(figures: Numbers, epoch: int, _: str) -> None:
         mlflow.log_metrics(_named(figures), step=epoch)
 
-    with mlflow.start_run(run_name=run.name):
+    with started:
         mlflow.set_tag("twinrank.out", str(run.out.resolve()))
         mlflow.log_params(_named(flat(run.choices)))
         yield Tracker(log, lambda figures: log(figures, 0, "ranker"))

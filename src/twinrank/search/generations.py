@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from io import BufferedReader
+from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -153,7 +153,7 @@ def put(path: Path, name: str, write: Callable[[Path], object]) -> str:
     """Write a file under the name that its content gives it; give its checksum."""
     beside = path / aside(name)
     write(beside)
-    with beside.open("rb") as stream:
+    with beside.open("rb+") as stream:  # Windows syncs none that is open for reading alone
         os.fsync(stream.fileno())
         checksum = _checksum(stream)
     beside.replace(path / file_name(name, checksum))
@@ -173,7 +173,7 @@ def swap(path: Path, card: Card, *, keep: bool) -> None:
     card = card.model_copy(update={"previous": kept})
     beside = path / aside(CARD)
     beside.write_text(card.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
-    with beside.open("rb") as stream:
+    with beside.open("rb+") as stream:
         os.fsync(stream.fileno())
     beside.replace(path / CARD)
     before = there.named if there else set()
@@ -225,6 +225,6 @@ def _card(path: Path) -> tuple[Card, Version]:
     return card, (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
-def _checksum(stream: BufferedReader) -> str:
+def _checksum(stream: BufferedReader | BufferedRandom) -> str:
     stream.seek(0)
     return hashlib.file_digest(stream, "sha256").hexdigest()

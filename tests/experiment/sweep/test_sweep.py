@@ -1,5 +1,4 @@
 import math
-import signal
 import subprocess
 import sys
 import time
@@ -8,11 +7,14 @@ from itertools import pairwise
 
 import optuna
 import polars as pl
+import psutil
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
+from tests.postgres import empty_database
+from tests.processes import results
 from twinrank.encode import FeatureStore
 from twinrank.errors import DataError, SweepError
 from twinrank.experiment import fit
@@ -225,6 +227,41 @@ def test_too_few_trials_have_no_importance(search, tmp_path):
     assert found_in(tmp_path, search, trials=2).importances == ()
 
 
+def begun(address, out):
+    """The numbers of trials, once this process has opened a study or made it."""
+    study = storage.Place.of(address, out).study(
+        "one",
+        {},
+        direction="minimize",
+        pruner=optuna.pruners.NopPruner(),
+        sampler=optuna.samplers.RandomSampler(),
+        start={"x": 1},
+    )
+    return [trial.number for trial in study.trials]
+
+
+@pytest.mark.parametrize("server", ["sqlite", "postgres"])
+def test_ten_that_begin_one_sweep_at_once_make_its_tables_once(server, tmp_path, request):
+    address = None
+    if server == "postgres":
+        address = empty_database(request.getfixturevalue("postgres"))
+    assert results(begun, address, tmp_path) == [[0]] * 10
+
+
+def test_tables_that_another_program_makes_at_this_moment_are_waited_for(tmp_path, monkeypatch):
+    opened, real = [], storage.RDBStorage
+
+    def late(*args, **kwargs):
+        opened.append(args)
+        if len(opened) == 1:
+            raise OperationalError("CREATE TABLE", {}, Exception("table studies already exists"))
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(storage, "RDBStorage", late)
+    assert begun(None, tmp_path) == [0]
+    assert len(opened) == 2
+
+
 def command(data, recipe, ranges, out, trials, *more):
     args = ["sweep", data, "--recipe", recipe, "--ranges", ranges, "--out", out, "--trials", trials]
     program = [sys.executable, "-m", "twinrank.cli", *args, *more]
@@ -238,31 +275,26 @@ def test_kill_9_loses_at_most_the_trials_under_way(
     started = command(
         *(help_centre_folder, recipe_files["towers"], ranges_file, tmp_path, 500, "--workers", 2)
     )
+    place = storage.Place.of(None, tmp_path)
+    means = trial_module.Means(place, "tpe", FeatureStore(), tmp_path, None, "cpu")
+    study = trial_module.study_of(search, means)
     process = subprocess.Popen(started)
-    place = f"sqlite:///{tmp_path / storage.FILE}"
-
-    def there():
-        if not (tmp_path / storage.FILE).exists():
-            return []
-        try:
-            return optuna.load_study(study_name=search.name, storage=place).trials
-        except (KeyError, OperationalError):  # still being made
-            return []
 
     def done(trials):
         return {t.number: t for t in trials if t.state.is_finished()}
 
     try:
-        deadline = time.monotonic() + 120
-        while len(done(there())) < 6:
+        deadline = time.monotonic() + 240
+        while len(done(study.trials)) < 6:
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)
     finally:
-        process.send_signal(signal.SIGKILL)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
         process.wait()
-    time.sleep(1.5)  # its workers end
-    before = there()
+    psutil.wait_procs(workers, timeout=60)  # they end by themselves
+    before = study.trials
     finished, lost = done(before), [t for t in before if not t.state.is_finished()]
     assert len(lost) <= 2
     monkeypatch.setattr(storage, "DEAD_AFTER_S", 1)

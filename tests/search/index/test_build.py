@@ -103,10 +103,13 @@ def test_what_to_install_is_said(to, extra, tmp_path, monkeypatch):
 def test_killed_in_the_middle_it_goes_on(tmp_path, to):
     """kill -9 after three batches of six, and again a batch later; then it is finished."""
     for batches in (3, 1):
+        command = [sys.executable, "-c", SLOW, to, str(tmp_path)]
         worker = subprocess.Popen(
-            [sys.executable, "-c", SLOW, to, str(tmp_path)], stdout=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
-        for _ in range(batches):
+        for batch in range(batches):
+            if batch:
+                worker.stdin.write("go on\n")
             assert worker.stdout.readline() == "batch\n"
         worker.kill()
         worker.wait()
@@ -118,7 +121,7 @@ def test_killed_in_the_middle_it_goes_on(tmp_path, to):
 
 
 SLOW = """
-import sys, time
+import sys
 from pathlib import Path
 from tests.search.index.conftest import answers
 from twinrank.search.index import LocalIndex, MilvusIndex, build
@@ -129,7 +132,7 @@ def slowly(add):
         if type(self) is LocalIndex:
             self.save()
         print("batch", flush=True)
-        time.sleep(0.3)
+        input()
     return added
 
 build.AT_ONCE = 20

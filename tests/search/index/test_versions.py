@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.processes import results
 from tests.search.index.conftest import DIM, answers
 from twinrank.errors import AnswerIndexError, OtherAnswerIndexError
 from twinrank.model import among
@@ -55,6 +56,21 @@ def test_another_rankers_is_made_beside_and_the_former_one_stays(built, opened):
         opened("mine")
     assert built("yours", instead=True).added == 0  # back again, and nothing is to be done
     opened("theirs")
+
+
+def vectors_built(home, fresh):
+    ids, vectors = OF["mine"]
+    told = build_index(
+        "local", home=home, fingerprint="mine", ids=ids, vectors=vectors, fresh=fresh
+    )
+    return told.vectors
+
+
+def test_ten_that_make_one_at_once_do_not_disturb_each_other(tmp_path):
+    for fresh in (False, True):
+        assert results(vectors_built, tmp_path, fresh) == [60] * 10
+        check(open_index("local", home=tmp_path, fingerprint="mine"), *OF["mine"], sample=60)
+        assert [folder.name for folder in (tmp_path / "index").iterdir()] == ["mine"]
 
 
 def test_only_who_says_so_puts_it_in_anothers_place(built, opened):

@@ -5,22 +5,26 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+import sqlalchemy as sa
+from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from twinrank.errors import SweepError
 
 FILE = "sweep.db"
 BEATS_EVERY_S, DEAD_AFTER_S = 5, 60  # a trial under way tells that it lives
 RETRIES = 2
+LOCK = 0x7477696E  # the number of PostgreSQL's lock: "twin"
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,14 @@ class Place:
         direction: Literal["minimize", "maximize"],
         pruner: optuna.pruners.BasePruner,
         sampler: optuna.samplers.BaseSampler,
-    ) -> tuple[optuna.Study, bool]:
-        """The study of a name, and whether this call made it.
+        start: dict[str, Any] | None,
+    ) -> optuna.Study:
+        """The study of a name; who comes first makes it, with `start` as its first trial, if any.
 
         Raises:
             SweepError: if the database cannot be used, or is a file that holds another sweep.
         """
-        with self.errors():
+        with self.errors(), self._locked():
             storage = self._open()
             self._check_alone(storage, name, identity)
             try:
@@ -77,12 +82,13 @@ class Place:
                     sampler=sampler,
                 )
             except optuna.exceptions.DuplicatedStudyError:
-                there = optuna.load_study(
+                return optuna.load_study(
                     study_name=name, storage=storage, pruner=pruner, sampler=sampler
                 )
-                return there, False
             study.set_user_attr("identity", identity)
-            return study, True
+            if start:
+                study.enqueue_trial(start)
+            return study
 
     def fail_killed(self, study: optuna.Study) -> None:
         """Queue anew the trials under way whose process no longer tells that it lives."""
@@ -105,6 +111,26 @@ class Place:
                 f"{self.shown}: {what}; check the address, and run the same again: it goes on"
             ) from error
 
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Take turns with all who open the database: Optuna's tables can be made by one alone."""
+        url = make_url(self.address)
+        file = Path(url.database or "")
+        try:
+            with ExitStack() as stack:
+                if url.get_backend_name() == "sqlite" and file.parent.is_dir():
+                    stack.enter_context(FileLock(f"{file}.lock"))
+                elif url.get_backend_name() == "postgresql":
+                    engine = sa.create_engine(url, poolclass=NullPool)
+                    connection = stack.enter_context(engine.begin())
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+                yield
+        except ImportError as error:
+            raise SweepError(
+                f"{self.shown}: {error.__cause__ or error}; install its driver: "
+                "pip install 'twinrank[sweep]' brings those of SQLite and PostgreSQL"
+            ) from error
+
     def _open(self, attempts: int = 5) -> RDBStorage:
         engine = {"connect_args": {"timeout": 60}} if self.address.startswith("sqlite") else {}
         try:
@@ -117,15 +143,11 @@ class Place:
                     grace_period=DEAD_AFTER_S,
                     heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
                 )
-        except ImportError as error:
-            raise SweepError(
-                f"{self.shown}: {error.__cause__ or error}; install its driver: "
-                "pip install 'twinrank[sweep]' brings those of SQLite and PostgreSQL"
-            ) from error
-        except (IntegrityError, ProgrammingError):
-            if attempts == 1:
+        except DBAPIError as error:
+            made = isinstance(error, IntegrityError) or "already exists" in str(error)
+            if attempts == 1 or not made:
                 raise
-        time.sleep(1)  # another process makes the tables at this moment
+        time.sleep(0.2)  # what takes no lock, such as Optuna's dashboard, makes the tables now
         return self._open(attempts - 1)
 
     def _check_alone(self, storage: RDBStorage, name: str, identity: dict[str, Any]) -> None:

@@ -106,17 +106,14 @@ class Means:
 def study_of(search: Search, means: Means) -> optuna.Study:
     """The study of a search; who comes first makes it."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study, is_new = means.place.study(
+    return means.place.study(
         search.name,
         search.identity,
         direction="minimize" if search.lower_is_better else "maximize",
         pruner=MedianPruner(n_startup_trials=FIRST_WHOLE, n_warmup_steps=WARM_UP),
         sampler=SeededSampler(means.sampler, search.seed),
+        start=search.ranges.start(search.recipe),
     )
-    start = search.ranges.start(search.recipe)
-    if is_new and start:
-        study.enqueue_trial(start)
-    return study
 
 
 def one_trial(search: Search, means: Means, wanted: int, _: int = 0) -> bool:

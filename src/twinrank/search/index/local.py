@@ -16,8 +16,8 @@ from safetensors.numpy import load_file, save_file
 from twinrank.errors import AnswerIndexError
 from twinrank.model import Passages
 from twinrank.search.index.interface import Found, Hit, grouped, owners, row_checksums
-from twinrank.search.index.local_card import LOCK, MEND, Card, Kind, named, read_card, write_card
-from twinrank.search.index.local_versions import published
+from twinrank.search.index.local_card import MEND, Card, Kind, named, read_card, write_card
+from twinrank.search.index.local_versions import lock_of, published
 
 if TYPE_CHECKING:
     import faiss
@@ -60,6 +60,7 @@ class LocalIndex:
         self._owner = np.empty(0, np.int64)  # of each vector, a place in _ids; -1 once removed
         self._checksums = np.empty(0, np.int64)
         self._saved = False
+        self.lock: FileLock | None = None  # of the folder, while it is made there
 
     @classmethod
     def open(cls, folder: Path) -> LocalIndex:
@@ -131,7 +132,7 @@ class LocalIndex:
         if self._saved:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / LOCK):
+        with lock_of(self.folder):
             self._compact()
             self._fold()
             self._write()
@@ -145,10 +146,17 @@ class LocalIndex:
         """See `AnswerIndex.publish`; of other rankers' indexes the last published stays."""
         self.folder = published(self.folder)
         self._mapped = self._mapped and self.folder / self._mapped.name
+        self._unlock()
 
     def close(self) -> None:
         """See `AnswerIndex.close`."""
         self._main = self._empty()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self.lock:
+            self.lock.release()
+            self.lock = None
 
     def _empty(self) -> faiss.Index:
         import faiss

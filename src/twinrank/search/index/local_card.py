@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -85,7 +86,8 @@ def write_card(folder: Path, card: Card) -> None:
     for pattern in ("vectors-*.faiss", "rows-*.safetensors", ".tmp*"):
         for file in folder.glob(pattern):
             if file.name not in card.files:
-                file.unlink()
+                with suppress(OSError):  # still open, where that forbids it: the next one does
+                    file.unlink()
 
 
 def checksum(file: Path) -> str:

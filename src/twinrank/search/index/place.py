@@ -68,12 +68,14 @@ def make_index(to: str, *, home: Path, fingerprint: str, dim: int, vectors: int)
     place = place_of(to, home)
     if isinstance(place, Path):
         kind: Kind = "flat" if vectors <= EXACT_UP_TO else "hnsw"
-        folder = made(place, fingerprint)
+        folder, lock = made(place, fingerprint)
         left = glanced(folder)
+        index = LocalIndex(folder, kind, fingerprint, dim)
         if left and (left.kind, left.fingerprint, left.dim) == (kind, fingerprint, dim):
             with suppress(AnswerIndexError):  # damaged: it is written over
-                return LocalIndex.open(folder)
-        return LocalIndex(folder, kind, fingerprint, dim)
+                index = LocalIndex.open(folder)
+        index.lock = lock
+        return index
     return MilvusIndex.create(place, fingerprint, dim=dim)
 
 
