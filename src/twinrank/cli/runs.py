@@ -11,12 +11,15 @@ from twinrank.cli.app import (
     AsJson,
     Data,
     Device,
+    FileOption,
+    FolderOption,
     RankerFolder,
     Ray,
     Split,
     Track,
     app,
     feature_store,
+    say,
     show,
 )
 
@@ -26,7 +29,7 @@ PANEL = "Training"
 @app.command(rich_help_panel=PANEL)
 def train(
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder for the run; it becomes the ranker.")],
+    out: Annotated[Path, FolderOption(help="Folder for the run; it becomes the ranker.")],
     recipe: Annotated[str, typer.Option(help="Name of a recipe, or a TOML file.")] = "even",
     seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
     resume: Annotated[
@@ -102,7 +105,8 @@ def compare(
     ] = None,
     split: Split = "test",
     out: Annotated[
-        Path | None, typer.Option(help="Folder for runs and tables; default runs/DATA.")
+        Path | None,
+        FolderOption(help="Folder for runs and tables; default runs/DATA."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Runs at once; default: one for each core.")
@@ -170,7 +174,7 @@ def compare(
         written = write_comparison(comparison, home)
         show(comparison.as_dict() if json else comparison_table(comparison))
     for path in written:
-        typer.echo(f"written: {path}", err=True)
+        say(f"written: {path}")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -179,7 +183,7 @@ def sweep(
     recipe: Annotated[str, typer.Option(help="Name of a recipe, or a TOML file.")] = "even",
     ranges: Annotated[
         Path | None,
-        typer.Option(help="TOML with ranges; default: dropout, learning rate, batch, decay."),
+        FileOption(help="TOML with ranges; default: dropout, learning rate, batch, decay."),
     ] = None,
     objective: Annotated[
         Literal["loss", "worst-type"],
@@ -191,7 +195,8 @@ def sweep(
     ] = "tpe",
     seed: Annotated[int, typer.Option(help="Of the search, and of every training.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Folder; default runs/DATA/sweeps/RECIPE-DIGEST.")
+        Path | None,
+        FolderOption(help="Folder; default runs/DATA/sweeps/RECIPE-DIGEST."),
     ] = None,
     storage: Annotated[
         str | None,
@@ -249,7 +254,7 @@ def sweep(
     written = write_sweep(found, home)
     show(found.as_dict() if json else sweep_table(found))
     for path in written:
-        typer.echo(f"written: {path}", err=True)
+        say(f"written: {path}")
 
 
 @app.command(rich_help_panel=PANEL)
