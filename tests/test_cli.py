@@ -253,7 +253,10 @@ def test_cache_shows_and_clears(run, tmp_path):
         (["train", "{data}", "--recipe", "{latin1}", "--out", "x"], "latin1.toml:2: not UTF-8"),
         (["train", "{data}", "--recipe", "{folder}", "--out", "x"], "folder.toml: a folder"),
         (["sweep", "{data}", "--recipe", "{towers}", "--ranges", "{latin1}"], "1.toml:2: not UTF"),
-        (["plan", "--answers", "10", "--constants", "{latin1}"], "latin1.toml:2: not UTF-8"),
+        (
+            ["plan", "--answers", "9", "--queries", "9", "--constants", "{latin1}"],
+            "latin1.toml:2: not UTF-8",
+        ),
         (
             ["train", "{data}", "--recipe", "{towers}", "--seed", "7", "--out", "{run}"],
             "another se",
@@ -431,7 +434,8 @@ def test_no_figure_is_lost_on_a_narrow_terminal(files, run):
     command = ("evaluate", run, files["data"])
     wide, narrow = (twinrank(*command, COLUMNS=columns).stdout for columns in ("90", "20"))
     assert "\u2026" not in narrow
-    assert set(wide.split()) <= set(narrow.split())
+    figures = {word for word in wide.split() if word[-1].isdigit()}
+    assert figures <= set(narrow.split())
 
 
 def test_a_folder_that_is_a_file_is_refused(files, tmp_path):

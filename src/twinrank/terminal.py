@@ -15,7 +15,7 @@ from rich.text import Text
 
 # C0 but for tab and line feed, DEL, C1, and what turns the direction of text.
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-WIDEST = 120  # characters of a figure that is kept whole
+WIDEST = 120  # columns taken where the terminal has too few for figures
 WORD, BETWEEN = 12, 3  # characters of a word that is kept whole, and between columns
 
 
@@ -55,7 +55,8 @@ class PlainConsole(Console):
             column.min_width = longest if column.justify == "right" else min(longest, WORD)
             column.overflow = "fold"
         needed = sum((column.min_width or 0) + BETWEEN for column in table.columns)
-        self.width = max(self.width, needed)
+        if needed > self.width:
+            self.width = max(needed, WIDEST)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
