@@ -33,8 +33,8 @@ from races.race import NotHereError, Unit, turns_of
 from races.results import results
 from twinrank.data import Dataset
 from twinrank.errors import TwinrankError
+from twinrank.files import write_file
 from twinrank.report import check_installed
-from twinrank.report.page import write_beside
 
 if TYPE_CHECKING:
     from races.setting import Setting
@@ -76,7 +76,7 @@ def main(
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(bench_table(found))
     for file in (folder / "bench.html", out / "bench.html"):
-        write_beside(file, text)
+        write_file(file, text)
     console.print(f"{folder / 'bench.json'}, {out / 'bench.html'}", soft_wrap=True)
 
 

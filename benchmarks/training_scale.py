@@ -34,11 +34,12 @@ from scipy import sparse, stats
 
 from memory import highest_mb
 from twinrank.encode.hardware import cpu_name
+from twinrank.files import write_file
 from twinrank.model import Passages, Towers
 from twinrank.recipe import TrainingSettings
 from twinrank.report.drawing import panels, styled
 from twinrank.report.geometry import COLOURS
-from twinrank.report.page import Rows, Section, page, write_beside
+from twinrank.report.page import Rows, Section, page
 from twinrank.report.tables import aligned
 from twinrank.train import Examples, fit_towers
 from twinrank.train.choice import index_of
@@ -118,9 +119,9 @@ def main(
         "constants": constants(costs),
     }
     if out:
-        write_beside(out, json.dumps(figures, indent=2) + "\n")
+        write_file(out, json.dumps(figures, indent=2) + "\n")
     if html:
-        write_beside(html, drawn(figures))
+        write_file(html, drawn(figures))
     _show(figures)
 
 

@@ -10,10 +10,11 @@ import traceback
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
+import polars as pl
 import pytest
 
 from twinrank.cli import main
-from twinrank.search import read_card
+from twinrank.search import Ranker, read_card
 
 
 @dataclass
@@ -29,7 +30,7 @@ def twinrank(*args, stdin="", check=True, **environment):
     code = 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", ["twinrank", *map(str, args)])
-        patch.setattr(sys, "stdin", io.StringIO(stdin))
+        patch.setattr(sys, "stdin", stdin if stdin is None else io.StringIO(stdin))
         for name, value in environment.items():
             patch.setenv(name, value)
         try:
@@ -46,7 +47,13 @@ def twinrank(*args, stdin="", check=True, **environment):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, recipe_files, help_centre_folder):
-    return {"data": help_centre_folder, "home": tmp_path_factory.mktemp("cli"), **recipe_files}
+    home = tmp_path_factory.mktemp("cli")
+    made = {name: home / name for name in ("nothing.jsonl", "latin1.toml", "folder.toml")}
+    made["nothing.jsonl"].touch()
+    made["latin1.toml"].write_bytes('# a\nname = "caf\xe9"\n'.encode("latin-1"))
+    made["folder.toml"].mkdir()
+    known = {file.stem: file for file in made.values()}
+    return {"data": help_centre_folder, "home": home, **recipe_files, **known}
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +248,15 @@ def test_cache_shows_and_clears(run, tmp_path):
         (["train", "{data}", "--out", "x", "--track", "aim"], "no tracker is called 'aim'"),
         (["sweep", "{data}", "--ranges", "gone.toml"], "gone.toml: no such file of ranges"),
         (["rank", "{run}", "--file", "gone.jsonl"], "gone.jsonl"),
+        (["rank", "{run}", "--file", "{nothing}"], "nothing.jsonl: holds no text"),
+        (["rank", "{run}"], "text 1 of 1 is empty"),
+        (["train", "{data}", "--recipe", "{latin1}", "--out", "x"], "latin1.toml:2: not UTF-8"),
+        (["train", "{data}", "--recipe", "{folder}", "--out", "x"], "folder.toml: a folder"),
+        (["sweep", "{data}", "--recipe", "{towers}", "--ranges", "{latin1}"], "1.toml:2: not UTF"),
+        (
+            ["plan", "--answers", "9", "--queries", "9", "--constants", "{latin1}"],
+            "latin1.toml:2: not UTF-8",
+        ),
         (
             ["train", "{data}", "--recipe", "{towers}", "--seed", "7", "--out", "{run}"],
             "another se",
@@ -321,3 +337,127 @@ def test_an_index_that_is_not_there_is_one_line(run, place):
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith(place)
+
+
+@pytest.mark.parametrize("command", [("rank", "{run}"), ("cache", "--clear")])
+def test_a_closed_stdin_is_an_empty_one(run, command):
+    done = twinrank(*(arg.format(run=run) for arg in command), stdin=None, check=False)
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+
+
+def test_an_empty_text_is_refused_before_torch_is_imported():
+    code = (
+        "import sys; from twinrank.cli import main; sys.argv = ['', 'rank', '-', ' ']\n"
+        "try: main()\nexcept SystemExit as stop: print(stop.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2", "False"]
+
+
+def test_an_interrupt_while_it_is_imported_is_no_traceback():
+    code = (
+        "import sys\nclass Stop:\n def find_spec(self, name, *_):\n"
+        "  if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Stop()); from twinrank.cli import main"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_a_text_that_begins_with_a_dash_is_told_how_to_be_given(run):
+    done = twinrank("rank", run, "- cannot log in", check=False)
+    assert done.returncode == 2
+    assert "`--`" in " ".join(done.stderr.split())
+    assert twinrank("rank", run, "--json", "--", "- cannot log in").stdout
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii"])
+def test_any_encoding_of_stdout_will_do(run, encoding):
+    text = "caf\xe9 \u30ed\u30b0 \U0001f621"
+    for options in ((), ("--json",)):
+        out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
+            patch.setattr(sys, "argv", ["twinrank", "rank", str(run), text, *options])
+            with pytest.raises(SystemExit, match="0"):
+                main()
+        shown = out.buffer.getvalue()
+    assert json.loads(shown)[0]["query"] == text  # as UTF-8, which ASCII is
+    shown.decode("ascii")
+
+
+def test_an_argument_in_the_c_locale_is_read_as_utf_8(run):
+    text = "logge p\xe5 \U0001f621"
+    raw = text.encode().decode("ascii", "surrogateescape")
+    assert json.loads(twinrank("rank", run, raw, "--json").stdout)[0]["query"] == text
+
+
+@pytest.fixture(scope="module")
+def marked(files):
+    """The data with types that are markup to rich, to HTML and to Markdown."""
+    data = files["home"] / "marked"
+    shutil.copytree(files["data"], data)
+    queries = (data / "queries.jsonl").read_text()
+    queries = queries.replace('"question"', '"[bug] <b>|"').replace('"conversation"', '"[/how]"')
+    (data / "queries.jsonl").write_text(queries)
+    return data
+
+
+def test_names_in_brackets_are_shown_as_they_are(files, marked, tmp_path):
+    out = tmp_path / "[run]"
+    trained = twinrank("train", marked, "--recipe", files["bm25"], "--out", out, COLUMNS="120")
+    measured = twinrank("evaluate", out, marked, COLUMNS="120")
+    described = twinrank("describe", marked, "--encoder", "none", COLUMNS="120")
+    options = ("--recipes", files["bm25"], "--seeds", 1, "--out", tmp_path)
+    compared = twinrank("compare", marked, *options, COLUMNS="120")
+    for done in (trained, measured, described, compared):
+        assert "[bug] <b>|" in done.stdout
+        assert "[/how]" in done.stdout
+    assert "[run]" in " ".join((trained.stdout + measured.stdout).split())
+    for file in (tmp_path / "comparison.md", out / "README.md"):
+        assert r"\[bug\] \<b\>\|" in file.read_text()
+
+
+def test_a_title_does_not_reach_the_terminal_raw(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    ranker = Ranker.load(tmp_path / "run")
+    row = {"title": "clear\x1b[2J\x9b2J\u202e", "text": "zeppelin zeppelin"}
+    ranker.put_answers(pl.DataFrame([{"id": name, **row} for name in ranker.answers["id"]]))
+    ranker.save(tmp_path / "run")
+    for options in ((), ("--json",)):
+        shown = twinrank("rank", tmp_path / "run", "zeppelin", *options, COLUMNS="120").stdout
+        assert not set("\x1b\x9b\u202e") & set(shown)
+        assert r"\u001b" in shown
+
+
+def test_no_figure_is_lost_on_a_narrow_terminal(files, run):
+    command = ("evaluate", run, files["data"])
+    wide, narrow = (twinrank(*command, COLUMNS=columns).stdout for columns in ("90", "20"))
+    assert "\u2026" not in narrow
+    figures = {word for word in wide.split() if word[-1].isdigit()}
+    assert figures <= set(narrow.split())
+
+
+def test_a_folder_that_is_a_file_is_refused(files, tmp_path):
+    (tmp_path / "file").touch()
+    for command in (("train", files["data"]), ("split", files["data"])):
+        done = twinrank(*command, "--out", tmp_path / "file", check=False)
+        assert done.returncode == 2
+        assert "is a file" in " ".join(done.stderr.replace("\u2502", " ").split())
+
+
+def test_data_and_encoder_are_found_from_another_folder(files, tiny_model, tmp_path, monkeypatch):
+    there = tmp_path / "there"
+    shutil.copytree(files["data"], there / "data")
+    shutil.copytree(tiny_model, there / "enc")
+    recipe = '[encoder]\nname = "enc"\nmax_tokens = 32\nprecision = "fp32"\n'
+    (there / "mine.toml").write_text(recipe)
+    monkeypatch.chdir(there)
+    twinrank("train", "data", "--recipe", "mine.toml", "--out", "run")
+    monkeypatch.chdir(tmp_path)
+    twinrank("geometry", "there/run", "--json")
+    assert twinrank("rank", "there/run", "hello", "--json").stdout
+    there.rename(tmp_path / "moved")
+    twinrank("geometry", "moved/run", "--json")
+    monkeypatch.chdir(tmp_path / "moved")
+    twinrank("train", "data", "--recipe", "mine.toml", "--out", "run")  # finished already

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # `typing` takes a moment to import, in which Ctrl-C would be a traceback
 if TYPE_CHECKING:
+    from typing import Any
+
     from twinrank.client import AsyncClient, Client
     from twinrank.data import Dataset
     from twinrank.evaluation import evaluate

@@ -75,6 +75,10 @@ class DataError(TwinrankError):
         return type(self), (self.faults,)
 
 
+class ArgumentError(TwinrankError, TypeError):
+    """An argument of a function whose type cannot be used; says what to give."""
+
+
 class EncoderError(TwinrankError):
     """An encoder that cannot be found, loaded or run."""
 

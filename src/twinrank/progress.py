@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from twinrank.terminal import PlainConsole
 
 SHOWN_AFTER_S = 2.0
 
@@ -42,16 +43,16 @@ def progress_bar(label: str | None, total: int, *, unit: str = "texts") -> Itera
     The bar goes to stderr, if that is a terminal, and only once two seconds have passed with
     work left. Without a label there is none.
     """
-    if label is None or not (console := Console(stderr=True)).is_terminal:
+    if label is None or not (console := PlainConsole(stderr=True)).is_terminal:
         yield lambda done, note="": None
         return
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
         speed_estimate_period=60,
     )

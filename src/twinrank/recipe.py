@@ -17,7 +17,9 @@ from pydantic import (
     model_validator,
 )
 
+from twinrank.arguments import path_of
 from twinrank.errors import RecipeError
+from twinrank.files import read_text
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -305,18 +307,19 @@ class Recipe(_Settings):
         return self.channel == "dense" and bool(self.words or self.memory)
 
     @classmethod
-    def load(cls, name_or_file: str | Path) -> Recipe:
-        """A named recipe, or the one in a TOML file.
+    def load(cls, name_or_file: str | Path | Recipe) -> Recipe:
+        """A named recipe, or the one in a TOML file; a recipe is returned as it is.
 
         Raises:
             RecipeError: if there is no such recipe, or it does not validate.
         """
-        text = str(name_or_file)
+        if isinstance(name_or_file, Recipe):
+            return name_or_file
+        text = str(path_of(name_or_file, "a recipe's name or file"))
         if text.endswith(".toml"):
             file = Path(text)
-            if not file.is_file():
-                raise RecipeError(f"{file}: no such recipe file; check the path")
-            return cls._parse(file.read_text(encoding="utf-8"), source=text, name=file.stem)
+            toml = read_text(file, "recipe file", RecipeError)
+            return cls._parse(toml, source=text, name=file.stem)
         packaged = resources.files("twinrank") / "recipes" / f"{text}.toml"
         if text not in recipe_names():
             raise RecipeError(

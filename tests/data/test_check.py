@@ -1,7 +1,5 @@
 import gzip
 import json
-import subprocess
-import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.data.test_dataset import CORPUS, QUERIES, write
 from twinrank.data import Dataset
-from twinrank.errors import DataError
+from twinrank.errors import DataError, TwinrankError
 
 TRAIN = [("q1", "a1", 1), ("q2", "a2", 1)]
 TEST = [("q3", "a3", 1)]
@@ -305,16 +303,7 @@ def test_a_thread_is_the_same_as_number_and_as_text(tmp_path):
     assert Dataset.load(folder).queries.collect()["thread"].unique().to_list() == ["7"]
 
 
-def test_what_is_no_path_is_refused():
-    """In a process of its own: here the types of arguments are checked before."""
-    code = """
-from twinrank import Dataset
-from twinrank.errors import TwinrankError
-for given in (None, 7, b"data"):
-    try:
+@pytest.mark.parametrize("given", [None, 7, b"data", ""])
+def test_what_is_no_path_is_refused(given):
+    with pytest.raises(TwinrankError, match="give a path, as text"):
         Dataset.load(given)
-    except TwinrankError as error:
-        print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.count("loaded from the path of a folder, not") == 3

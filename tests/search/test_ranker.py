@@ -1,4 +1,6 @@
+import copy
 import json
+import pickle
 from functools import partial
 
 import numpy as np
@@ -6,9 +8,11 @@ import polars as pl
 import pytest
 from safetensors.torch import load_file, save_file
 
-from twinrank.encode import FeatureStore
-from twinrank.errors import RankerError
+from twinrank.encode import Encoder, FeatureStore
+from twinrank.errors import ArgumentError, RankerError
+from twinrank.evaluation import evaluate
 from twinrank.experiment import fit
+from twinrank.recipe import Recipe
 from twinrank.search import Bm25, Ranker, read_card
 from twinrank.search.generations import put
 
@@ -230,3 +234,81 @@ def test_towers_of_another_recipe_are_refused(saved):
     edit(saved, files=card.files | {"towers.safetensors": digest})
     with pytest.raises(RankerError, match="towers do not fit the recipe"):
         Ranker.load(saved)
+
+
+@pytest.fixture(scope="module")
+def words(help_centre, tmp_path_factory):
+    """By names and paths alone."""
+    out = str(tmp_path_factory.mktemp("words") / "run")
+    fit(help_centre, "bm25", out=out)
+    return Ranker.load(out)
+
+
+FRAME = pl.DataFrame({"text": TEXTS})
+
+
+NO_TEXTS = [None, 5, b"bytes", {"q": "hello"}, FRAME, ["a", None], [float("nan")], [["a"]], [b"a"]]
+
+
+@pytest.mark.parametrize("texts", NO_TEXTS)
+def test_what_is_no_text_is_refused(words, texts):
+    with pytest.raises(ArgumentError, match="give"):
+        words.rank(texts)
+
+
+@pytest.mark.parametrize("texts", [FRAME["text"], np.array(TEXTS), tuple(TEXTS), iter(TEXTS)])
+def test_texts_come_in_any_iterable(words, texts):
+    assert words.rank(texts) == words.rank(TEXTS)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda words, data: words.rank("a", k="2"),
+        lambda words, data: words.rank("a", k=2.5),
+        lambda words, data: words.remove_answers(5),
+        lambda words, data: words.remove_answers([b"nw-101"]),
+        lambda words, data: words.add_answers([{"id": "z", "title": "t", "text": "x"}]),
+        lambda words, data: words.add_answers(pl.DataFrame({"id": ["z"], "title": ["t"]})),
+        lambda words, data: words.add_answers(data.answers.with_columns(id=pl.lit(1.5))),
+        lambda words, data: words.put_answers(data.answers.with_columns(id=pl.lit(""))),
+        lambda words, data: words.put_answers(data.answers.with_columns(sections=pl.lit("one"))),
+        lambda words, data: words.save(None),
+        lambda words, data: fit("data", "bm25"),
+        lambda words, data: fit(data, None),
+        lambda words, data: fit(data, "bm25", out=5),
+        lambda words, data: evaluate("run", data),
+        lambda words, data: evaluate(words, "data"),
+        lambda words, data: Ranker.load(None),
+        lambda words, data: Recipe.load(None),
+        lambda words, data: Encoder(None),
+        lambda words, data: Encoder(max_tokens="128"),
+        lambda words, data: Encoder().encode(None),
+    ],
+)
+def test_a_wrong_argument_is_an_error_that_says_what_to_give(words, help_centre, call):
+    with pytest.raises(ArgumentError, match="give"):
+        call(words.copy(), help_centre)
+
+
+def test_one_id_is_not_taken_for_letters(words):
+    one = words.copy()
+    one.remove_answers("nw-101")
+    assert one.answers.height == words.answers.height - 1
+
+
+def test_answers_may_lack_what_they_need_not_have(words):
+    one = words.copy()
+    one.add_answers(pl.DataFrame({"id": [7], "title": [None], "text": ["Moor your zeppelin."]}))
+    assert one.rank("zeppelin", k=1)[0][0].id == "7"
+    one.put_answers(one.answers.clear())
+    assert one.answers.height == words.answers.height + 1
+
+
+def test_a_ranker_travels_as_its_folder(words):
+    assert pickle.loads(pickle.dumps(words)).rank(TEXTS) == words.rank(TEXTS)  # noqa: S301
+    changed = copy.deepcopy(words)
+    changed.remove_answers("nw-101")
+    assert changed.answers.height < words.answers.height
+    with pytest.raises(RankerError, match="save it"):
+        pickle.dumps(changed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -9,15 +10,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from twinrank import __version__
+from twinrank.terminal import PlainConsole, visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from twinrank.encode import FeatureStore
 
+
+class Commands(TyperGroup):
+    """The commands; a text that begins with a dash is told from an option."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 (typer's, which has its own click)
+        """Invoke the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if type(error).__name__ == "NoSuchOption":
+                mend = "a text or a path that begins so comes last, after `--`"
+                error.message = f"{error.message}; {mend}"  # type: ignore[attr-defined]
+            raise
+
+
 app = typer.Typer(
+    cls=Commands,
     help="Train, measure and serve a document ranker for every kind of query alike.",
     no_args_is_help=True,
     add_completion=False,
@@ -25,6 +44,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+FileOption = partial(typer.Option, dir_okay=False)
+FolderOption = partial(typer.Option, file_okay=False)
 Data = Annotated[Path, typer.Argument(help="Data set: a folder in BEIR's layout.")]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse data of which anything would be left out.")
@@ -63,14 +84,19 @@ def show(what: RenderableType | dict[str, Any] | list[Any]) -> None:
     """JSON for programs, anything else for people; a line of text as it is, however long."""
     import json as _json
 
-    from rich.console import Console
-
     if isinstance(what, dict | list):
-        typer.echo(_json.dumps(what, indent=2, ensure_ascii=False))
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        ascii_only = encoding.lower().replace("-", "") != "utf8"  # JSON is UTF-8, or ASCII
+        say(_json.dumps(what, indent=2, ensure_ascii=ascii_only), err=False)
     elif isinstance(what, str):
-        typer.echo(what)
+        say(what, err=False)
     else:
-        Console().print(what)
+        PlainConsole().print_tables(what)
+
+
+def say(line: str, *, err: bool = True) -> None:
+    """Print a line on stderr, or on stdout."""
+    typer.echo(visible(line), err=err)
 
 
 @contextmanager

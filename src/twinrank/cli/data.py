@@ -8,18 +8,31 @@ from typing import Annotated
 
 import typer
 
-from twinrank.cli.app import AsJson, Data, Device, Ray, Strict, app, feature_store, show
+from twinrank.cli.app import (
+    AsJson,
+    Data,
+    Device,
+    FileOption,
+    FolderOption,
+    Ray,
+    Strict,
+    app,
+    feature_store,
+    say,
+    show,
+)
 
 PANEL = "Data"
 
 
 @app.command("import", rich_help_panel=PANEL)
 def import_(
-    out: Annotated[Path, typer.Argument(help="Folder for the data set.")],
-    queries: Annotated[Path, typer.Option(help="Table of queries: CSV, TSV, JSONL or Parquet.")],
-    answers: Annotated[Path, typer.Option(help="Table of answers.")],
+    out: Annotated[Path, typer.Argument(file_okay=False, help="Folder for the data set.")],
+    queries: Annotated[Path, FileOption(help="Table of queries: CSV, TSV, JSONL or Parquet.")],
+    answers: Annotated[Path, FileOption(help="Table of answers.")],
     labels: Annotated[
-        Path | None, typer.Option(help="Table of right answers, if the queries do not name them.")
+        Path | None,
+        FileOption(help="Table of right answers, if the queries do not name them."),
     ] = None,
     column: Annotated[
         list[str] | None,
@@ -62,7 +75,10 @@ def import_(
 @app.command(rich_help_panel=PANEL)
 def split(
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder for the divided data set; may be DATA itself.")],
+    out: Annotated[
+        Path,
+        FolderOption(help="Folder for the divided data set; may be DATA itself."),
+    ],
     validation: Annotated[float, typer.Option(min=0, max=1, help="Share of the threads.")] = 0.15,
     test: Annotated[float, typer.Option(min=0, max=1, help="Share of the threads.")] = 0.15,
     seed: Annotated[int, typer.Option(help="Another seed divides otherwise.")] = 0,
@@ -111,7 +127,7 @@ def describe(
 def explore(
     data: Data,
     out: Annotated[
-        Path | None, typer.Option(help="The page; default runs/DATA/explore.html.")
+        Path | None, FileOption(help="The page; default runs/DATA/explore.html.")
     ] = None,
     encoder: Annotated[str, typer.Option(help="Whose features to look at.")] = "all-MiniLM-L6-v2",
     max_tokens: Annotated[int, typer.Option(min=8, help="Where the encoder cuts.")] = 128,
@@ -140,7 +156,7 @@ def explore(
     file = write_exploration(out or Path("runs") / dataset.name / "explore.html", found)
     listed = findings(found)
     show([finding.as_dict() for finding in listed] if json else findings_table(listed))
-    typer.echo(f"written: {file}", err=True)
+    say(f"written: {file}")
     if open_:
         typer.launch(str(file))
 
@@ -221,8 +237,8 @@ def plan(
     ] = None,
     constants: Annotated[
         Path | None,
-        typer.Option(
-            help="Measured elsewhere, by benchmarks/plan_constants.py; default: the package's."
+        FileOption(
+            help="Measured elsewhere, by benchmarks/plan_constants.py; default: the package's.",
         ),
     ] = None,
     json: AsJson = False,

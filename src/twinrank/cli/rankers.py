@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from twinrank.cli.app import AsJson, Data, Device, RankerFolder, Split, Strict, app, show
+from twinrank.cli.app import (
+    AsJson,
+    Data,
+    Device,
+    FileOption,
+    RankerFolder,
+    Split,
+    Strict,
+    app,
+    say,
+    show,
+)
+from twinrank.errors import TwinrankError
 
 PANEL = "Rankers"
 
@@ -20,7 +34,8 @@ def rank(
         str | None, typer.Argument(help="A question or a conversation; left out: read from stdin.")
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(help="Rank every line of a JSONL file with a `text` field.")
+        Path | None,
+        FileOption(help="Rank every line of a JSONL file with a `text` field."),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many answers.")] = 5,
     min_confidence: Annotated[
@@ -40,13 +55,13 @@ def rank(
 
     Example: `twinrank rank runs/first "it wont let me in again" --why --min-confidence 0.3`
     """
-    from twinrank.data import read_texts
+    if text is not None and file:
+        raise typer.BadParameter("give a text or --file, not both")
+    texts = _texts_of(text, file)  # before what takes seconds to import
+
     from twinrank.report import ranking_table
     from twinrank.search import Ranker
 
-    if text is not None and file:
-        raise typer.BadParameter("give a text or --file, not both")
-    texts = read_texts(file) if file else [sys.stdin.read() if text is None else text]
     loaded = Ranker.load(ranker, device=device, index=index)
     rankings = loaded.rank(texts, k, min_confidence=min_confidence)
     if json:
@@ -55,6 +70,40 @@ def rank(
         return
     for query, answers in zip(texts, rankings, strict=True):
         show(ranking_table(answers, query, why=why))
+
+
+def _texts_of(text: str | None, file: Path | None) -> list[str]:
+    """The texts to rank, of which none is empty."""
+    if file:
+        from twinrank.data import read_texts
+
+        texts = read_texts(file)
+    else:
+        texts = [_from_stdin() if text is None else _argument(text)]
+    for place, each in enumerate(texts, start=1):
+        if not each.strip():
+            raise TwinrankError(f"text {place} of {len(texts)} is empty; give it some words")
+    return texts
+
+
+def _from_stdin() -> str:
+    """All of stdin: UTF-8, or in the encoding that Python was told."""
+    stream = sys.stdin
+    if not hasattr(stream, "buffer"):  # no file: a program's own
+        return stream.read() if stream else ""
+    content = stream.buffer.read()
+    for encoding in ("utf-8-sig", stream.encoding):
+        with suppress(UnicodeDecodeError):
+            return str(content, encoding)
+    raise TwinrankError("stdin is not UTF-8; convert it first, as by `iconv -t UTF-8`")
+
+
+def _argument(text: str) -> str:
+    """An argument, which the C locale has Python read as ASCII."""
+    try:
+        return os.fsencode(text).decode() if any("\ud800" <= c <= "\udfff" for c in text) else text
+    except UnicodeError:
+        raise TwinrankError("the text is not UTF-8; give it in a UTF-8 locale") from None
 
 
 @app.command(rich_help_panel=PANEL)
@@ -95,7 +144,8 @@ def geometry(
     ] = None,
     split: Split = "test",
     page: Annotated[
-        Path | None, typer.Option(help="Write an HTML page with the centroids in the plane.")
+        Path | None,
+        FileOption(help="Write an HTML page with the centroids in the plane."),
     ] = None,
     device: Device = "auto",
     json: AsJson = False,
@@ -118,7 +168,7 @@ def geometry(
     if page:
         views = [(n, centroid_views(ranker, dataset, split=split)) for n, ranker in loaded.items()]
         write_geometry(page, spaces, views)
-        typer.echo(f"written: {page}", err=True)
+        say(f"written: {page}")
     show({name: g.as_dict() for name, g in spaces} if json else geometry_table(spaces))
 
 
@@ -133,7 +183,10 @@ def report(
     split: Split = "test",
     out: Annotated[
         Path | None,
-        typer.Option(help="HTML file; default: report.html in RUN, or here if there are several."),
+        typer.Option(
+            dir_okay=False,
+            help="HTML file; default: report.html in RUN, or here if there are several.",
+        ),
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
     device: Device = "auto",
@@ -160,8 +213,8 @@ def report(
     file = out or (runs[0] if len(runs) == 1 else Path()) / "report.html"
     examined = examine(runs, data=data, split=split, store=FeatureStore(), device=device)
     write_report(examined, file)
-    typer.echo(f"written: {file}", err=True)
+    say(f"written: {file}")
     if json:
         show(examined.as_dict())
     if open_ and not webbrowser.open(file.resolve().as_uri()):
-        typer.echo(f"no browser could be started; open {file} yourself", err=True)
+        say(f"no browser could be started; open {file} yourself")

@@ -11,6 +11,8 @@ from twinrank.cli.app import (
     AsJson,
     Data,
     Device,
+    FileOption,
+    FolderOption,
     RankerFolder,
     Ray,
     Split,
@@ -18,6 +20,7 @@ from twinrank.cli.app import (
     Track,
     app,
     feature_store,
+    say,
     show,
 )
 
@@ -27,7 +30,7 @@ PANEL = "Training"
 @app.command(rich_help_panel=PANEL)
 def train(
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder for the run; it becomes the ranker.")],
+    out: Annotated[Path, FolderOption(help="Folder for the run; it becomes the ranker.")],
     recipe: Annotated[str, typer.Option(help="Name of a recipe, or a TOML file.")] = "even",
     seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
     resume: Annotated[
@@ -104,7 +107,8 @@ def compare(
     ] = None,
     split: Split = "test",
     out: Annotated[
-        Path | None, typer.Option(help="Folder for runs and tables; default runs/DATA.")
+        Path | None,
+        FolderOption(help="Folder for runs and tables; default runs/DATA."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Runs at once; default: one for each core.")
@@ -173,7 +177,7 @@ def compare(
         written = write_comparison(comparison, home)
         show(comparison.as_dict() if json else comparison_table(comparison))
     for path in written:
-        typer.echo(f"written: {path}", err=True)
+        say(f"written: {path}")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -182,7 +186,7 @@ def sweep(
     recipe: Annotated[str, typer.Option(help="Name of a recipe, or a TOML file.")] = "even",
     ranges: Annotated[
         Path | None,
-        typer.Option(help="TOML with ranges; default: dropout, learning rate, batch, decay."),
+        FileOption(help="TOML with ranges; default: dropout, learning rate, batch, decay."),
     ] = None,
     objective: Annotated[
         Literal["loss", "worst-type"],
@@ -194,7 +198,8 @@ def sweep(
     ] = "tpe",
     seed: Annotated[int, typer.Option(help="Of the search, and of every training.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Folder; default runs/DATA/sweeps/RECIPE-DIGEST.")
+        Path | None,
+        FolderOption(help="Folder; default runs/DATA/sweeps/RECIPE-DIGEST."),
     ] = None,
     storage: Annotated[
         str | None,
@@ -253,7 +258,7 @@ def sweep(
     written = write_sweep(found, home)
     show(found.as_dict() if json else sweep_table(found))
     for path in written:
-        typer.echo(f"written: {path}", err=True)
+        say(f"written: {path}")
 
 
 @app.command(rich_help_panel=PANEL)

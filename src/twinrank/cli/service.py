@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twinrank.cli.app import AsJson, Device, RankerFolder, Ray, app, show
+from twinrank.cli.app import AsJson, Device, RankerFolder, Ray, app, say, show
 
 PANEL = "Service"
 
@@ -104,7 +104,7 @@ def serve(
         settings = settings.model_copy(update={"rate": RATE_BEYOND})
 
     def announce(address: str) -> None:
-        typer.echo(f"serving {ranker} at {address}", err=True)
+        say(f"serving {ranker} at {address}")
 
     if not ray:
         served(settings, announce)

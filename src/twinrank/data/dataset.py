@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
+from twinrank.arguments import AnyPath, path_of
 from twinrank.data import files
 from twinrank.data.files import SPLITS
 from twinrank.data.passages import answer_texts
@@ -31,7 +32,8 @@ from twinrank.data.validation import (
     check_queries,
     say_outcomes,
 )
-from twinrank.errors import DataError, Fault, TwinrankError
+from twinrank.errors import DataError, Fault
+from twinrank.files import write_file
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +103,7 @@ class Dataset:
     left_out: tuple[str, ...] = ()
 
     @classmethod
-    def load(cls, path: Path | str, *, strict: bool = False) -> Dataset:
+    def load(cls, path: AnyPath, *, strict: bool = False) -> Dataset:
         """Read and check a folder in BEIR's layout.
 
         `corpus.jsonl`, `queries.jsonl`, and in `qrels/` any of train.tsv, validation.tsv (or dev,
@@ -166,34 +168,28 @@ class Dataset:
         """How many judgements had a score of zero or less, and are not labels."""
         return self.judgements.filter(pl.col("score") <= 0).height
 
-    def save(self, path: Path | str) -> None:
+    def save(self, path: AnyPath) -> None:
         """Write BEIR's layout, with all that was there: unknown fields, scores, rows left out.
 
-        A line whose row did not change is written as it was. Every file is written beside and
-        then renamed, so that a kill leaves whole files. A data set may be saved where it was
-        loaded from.
+        A line whose row did not change is written as it was. Every file is whole or as it was
+        before, whenever the writing ends. A data set may be saved where it was loaded from.
         """
-        path = Path(path)
+        path = path_of(path, "path")
         if path.is_file():
             what = "a file, not a folder"
             raise DataError([Fault(path, None, what, "choose another folder for the data set")])
-        (path / "qrels").mkdir(parents=True, exist_ok=True)
-        rows = {files.ANSWERS: self.answers, files.QUERIES: self.queries.collect()}
-        merges = {files.ANSWERS: files.merge_answer, files.QUERIES: files.merge_query}
-        beside = {path / name: path / f"{name}.tmp" for name in rows}
-        for name, merge in merges.items():
-            with beside[path / name].open("w", encoding="utf-8", newline="\n") as stream:
-                for line in self._lines(name, rows[name], merge):
-                    stream.write(f"{line}\n")
-        for (split,), judged in self._judged(rows[files.QUERIES]).group_by("split"):
+        queries = self.queries.collect()
+        answer_lines = self._lines(files.ANSWERS, self.answers, files.merge_answer)
+        query_lines = self._lines(files.QUERIES, queries, files.merge_query)
+        write_file(path / files.ANSWERS, partial(files.write_lines, answer_lines))
+        write_file(path / files.QUERIES, partial(files.write_lines, query_lines))
+        before, written = files.qrels_files(path, []).values(), []
+        for (split,), judged in self._judged(queries).group_by("split"):
             file = path / "qrels" / f"{split}.tsv"
-            beside[file] = file.with_suffix(".tmp")
-            files.write_qrels(judged, beside[file])
-        for old in files.qrels_files(path, []).values():
-            if old not in beside:
-                old.unlink()
-        for file, written in beside.items():
-            written.replace(file)
+            written.append(write_file(file, partial(files.write_qrels, judged)))
+        for file in before:
+            if file not in written:
+                file.unlink()
 
     def _lines(
         self, name: str, rows: pl.DataFrame, merge: Callable[[Record, dict[str, Any]], Record]
@@ -344,10 +340,8 @@ class _Hash(io.RawIOBase):
         return len(data)
 
 
-def _folder(path: Path | str) -> Path:
-    if not isinstance(path, Path | str):
-        raise TwinrankError(f"a data set is loaded from the path of a folder, not {path!r:.60}")
-    path = Path(path)
+def _folder(path: AnyPath) -> Path:
+    path = path_of(path, "a data set's folder")
     if path.is_file():
         what, mend = "a file, not a folder", "give the folder of a data set"
         raise DataError([Fault(path, None, what, mend)])

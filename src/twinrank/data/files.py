@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -115,6 +115,12 @@ def merge_query(record: Record, row: dict[str, Any]) -> Record:
 def dump(record: Record) -> str:
     """Write a record as a line of JSON."""
     return json.dumps(record, ensure_ascii=False)
+
+
+def write_lines(lines: Iterable[str], file: Path) -> None:
+    """Write lines of text."""
+    with file.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(f"{line}\n" for line in lines)
 
 
 def write_qrels(judgements: pl.DataFrame, file: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from twinrank.encode.hardware import cpu_flags, cpu_name
+from twinrank.files import write_file
 
 PATTERN = "choice-*.json"
 
@@ -66,10 +66,7 @@ class Choice:
         Raises:
             OSError: if it cannot be written.
         """
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(f".{uuid.uuid4().hex}")
-        aside.write_text(json.dumps(self.as_dict(), indent=2), encoding="utf-8")
-        aside.replace(file)
+        write_file(file, json.dumps(self.as_dict(), indent=2))
 
     @classmethod
     def load(cls, file: Path) -> Choice | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import uuid
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from twinrank.encode.batches import padded
 from twinrank.encode.network import Network, pooled, quiet
 from twinrank.encode.openvino_network import OpenVinoNetwork, core, load_openvino
 from twinrank.encode.resolve import EncoderFiles
+from twinrank.files import new_folder
 
 if TYPE_CHECKING:
     import openvino
@@ -115,19 +115,12 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _keep(model: openvino.Model, kept: Path) -> None:
     """Write a model so that its folder appears whole or not at all."""
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    aside = kept.with_name(f".{uuid.uuid4().hex}")
-    try:
-        aside.mkdir()
+    with new_folder(kept) as aside:
         load_openvino().save_model(model, aside / MODEL, compress_to_fp16=False)
         sizes = {name: (aside / name).stat().st_size for name in (MODEL, WEIGHTS)}
         about = {"openvino": load_openvino().__version__, "bytes": sizes}
         (aside / ABOUT).write_text(json.dumps(about, indent=2), encoding="utf-8")
         shutil.rmtree(kept, ignore_errors=True)
-        aside.rename(kept)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
 
 
 def _line(error: Exception) -> str:

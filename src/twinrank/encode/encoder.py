@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from twinrank.arguments import count_of, path_of, texts_of
 from twinrank.encode.batches import plan, tokens_a_batch
 from twinrank.encode.hardware import resolve_device, resolve_precision
 from twinrank.encode.resolve import resolve
 from twinrank.encode.tokens import load_tokenizer, token_ids
-from twinrank.errors import EncoderError
+from twinrank.errors import ArgumentError, EncoderError
 from twinrank.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -59,8 +60,9 @@ class Encoder:
         device: str = "auto",
         backend: str = "auto",
     ) -> None:
+        path_of(name, "name")
         self.name = str(name)
-        self.max_tokens = max_tokens
+        max_tokens = self.max_tokens = count_of(max_tokens, "max_tokens")
         self._files = resolve(self.name)
         self._asked = (precision, device, backend)
         self.dim = self._files.dim
@@ -112,6 +114,7 @@ class Encoder:
             texts: N texts.
             progress: label of the progress bar; None shows none.
         """
+        texts = _listed(texts)
         features = np.empty((len(texts), len(POOLINGS), self.dim), np.float32)
         with progress_bar(progress, len(texts)) as advance:
             for rows, batch in self.batches(texts):
@@ -121,8 +124,7 @@ class Encoder:
 
     def batches(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Features as they are ready: row numbers (n) in `texts`, and their (n, 2, d)."""
-        if isinstance(texts, str):
-            raise TypeError("texts is one string; give a list of strings")
+        texts = _listed(texts)
         for start, ids in self._tokenised(texts):
             lengths = [len(text) for text in ids]
             share = -(-sum(lengths) // self._network.at_once)  # few texts keep all threads busy
@@ -155,7 +157,7 @@ class Encoder:
 
     def tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Token ids of each text as the model reads it: cut, special ones included."""
-        return token_ids(self._cutting, texts)
+        return token_ids(self._cutting, _listed(texts))
 
     def trainable(self, pooling: str, *, rank: int | None, held_tokens: int) -> Trainable:
         """A copy of the model whose weights, or thin matrices of a rank beside them, are trained.
@@ -178,6 +180,7 @@ class Encoder:
 
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
         """Number of tokens (N) before cutting, special ones included; loads no model."""
+        texts = _listed(texts)
         counts = [
             len(ids)
             for start in range(0, len(texts), CHUNK)
@@ -203,3 +206,9 @@ class Encoder:
         from twinrank.encode.backend import open_network  # imports torch
 
         return open_network(self, self._files, self._asked[2])
+
+
+def _listed(texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
+        raise ArgumentError("texts is one string; give a list of strings")
+    return texts if isinstance(texts, list) else texts_of(texts)  # `token_ids` checks each

@@ -23,9 +23,9 @@ from twinrank.encode.parts import (
     open_part,
     remove_part,
     write_part,
-    write_synced,
 )
 from twinrank.errors import StoreError
+from twinrank.files import write_file
 from twinrank.progress import progress_bar
 
 ABOUT = "encoder.json"
@@ -104,7 +104,7 @@ def prepare(home: Path, encoder: Encoder) -> list[Part]:
             "precision": encoder.precision,
             "dim": encoder.dim,
         }
-        write_synced(home / ABOUT, json.dumps(about, indent=2))
+        write_file(home / ABOUT, json.dumps(about, indent=2))
     clean(home)
     parts = []
     for folder in sorted(home.glob("part-*")):

@@ -19,6 +19,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from twinrank.files import UNFINISHED, new_folder
+
 KEY = np.dtype("S16")
 ASIDE = ".aside-"
 REPLACES = "replaces.txt"
@@ -104,22 +106,16 @@ def write_part(
     Raises:
         OSError: if it cannot be written; nothing is left behind then.
     """
-    name = uuid.uuid4().hex
-    aside = parent / f"{ASIDE}{name}"
+    published = parent / f"part-{uuid.uuid4().hex}"
     ordered, order = np.unique(keys, return_index=True)
-    try:
-        aside.mkdir()
+    with new_folder(published) as aside:
         with _synced(aside / REPLACES) as stream:
             stream.write("".join(f"{part.name}\n" for part in replaces).encode())
         _write_array(aside / "keys.npy", ordered.shape, KEY, [ordered])
         shape = (len(order), *sources[0].shape[1:])
         _write_array(aside / "features.npy", shape, np.dtype(np.float32), _gather(sources, order))
         _sync_folder(aside)
-        published = aside.rename(parent / f"part-{name}")
-        _sync_folder(parent)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+    _sync_folder(parent)
     return published
 
 
@@ -143,14 +139,6 @@ def _write_array(
         np.lib.format.write_array_header_1_0(stream, header)
         for chunk in chunks:
             stream.write(np.ascontiguousarray(chunk, dtype).tobytes())
-
-
-def write_synced(file: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    aside = file.with_name(f"{ASIDE}{uuid.uuid4().hex}")
-    with _synced(aside) as stream:
-        stream.write(text.encode())
-    aside.replace(file)
 
 
 @contextmanager
@@ -181,7 +169,7 @@ def remove_part(folder: Path) -> None:
 
 def clean(parent: Path) -> None:
     """Remove what a killed run left: half a part, or parts already merged into another."""
-    for left in parent.glob(f"{ASIDE}*"):
+    for left in (*parent.glob(f"{ASIDE}*"), *parent.glob(UNFINISHED)):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float
 from scipy import sparse, stats
 
+from twinrank.arguments import check_type
 from twinrank.data import Dataset, Queries
 from twinrank.errors import RankerError
 from twinrank.evaluation.confidence import Calibration, calibrations, plain
@@ -20,6 +21,12 @@ from twinrank.search import Ranker
 
 Figures = dict[str, float]
 Intervals = dict[str, tuple[float, float] | None]
+
+if TYPE_CHECKING:
+    AnyRanker = Ranker
+    AnyDataset = Dataset
+else:  # a caller may give anything, and is told what to give
+    AnyRanker = AnyDataset = object
 
 RESAMPLES = 1000
 CELLS_A_CHUNK = 8_000_000  # scores held at once
@@ -75,7 +82,7 @@ def _as_lists(intervals: Intervals) -> dict[str, list[float] | None]:
 
 
 def evaluate(
-    ranker: Ranker, dataset: Dataset, *, split: str = "test", resamples: int = RESAMPLES
+    ranker: AnyRanker, dataset: AnyDataset, *, split: str = "test", resamples: int = RESAMPLES
 ) -> Evaluation:
     """Measure a ranker on one split of a data set.
 
@@ -89,6 +96,8 @@ def evaluate(
         DataError: if the split is missing or holds no label.
         RankerError: if the data set has answers that the ranker does not know.
     """
+    check_type(ranker, Ranker, "give a ranker: Ranker.load(FOLDER)")
+    check_type(dataset, Dataset, "give a data set: Dataset.load(FOLDER)")
     queries = dataset.split(split)
     moved_queries = replace(queries, labels=labels_in_ranker(ranker, dataset, queries))
     ranker.prepare(queries.texts)

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from twinrank.data import Dataset, Verdict
+from twinrank.files import write_file
 from twinrank.search import CARD, Ranker
 
 RUN, VERDICTS = "run", "verdicts.json"
@@ -52,7 +53,5 @@ def begun_with(work: Path, verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
             return kept
     if run.exists():
         shutil.rmtree(run)
-    beside = file.with_suffix(".tmp")
-    beside.write_bytes(KEPT.dump_json(tuple(verdicts)))
-    beside.replace(file)
+    write_file(file, KEPT.dump_json(tuple(verdicts)))
     return verdicts

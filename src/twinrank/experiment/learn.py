@@ -183,7 +183,7 @@ def _say_origin(
 ) -> None:
     """Its data is the data set, and what it learned is told apart."""
     learned = Learned(fingerprint=dataset.fingerprint, queries=counts.learned, hold_back=hold_back)
-    folder = str(base.folder) if base.folder else None
+    folder = str(base.folder.resolve()) if base.folder else None
     update = {"data_fingerprint": base.fingerprint, "folder": folder, "learned": learned}
     new.origin = new.origin.model_copy(update=update)
 

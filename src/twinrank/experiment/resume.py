@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from twinrank.errors import RankerError
+from twinrank.files import failures_of, write_file
 from twinrank.recipe import Recipe
 from twinrank.search import Origin
 from twinrank.train import Checkpoint, Record
@@ -91,13 +92,14 @@ def recording(out: Path | None, on_record: OnRecord) -> Iterator[OnRecord]:
     if out is None:
         yield on_record
         return
-    with (out / METRICS_FILE).open("w", encoding="utf-8", buffering=1) as stream:
+    file = write_file(out / METRICS_FILE, "")
 
-        def record(told: Record) -> None:
+    def record(told: Record) -> None:
+        with failures_of(file), file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(told) + "\n")
-            on_record(told)
+        on_record(told)
 
-        yield record
+    yield record
 
 
 def records_in(out: Path) -> list[Record]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from twinrank.arguments import check_type, count_of, path_of
 from twinrank.data import Dataset, Queries
 from twinrank.encode import FeatureStore
 from twinrank.errors import RecipeError
@@ -26,7 +27,7 @@ from twinrank.experiment.resume import (
 from twinrank.experiment.training import Together, Work, alone, train_towers, with_fitted_scale
 from twinrank.experiment.tuning import tune_encoder
 from twinrank.recipe import Recipe
-from twinrank.search import Origin, Ranker, Reader, read_card, towers_of, writing
+from twinrank.search import Origin, Ranker, Reader, located, read_card, towers_of, writing
 from twinrank.search.card import CARD
 from twinrank.train import Team, is_main
 
@@ -35,10 +36,10 @@ log = logging.getLogger(__name__)
 
 def fit(
     dataset: Dataset,
-    recipe: Recipe,
+    recipe: Recipe | str | Path,
     *,
     seed: int = 0,
-    out: Path | None = None,
+    out: Path | str | None = None,
     store: FeatureStore | None = None,
     resume: bool = True,
     shared: Path | None = None,
@@ -50,7 +51,7 @@ def fit(
 
     Args:
         dataset: with a `train` and a `validation` split, if the recipe trains towers.
-        recipe: what to do.
+        recipe: what to do; or its name, or a TOML file.
         seed: decides everything random.
         out: folder for the ranker, `metrics.jsonl` (a line an epoch) and a checkpoint an
             epoch; none keeps nothing.
@@ -73,10 +74,13 @@ def fit(
         DataError: if a split the recipe needs has no labels, or no queries make a pair.
         RankerError: if `out` holds something of another training, and `resume` is true.
     """
+    check_type(dataset, Dataset, "give a data set: Dataset.load(FOLDER)")
+    recipe, seed = Recipe.load(recipe), count_of(seed, "seed")
+    out = None if out is None else path_of(out, "out")
     origin = Origin(
         data=dataset.name,
         data_fingerprint=dataset.fingerprint,
-        folder=str(dataset.folder) if dataset.folder else None,
+        folder=str(dataset.folder.resolve()) if dataset.folder else None,
         seed=seed,
         labelled=dataset.labelled(),
     )
@@ -200,7 +204,7 @@ def _finished(
     out: Path, recipe: Recipe, origin: Origin, store: FeatureStore | None, device: str
 ) -> Ranker:
     card = read_card(out)
-    ours, theirs = choices(recipe, origin), choices(card.recipe, card.origin)
+    ours, theirs = choices(located(recipe), origin), choices(located(card.recipe), card.origin)
     check_same(out, ours, theirs)
     log.debug("%s holds this very ranker already; nothing to do", out)
     return Ranker.load(out, store=store, device=device)

@@ -17,9 +17,10 @@ from twinrank.evaluation import by_type, means, measure
 from twinrank.experiment.material import reader_for
 from twinrank.experiment.resume import TUNING, OnRecord, choices
 from twinrank.experiment.stage import Bar, carry_out
+from twinrank.files import new_folder
 from twinrank.recipe import Recipe
 from twinrank.search import Origin, encoder_of
-from twinrank.search.card import ENCODER, aside, encoder_name
+from twinrank.search.card import ENCODER, encoder_name
 from twinrank.train import (
     Checkpoint,
     Course,
@@ -115,11 +116,11 @@ def tune_encoder(
 
 def _left(trainable: Trainable, out: Path, max_tokens: int) -> Path:
     """Write a tuned encoder under the name that its identity gives it."""
-    beside = out / aside(ENCODER)
-    trainable.save(beside)
-    folder = out / encoder_name(Encoder(str(beside), max_tokens=max_tokens).identity)
-    if folder.exists():
-        shutil.rmtree(beside)
-    else:
-        beside.rename(folder)
+    with new_folder(out / ENCODER) as beside:
+        trainable.save(beside)
+        folder = out / encoder_name(Encoder(str(beside), max_tokens=max_tokens).identity)
+        if folder.exists():
+            shutil.rmtree(beside)
+        else:
+            beside.rename(folder)
     return folder

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from twinrank.errors import PlanError
+from twinrank.files import read_text
 
 Count = Field(ge=0, allow_inf_nan=False)
 
@@ -158,14 +159,12 @@ class Measured(_Constants):
             packaged = resources.files("twinrank.planning") / "measured.json"
             return cls.model_validate_json(packaged.read_text(encoding="utf-8"))
         mend = "make it with `python benchmarks/plan_constants.py DATA --out FILE`"
-        if not file.is_file():
-            raise PlanError(f"{file}: no such file of constants; {mend}")
         try:
-            return cls.model_validate_json(file.read_text(encoding="utf-8"))
-        except (ValidationError, UnicodeDecodeError) as error:
-            first = error.errors()[0] if isinstance(error, ValidationError) else None
-            what = f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}" if first else ""
-            raise PlanError(f"{file}: {what or 'not UTF-8'}; {mend}") from None
+            return cls.model_validate_json(read_text(file, "file of constants", PlanError))
+        except ValidationError as error:
+            first = error.errors()[0]
+            what = f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}"
+            raise PlanError(f"{file}: {what}; {mend}") from None
 
 
 @cache

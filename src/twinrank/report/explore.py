@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from twinrank.exploration import Exploration, Finding
-from twinrank.report.page import check_installed, write_beside
+from twinrank.files import write_file
+from twinrank.report.page import check_installed
 
 MARKS = {"mend": "To mend", "know": "To know", "fine": "In order"}
 STYLES = {"mend": "yellow", "know": "cyan", "fine": "green"}
@@ -36,4 +37,4 @@ def write_exploration(file: Path, found: Exploration) -> Path:
     check_installed()
     from twinrank.report.explore_page import exploration_page
 
-    return write_beside(file, exploration_page(found))
+    return write_file(file, exploration_page(found))

@@ -75,7 +75,7 @@ def commonest_figure(found: Exploration) -> Figure:
     plot.update_layout(barmode="stack")
     plain(plot, 170 + 24 * len(ids))
     plot.update_xaxes(title_text="labels")
-    shown = [short(titles[answer]) for answer in ids]
+    shown = [hover_text(short(titles[answer])) for answer in ids]
     plot.update_yaxes(tickmode="array", tickvals=list(range(len(ids))), ticktext=shown)
     return categories(plot)
 

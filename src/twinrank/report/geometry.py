@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from twinrank.evaluation import Geometry, View
-from twinrank.report.page import Rows, Section, check_installed, page, write_beside
+from twinrank.files import write_file
+from twinrank.report.page import Rows, Section, check_installed, page
 from twinrank.report.tables import aligned, figure
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def write_geometry(
     about = f"{first.queries:,} {first.split} queries; {first.paired:,} answers with several types."
     drawn = [Section(n, figures=[(centroid_figure(n, three), READING)]) for n, three in views]
     figures = Section("In figures", [about], tables=space_tables(spaces))
-    write_beside(page_path, page(f"The space of {first.data}", [figures, *drawn]))
+    write_file(page_path, page(f"The space of {first.data}", [figures, *drawn]))
 
 
 def space_tables(spaces: Sequence[tuple[str, Geometry]]) -> list[tuple[str, Rows]]:

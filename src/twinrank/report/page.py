@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twinrank.errors import TwinrankError
@@ -112,14 +111,6 @@ def page(title: str, sections: Sequence[Section]) -> str:
         plotly=get_plotlyjs(),
         drawn=script_json(_drawn([plot for section in sections for plot, _ in section.figures])),
     )
-
-
-def write_beside(file: Path, text: str) -> Path:
-    """Write beside, then rename: a kill leaves the old file or the new one; give its path."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f"{file.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    return beside.replace(file)
 
 
 def script_json(value: object) -> str:

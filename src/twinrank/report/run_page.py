@@ -10,11 +10,12 @@ import polars as pl
 
 from twinrank.evaluation import View
 from twinrank.experiment import Examination, Run
+from twinrank.files import write_file
 from twinrank.report import run_figures as figures
 from twinrank.report import run_tables as tables
 from twinrank.report import run_text as text
 from twinrank.report.geometry import centroid_figure, hover_text, space_tables
-from twinrank.report.page import Rows, Section, page, write_beside
+from twinrank.report.page import Rows, Section, page
 from twinrank.report.run_curves import learning_figures
 from twinrank.search.model_card import SELECTED, about, quality
 
@@ -29,7 +30,7 @@ def write_report(examination: Examination, file: Path) -> None:
     Raises:
         TwinrankError: if plotly or jinja2 is missing.
     """
-    write_beside(file, run_page(examination))
+    write_file(file, run_page(examination))
 
 
 def run_page(examination: Examination) -> str:

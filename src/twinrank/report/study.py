@@ -12,10 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from twinrank.evaluation import View
+from twinrank.files import write_file
 from twinrank.report.geometry import centroid_figure
-from twinrank.report.page import CONFIG, check_installed, write_beside
+from twinrank.report.page import CONFIG, check_installed
 from twinrank.report.study_text import PUBLISHED_TABLES
 from twinrank.report.tables import aligned, figure, interval
+from twinrank.search.model_card import markdown as escaped
+from twinrank.search.model_card import markdown_table
 
 Json = dict[str, Any]
 Rows = list[list[str]]  # the head first
@@ -66,8 +69,8 @@ def write_study(results: Json, views: Mapping[str, Sequence[View]], folder: Path
         TwinrankError: if plotly or jinja2 is missing; results.json and tables.md are there then.
     """
     written = [
-        write_beside(folder / "results.json", json.dumps(results, indent=1) + "\n"),
-        write_beside(folder / "tables.md", markdown(results)),
+        write_file(folder / "results.json", json.dumps(results, indent=1) + "\n"),
+        write_file(folder / "tables.md", markdown(results)),
     ]
     check_installed()
     from plotly.offline import get_plotlyjs
@@ -75,23 +78,22 @@ def write_study(results: Json, views: Mapping[str, Sequence[View]], folder: Path
     from twinrank.report.study_figures import FIGURES
     from twinrank.report.study_page import study_page
 
-    written.append(write_beside(folder / "index.html", study_page(results, views)))
+    written.append(write_file(folder / "index.html", study_page(results, views)))
     plots = {name: draw(results) for name, draw in FIGURES.items()}
     plots |= {f"space-{name}": centroid_figure(name, three) for name, three in views.items()}
     home = folder / "figures"
-    write_beside(home / "plotly.min.js", get_plotlyjs())
+    write_file(home / "plotly.min.js", get_plotlyjs())
     for name, plot in plots.items():
         text = plot.to_html(config=CONFIG, include_plotlyjs="directory")
-        written.append(write_beside(home / f"{name}.html", text))
+        written.append(write_file(home / f"{name}.html", text))
     return written
 
 
 def markdown(results: Json) -> str:
     """Every table of a study in Markdown."""
-    parts = []
-    for title, (head, *rows) in tables(results).items():
-        lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-        parts.append(f"## {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+    parts = [
+        f"## {escaped(title)}\n\n{markdown_table(rows)}" for title, rows in tables(results).items()
+    ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -11,7 +11,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from twinrank.report.page import Rows, Section, page, write_beside
+from twinrank.files import write_file
+from twinrank.report.page import Rows, Section, page
 from twinrank.report.sweep_figures import (
     NAMES,
     cell,
@@ -35,7 +36,7 @@ def write_sweep(sweep: Sweep, folder: Path) -> list[Path]:
         "sweep.json": json.dumps(sweep.as_dict(), indent=2) + "\n",
         "sweep.html": sweep_page(sweep),
     }
-    return [write_beside(folder / name, text) for name, text in texts.items()]
+    return [write_file(folder / name, text) for name, text in texts.items()]
 
 
 def sweep_table(sweep: Sweep) -> Group:

@@ -14,7 +14,9 @@ from twinrank.encode import KeptNetwork
 from twinrank.encode.store import StoreEntry
 from twinrank.evaluation import METRICS, Evaluation
 from twinrank.experiment import Comparison, Entry
+from twinrank.files import write_file
 from twinrank.search import RankedAnswer, Ranker
+from twinrank.search.model_card import markdown, markdown_table
 
 TYPES_SHOWN = 4  # more types than this are summed up as the worst and the gap
 
@@ -82,9 +84,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
         folder / "comparison.json": json.dumps(comparison.as_dict(), indent=2) + "\n",
         folder / "comparison.md": comparison_markdown(comparison),
     }
-    for path, text in texts.items():
-        path.write_text(text, encoding="utf-8")
-    return list(texts)
+    return [write_file(path, text) for path, text in texts.items()]
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -106,13 +106,11 @@ def comparison_table(comparison: Comparison) -> Table:
 
 def comparison_markdown(comparison: Comparison) -> str:
     """The same table in Markdown."""
-    head = _comparison_head(comparison)
-    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    rows = [_comparison_head(comparison)]
     for entry in comparison.entries:
         cells = [f"{v} ({a})" if a else v for v, a in _comparison_cells(entry, comparison)]
-        lines.append([entry.recipe.name, *cells])
-    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{_caption(comparison)}\n\n{body}\n"
+        rows.append([entry.recipe.name, *cells])
+    return f"{markdown(_caption(comparison))}\n\n{markdown_table(rows)}\n"
 
 
 def ranking_table(

@@ -11,7 +11,7 @@ from twinrank.search.generations import read_card, writing
 from twinrank.search.index import place_of
 from twinrank.search.indexing import index_folder
 from twinrank.search.order import best_first
-from twinrank.search.parts import encoder_of, reader_of, towers_of
+from twinrank.search.parts import encoder_of, located, reader_of, towers_of
 from twinrank.search.past import PastQueries
 from twinrank.search.ranker import RankedAnswer, Ranker
 
@@ -35,6 +35,7 @@ __all__ = [
     "best_first",
     "encoder_of",
     "index_folder",
+    "located",
     "log_odds",
     "place_of",
     "read_card",

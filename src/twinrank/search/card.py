@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from twinrank import __version__
 from twinrank.data import Dataset
 from twinrank.errors import RankerError
+from twinrank.files import DIGITS, name_by_content
 from twinrank.recipe import Recipe
 from twinrank.search.confidence import Confidence
 
@@ -23,7 +24,6 @@ FILES = ANSWERS, TOWERS, VECTORS, PAST, IDF = (
     "past.jsonl",
     "idf.json",
 )
-DIGITS = 12  # of a checksum, in a file's name
 
 
 class Learned(BaseModel):
@@ -45,8 +45,8 @@ class Learned(BaseModel):
 class Origin(BaseModel):
     """What a ranker was made from, and what it reached on the validation split.
 
-    `folder` is where the data was, as it was given: often relative to where that was. `labelled`
-    counts its labelled queries, by split and type, with those that it `learned` from feedback.
+    `folder` is where the data was. `labelled` counts its labelled queries, by split and type, with
+    those that it `learned` from feedback.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -87,6 +87,9 @@ class Card(BaseModel):
         format: in 2, a file's name holds its checksum, and the encoder's folder its identity, so
             that a new ranker is written beside the old one; in 1, they were plain.
         files: sha256 of each file, by its plain name.
+        encoder_folder: where the encoder was, if the recipe names a folder relative to another.
+        beside: the way from the ranker's folder to those of `data` and `encoder`: all of them may
+            be moved together.
         previous: the ranker that stood here before, if it was kept to go back to.
     """
 
@@ -102,11 +105,20 @@ class Card(BaseModel):
     confidence: Confidence | None = None
     answers: int
     files: dict[str, str]
+    encoder_folder: str | None = None
+    beside: dict[str, str] = {}
     previous: Card | None = None
 
     def file(self, name: str) -> str:
         """The name, in the folder, of one of `files`."""
-        return name if self.format == 1 else file_name(name, self.files[name])
+        return name if self.format == 1 else name_by_content(name, self.files[name])
+
+    def places(self, what: str, home: Path) -> list[Path]:
+        """The folders where the `data` or the `encoder` may be, those that are there."""
+        known = self.origin.folder if what == "data" else self.encoder_folder
+        near = home.resolve() / self.beside[what] if what in self.beside else None
+        folders = [Path(known) if known else None, near]
+        return [folder for folder in folders if folder and folder.is_dir()]
 
     @property
     def encoder(self) -> str | None:
@@ -122,28 +134,18 @@ class Card(BaseModel):
         return names | (self.previous.named if self.previous else set())
 
 
-def file_name(name: str, checksum: str) -> str:
-    """The name of a file with a content: `towers-0123456789ab.safetensors`."""
-    stem, dot, suffix = name.partition(".")
-    return f"{stem}-{checksum[:DIGITS]}{dot}{suffix}"
-
-
 def encoder_name(identity: str) -> str:
     """The name of the folder of an encoder."""
     return f"{ENCODER}-{identity[:DIGITS]}"
 
 
-def aside(name: str) -> str:
-    """The name under which a file is written before it is whole."""
-    return f".{name}.tmp"
-
-
 def _patterns() -> str:
     checksum = f"-[0-9a-f]{{{DIGITS}}}"
     whole = [f"{stem}{checksum}[.]{suffix}" for stem, suffix in (f.split(".") for f in FILES)]
-    written = [re.escape(aside(name)) for name in (*FILES, CARD, README, ENCODER)]
+    names = "|".join(re.escape(name) for name in (*FILES, CARD, README))
+    written = rf"[.]({names}|{ENCODER}.*)([.]\w+)?[.]tmp"
     safetensors_own = r"[.]tmp\w{6}"
-    return "|".join([*whole, ENCODER + checksum, *written, safetensors_own])
+    return "|".join([*whole, ENCODER + checksum, written, safetensors_own])
 
 
 # What saving rankers of format 2 may leave in a folder, but for the card, README.md and the lock.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,12 +20,12 @@ from torch import Tensor
 from twinrank.data import answer_texts, read_answers, write_answers
 from twinrank.encode import Encoder, Store
 from twinrank.errors import EncoderError, RankerError
+from twinrank.files import new_folder, write_file
 from twinrank.model import Passages, Past
-from twinrank.recipe import Recipe
+from twinrank.recipe import EncoderSettings, Recipe
 from twinrank.search.bm25 import Bm25
 from twinrank.search.card import (
     ANSWERS,
-    ENCODER,
     IDF,
     PAST,
     README,
@@ -32,15 +33,14 @@ from twinrank.search.card import (
     VECTORS,
     Card,
     Origin,
-    aside,
     encoder_name,
 )
 from twinrank.search.confidence import Confidence
-from twinrank.search.dense import Dense
+from twinrank.search.dense import Dense, Reader
 from twinrank.search.fused import Fused
 from twinrank.search.generations import Opened, put, read, swap, writing
 from twinrank.search.model_card import model_card
-from twinrank.search.parts import reader_of, towers_of
+from twinrank.search.parts import located, reader_of, towers_of
 from twinrank.search.past import PastQueries
 from twinrank.text import Idf
 
@@ -75,7 +75,14 @@ def save(path: Path, held: Contents, *, keep: bool = False) -> None:
         dense, words = _dense_of(held.channel), _words_of(held.channel)
         if dense and held.recipe.tuning:
             _copy_encoder(dense.reader.encoder, path)
+        folders = {"data": held.origin.folder}
+        settings = held.recipe.encoder or EncoderSettings()
+        if dense and not Path(settings.name).expanduser().is_absolute():
+            folders["encoder"] = (located(held.recipe).encoder or settings).name
+        known = {what: name for what, name in folders.items() if name and Path(name).is_dir()}
         card = Card(
+            encoder_folder=known.get("encoder"),
+            beside={what: _way(path, Path(folder)) for what, folder in known.items()},
             recipe=held.recipe,
             origin=held.origin,
             encoder_identity=dense.reader.encoder.identity if dense else None,
@@ -86,10 +93,16 @@ def save(path: Path, held: Contents, *, keep: bool = False) -> None:
             files={name: put(path, name, write) for name, write in _files(held).items()},
         )
         if text := _readme(path / README, held):
-            beside = path / aside(README)
-            beside.write_text(text, encoding="utf-8")
-            beside.replace(path / README)
+            write_file(path / README, text)
         swap(path, card, keep=keep)
+
+
+def _way(home: Path, folder: Path) -> str:
+    """The way from one folder to another; all of it, where there is none, as between drives."""
+    try:
+        return os.path.relpath(folder.resolve(), home.resolve())
+    except ValueError:
+        return str(folder.resolve())
 
 
 def _files(held: Contents) -> dict[str, Callable[[Path], object]]:
@@ -109,7 +122,11 @@ def _files(held: Contents) -> dict[str, Callable[[Path], object]]:
 
 def _readme(file: Path, held: Contents) -> str | None:
     """The text for README.md; none if another's stands there."""
-    text = model_card(held, file.read_text(encoding="utf-8") if file.exists() else None)
+    try:
+        text = model_card(held, file.read_text(encoding="utf-8") if file.exists() else None)
+    except UnicodeDecodeError:
+        log.warning("%s: not UTF-8, so it stays as it is", file)
+        return None
     if text is None:
         log.warning("%s: not written by twinrank, so it stays as it is", file)
     return text
@@ -120,10 +137,8 @@ def _copy_encoder(encoder: Encoder, path: Path) -> None:
     folder = path / encoder_name(encoder.identity)
     if folder.exists():
         return
-    beside = path / aside(ENCODER)
-    shutil.rmtree(beside, ignore_errors=True)
-    shutil.copytree(encoder.name, beside)
-    beside.rename(folder)
+    with new_folder(folder) as beside:
+        shutil.copytree(encoder.name, beside, dirs_exist_ok=True)
 
 
 def _tensors(dense: Dense, channel: Channel) -> dict[str, Tensor]:
@@ -147,59 +162,67 @@ def load(path: Path, *, store: Store | None, device: str, previous: bool = False
 
 def _contents(files: Opened, *, store: Store | None, device: str) -> Contents:
     card, recipe = files.card, files.card.recipe
+    origin = card.origin
+    if places := card.places("data", files.path):
+        origin = origin.model_copy(update={"folder": str(places[0])})
     answers = read_answers(files.stream(ANSWERS))
     words = _words(card, answers) if recipe.words else None
     channel: Channel
     if recipe.encoder is None:
         channel = words or Bm25(answer_texts(answers), language="english")
     else:
-        channel = _opened(files, answers, words, store, device)
-    return Contents(recipe, answers, channel, card.origin, card.confidence)
+        recipe, reader = _reader(files, store, device)
+        channel = _opened(files, recipe, reader, answers, words)
+    return Contents(recipe, answers, channel, origin, card.confidence)
 
 
 def _words(card: Card, answers: pl.DataFrame) -> Bm25:
     return Bm25(answer_texts(answers), language=card.recipe.language, scale=card.scale or 1.0)
 
 
-def _opened(
-    files: Opened,
-    answers: pl.DataFrame,
-    words: Bm25 | None,
-    store: Store | None,
-    device: str,
-) -> Dense | Fused:
+def _reader(files: Opened, store: Store | None, device: str) -> tuple[Recipe, Reader]:
+    """What reads texts, and the recipe with the encoder's place if it is not where that says."""
     path, card = files.path, files.card
-    settings = card.recipe.encoder
-    assert settings is not None  # noqa: S101 (_contents chose)
     idf = Idf.load(files.stream(IDF)) if card.recipe.selects else None
     tuned = path / card.encoder if card.encoder else None
-    try:
-        reader = reader_of(card.recipe, store, device, idf=idf, tuned=tuned)
-        identity = reader.encoder.identity
-    except EncoderError as error:
-        raise RankerError(f"{path}: its encoder cannot be opened: {error}") from None
-    if identity != card.encoder_identity:
-        raise RankerError(
-            f"{path}: made with an encoder {settings.name!r} whose weights or tokenizer differ "
-            f"from the one found here (identity {card.encoder_identity}, here {identity}); "
-            "install the encoder it was made with, or train again"
-        )
+    ways = [located(card.recipe, folder) for folder in card.places("encoder", path)]
+    found: list[str] = []
+    for recipe in ways or [card.recipe]:
+        try:
+            reader = reader_of(recipe, store, device, idf=idf, tuned=tuned)
+            identity = reader.encoder.identity
+        except EncoderError as error:
+            raise RankerError(f"{path}: its encoder cannot be opened: {error}") from None
+        if identity == card.encoder_identity:
+            return card.recipe if recipe == located(card.recipe) else recipe, reader
+        found.append(f"{reader.encoder.name!r} (identity {identity})")
+    raise RankerError(
+        f"{path}: made with an encoder (identity {card.encoder_identity}) whose weights or "
+        f"tokenizer differ from {' and from '.join(found)}; install the encoder it was made with, "
+        "or train again"
+    )
+
+
+def _opened(
+    files: Opened, recipe: Recipe, reader: Reader, answers: pl.DataFrame, words: Bm25 | None
+) -> Dense | Fused:
+    path, card = files.path, files.card
     try:
         tensors = files.tensors(VECTORS)
-        towers = towers_of(card.recipe, reader.encoder.dim)
+        towers = towers_of(recipe, reader.encoder.dim)
         towers.load_state_dict(files.tensors(TOWERS))
         owner = tensors["owner"].numpy() if "owner" in tensors else None
         vectors = Passages(tensors["vectors"], owner, answers.height)
         voted = None
-        if card.recipe.memory:
+        if recipe.memory:
             voted = Past(*(tensors[name] for name in ("past", "voters", "votes")))
     except (RuntimeError, KeyError) as error:
         raise RankerError(f"{path}: towers do not fit the recipe: {error}") from None
     dense = Dense(reader, towers.eval(), vectors, voted, offsets=tensors.get("offsets"))
-    if not card.recipe.fused:
+    if not recipe.fused:
         return dense
     past = _past(files, voted, tensors["newcomers"].numpy()) if voted else None
-    return Fused(dense, past=past, words=words, recipe=card.recipe, weights=card.weights or {})
+    return Fused(dense, past=past, words=words, recipe=recipe, weights=card.weights or {})
 
 
 def _past(files: Opened, voted: Past, newcomers: np.ndarray) -> PastQueries:

@@ -25,7 +25,8 @@ from torch import Tensor
 from twinrank import __version__
 from twinrank.data.files import QUERIES
 from twinrank.errors import RankerError
-from twinrank.search.card import ANSWERS, CARD, FORMAT, LEFT, Card, aside, file_name
+from twinrank.files import write_by_content, write_file
+from twinrank.search.card import ANSWERS, CARD, FORMAT, LEFT, Card
 
 LOCK = ".lock"
 TENSORS = ".safetensors"
@@ -151,13 +152,7 @@ def writing(path: Path) -> Iterator[None]:
 
 def put(path: Path, name: str, write: Callable[[Path], object]) -> str:
     """Write a file under the name that its content gives it; give its checksum."""
-    beside = path / aside(name)
-    write(beside)
-    with beside.open("rb+") as stream:  # Windows syncs none that is open for reading alone
-        os.fsync(stream.fileno())
-        checksum = _checksum(stream)
-    beside.replace(path / file_name(name, checksum))
-    return checksum
+    return write_by_content(path / name, write)[1]
 
 
 def swap(path: Path, card: Card, *, keep: bool) -> None:
@@ -171,11 +166,7 @@ def swap(path: Path, card: Card, *, keep: bool) -> None:
     there = _readable(path)
     kept = there and (there.model_copy(update={"previous": None}) if keep else there.previous)
     card = card.model_copy(update={"previous": kept})
-    beside = path / aside(CARD)
-    beside.write_text(card.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
-    with beside.open("rb+") as stream:
-        os.fsync(stream.fileno())
-    beside.replace(path / CARD)
+    write_file(path / CARD, card.model_dump_json(indent=2, exclude_none=True) + "\n")
     before = there.named if there else set()
     if (path / QUERIES).exists():
         before.discard(ANSWERS)  # a data set's own

@@ -104,14 +104,9 @@ def quality(held: Contents | Ranker) -> Rows | None:
 
 
 def _body(held: Contents | Ranker) -> str:
-    said = {heading: _escaped(text) for heading, text in about(held).items()}
+    said = {heading: markdown(text) for heading, text in about(held).items()}
     rows = quality(held)
-    if rows:
-        lines = [[_escaped(cell) for cell in row] for row in rows]
-        lines.insert(1, ["---", *["---:"] * (len(rows[0]) - 1)])
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    else:
-        table = "Not measured: there was no validation split."
+    table = markdown_table(rows) if rows else "Not measured: there was no validation split."
     parts = [f"# {held.recipe.name}", said.pop("What it is")]
     parts += [f"## {heading}\n\n{text}" for heading, text in said.items()]
     parts.insert(5, f"## Quality\n\nOn the validation split:\n\n{table}\n\n{SELECTED}")
@@ -184,6 +179,13 @@ def _row(name: str, count: int, figures: dict[str, Any]) -> list[str]:
     return [name, f"{count:,}" if count else "-", *cells]
 
 
-def _escaped(text: str) -> str:
+def markdown_table(rows: Rows) -> str:
+    """A table in Markdown, the head first; figures are in all columns but the first."""
+    lines = [[markdown(cell) for cell in row] for row in rows]
+    lines.insert(1, ["---", *["---:"] * (len(rows[0]) - 1)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def markdown(text: str) -> str:
     """Markdown that shows a text as it is, in one line."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_\[\]<>|#~&$])", r"\\\1", " ".join(text.split()))

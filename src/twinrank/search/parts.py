@@ -55,6 +55,22 @@ def encoder_of(recipe: Recipe, device: str = "auto", *, tuned: Path | None = Non
     )
 
 
+def located(recipe: Recipe, folder: Path | None = None) -> Recipe:
+    """The recipe with the absolute path of its encoder, if that is a folder.
+
+    Args:
+        recipe: names the encoder.
+        folder: where it is, if not where the recipe says.
+    """
+    if recipe.encoder is None:
+        return recipe
+    folder = folder or Path(recipe.encoder.name).expanduser()
+    if not folder.is_dir():
+        return recipe
+    encoder = recipe.encoder.model_copy(update={"name": str(folder.resolve())})
+    return recipe.model_copy(update={"encoder": encoder})
+
+
 def towers_of(recipe: Recipe, dim: int) -> Towers:
     """Fresh towers as a recipe's ranker has them, for features `dim` wide."""
     if recipe.towers is None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,18 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
+from twinrank.arguments import (
+    Answers,
+    AnyPath,
+    Count,
+    Texts,
+    check_type,
+    count_of,
+    path_of,
+    texts_of,
+)
 from twinrank.encode import Store
-from twinrank.errors import RankerError
+from twinrank.errors import ArgumentError, RankerError
 from twinrank.model import Passages, total
 from twinrank.recipe import Recipe
 from twinrank.search import folder
@@ -72,6 +82,7 @@ class Ranker:
     origin: Origin
     confidence: Confidence | None = None
     shortlist: Shortlist | None = None
+    _saved: tuple[Path, dict[str, Any]] | None = field(default=None, repr=False, compare=False)
 
     @property
     def dense(self) -> Dense | None:
@@ -112,7 +123,7 @@ class Ranker:
             self.dense.reader(texts, progress="Encoding queries")
 
     def rank(
-        self, texts: str | Sequence[str], k: int = 10, *, min_confidence: float = 0.0
+        self, texts: Texts, k: Count = 10, *, min_confidence: float = 0.0
     ) -> list[list[RankedAnswer]]:
         """The k best answers for each text, best first; ties in the order of `answers`.
 
@@ -125,7 +136,7 @@ class Ranker:
             RankerError: if a text is empty, k is less than one, or a confidence is asked for
                 that the ranker never learned.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts, k = texts_of(texts), count_of(k, "k")
         if k < 1:
             raise RankerError(f"k is {k}; ask for one answer or more")
         for i, text in enumerate(texts):
@@ -183,18 +194,20 @@ class Ranker:
         """
         return replace(self, channel=copy(self.channel), shortlist=copy(self.shortlist))
 
-    def add_answers(self, answers: pl.DataFrame) -> None:
+    def add_answers(self, answers: Answers) -> None:
         """Take answers in without retraining (columns as in `Dataset.answers`).
 
         Raises:
+            ArgumentError: if it is no such frame; `url` and `sections` may be left out.
             RankerError: if an id is already there, or stands twice; nothing is added then.
         """
+        answers = self._answers_of(answers)
         known = answers["id"].filter(answers["id"].is_in(self.answers["id"].to_list()))
         if len(known):
             raise RankerError(f"answer {known[0]!r} is already there; put it, or remove it first")
         self.put_answers(answers)
 
-    def put_answers(self, answers: pl.DataFrame) -> None:
+    def put_answers(self, answers: Answers) -> None:
         """Take answers in as `add_answers` does, or in place of those that have their ids.
 
         What takes another's place keeps the labels of past queries.
@@ -203,52 +216,85 @@ class Ranker:
             RankerError: if an id stands twice; nothing is changed then.
             AnswerIndexError: if its index cannot follow; the ranker itself has them then.
         """
+        answers = self._answers_of(answers)
+        if answers.is_empty():
+            return
         ids = answers["id"]
         twice = ids.filter(ids.is_duplicated())
         if len(twice):
             raise RankerError(f"answer {twice[0]!r} stands twice; give each once")
         places = {id_: row for row, id_ in enumerate(self.answers["id"])}
         rows = np.array([places.setdefault(id_, len(places)) for id_ in ids], np.int64)
+        self._saved = None
         self.channel.put(answers, rows)
-        new = answers.select(self.answers.columns)
-        columns = pl.concat([self.answers.filter(~pl.col("id").is_in(ids.implode())), new])
+        columns = pl.concat([self.answers.filter(~pl.col("id").is_in(ids.implode())), answers])
         order = columns["id"].map_elements(places.__getitem__, pl.Int64).arg_sort()
         self.answers = columns[order]
         if self.shortlist and self.dense:
             self.shortlist.put(self.answers["id"].to_list(), ids.to_list(), self.dense.vectors)
 
-    def remove_answers(self, ids: Iterable[str]) -> None:
-        """Forget answers without retraining.
+    def remove_answers(self, ids: Texts) -> None:
+        """Forget an answer, or several, without retraining.
 
         Raises:
             RankerError: if an id is unknown, or none would be left; nothing is removed then.
             AnswerIndexError: if its index cannot follow; the ranker itself is without them then.
         """
-        gone = set(ids)
+        gone = set(texts_of(ids, "ids"))
         unknown = gone.difference(self.answers["id"])
         if unknown:
             raise RankerError(f"there is no answer {min(unknown)!r}; check the id")
         if len(gone) == self.answers.height:
             raise RankerError("a ranker needs an answer; leave at least one")
         kept = ~self.answers["id"].is_in(list(gone))
+        self._saved = None
         self.channel.keep(kept.to_numpy())
         self.answers = self.answers.filter(kept)
         if self.shortlist:
             self.shortlist.remove(self.answers["id"].to_list(), gone)
 
-    def match_answers(self, answers: pl.DataFrame) -> None:
+    def match_answers(self, answers: Answers) -> None:
         """Have these answers and no others: put those that are new or differ, forget the rest.
 
         Raises:
             RankerError: if an id stands twice, or none would be left.
         """
+        answers = self._answers_of(answers)
         there = {row["id"]: row for row in self.answers.iter_rows(named=True)}
-        rows = answers.select(self.answers.columns).iter_rows(named=True)
+        rows = answers.iter_rows(named=True)
         other = pl.Series([there.get(row["id"]) != row for row in rows], dtype=pl.Boolean)
         if other.any():
             self.put_answers(answers.filter(other))
         if gone := set(there).difference(answers["id"]):
             self.remove_answers(gone)
+
+    def _answers_of(self, answers: Answers) -> pl.DataFrame:
+        """A caller's answers, with the columns and types of this ranker's."""
+        mend = f"give a polars DataFrame with the columns {', '.join(self.answers.columns)}"
+        check_type(answers, pl.DataFrame, mend)
+        missing = [name for name in ("id", "title", "text") if name not in answers.columns]
+        if missing:
+            raise ArgumentError(f"the answers have no {missing[0]}; {mend}")
+        ids = answers["id"]
+        if ids.dtype.is_float() or ids.null_count() or (ids.cast(pl.String) == "").any():
+            raise ArgumentError("an answer has no id, or a fraction as one; give each a text")
+        try:
+            columns = pl.concat(
+                [
+                    self.answers.clear(),
+                    answers.select(
+                        pl.col(name).cast(kind)
+                        for name, kind in self.answers.schema.items()
+                        if name in answers.columns
+                    ),
+                ],
+                how="diagonal",
+            )
+        except pl.exceptions.PolarsError as error:
+            raise ArgumentError(f"the answers: {str(error).splitlines()[0]}; {mend}") from None
+        return columns.with_columns(
+            pl.col("title", "text").fill_null(""), pl.col("sections").fill_null([])
+        )
 
     def build_index(
         self,
@@ -280,7 +326,7 @@ class Ranker:
         check(opened, ids, self.vectors)
         self.shortlist = Shortlist(opened, ids)
 
-    def save(self, path: Path, *, keep: bool = False) -> None:
+    def save(self, path: AnyPath, *, keep: bool = False) -> None:
         """Write the ranker folder, or put this ranker in place of that in it, at once.
 
         Who loads it meanwhile gets the one or the other, and a kill leaves one of them. Its index,
@@ -290,15 +336,18 @@ class Ranker:
             path: the folder.
             keep: the ranker that is there, to go back to: `load` gives it as the `previous` one.
         """
+        path = path_of(path, "path")
         held = (self.recipe, self.answers, self.channel, self.origin, self.confidence)
         if self.shortlist:
             self.shortlist.index.save()
         folder.save(path, folder.Contents(*held), keep=keep)
+        if not self.shortlist:  # whose place is not known
+            self._saved = (path.absolute(), {})
 
     @classmethod
     def load(
         cls,
-        path: Path,
+        path: AnyPath,
         *,
         store: Store | None = None,
         device: str = "auto",
@@ -322,8 +371,38 @@ class Ranker:
             AnswerIndexError: if the index cannot be reached, or does not hold just the vectors of
                 this ranker's answers.
         """
-        held = folder.load(Path(path), store=store, device=device, previous=previous)
+        path = path_of(path, "path")
+        held = folder.load(path, store=store, device=device, previous=previous)
         ranker = cls(held.recipe, held.answers, held.channel, held.origin, held.confidence)
         if index is not None:
-            ranker.use_index(index, home=Path(path))
+            ranker.use_index(index, home=path)
+        options = {"device": device, "previous": previous, "index": index}
+        ranker._saved = (path.absolute(), options)
         return ranker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as the folder that holds this very ranker.
+
+        Raises:
+            RankerError: if none does.
+        """
+        if self._saved is None:
+            raise RankerError(
+                "this ranker is in no folder as it is now, so that it cannot be pickled; save it"
+            )
+        return _reopened, (*self._saved, self.fingerprint)
+
+    def __copy__(self) -> Ranker:
+        """Be copied as `copy` does."""
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Ranker:
+        """Be copied as `copy` does."""
+        return self.copy()
+
+
+def _reopened(path: Path, options: dict[str, Any], fingerprint: str) -> Ranker:
+    ranker = Ranker.load(path, **options)
+    if ranker.fingerprint != fingerprint:
+        raise RankerError(f"{path}: another ranker took the place of the one that was pickled")
+    return ranker

@@ -27,6 +27,7 @@ from twinrank.serve.metrics import Metrics
 from twinrank.serve.pages import add_pages
 from twinrank.serve.settings import Keys, Settings
 from twinrank.serve.traffic import Counted
+from twinrank.terminal import VisibleFormatter
 
 SPOKEN = {"one", "batch", "body", "query", "path"}  # parts of a place that tell a client nothing
 
@@ -47,7 +48,9 @@ def in_process(settings: Settings, *, replica: str = "") -> FastAPI:
 
     Args, Raises: see `create_app`.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    logs = logging.StreamHandler(sys.stderr)
+    logs.setFormatter(VisibleFormatter("%(message)s"))
+    logging.basicConfig(handlers=[logs], level=logging.INFO)
     app = create_app(settings, replica=replica)
     # A third of a million objects stay as they are: each time that the garbage collector looks
     # through them again, all requests wait for a fifth of a second.

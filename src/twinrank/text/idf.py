@@ -12,6 +12,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
+from twinrank.files import write_file
+
 AT_ONCE = 16_384
 
 
@@ -59,7 +61,7 @@ class Idf:
     def save(self, file: Path) -> None:
         """Write it as JSON."""
         held = {"texts": self.texts, "counts": self.counts}
-        file.write_text(json.dumps(held, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_file(file, json.dumps(held, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, stream: BinaryIO) -> Idf:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from twinrank.errors import RankerError
+from twinrank.files import write_file
 
 State = dict[str, Tensor]
 
@@ -45,9 +45,7 @@ class Checkpoint:
         groups |= {"optimizer": self.optimizer, "index": self.index}
         tensors = {f"{g}/{k}": t.clone() for g, state in groups.items() for k, t in state.items()}
         notes = {"history": json.dumps(self.history), "identity": json.dumps(identity)}
-        beside = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-        save_file(tensors, beside, metadata=notes)
-        beside.replace(file)
+        write_file(file, lambda beside: save_file(tensors, beside, metadata=notes))
 
     @classmethod
     def load(cls, file: Path) -> tuple[Checkpoint, dict[str, Any]] | None:

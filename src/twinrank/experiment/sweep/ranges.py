@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from twinrank.errors import RecipeError
+from twinrank.files import read_text
 from twinrank.recipe import Recipe
 
 Value = bool | int | float | str
@@ -134,10 +135,8 @@ def varied(recipe: Recipe, values: Mapping[str, Value], *, name: str, source: st
 
 
 def _read(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise RecipeError(f"{file}: no such file of ranges; check the path")
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(file, "file of ranges", RecipeError))
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{file}: not valid TOML: {error}") from None
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from twinrank.errors import AnswerIndexError
+from twinrank.files import write_by_content
 from twinrank.model import Passages
 from twinrank.search.index.interface import Found, Hit, grouped, owners, row_checksums
-from twinrank.search.index.local_card import MEND, Card, Kind, named, read_card, write_card
+from twinrank.search.index.local_card import MEND, Card, Kind, read_card, write_card
 from twinrank.search.index.local_versions import lock_of, published
 
 if TYPE_CHECKING:
@@ -255,9 +257,11 @@ class LocalIndex:
             "checksums": self._checksums,
             "ids": np.frombuffer(json.dumps(self._ids).encode(), np.uint8),
         }
-        faiss.write_index(self._main, str(self.folder / "vectors.faiss"))
-        save_file(rows, self.folder / "rows.safetensors")
-        files = dict(named(self.folder / name) for name in ("vectors.faiss", "rows.safetensors"))
+        writers: dict[str, Callable[[Path], object]] = {
+            "vectors.faiss": lambda file: faiss.write_index(self._main, str(file)),
+            "rows.safetensors": partial(save_file, rows),
+        }
+        files = dict(write_by_content(self.folder / name, w) for name, w in writers.items())
         card = Card(
             kind=self.kind,
             fingerprint=self.fingerprint,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from twinrank.errors import AnswerIndexError, NoAnswerIndexError
+from twinrank.files import UNFINISHED, checksum, write_file
 
 Kind = Literal["flat", "hnsw"]
 CARD, LOCK = "index.json", ".lock"
@@ -67,30 +67,14 @@ def glanced(folder: Path) -> Card | None:
         return None
 
 
-def named(file: Path) -> tuple[str, str]:
-    """Rename a file that is whole after its checksum; its new name, and that."""
-    found = checksum(file)
-    name = f"{file.stem}-{found[:12]}{file.suffix}"
-    file.replace(file.with_name(name))
-    return name, found
-
-
 def write_card(folder: Path, card: Card) -> None:
     """Put a card in the place of another, and remove the files that nobody names any more.
 
     The caller holds the folder's lock: `.tmp*` is what safetensors leaves when it is killed.
     """
-    beside = folder / f"{CARD}.tmp"
-    beside.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    beside.replace(folder / CARD)
-    for pattern in ("vectors-*.faiss", "rows-*.safetensors", ".tmp*"):
+    write_file(folder / CARD, card.model_dump_json(indent=2) + "\n")
+    for pattern in ("vectors-*.faiss", "rows-*.safetensors", ".tmp*", UNFINISHED):
         for file in folder.glob(pattern):
             if file.name not in card.files:
                 with suppress(OSError):  # still open, where that forbids it: the next one does
                     file.unlink()
-
-
-def checksum(file: Path) -> str:
-    """The sha256 of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

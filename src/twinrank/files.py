@@ -1,0 +1,143 @@
+"""Files and folders written whole or not at all, and text files that a user wrote."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from twinrank.errors import TwinrankError
+
+Content = str | bytes | Callable[[Path], object]
+UNFINISHED = ".*.tmp"  # matches what a kill can leave
+DIGITS = 12  # of a checksum, in a file's name
+
+
+def write_file(file: Path, content: Content) -> Path:
+    """Write a file, or leave what is there, and return its path.
+
+    Args:
+        file: its folder is made.
+        content: text (as UTF-8), bytes, or a function that writes to the path it is given.
+
+    Raises:
+        OSError: with the file's name, if it cannot be written, by whatever library.
+    """
+    with _written(file, content) as beside:
+        beside.replace(file)
+    return file
+
+
+def write_by_content(file: Path, content: Content) -> tuple[str, str]:
+    """Write a file as `write_file` does, under the name that its content gives it.
+
+    Returns:
+        That name, see `name_by_content`, and the sha256 of the content.
+    """
+    with _written(file, content) as beside:
+        found = checksum(beside)
+        name = name_by_content(file.name, found)
+        beside.replace(file.with_name(name))
+    return name, found
+
+
+def name_by_content(name: str, found: str) -> str:
+    """Name a file after its checksum: `towers-0123456789ab.safetensors`."""
+    stem, dot, suffix = name.partition(".")
+    return f"{stem}-{found[:DIGITS]}{dot}{suffix}"
+
+
+def checksum(file: Path) -> str:
+    """Return the sha256 of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder that takes a name once it is full, or is removed on failure.
+
+    One that is renamed or removed meanwhile is left alone.
+    """
+    with failures_of(folder), _beside(folder) as beside:
+        beside.mkdir(parents=True)
+        yield beside
+        if beside.exists():
+            beside.rename(folder)
+
+
+@contextmanager
+def failures_of(path: Path) -> Iterator[None]:
+    """Name the path in every failure to write there; libraries word a full disk in their own ways.
+
+    Raises:
+        OSError: for these.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        known = re.search(r"os error (\d+)", str(error))
+        code = getattr(error, "errno", None) or (int(known[1]) if known else None)
+        for each in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):  # FAISS gives the words alone
+            code = each if code is None and os.strerror(each) in str(error) else code
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        what = os.strerror(code) if code else line
+        raise OSError(code or errno.EIO, what, str(path)) from error
+
+
+@contextmanager
+def _written(file: Path, content: Content) -> Iterator[Path]:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with failures_of(file), _beside(file) as beside:
+        if callable(content):
+            content(beside)
+        else:
+            beside.write_bytes(content.encode() if isinstance(content, str) else content)
+        with beside.open("rb+") as stream:  # Windows syncs none that is open for reading alone
+            os.fsync(stream.fileno())
+        yield beside
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Give another name in the same folder, under which nothing stays behind."""
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield beside
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        with suppress(OSError):
+            beside.unlink()
+        raise
+
+
+def read_text(file: Path, what: str, error: type[TwinrankError] = TwinrankError) -> str:
+    """Read a file that a user wrote: UTF-8, with a byte order mark or without.
+
+    Args:
+        file: to read.
+        what: it is, for the error: "recipe file".
+        error: to raise.
+
+    Raises:
+        TwinrankError: if there is no such file, or it is not UTF-8; it names the place.
+    """
+    if file.is_dir():
+        raise error(f"{file}: a folder, and no {what}; give the file")
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise error(f"{file}: no such {what}; check the path") from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        line = content.count(b"\n", 0, fault.start) + 1
+        raise error(f"{file}:{line}: not UTF-8; save the {what} as UTF-8") from None
