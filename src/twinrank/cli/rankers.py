@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from twinrank.cli.app import AsJson, Data, Device, RankerFolder, Split, app, show
+from twinrank.cli.app import AsJson, Data, Device, RankerFolder, Split, app, show, warn_of_few
 
 PANEL = "Rankers"
 
@@ -80,6 +80,7 @@ def evaluate(
 
     loaded = Ranker.load(ranker, store=FeatureStore(), device=device)
     evaluation = measured(loaded, Dataset.load(data), split=split)
+    warn_of_few(evaluation.counts["types"], split)
     show(evaluation.as_dict() if json else evaluation_table(evaluation, f"{ranker}, {split}"))
     if evaluation.confidence and not json:
         show(confidence_table(evaluation))

@@ -18,6 +18,7 @@ from twinrank.cli.app import (
     app,
     feature_store,
     show,
+    warn_of_few,
 )
 
 PANEL = "Training"
@@ -85,6 +86,8 @@ def train(
         tracker.reached(ranker.origin.quality)
     summary = {"ranker": str(out), "recipe": chosen.name, **ranker.origin.model_dump()}
     if is_main():  # of several that tuned together
+        if ranker.origin.quality:
+            warn_of_few((ranker.origin.labelled or {}).get("validation", {}), "validation")
         show(summary if json else quality_table(ranker, out))
 
 
@@ -139,6 +142,7 @@ def compare(
         check_installed()  # now, not when the runs are done
     chosen = [Recipe.load(name.strip()) for name in (recipes or "").split(",") if name.strip()]
     dataset = Dataset.load(data)
+    warn_of_few(dataset.labelled().get(split, {}), split)
     home = out or Path("runs") / dataset.name
     store = FeatureStore()
     if plan:

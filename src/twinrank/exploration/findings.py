@@ -13,6 +13,7 @@ ABOUT = (
     seen.twins,
     seen.overlap,
     counted.lengths,
+    counted.scripts,
     counted.unused,
     counted.answers,
     seen.answer_twins,
