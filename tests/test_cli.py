@@ -461,3 +461,26 @@ def test_data_and_encoder_are_found_from_another_folder(files, tiny_model, tmp_p
     twinrank("geometry", "moved/run", "--json")
     monkeypatch.chdir(tmp_path / "moved")
     twinrank("train", "data", "--recipe", "mine.toml", "--out", "run")  # finished already
+
+
+def test_a_type_with_few_queries_is_said_where_the_worst_type_and_the_gap_are(files, tmp_path):
+    data = shutil.copytree(files["data"], tmp_path / "data")
+    lines = [json.loads(line) for line in (data / "queries.jsonl").read_text().splitlines()]
+    chosen = {
+        (data / "qrels" / f"{split}.tsv").read_text().splitlines()[1].split("\t")[0]
+        for split in ("validation", "test")
+    }
+    for line in lines:
+        if line["_id"] in chosen:
+            line["metadata"]["type"] = "email"
+    (data / "queries.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    out, compare = tmp_path / "run", ("--recipes", files["bm25"], "--out", tmp_path / "all")
+    for split, *command in (
+        ("validation", "train", data, "--recipe", files["bm25"], "--out", out),
+        ("test", "evaluate", out, data, "--json"),
+        ("test", "compare", data, *compare),
+    ):
+        (line,) = [one for one in twinrank(*command).stderr.splitlines() if "beware" in one]
+        assert f"fewer than 50 queries in {split}" in line
+        assert line.endswith("and email has 1")
+    assert "beware" not in twinrank("evaluate", out, files["data"], "--json").stderr

@@ -91,6 +91,10 @@ class RecipeError(TwinrankError):
     """A recipe that does not exist or does not validate."""
 
 
+class DivergedError(TwinrankError):
+    """A training, or a fit on validation, whose numbers are no longer finite."""
+
+
 class RankerError(TwinrankError):
     """A ranker folder that is incomplete, damaged, or made for something else."""
 

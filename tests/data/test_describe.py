@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from twinrank.data.dataset import Dataset
-from twinrank.data.describe import describe
+from twinrank.data.describe import describe, unspaced_warning
 from twinrank.data.validation import JUDGEMENTS_SCHEMA
 
 QUERIES = dict.fromkeys(("id", "type", "thread", "text"), pl.String)
@@ -187,3 +187,20 @@ def test_a_data_set_without_queries_is_described():
     found = describe(dataset([], []), lambda texts: np.full(len(texts), 9))
     assert found.counts["queries"] == 0
     assert "0 queries" in printed(found)
+
+
+@pytest.mark.parametrize(
+    ("texts", "count"),
+    [
+        (["請求書をダウンロードする", "reset", "账户", "เปลี่ยนรหัสผ่าน"], 3),
+        (["비밀번호 재설정", "정보를 바꾸기", "reset 中 the password, and then the rest"], 0),
+        (["reset the password"] * 30 + ["重置密码"], 0),
+    ],
+)
+def test_texts_without_spaces_between_words_are_counted(texts, count):
+    rows = [(f"q{i}", "query", f"q{i}", text) for i, text in enumerate(texts)]
+    found = unspaced_warning(dataset(rows, []))
+    assert [warning.split(" are in a script")[0] for warning in found] == (
+        [f"{count} of {len(texts) + 1} texts ({count / (len(texts) + 1):.0%})"] if count else []
+    )
+    assert set(found) <= set(describe(dataset(rows, [("q0", "a1", "train")])).warnings)

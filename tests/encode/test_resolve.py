@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from transformers import AutoModel
 
 from twinrank.encode import Encoder, encoder, hardware
@@ -115,6 +116,61 @@ def test_the_hub_is_asked_only_for_what_its_cache_lacks(monkeypatch, tiny_model,
     whole = False
     Encoder("somebody/encoder", max_tokens=32)
     assert asked[1:] == [("somebody/encoder", True), ("somebody/encoder", False)]
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_a_tokenizer_with_more_ids_than_embeddings_is_refused(folder, backend):
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_tokens(["zeppelin"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with pytest.raises(EncoderError, match=r"ids up to 149, the model embeddings for 149 alone"):
+        Encoder(str(folder), max_tokens=32, backend=backend)
+
+
+def test_so_are_a_vocabulary_and_a_padding_without_an_embedding(folder):
+    edit_config(folder, pad_token_id=-1)
+    with pytest.raises(EncoderError, match="the padding is -1"):
+        Encoder(str(folder), max_tokens=32)
+    edit_config(folder, pad_token_id=0)
+    (folder / "tokenizer.json").unlink()
+    with (folder / "vocab.txt").open("a") as stream:
+        stream.write("\nzeppelin")
+    with pytest.raises(EncoderError, match=r"vocab\.txt: the tokenizer has ids up to"):
+        Encoder(str(folder), max_tokens=32)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("config.json", "model.safetensors", "model.safetensors.index.json", "modules.json"),
+        *("tokenizer.json", "vocab.txt", "tokenizer_config.json"),
+    ],
+)
+def test_a_git_lfs_pointer_is_named(folder, name):
+    if name in ("vocab.txt", "tokenizer_config.json"):
+        (folder / "tokenizer.json").unlink()
+    if name.endswith("index.json"):
+        (folder / "model.safetensors").unlink()
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 134\n"
+    (folder / name).write_text(pointer)
+    with pytest.raises(EncoderError, match=rf"{name}: a Git LFS pointer, .*`git lfs pull`"):
+        Encoder(str(folder), max_tokens=32)
+
+
+def test_the_old_layout_of_sentence_transformers_is_read(folder, expected, tmp_path):
+    old = tmp_path / "old"
+    old.mkdir()
+    folder.rename(old / "0_Transformer")
+    (old / "config.json").write_text('{"__version__": "0.2.0"}')
+    module = {"idx": 0, "name": "0", "path": "0_Transformer", "type": "models.Transformer"}
+    (old / "modules.json").write_text(json.dumps([module]))
+    np.testing.assert_allclose(features(old), expected, atol=1e-6)
+    (old / "modules.json").write_text(json.dumps([module | {"path": "0_BERT"}]))
+    with pytest.raises(EncoderError, match=r"0_BERT: named in modules.json but missing"):
+        Encoder(str(old), max_tokens=32)
+    (old / "modules.json").write_text("{}")
+    with pytest.raises(EncoderError, match="names no folder of a model"):
+        Encoder(str(old), max_tokens=32)
 
 
 @pytest.mark.parametrize("name", ["", "/no/such/folder", "./none", "a/b/c"])

@@ -25,6 +25,17 @@ def case(seed: int, queries: int, answers: int, *, ties: bool):
     return scores, sparse.csr_array(labels)
 
 
+def measured_by_ir_measures(run, labels: sparse.csr_array) -> dict[str, list[float]]:
+    measures = {f"accuracy@{k}": Success @ k for k in (1, 3, 10)}
+    measures |= {f"map@{k}": AP @ k for k in (3, 10)}
+    found = ir_measures.iter_calc(list(measures.values()), as_qrels(labels), run)
+    values = {(str(value.measure), value.query_id): value.value for value in found}
+    return {
+        name: [values[str(measure), f"q{i}"] for i in range(labels.shape[0])]
+        for name, measure in measures.items()
+    }
+
+
 def as_run(scores: np.ndarray) -> dict[str, dict[str, float]]:
     """Scores for the reference libraries, with our tie-breaking made explicit in them."""
     run = {}
@@ -54,16 +65,28 @@ CASES = given(
 def test_equal_to_ir_measures(seed, queries, answers, ties):
     scores, labels = case(seed, queries, answers, ties=ties)
     ours = per_query(scores, labels)
-    measures = {f"accuracy@{k}": Success @ k for k in (1, 3, 10)}
-    measures |= {f"map@{k}": AP @ k for k in (3, 10)}
-    run, qrels = as_run(scores), as_qrels(labels)
-    theirs = {
-        (str(value.measure), value.query_id): value.value
-        for value in ir_measures.iter_calc(list(measures.values()), qrels, run)
-    }
-    for name, measure in measures.items():
-        expected = [theirs[str(measure), f"q{i}"] for i in range(queries)]
+    for name, expected in measured_by_ir_measures(as_run(scores), labels).items():
         np.testing.assert_allclose(ours[name], expected, atol=1e-6, err_msg=name)
+
+
+@CASES
+@settings(deadline=None, max_examples=60)
+def test_a_score_that_is_not_finite_never_counts_for_a_ranker(seed, queries, answers, ties):
+    """Against ir-measures, where such an answer is none that is right, and NaN is the highest."""
+    scores, labels = case(seed, queries, answers, ties=ties)
+    rng = np.random.default_rng(seed)
+    spoilt = rng.random(scores.shape) < 0.3
+    scores[spoilt] = rng.choice([np.nan, np.inf, -np.inf], size=spoilt.sum())
+    run = {}
+    for i, row in enumerate(scores):
+        order = np.argsort(-np.where(np.isnan(row), np.inf, row), kind="stable")
+        names = [f"a{j}" if np.isfinite(row[j]) else f"spoilt{j}" for j in order]
+        run[f"q{i}"] = {name: float(answers - place) for place, name in enumerate(names)}
+    ours = per_query(scores, labels)
+    for name, expected in measured_by_ir_measures(run, labels).items():
+        np.testing.assert_allclose(ours[name], expected, atol=1e-6, err_msg=name)
+    assert not np.isnan(ours["loss"]).any()
+    assert np.isinf(ours["loss"][np.isnan(scores).any(axis=1)]).all()
 
 
 @pytest.mark.parametrize("ties", [False, True])

@@ -344,3 +344,9 @@ def test_the_command(folder, data, monkeypatch, capsys):
         assert "is in place again" in " ".join(capsys.readouterr().out.split())
     else:
         assert run(monkeypatch, "learn", folder, "--rollback") == 2
+
+
+@pytest.mark.parametrize("wrong", [{"margin": np.nan}, {"hold_back": np.nan}, {"hold_back": 1.0}])
+def test_a_share_or_margin_that_is_none_is_refused(folder, wrong):
+    with pytest.raises(FeedbackError, match=r"is (nan|1); give a number from 0 to"):
+        learn(folder, [], store=FeatureStore(), **wrong)

@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 
+import polars as pl
 import pytest
 import torch
 
 from twinrank.encode import FeatureStore
-from twinrank.errors import DataError, RankerError
+from twinrank.errors import DataError, DivergedError, RankerError
 from twinrank.evaluation import METRICS, evaluate
 from twinrank.experiment import compare, fit, resume, training
 from twinrank.experiment import run as run_module
@@ -128,3 +130,20 @@ def test_compare_measures_each_recipe_and_does_nothing_twice(
     seeds = [towers["seeds"][s]["overall"]["map@10"] for s in ("0", "1")]
     assert towers["overall"]["map@10"] == pytest.approx(sum(seeds) / 2)
     assert towers["spread"]["overall"]["map@10"] == pytest.approx(abs(seeds[0] - seeds[1]) / 2**0.5)
+
+
+def test_words_that_are_not_found_in_a_script_are_said_once(recipes, help_centre, caplog):
+    text = pl.lit("請求書をダウンロードする")
+    japanese = replace(help_centre, queries=help_centre.queries.with_columns(text=text), name="jp")
+    for name in ("bm25", "bm25", "zero-shot"):
+        fit(japanese, recipes[name], store=FeatureStore())
+    said = [line for line in caplog.messages if "script without spaces" in line]
+    assert len(said) == 1
+    assert said[0].startswith("jp: ")
+
+
+def test_a_run_that_diverges_names_its_recipe(recipes, help_centre):
+    recipe = recipes["towers"]
+    fast = recipe.training.model_copy(update={"learning_rate": 1e35})
+    with pytest.raises(DivergedError, match="towers: training diverged in epoch 1"):
+        fit(help_centre, recipe.model_copy(update={"training": fast}), store=FeatureStore())

@@ -118,3 +118,10 @@ def test_it_says_that_it_read_a_sample(encoder, store, monkeypatch):
 def test_the_same_seed_finds_the_same(encoder, store, help_centre):
     first, second = (findings(explore(help_centre, encoder, store)) for _ in range(2))
     assert first == second
+
+
+def test_scripts_without_spaces_are_found(encoder, store):
+    queries = [(f"q{i}", "a", f"q{i}", "請求書をダウンロードする") for i in range(3)]
+    found = sound(explore(dataset(queries, [], ANSWERS), encoder, store))["scripts"]
+    assert found.says.startswith("3 of 6 texts (50%) are in a script without spaces")
+    assert found.do.startswith("Take a recipe without [words]")

@@ -1,13 +1,27 @@
+from dataclasses import replace
+
 import numpy as np
+import polars as pl
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import sparse
 from scipy.special import expit, softmax
 
 from twinrank.encode import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.experiment import fit
-from twinrank.search import PARTS, Confidence, PastQueries, Ranker, log_odds, read_card
+from twinrank.experiment.fusing import confidence_of
+from twinrank.search import (
+    PARTS,
+    Confidence,
+    PastQueries,
+    Ranker,
+    best_first,
+    log_odds,
+    read_card,
+)
 from twinrank.search.dense import projected
 from twinrank.search.past import NEAREST
 
@@ -28,11 +42,13 @@ def test_parts_make_up_the_score(fused):
             assert sum(answer.parts.values()) == pytest.approx(answer.score, rel=1e-5)
 
 
-def test_confidence_is_platts_curve_over_each_answers_own_log_odds(fused):
+def test_confidence_is_platts_curve_of_the_first_and_the_softmax_of_what_it_leaves(fused):
     curve, count = fused.confidence, len(fused.answers)
     for scores, answers in zip(fused.scores(TEXTS), fused.rank(TEXTS, count), strict=True):
         p = np.sort(softmax(scores.astype(np.float64)))[::-1]
-        expected = expit(curve.slope * np.log(p / (1 - p)) + curve.intercept)
+        sure = expit(curve.slope * np.log(p[0] / (1 - p[0])) + curve.intercept)
+        expected = np.minimum(sure, (1 - sure) * p / (1 - p[0]))
+        expected[0] = sure
         np.testing.assert_allclose([a.confidence for a in answers], expected, rtol=1e-5)
     first = [answers[0].confidence for answers in fused.rank(TEXTS)]
     np.testing.assert_allclose(first, curve.of(fused.scores(TEXTS)), rtol=1e-9)
@@ -41,6 +57,53 @@ def test_confidence_is_platts_curve_over_each_answers_own_log_odds(fused):
 def test_confidence_is_finite_where_one_answer_is_certain():
     sure = Confidence(slope=1.0, intercept=0.0).of_each(np.array([0.0, 900.0, 1.0]), np.arange(3))
     np.testing.assert_allclose(sure, [0, 1, 0], atol=1e-300)
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30),
+    st.floats(-5, 5),
+    st.floats(-50, 50),
+)
+def test_the_confidences_of_a_ranking_come_to_one_at_most_and_fall(scores, slope, intercept):
+    row = np.array(scores)
+    curve = Confidence(slope=slope, intercept=intercept)
+    sure = curve.of_each(row, best_first(row, len(row)))
+    assert sure.sum() <= 1 + 1e-9
+    assert (sure >= 0).all()
+    assert (np.diff(sure) <= 1e-12).all()
+    assert sure[0] == curve.of(row[None])[0]
+
+
+def test_without_evidence_nothing_is_confident():
+    curve = Confidence(slope=0.1, intercept=3.0)
+    flat = np.array([[0.0] * 9, [2.5] * 9])
+    assert curve.of(flat).tolist() == [0, 0]
+    assert not curve.of_each(flat[0], np.arange(9)).any()
+    assert curve.of(np.zeros((1, 1)))[0] == 0  # the only answer, and no word of it
+    assert curve.of(np.ones((1, 1)))[0] > 0.9
+
+
+def test_a_query_without_a_known_word_has_no_confidence_and_no_part_in_the_fit(
+    recipes, help_centre
+):
+    words = fit(help_centre, recipes["bm25"])
+    assert {answer.confidence for answer in words.rank("zzz qqq", 100)[0]} == {0}
+    assert words.rank("zzz qqq", min_confidence=1e-9) == [[]]
+    asked = help_centre.split("validation")
+    odd = replace(asked, frame=asked.frame.with_columns(text=pl.lit("zzz")))
+    both = replace(
+        asked,
+        frame=pl.concat([asked.frame, odd.frame]),
+        labels=sparse.vstack([asked.labels, odd.labels], format="csr"),
+    )
+    found = confidence_of(words.channel, both)
+    assert found.slope == pytest.approx(words.confidence.slope)
+
+
+@pytest.mark.parametrize("least", [np.nan, -0.1, 1.1, np.inf])
+def test_a_confidence_that_is_none_is_refused(fused, least):
+    with pytest.raises(RankerError, match=r"min_confidence is .*; give a number from 0 to 1"):
+        fused.rank(TEXTS, min_confidence=least)
 
 
 def test_what_it_learned_is_kept_with_newcomers(fused, help_centre, tmp_path):

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from twinrank.encode import Encoder, FeatureStore
@@ -312,3 +313,26 @@ def test_a_ranker_travels_as_its_folder(words):
     assert changed.answers.height < words.answers.height
     with pytest.raises(RankerError, match="save it"):
         pickle.dumps(changed)
+
+
+@pytest.mark.parametrize("where", ["towers", "vectors"])
+def test_a_ranker_whose_numbers_are_not_finite_is_not_loaded_and_does_not_rank(
+    recipes, help_centre, tmp_path, where
+):
+    ranker = fit(help_centre, recipes["towers"], store=FeatureStore())
+    with torch.inference_mode():
+        towers, rows = ranker.dense.towers, ranker.dense.vectors.rows
+        (towers.log_scale if where == "towers" else rows).fill_(torch.nan)
+    for refused in (ranker.rank, ranker.scores):
+        with pytest.raises(RankerError, match="scores that are not finite"):
+            refused(TEXTS)
+    ranker.save(tmp_path)
+    with pytest.raises(RankerError, match="not finite; train it anew"):
+        Ranker.load(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"weights": {"dense": "NaN"}}, {"scale": "Infinity"}])
+def test_a_card_whose_numbers_are_not_finite_is_refused(saved, change):
+    edit(saved, **change)
+    with pytest.raises(RankerError, match="finite number"):
+        Ranker.load(saved)

@@ -95,6 +95,15 @@ def test_what_is_wrong_with_a_query_is_said_in_a_line(client, body, detail):
     assert "\n" not in reply.json()["detail"]
 
 
+def test_a_min_confidence_that_is_no_number_is_refused(client):
+    body = f'{{"text": "{TEXT}", "min_confidence": NaN}}'
+    reply = client.post(
+        "/v1/rank", content=body.encode(), headers={"Content-Type": "application/json"}
+    )
+    assert reply.status_code == 422
+    assert reply.json()["detail"].startswith("min_confidence: ")
+
+
 def test_half_a_surrogate_pair_is_refused(client):
     reply = client.post(
         "/v1/rank", content=rb'{"text": "\ud800"}', headers={"Content-Type": "application/json"}

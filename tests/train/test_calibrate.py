@@ -4,6 +4,7 @@ from scipy import optimize, sparse
 from scipy.special import expit, log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
+from twinrank.errors import DivergedError
 from twinrank.train import fit_confidence, fit_scale, fit_weights
 from twinrank.train.calibrate import HOLD
 
@@ -55,6 +56,24 @@ def test_confidence_is_a_logistic_regression():
     model = LogisticRegression(C=np.inf).fit(odds[:, None], right)
     assert slope == pytest.approx(model.coef_[0, 0], abs=0.01)
     assert intercept == pytest.approx(model.intercept_[0], abs=0.01)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nothing_is_fitted_to_what_is_not_finite(value):
+    scores, labels = np.array([[0.0, value]]), sparse.csr_array(np.eye(2)[:1])
+    for fit in (
+        lambda: fit_scale(scores, labels),
+        lambda: fit_weights(
+            {"one": np.ones((1, 2)), "two": scores}, labels, {"one": 1.0, "two": 1.0}
+        ),
+        lambda: fit_confidence(scores[0], np.array([True, False])),
+    ):
+        with pytest.raises(DivergedError, match="not finite"):
+            fit()
+
+
+def test_without_a_query_confidence_is_that_of_the_log_odds():
+    assert fit_confidence(np.zeros(0), np.zeros(0, bool)) == (1, 0)
 
 
 @pytest.mark.parametrize("right", [True, False])

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import sparse
 
+from twinrank.errors import DivergedError
 from twinrank.model import Passages, Towers
 from twinrank.recipe import TrainingSettings
 from twinrank.train import Checkpoint, Examples, cross_entropy, fit_towers
@@ -235,3 +236,19 @@ def test_a_query_is_blind_to_its_own_thread():
         towers, _ = with_memory(threads=threads)
         end = towers.memory.state_dict()
         assert any(not torch.equal(start[name], end[name]) for name in start) is learns
+
+
+def test_a_training_that_diverges_stops_in_a_line_that_names_the_field():
+    reached = []
+    with pytest.raises(DivergedError, match=r"epoch 1: train_loss is .*training\.learning_rate = "):
+        trained(learning_rate=1e35, on_epoch=lambda c: reached.append(c.history[-1]["epoch"]))
+    assert reached == [0]
+
+
+def test_a_validation_that_is_not_finite_stops_it_too():
+    examples, answers = problem()
+    losses = iter([1.0, np.nan])
+    with pytest.raises(DivergedError, match="epoch 1: loss is nan"):
+        fit_towers(
+            Towers("residual", 8), examples, answers, settings(), lambda _: {"loss": next(losses)}
+        )

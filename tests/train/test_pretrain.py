@@ -4,6 +4,7 @@ import pytest
 import torch
 from scipy import sparse
 
+from twinrank.errors import DivergedError
 from twinrank.model import Passages, Towers
 from twinrank.recipe import PretrainingSettings, TrainingSettings
 from twinrank.train import Checkpoint, Examples, Groups, Sightings, fit_towers, pretrain
@@ -202,3 +203,10 @@ def test_a_frozen_base_stays_as_it_is_and_in_use():
 def test_pairing_by_thread_reads_types_and_threads_alone():
     frame = pl.DataFrame({"thread": ["a", "a", "b"], "type": ["q", "c", "q"]})
     assert len(Groups.by_thread(frame)) == 1
+
+
+def test_a_pretraining_that_diverges_stops_and_names_the_field():
+    with pytest.raises(
+        DivergedError, match=r"barlow_loss is .*pretraining\.learning_rate = 1e\+35"
+    ):
+        pretrain(towers("residual"), sightings(learning_rate=1e35), nothing)

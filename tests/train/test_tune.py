@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from twinrank.encode import Encoder
+from twinrank.errors import DivergedError
 from twinrank.model import Passages
 from twinrank.recipe import TuningSettings
 from twinrank.train import Course, Tokens, Tuned, WholeIndex, tune
@@ -254,3 +255,11 @@ def test_two_processes_give_the_encoder_of_one(tiny_model, help_centre_folder, t
         states.append(torch.load(out, weights_only=True))
     for name, tensor in states[0].items():
         torch.testing.assert_close(tensor, states[1][name], atol=2e-5, rtol=1e-3, msg=name)
+
+
+def test_a_tuning_that_diverges_stops_and_names_the_field(encoder, help_centre):
+    tokens = tokens_of(encoder, help_centre)
+    settings = SETTINGS.model_copy(update={"learning_rate": 1e35})
+    tuned = Tuned(trainable(encoder), memory=True)
+    with pytest.raises(DivergedError, match=r"tuning\.learning_rate = 1e\+35"):
+        tune(tuned, tokens, settings, lambda _: {"loss": 1.0})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -78,6 +78,19 @@ def _options(
     ] = False,
 ) -> None:
     pass
+
+
+def warn_of_few(counts: Mapping[str, int], split: str) -> None:
+    """Say on stderr which types have so few queries that the gap and the worst type say little."""
+    from twinrank.data.describe import FEW
+
+    few = [f"{kind} has {count:,}" for kind, count in counts.items() if count < FEW]
+    if few and len(counts) > 1:
+        typer.echo(
+            f"beware of the gap and the worst type: with fewer than {FEW} queries in {split} a "
+            f"type's figures say little, and {', '.join(few)}",
+            err=True,
+        )
 
 
 def show(what: RenderableType | dict[str, Any] | list[Any]) -> None:

@@ -21,6 +21,7 @@ from twinrank.cli.app import (
     app,
     say,
     show,
+    warn_of_few,
 )
 from twinrank.errors import TwinrankError
 
@@ -130,6 +131,7 @@ def evaluate(
 
     loaded = Ranker.load(ranker, store=FeatureStore(), device=device)
     evaluation = measured(loaded, Dataset.load(data, strict=strict), split=split)
+    warn_of_few(evaluation.counts["types"], split)
     show(evaluation.as_dict() if json else evaluation_table(evaluation, f"{ranker}, {split}"))
     if evaluation.confidence and not json:
         show(confidence_table(evaluation))

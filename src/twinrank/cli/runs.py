@@ -22,6 +22,7 @@ from twinrank.cli.app import (
     feature_store,
     say,
     show,
+    warn_of_few,
 )
 
 PANEL = "Training"
@@ -90,6 +91,8 @@ def train(
         tracker.reached(ranker.origin.quality)
     summary = {"ranker": str(out), "recipe": chosen.name, **ranker.origin.model_dump()}
     if is_main():  # of several that tuned together
+        if ranker.origin.quality:
+            warn_of_few((ranker.origin.labelled or {}).get("validation", {}), "validation")
         show(summary if json else quality_table(ranker, out))
 
 
@@ -146,6 +149,7 @@ def compare(
         check_installed()  # now, not when the runs are done
     chosen = [Recipe.load(name.strip()) for name in (recipes or "").split(",") if name.strip()]
     dataset = Dataset.load(data, strict=strict)
+    warn_of_few(dataset.labelled().get(split, {}), split)
     home = out or Path("runs") / dataset.name
     store = FeatureStore()
     if plan:

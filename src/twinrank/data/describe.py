@@ -23,6 +23,8 @@ SAMPLED = 20_000  # texts of a type whose tokens are counted
 COUNTED_AT_ONCE = 1_000
 FEW = 50  # with fewer queries of a type in a split, its figures say little
 TOP = 10
+UNSPACED = r"\p{Han}|\p{Hiragana}|\p{Katakana}|\p{Thai}|\p{Lao}|\p{Khmer}|\p{Myanmar}"
+OF_A_TEXT, OF_ALL_TEXTS = 0.2, 0.05  # such characters, such texts, from which words are missed
 TOKEN_SHARES = ("over_share", "unread_share")
 
 CountTokens = Callable[[list[str]], np.ndarray]
@@ -140,9 +142,29 @@ def describe(
         },
         lengths=measured,
         max_tokens=max_tokens if count_tokens is not None else None,
-        warnings=(*_warnings(splits, labels, dataset.types), *describe_markup(markup)),
+        warnings=(
+            *_warnings(splits, labels, dataset.types),
+            *describe_markup(markup),
+            *unspaced_warning(dataset),
+        ),
         markup=markup,
         left_out=dataset.left_out,
+    )
+
+
+def unspaced_warning(dataset: Dataset) -> tuple[str, ...]:
+    """A sentence if many texts are in a script without spaces, where BM25 finds no words."""
+    text = pl.col("text")
+    unspaced = text.str.count_matches(UNSPACED) >= OF_A_TEXT * text.str.len_chars()
+    queries = dataset.queries.select(unspaced).collect(engine="streaming")["text"]
+    answers = pl.DataFrame({"text": dataset.answer_texts()}).select(unspaced)["text"]
+    every = pl.concat([queries, answers])
+    part, whole = int(every.sum()), len(every)
+    if not part or part < OF_ALL_TEXTS * whole:
+        return ()
+    return (
+        f"{part:,} of {whole:,} texts ({part / whole:.0%}) are in a script without spaces between "
+        "words, where BM25 finds none: take a recipe without [words], such as `residual`",
     )
 
 

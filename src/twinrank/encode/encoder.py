@@ -34,7 +34,7 @@ CHUNK = 16_384
 class Encoder:
     """A pre-trained backbone that turns texts into features; its weights never change.
 
-    Making one reads small files only; torch and the model load at the first `encode`.
+    Making one reads config and tokenizer; torch and the model load at the first `encode`.
 
     Args:
         name: a folder, a model of the Hugging Face hub, or `all-MiniLM-L6-v2`.
@@ -48,7 +48,8 @@ class Encoder:
             part of the identity: features differ by rounding alone.
 
     Raises:
-        EncoderError: if there is no such encoder, or it is unsafe, incomplete or too short.
+        EncoderError: if there is no such encoder, or it is unsafe, incomplete or too short, or its
+            tokenizer has ids that the model has no embedding for.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Encoder:
             raise EncoderError(f"device {device!r} is unknown; choose auto, cpu, cuda or mps")
         if backend not in BACKENDS:
             raise EncoderError(f"backend {backend!r} is unknown; choose auto, torch or openvino")
+        self._cutting  # noqa: B018 (the tokenizer is checked now)
 
     @property
     def longest(self) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ HUB_FILES = (
     "special_tokens_map.json",
     "vocab.txt",
 )
+POINTER = b"version https://git-lfs.github.com/spec/"  # how a file that Git LFS holds begins
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.ckpt", "*.h5", "*.msgpack")
 
 # Models whose first position is not 0 but the one after the padding token's id.
@@ -62,6 +64,12 @@ class EncoderFiles:
     def pad(self) -> int:
         """Id of the token that fills up what is shorter."""
         return int(self.config.get("pad_token_id") or 0)
+
+    @property
+    def embeddings(self) -> int | None:
+        """How many token ids the model has an embedding for, if it says so."""
+        size = self.config.get("vocab_size")
+        return size if isinstance(size, int) else None
 
     @property
     def bytes(self) -> int:
@@ -117,6 +125,7 @@ def resolve(name: str) -> EncoderFiles:
 
 def inspect(folder: Path) -> EncoderFiles:
     """What `folder` holds, refused with the mend if that is not a whole, safe encoder."""
+    folder = _transformer(folder)
     config = _read_json(folder / "config.json", missing="give the folder of a Hugging Face model")
     _refuse_code(folder / "config.json", config)
     if config.get("is_encoder_decoder"):
@@ -124,7 +133,24 @@ def inspect(folder: Path) -> EncoderFiles:
             f"{folder}: an encoder with a decoder ({config.get('model_type')}); "
             "use a BERT-like encoder"
         )
-    return EncoderFiles(folder, _weights(folder), _tokenizer(folder), config)
+    files = EncoderFiles(folder, _weights(folder), _tokenizer(folder), config)
+    for file in (*files.weights, *files.tokenizer):
+        _refuse_pointer(file)
+    return files
+
+
+def _transformer(folder: Path) -> Path:
+    """The folder of the model itself: sentence-transformers once kept it in `0_Transformer`."""
+    listing = folder / "modules.json"
+    if not listing.is_file():
+        return folder
+    try:
+        inside = folder / str(_read(listing)[0]["path"])
+    except (LookupError, TypeError):  # no list of modules
+        raise EncoderError(f"{listing}: names no folder of a model; restore the file") from None
+    if not inside.is_dir():
+        raise EncoderError(f"{inside}: named in {listing.name} but missing; copy it there")
+    return inside
 
 
 def _weights(folder: Path) -> tuple[Path, ...]:
@@ -172,15 +198,31 @@ def _refuse_code(file: Path, settings: dict[str, Any]) -> None:
 
 
 def _read_json(file: Path, *, missing: str) -> dict[str, Any]:
+    content = _read(file, missing=missing)
+    if not isinstance(content, dict):
+        raise EncoderError(f"{file}: not a JSON object; restore the file")
+    return content
+
+
+def _read(file: Path, *, missing: str = "restore it") -> Any:  # noqa: ANN401 (JSON)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        _refuse_pointer(file)
+        return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise EncoderError(f"{file}: no such file; {missing}") from None
     except (OSError, ValueError) as error:
         raise EncoderError(f"{file}: cannot be read: {error}; restore the file") from None
-    if not isinstance(content, dict):
-        raise EncoderError(f"{file}: not a JSON object; restore the file")
-    return content
+
+
+def _refuse_pointer(file: Path) -> None:
+    begins = b""
+    with suppress(OSError), file.open("rb") as stream:  # who reads the file says what is wrong
+        begins = stream.read(len(POINTER))
+    if begins == POINTER:
+        raise EncoderError(
+            f"{file}: a Git LFS pointer, not the file itself; run `git lfs pull` where it was "
+            "cloned"
+        )
 
 
 def _from_hub(name: str) -> Path:
@@ -189,7 +231,7 @@ def _from_hub(name: str) -> Path:
     repository = HUB_NAMES.get(name, name)
 
     def fetch(*, local: bool) -> Path:
-        patterns = list(HUB_FILES)
+        patterns = ["modules.json", *HUB_FILES, *(f"0_*/{name}" for name in HUB_FILES)]
         return Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=local))
 
     try:

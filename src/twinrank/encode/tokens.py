@@ -17,7 +17,7 @@ def load_tokenizer(files: EncoderFiles, max_tokens: int | None = None) -> Tokeni
     """The encoder's tokenizer, without padding, and cutting at `max_tokens` if that is given.
 
     Raises:
-        EncoderError: if the file is not a tokenizer's.
+        EncoderError: if the file is not a tokenizer's, or of another model.
     """
     first = files.tokenizer[0]
     try:
@@ -34,9 +34,22 @@ def load_tokenizer(files: EncoderFiles, max_tokens: int | None = None) -> Tokeni
         raise EncoderError(f"{first}: not a tokenizer: {error}; restore the file") from None
     tokenizer.no_padding()
     tokenizer.no_truncation()
+    _check_ids(tokenizer, files)
     if max_tokens is not None:
         tokenizer.enable_truncation(max_tokens)
     return tokenizer
+
+
+def _check_ids(tokenizer: Tokenizer, files: EncoderFiles) -> None:
+    """Refuse ids without an embedding: torch fails on them, OpenVINO reads what lies behind."""
+    special = tokenizer.encode("").ids  # a template may name ids that no token has
+    last = max((*tokenizer.get_vocab().values(), *special, files.pad), default=0)
+    if files.embeddings is not None and (files.pad < 0 or last >= files.embeddings):
+        raise EncoderError(
+            f"{files.tokenizer[0]}: the tokenizer has ids up to {last:,}, the model embeddings for "
+            f"{files.embeddings:,} alone (the padding is {files.pad}): take both from one model, "
+            "or save it again after resize_token_embeddings"
+        )
 
 
 def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:

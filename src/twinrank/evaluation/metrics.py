@@ -2,6 +2,9 @@
 
 Ties are broken by corpus order: of two answers with one score, the earlier in the data set
 ranks first, here and in `Ranker.rank` alike.
+
+A score that is not finite never counts for a ranker: of a right answer it is a miss, and NaN of
+another ranks ahead of every right answer, as +inf does.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from scipy.special import logsumexp
 
 ACCURACY_AT = (1, 3, 10)
 MAP_AT = (3, 10)
+MISSED = np.iinfo(np.int64).max  # the rank of a right answer whose score is not finite
 METRICS = (*(f"accuracy@{k}" for k in ACCURACY_AT), *(f"map@{k}" for k in MAP_AT), "loss")
 
 
@@ -22,14 +26,16 @@ def ranks_of_right(
     """Rank (1 = best) of every right answer, in the order of `labels.indices`.
 
     The rank of answer j is one plus the number of answers with a higher score, or an equal
-    score and an earlier place. Shape: (number of labels,).
+    score and an earlier place, or NaN; `MISSED` if its own is not finite. Shape: (number of
+    labels,).
     """
     owner = np.repeat(np.arange(labels.shape[0]), np.diff(labels.indptr))
     rivals = scores[owner]
     own = rivals[np.arange(labels.nnz), labels.indices][:, None]
     earlier = np.arange(scores.shape[1]) < labels.indices[:, None]
-    better: np.ndarray = np.sum((rivals > own) | ((rivals == own) & earlier), axis=1)
-    return 1 + better
+    worse = (rivals < own) | ((rivals == own) & ~earlier)  # NaN is never that
+    ranks = scores.shape[1] + 1 - np.sum(worse, axis=1)
+    return np.where(np.isfinite(own[:, 0]), ranks, MISSED)
 
 
 def accuracy_at(
@@ -57,14 +63,18 @@ def average_precision_at(
 
 
 def losses(scores: Float[np.ndarray, "n m"], labels: sparse.csr_array) -> Float[np.ndarray, " n"]:
-    """Cross-entropy per query: -log of the softmax mass on its right answers (nats)."""
+    """Cross-entropy per query: -log of the softmax mass on its right answers (nats).
+
+    Infinite where scores are not finite and leave it undefined.
+    """
     owner = np.repeat(np.arange(labels.shape[0]), np.diff(labels.indptr))
     begins = labels.indptr[:-1].astype(np.int64)
     right = scores[owner, labels.indices]
     highest = np.maximum.reduceat(right, begins)
-    on_right = highest + np.log(np.add.reduceat(np.exp(right - highest[owner]), begins))
-    loss: np.ndarray = logsumexp(scores, axis=1) - on_right
-    return loss
+    with np.errstate(invalid="ignore"):
+        on_right = highest + np.log(np.add.reduceat(np.exp(right - highest[owner]), begins))
+        loss: np.ndarray = logsumexp(scores, axis=1) - on_right
+    return np.where(np.isnan(loss), np.inf, loss)
 
 
 def per_query(

@@ -7,7 +7,17 @@ import numpy as np
 from twinrank.data import Dataset, Queries
 from twinrank.evaluation import measure
 from twinrank.recipe import Recipe
-from twinrank.search import PARTS, Bm25, Channel, Confidence, Dense, Fused, PastQueries, log_odds
+from twinrank.search import (
+    PARTS,
+    Bm25,
+    Channel,
+    Confidence,
+    Dense,
+    Fused,
+    PastQueries,
+    has_evidence,
+    log_odds,
+)
 from twinrank.train import fit_confidence, fit_scale, fit_weights
 
 
@@ -34,14 +44,19 @@ def scaled_words(dataset: Dataset, recipe: Recipe, validation: Queries | None) -
 
 
 def confidence_of(channel: Channel, validation: Queries) -> Confidence:
-    """How likely a first answer is right, by how far the scores set it apart."""
-    odds = []
+    """How likely a first answer is right, by how far the scores set it apart.
+
+    Queries without evidence have no part in it: their confidence is 0.
+    """
+    odds, known = [], []
 
     def score(part: slice) -> np.ndarray:
         scores = channel.scores(validation.texts[part])
         odds.append(log_odds(scores))
+        known.append(has_evidence(scores))
         return scores
 
     right = measure(score, validation)["accuracy@1"].to_numpy() > 0
-    slope, intercept = fit_confidence(np.concatenate(odds), right)
+    some = np.concatenate(known)
+    slope, intercept = fit_confidence(np.concatenate(odds)[some], right[some])
     return Confidence(slope=slope, intercept=intercept)

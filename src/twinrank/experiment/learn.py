@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -100,6 +101,9 @@ def learn(
         DataError: if the data lacks a split that the recipe needs.
         AnswerIndexError: if the index cannot be made; the old ranker stays.
     """
+    for name, value, most in (("hold_back", hold_back, 0.9), ("margin", margin, math.inf)):
+        if not 0 <= value <= most:  # nor NaN
+            raise FeedbackError(f"{name} is {value:g}; give a number from 0 to {most:g}")
     if index:
         place_of(index, path)  # now, not when all is trained
     if not verdicts:

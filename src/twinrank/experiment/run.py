@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import cache
 from pathlib import Path
 
 import torch
 
 from twinrank.arguments import check_type, count_of, path_of
 from twinrank.data import Dataset, Queries
+from twinrank.data.describe import unspaced_warning
 from twinrank.encode import FeatureStore
-from twinrank.errors import RecipeError
+from twinrank.errors import DivergedError, RecipeError
 from twinrank.evaluation import by_type, means, measure
 from twinrank.experiment.fusing import confidence_of, fused, scaled_words
 from twinrank.experiment.material import Material, reader_for
@@ -73,6 +75,7 @@ def fit(
         RecipeError: if the recipe tunes the encoder, and there is no `out` to leave it in.
         DataError: if a split the recipe needs has no labels, or no queries make a pair.
         RankerError: if `out` holds something of another training, and `resume` is true.
+        DivergedError: if losses or scores are no longer finite.
     """
     check_type(dataset, Dataset, "give a data set: Dataset.load(FOLDER)")
     recipe, seed = Recipe.load(recipe), count_of(seed, "seed")
@@ -84,14 +87,20 @@ def fit(
         seed=seed,
         labelled=dataset.labelled(),
     )
+    if recipe.words:
+        for warning in unspaced_warning(dataset):
+            _warn_once(f"{dataset.name}: {warning}")
     if recipe.tuning and out is None:
         raise RecipeError(f"{recipe.name} tunes the encoder; give a folder (out) to leave it in")
     team = Team.launched() if recipe.tuning else None
 
     def carried_out(out: Path | None) -> Ranker:
-        return _carried_out(
-            dataset, recipe, origin, store, device, out, shared, on_record, team, together
-        )
+        try:
+            return _carried_out(
+                dataset, recipe, origin, store, device, out, shared, on_record, team, together
+            )
+        except DivergedError as error:
+            raise DivergedError(f"{recipe.name}: {error}") from None
 
     if out is None:
         return carried_out(None)
@@ -114,6 +123,12 @@ def fit(
         for name in UNFINISHED:
             (out / name).unlink(missing_ok=True)
     return ranker
+
+
+@cache
+def _warn_once(warning: str) -> None:
+    """Warn, but once for all runs of a comparison or a sweep in this process."""
+    log.warning("%s", warning)
 
 
 def _helped(

@@ -204,6 +204,13 @@ def _read_more(found: Exploration, names: list[str]) -> str:
     return f"In the recipe's [encoder], {both}."
 
 
+def scripts(found: Exploration) -> Iterator[Finding]:
+    """Whether BM25 finds words at all."""
+    for warning in found.unspaced:
+        says, do = warning.split(": ")
+        yield Finding("scripts", "mend", f"{says}.", f"{do[0].upper()}{do[1:]}.", {})
+
+
 def threads(found: Exploration) -> Iterator[Finding]:
     """What joins the types without labels."""
     several = found.description.counts["threads_of_several_types"]

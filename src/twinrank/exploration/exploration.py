@@ -9,6 +9,7 @@ import polars as pl
 from jaxtyping import Float
 
 from twinrank.data import Dataset, Description, describe
+from twinrank.data.describe import unspaced_warning
 from twinrank.encode import Encoder, FeatureStore
 from twinrank.evaluation.geometry import measure_space
 from twinrank.evaluation.space import main_axes
@@ -52,6 +53,7 @@ class Exploration:
         plane: x, y of each query of the sample on the two main axes of the raw features (of at
             most 2,000 of them), and the share of the variance on each.
         words: that mark each type.
+        unspaced: see `unspaced_warning`.
     """
 
     description: Description
@@ -74,6 +76,7 @@ class Exploration:
     answer_twins: pl.DataFrame = field(repr=False)
     plane: tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " 2"]] = field(repr=False)
     words: pl.DataFrame = field(repr=False)
+    unspaced: tuple[str, ...]
 
 
 def explore(
@@ -122,6 +125,7 @@ def explore(
         answer_twins=answer_twins(sample),
         plane=_plane(sample, rng.permutation(len(sample))[:FITTED]),
         words=marking_words(sample.frame["text"].to_list(), sample.frame["type"].to_list()),
+        unspaced=unspaced_warning(dataset),
     )
 
 

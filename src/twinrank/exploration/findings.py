@@ -14,6 +14,7 @@ ABOUT = (
     seen.overlap,
     counted.markup,
     counted.lengths,
+    counted.scripts,
     counted.unused,
     counted.answers,
     seen.answer_twins,

@@ -97,10 +97,12 @@ UNCERTAIN = (
 def _about(sweep: Sweep) -> str:
     trials = sweep.trials
     pruned = sum(trial.state == TrialState.PRUNED for trial in trials)
-    return (
+    failed = [f"trial {number} failed: {why}." for number, why in sweep.failed.items()]
+    about = (
         f"{sweep.search.recipe.name} on {sweep.search.dataset.name}, validation split: "
         f"{len(trials):,} trials, {pruned:,} of them pruned."
     )
+    return " ".join([about, *failed[:1], *([f"{len(failed):,} failed."] if failed[1:] else [])])
 
 
 def _short(sweep: Sweep) -> list[str]:

@@ -2,7 +2,7 @@
 
 from twinrank.search.bm25 import Bm25
 from twinrank.search.card import CARD, Card, Origin
-from twinrank.search.confidence import Confidence, log_odds
+from twinrank.search.confidence import Confidence, has_evidence, log_odds
 from twinrank.search.dense import Dense, Reader
 from twinrank.search.evidence import Evidence, PastQuery, Witness
 from twinrank.search.folder import Channel
@@ -34,6 +34,7 @@ __all__ = [
     "Witness",
     "best_first",
     "encoder_of",
+    "has_evidence",
     "index_folder",
     "located",
     "log_odds",

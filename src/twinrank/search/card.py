@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from twinrank import __version__
 from twinrank.data import Dataset
@@ -100,8 +100,8 @@ class Card(BaseModel):
     recipe: Recipe
     origin: Origin
     encoder_identity: str | None = None
-    scale: float | None = None
-    weights: dict[str, float] | None = None
+    scale: FiniteFloat | None = None
+    weights: dict[str, FiniteFloat] | None = None
     confidence: Confidence | None = None
     answers: int
     files: dict[str, str]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict
+from jaxtyping import Bool, Float, Int
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 from scipy.special import expit, logsumexp
 
 
@@ -13,29 +13,39 @@ class Confidence(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    slope: float
-    intercept: float
+    slope: FiniteFloat
+    intercept: FiniteFloat
 
     def of(self, scores: Float[np.ndarray, "n m"]) -> Float[np.ndarray, " n"]:
-        """The probability, for each query, that its best answer is right."""
-        probability: np.ndarray = expit(self.slope * log_odds(scores) + self.intercept)
-        return probability
+        """The probability, for each query, that its best answer is right; 0 without evidence."""
+        sure = expit(self.slope * log_odds(scores) + self.intercept)
+        return np.where(has_evidence(scores), sure, 0.0)
 
     def of_each(
         self, scores: Float[np.ndarray, " m"], answers: Int[np.ndarray, " k"]
     ) -> Float[np.ndarray, " k"]:
         """The probability, for each of some answers to one query, that it is right.
 
-        The curve is learned from first answers. Those behind turn out to be as well calibrated by
-        it as by the softmax itself (docs/quality.md).
+        The curve is of first answers. Those behind share what the first leaves, as the softmax has
+        it, none getting more than the first: all answers come to 1 at most, and to 0 without
+        evidence. How true that is: docs/quality.md.
         """
         row = np.asarray(scores, np.float64)
-        odds = row[answers] - logsumexp(row)
-        first = answers == row.argmax()
-        odds[~first] -= np.log1p(-np.exp(odds[~first]))
-        odds[first] = log_odds(row[None])
-        probability: np.ndarray = expit(self.slope * odds + self.intercept)
-        return probability
+        first, best = self.of(row[None])[0], int(row.argmax())
+        behind = np.delete(row, best)
+        if not first or not len(behind):
+            return np.where(answers == best, first, 0.0)
+        shares = np.exp(np.minimum(row[answers] - logsumexp(behind), 0))
+        behind_first: np.ndarray = np.minimum(first, (1 - first) * shares)
+        return np.where(answers == best, first, behind_first)
+
+
+def has_evidence(scores: Float[np.ndarray, "n m"]) -> Bool[np.ndarray, " n"]:
+    """Whether anything speaks for the best answer: not where all score alike, or the only one 0."""
+    table = np.asarray(scores)
+    alike = (table == table[:, :1]).all(axis=1)
+    found: np.ndarray = ~alike | ((table.shape[1] == 1) & table.any(axis=1))
+    return found
 
 
 def log_odds(scores: Float[np.ndarray, "n m"]) -> Float[np.ndarray, " n"]:

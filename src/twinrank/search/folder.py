@@ -216,6 +216,12 @@ def _opened(
         voted = None
         if recipe.memory:
             voted = Past(*(tensors[name] for name in ("past", "voters", "votes")))
+        held = [*towers.state_dict().values(), *tensors.values()]
+        if not all(tensor.isfinite().all() for tensor in held):
+            raise RankerError(
+                f"{path}: holds weights or vectors that are not finite; train it anew, with a "
+                "lower learning_rate"
+            )
     except (RuntimeError, KeyError) as error:
         raise RankerError(f"{path}: towers do not fit the recipe: {error}") from None
     dense = Dense(reader, towers.eval(), vectors, voted, offsets=tensors.get("offsets"))

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,12 @@ class Ranker:
         return digest.hexdigest()[:32]
 
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "n m"]:
-        """Scores of every answer (columns, in the order of `answers`) for every text (rows)."""
-        return self.channel.scores(texts)
+        """Scores of every answer (columns, in the order of `answers`) for every text (rows).
+
+        Raises:
+            RankerError: if one is not finite.
+        """
+        return _finite(self.channel.scores(texts))
 
     def prepare(self, texts: Sequence[str]) -> None:
         """Encode many texts at once, into the store if there is one, before they are scored."""
@@ -134,7 +139,7 @@ class Ranker:
 
         Raises:
             RankerError: if a text is empty, k is less than one, or a confidence is asked for
-                that the ranker never learned.
+                that the ranker never learned, or that is none from 0 to 1.
         """
         texts, k = texts_of(texts), count_of(k, "k")
         if k < 1:
@@ -142,6 +147,8 @@ class Ranker:
         for i, text in enumerate(texts):
             if not text.strip():
                 raise RankerError(f"text {i + 1} of {len(texts)} is empty; give it some words")
+        if not (isinstance(min_confidence, Real) and 0 <= min_confidence <= 1):  # nor NaN
+            raise RankerError(f"min_confidence is {min_confidence!r}; give a number from 0 to 1")
         if min_confidence > 0 and self.confidence is None:
             raise RankerError(
                 "this ranker saw no validation split, so that it knows no confidence; "
@@ -181,10 +188,10 @@ class Ranker:
         fused = isinstance(self.channel, Fused)
         if self.shortlist and not isinstance(self.channel, Bm25):
             for places, parts in self.shortlist.scored(self.channel, texts, k):
-                yield places, total(parts), parts if fused else {}
+                yield places, _finite(total(parts)), parts if fused else {}
             return
         every = self.channel.parts(texts) if isinstance(self.channel, Fused) else {}
-        for i, scores in enumerate(total(every) if every else self.scores(texts)):
+        for i, scores in enumerate(_finite(total(every)) if every else self.scores(texts)):
             yield np.arange(len(scores)), scores, {name: part[i] for name, part in every.items()}
 
     def copy(self) -> Ranker:
@@ -406,3 +413,10 @@ def _reopened(path: Path, options: dict[str, Any], fingerprint: str) -> Ranker:
     if ranker.fingerprint != fingerprint:
         raise RankerError(f"{path}: another ranker took the place of the one that was pickled")
     return ranker
+
+
+def _finite(scores: np.ndarray) -> np.ndarray:
+    """Scores, refused if one is not finite: nothing could be ranked by it."""
+    if not np.isfinite(scores).all():
+        raise RankerError("this ranker gives scores that are not finite; train it anew")
+    return scores

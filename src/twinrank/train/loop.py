@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
 
+from twinrank.errors import DivergedError
 from twinrank.model.towers import Towers
 from twinrank.recipe import Keep, PretrainingSettings, TrainingSettings, TuningSettings
 from twinrank.train.arithmetic import AdamW
@@ -23,6 +25,11 @@ from twinrank.train.team import Team
 Record = dict[str, Any]
 Validate = Callable[[Towers], Mapping[str, Any]]
 OnEpoch = Callable[[Checkpoint], None]
+TABLES = {
+    TrainingSettings: "training",
+    PretrainingSettings: "pretraining",
+    TuningSettings: "tuning",
+}
 
 
 class Stepper:
@@ -54,6 +61,7 @@ class Stepper:
             for parameters, rate, decay in zip((weights, scalars), rates, decays, strict=True)
         ]
         self.optimizer = AdamW(groups, fused=True)
+        self.rate = f"{TABLES[type(settings)]}.learning_rate = {settings.learning_rate:g}"
         self._parameters = [*weights, *scalars]
         self._clip = settings.clip
         self._shared = shared
@@ -116,6 +124,9 @@ def run_epochs(
 
     Returns:
         A record an epoch, from before training (epoch 0) on.
+
+    Raises:
+        DivergedError: if a figure of an epoch is not finite; the epoch is not recorded.
     """
 
     def now() -> Checkpoint:
@@ -125,6 +136,7 @@ def run_epochs(
 
     if saved:
         history, best = list(saved.history), saved.best
+        _check_finite(history[-1], stepper)
         _take(learner, saved.learned)
         restore_optimizer(stepper.optimizer, saved.optimizer)
         if index:
@@ -132,6 +144,7 @@ def run_epochs(
     else:
         told = {"train_loss": None} | ({"index": index.kind} if index else {})
         history, best = [_record(0, learner, validated, told, 0.0)], {}
+        _check_finite(history[0], stepper)
         on_epoch(now())
     while not finished(history):
         epoch = len(history)
@@ -140,7 +153,9 @@ def run_epochs(
         started = time.perf_counter()
         told = one_pass(epoch, history)
         seconds = time.perf_counter() - started
+        _check_finite({"epoch": epoch, **told}, stepper)
         history.append(_record(epoch, learner, validated, told, seconds))
+        _check_finite(history[-1], stepper)
         if keep(history):
             best = copy.deepcopy(_learned(learner))
         on_epoch(now())
@@ -189,6 +204,15 @@ def _record(
     with torch.inference_mode():
         measured = validated()
     return {"epoch": epoch, **told, "seconds": round(seconds, 4), **measured}
+
+
+def _check_finite(record: Record, stepper: Stepper) -> None:
+    for name, value in record.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise DivergedError(
+                f"training diverged in epoch {record['epoch']}: {name} is {value}; lower the "
+                f"recipe's {stepper.rate}"
+            )
 
 
 def of_towers(towers: Towers, validate: Validate) -> Callable[[], Mapping[str, Any]]:

@@ -18,9 +18,11 @@ from tests.processes import results
 from twinrank.encode import FeatureStore
 from twinrank.errors import DataError, SweepError
 from twinrank.experiment import fit
-from twinrank.experiment.sweep import Ranges, Search, Sweep, storage, sweep
+from twinrank.experiment.sweep import Choices, Ranges, Search, Sweep, storage, sweep
 from twinrank.experiment.sweep import trial as trial_module
+from twinrank.experiment.sweep.ranges import varied
 from twinrank.recipe import Recipe
+from twinrank.report.sweep import _about
 
 WIDE = """
 [training]
@@ -160,10 +162,25 @@ def test_it_needs_a_validation_split(search, tmp_path):
         found_in(tmp_path, replace(search, dataset=replace(search.dataset, labels=labels)))
 
 
-def test_a_diverged_trial_is_pruned_and_none_at_all_is_said(search, tmp_path, monkeypatch):
+def test_a_diverged_trial_fails_and_none_at_all_is_said(search, tmp_path, monkeypatch):
     monkeypatch.setattr(Search, "value", lambda self, figures: math.nan)
-    with pytest.raises(SweepError, match="no trial came to an end with a figure"):
+    with pytest.raises(SweepError, match=r"no trial .* with a figure \(trial 0: its loss is nan"):
         found_in(tmp_path, search, trials=2)
+
+
+@pytest.mark.parametrize("objective", ["loss", "worst-type"])
+def test_a_trial_that_diverges_fails_says_why_and_is_never_the_best(search, tmp_path, objective):
+    rates = {"training.learning_rate": Choices(choices=(1e-3, 1e35))}
+    recipe = varied(search.recipe, {"training.epochs": 2}, name="short", source="")
+    tried = replace(search, recipe=recipe, ranges=Ranges(rates), objective=objective, seed=1)
+    found = found_in(tmp_path, tried, trials=6)
+    states = {trial.params["training.learning_rate"]: trial.state for trial in found.study.trials}
+    assert states == {1e-3: TrialState.COMPLETE, 1e35: TrialState.FAIL}
+    assert found.best.training.learning_rate == 1e-3
+    assert len(found.trials) + len(found.failed) == 6
+    told = found.as_dict()["failed"][0]
+    assert "lower the recipe's training.learning_rate = 1e+35" in told["why"]
+    assert f"trial {told['number']} failed: " in _about(found)
 
 
 def test_a_trial_that_others_took_for_dead_is_given_up_and_done_again(

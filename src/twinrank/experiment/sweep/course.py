@@ -16,11 +16,13 @@ from twinrank.experiment.sweep.found import Sweep
 from twinrank.experiment.sweep.sampling import Sampler
 from twinrank.experiment.sweep.storage import Place
 from twinrank.experiment.sweep.trial import (
-    DONE,
+    FAILURE,
     UNDER_WAY,
     Means,
     Search,
     count,
+    count_done,
+    failures,
     one_trial,
     study_of,
 )
@@ -45,7 +47,7 @@ def sweep(
 
     The first trial is the recipe as it is, if its values lie in the ranges. A trial whose best
     epoch so far is worse than the median of whole trials at that epoch is pruned. One that was
-    killed is done again, at most twice.
+    killed is done again, at most twice; one that diverges fails, and is not.
 
     Args:
         search: what to search for.
@@ -71,7 +73,7 @@ def sweep(
     trial = partial(one_trial, search, means, trials)
     here, waiting = 0, False
     with means.place.errors():
-        while (due := trials - count(study, DONE)) > 0:
+        while (due := trials - count_done(study)) > 0:
             if free := range(due - count(study, UNDER_WAY)):
                 here += sum(calls(trial, free, workers=workers, device=device, label="Trials"))
                 continue
@@ -80,7 +82,11 @@ def sweep(
                 waiting = True
             time.sleep(1)
             means.place.fail_killed(study)
-    log.info("%d of %d trials carried out in this call", here, count(study, DONE))
+    log.info("%d of %d trials carried out in this call", here, count_done(study))
     if not count(study, (TrialState.COMPLETE,)):
-        raise SweepError(f"{search.name}: no trial came to an end with a figure; mend the ranges")
+        failed = failures(study)
+        why = f" (trial {failed[0].number}: {failed[0].user_attrs[FAILURE]})" if failed else ""
+        raise SweepError(
+            f"{search.name}: no trial came to an end with a figure{why}; mend the ranges"
+        )
     return Sweep(search, study)

@@ -20,7 +20,7 @@ from optuna.importance import (
 from optuna.trial import FrozenTrial, TrialState
 
 from twinrank.experiment.sweep.ranges import varied
-from twinrank.experiment.sweep.trial import DONE, Search
+from twinrank.experiment.sweep.trial import DONE, FAILURE, Search, failures
 from twinrank.progress import progress_bar
 from twinrank.recipe import Recipe
 
@@ -69,6 +69,11 @@ class Sweep:
         sign = 1 if self.search.lower_is_better else -1
         done = self.study.get_trials(deepcopy=False, states=DONE)
         return sorted(done, key=lambda t: (t.state == TrialState.PRUNED, sign * self.reached(t)))
+
+    @cached_property
+    def failed(self) -> dict[int, str]:
+        """Why each trial failed that diverged, by its number."""
+        return {trial.number: trial.user_attrs[FAILURE] for trial in failures(self.study)}
 
     @property
     def best(self) -> Recipe:
@@ -179,4 +184,5 @@ class Sweep:
                 }
                 for trial in self.trials
             ],
+            "failed": [{"number": number, "why": why} for number, why in self.failed.items()],
         }

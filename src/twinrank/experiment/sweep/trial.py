@@ -16,10 +16,11 @@ from typing import Any
 
 import optuna
 from optuna.pruners import MedianPruner
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from twinrank.data import Dataset
 from twinrank.encode import FeatureStore
+from twinrank.errors import DivergedError
 from twinrank.experiment.run import fit
 from twinrank.experiment.sweep.ranges import Ranges, varied
 from twinrank.experiment.sweep.sampling import Sampler, SeededSampler, suggested
@@ -31,6 +32,7 @@ from twinrank.train import Record
 log = logging.getLogger(__name__)
 
 UNDER_WAY, DONE = (TrialState.RUNNING,), (TrialState.COMPLETE, TrialState.PRUNED)
+FAILURE = "failure"  # why a trial failed: one that was killed has no such attribute
 FIRST_WHOLE = 5  # whole trials before any is pruned, so that there is something to compare with
 WARM_UP = 3  # epochs before which none is pruned
 
@@ -119,7 +121,7 @@ def study_of(search: Search, means: Means) -> optuna.Study:
 def one_trial(search: Search, means: Means, wanted: int, _: int = 0) -> bool:
     """Carry out one trial, in whatever process; not if as many as wanted have begun meanwhile."""
     study = study_of(search, means)
-    if count(study, (*DONE, *UNDER_WAY)) >= wanted:
+    if count_done(study) + count(study, UNDER_WAY) >= wanted:
         return False
     try:
         study.optimize(partial(_objective, search, means), n_trials=1)
@@ -133,7 +135,7 @@ def one_trial(search: Search, means: Means, wanted: int, _: int = 0) -> bool:
 
 
 def _objective(search: Search, means: Means, trial: optuna.Trial) -> float:
-    """What a trial reaches, or `TrialPruned`."""
+    """What a trial reaches; NaN, with which Optuna has it fail, if it diverges; `TrialPruned`."""
     name = f"{search.recipe.name}-trial-{trial.number}"
     source = f"trial {trial.number} of {search.name}"
     recipe = varied(search.recipe, suggested(trial, search.ranges), name=name, source=source)
@@ -148,23 +150,31 @@ def _objective(search: Search, means: Means, trial: optuna.Trial) -> float:
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-    quality = None
+    quality = failure = None
     with _scratch(recipe) as scratch, tracked as tracker:
         with suppress(optuna.TrialPruned):  # no failure, to a tracker
-            ranker = fit(
-                search.dataset,
-                recipe,
-                seed=search.seed,
-                out=scratch,
-                store=means.store,
-                on_record=on_record,
-                device=means.device,
-            )
-            quality = ranker.origin.quality
+            try:
+                ranker = fit(
+                    search.dataset,
+                    recipe,
+                    seed=search.seed,
+                    out=scratch,
+                    store=means.store,
+                    on_record=on_record,
+                    device=means.device,
+                )
+                quality = ranker.origin.quality
+            except DivergedError as error:
+                failure = str(error)
         tracker.reached(quality)
-    value = search.value(quality) if quality else math.nan
-    if math.isnan(value):
+    if not quality and not failure:
         raise optuna.TrialPruned
+    value = search.value(quality) if quality else math.nan
+    if not math.isfinite(value):
+        failure = failure or f"its {search.objective} is {value}"
+        log.warning("%s: %s", source, failure)
+        trial.set_user_attr(FAILURE, failure)
+        return math.nan
     trial.set_user_attr("quality", quality)
     return value
 
@@ -174,6 +184,17 @@ def _scratch(recipe: Recipe) -> Iterator[Path | None]:
     """A folder for a trial that cannot do without one, to be thrown away."""
     with TemporaryDirectory() if recipe.tuning else nullcontext() as folder:
         yield Path(folder) if folder else None
+
+
+def failures(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that failed by themselves, and would again."""
+    failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+    return [trial for trial in failed if FAILURE in trial.user_attrs]
+
+
+def count_done(study: optuna.Study) -> int:
+    """How many of its trials are done, those that failed too."""
+    return count(study, DONE) + len(failures(study))
 
 
 def count(study: optuna.Study, states: tuple[TrialState, ...]) -> int:
