@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 from scipy.special import expit, logsumexp
 
 
@@ -13,8 +13,8 @@ class Confidence(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    slope: float
-    intercept: float
+    slope: FiniteFloat
+    intercept: FiniteFloat
 
     def of(self, scores: Float[np.ndarray, "n m"]) -> Float[np.ndarray, " n"]:
         """The probability, for each query, that its best answer is right."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from twinrank.errors import AnswerIndexError, NoAnswerIndexError
 
 Kind = Literal["flat", "hnsw"]
 CARD, LOCK = "index.json", ".lock"
+# A card may come from anybody: it names files of its own folder alone.
+FileName = Annotated[str, Field(pattern=r"^(vectors|rows)-[0-9a-f]{12}\.\w+$")]
 MEND = "make it anew: twinrank index RANKER --to PLACE --fresh"
 
 
@@ -26,7 +28,7 @@ class Card(BaseModel):
     dim: int
     answers: int
     vectors: int
-    files: dict[str, str]
+    files: dict[FileName, str]
 
 
 def read_card(folder: Path) -> Card:
@@ -60,8 +62,9 @@ def read_card(folder: Path) -> Card:
 
 def glanced(folder: Path) -> Card | None:
     """The card of an index whose files are not checked; none if there is no card that is whole."""
+    file = folder / CARD
     try:
-        return Card.model_validate_json((folder / CARD).read_bytes())
+        return Card.model_validate_json(file.read_bytes()) if file.is_file() else None
     except (OSError, ValidationError):
         return None
 
@@ -80,6 +83,7 @@ def write_card(folder: Path, card: Card) -> None:
     The caller holds the folder's lock: `.tmp*` is what safetensors leaves when it is killed.
     """
     beside = folder / f"{CARD}.tmp"
+    beside.unlink(missing_ok=True)  # it may be a link to elsewhere
     beside.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
     beside.replace(folder / CARD)
     for pattern in ("vectors-*.faiss", "rows-*.safetensors", ".tmp*"):
