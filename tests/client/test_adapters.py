@@ -154,6 +154,15 @@ def component(service, monkeypatch):
     made.close()
 
 
+def test_haystack_writes_no_key_in_clear():
+    with pytest.raises(ClientError, match=r"give a Secret"):
+        Component("http://x", key="plain")
+    made = Component("http://x")
+    made.key = "plain"
+    with pytest.raises(ClientError, match=r"give a Secret"):
+        made.to_dict()
+
+
 def test_haystack_tells_nobody():
     assert telemetry.telemetry is None
 

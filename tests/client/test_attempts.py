@@ -257,6 +257,12 @@ def test_what_cannot_be_sent_is_said(made, name):
         made(URL, ODD[name], transport=Script().transport)
 
 
+def test_an_address_that_is_none_is_said_without_its_password():
+    with pytest.raises(ClientError, match="no service's address") as caught:
+        Client("htp://me:s3cret@host")
+    assert "s3cret" not in str(caught.value)
+
+
 def test_a_service_below_a_path(made):
     script = Script((200, RANKING))
     made(f"{URL}/help/", lambda c: c.rank("x"), transport=script.transport)

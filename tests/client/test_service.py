@@ -105,6 +105,32 @@ def test_a_deletion_whose_reply_is_lost_is_no_error(service, made):
         made(service.url, lambda c: c.delete_answer("gone"), key=WRITE)
 
 
+def test_a_deletion_is_undone(service, made):
+    with Client(service.url, WRITE) as client:
+        stored = client.put_answer("undone/ÆØÅ", title="Undone")
+        client.delete_answer("undone/ÆØÅ")
+        again = made(service.url, lambda c: c.restore_answer("undone/ÆØÅ"), key=WRITE, lossy=True)
+        assert again == client.answer("undone/ÆØÅ") == stored
+        client.delete_answer("undone/ÆØÅ")
+    with pytest.raises(ClientError, match="no answer 'never'"):
+        made(service.url, lambda c: c.restore_answer("never"), key=WRITE)
+
+
+def test_another_verdict_with_the_same_key_is_said(service):
+    with Client(service.url, WRITE) as client:
+        client.feedback("let me in", right=False, key="same")
+        with pytest.raises(ClientError, match="another verdict has the key") as caught:
+            client.feedback("something else", right=False, key="same")
+    assert caught.value.status == 409
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])
+def test_no_proxy_stands_before_this_machine(service, made, monkeypatch, name):
+    monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for url in (service.url, service.url.replace("127.0.0.1", "localhost")):
+        assert made(url, lambda c: c.ready(), retries=0).ready
+
+
 def test_feedback_whose_reply_is_lost_is_stored_once(service, made):
     before = made(service.url, lambda c: c.stats(), key=WRITE).verdicts
     ask = {"answer": "nw-101", "right": True, "shown": ["nw-104", "nw-101"], "type": "question"}

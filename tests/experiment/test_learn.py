@@ -199,7 +199,7 @@ def test_answers_are_those_there_are_by_now(folder, learned, data, monkeypatch):
 
     def meanwhile(*args, **kwargs):
         now = Ranker.load(folder)
-        now.remove_answers([now.answers["id"][0]])
+        now.set_aside(now.answers["id"][0])
         now.add_answers(new_answer(now, "late"))
         now.save(folder)
         return real(*args, **kwargs)
@@ -219,7 +219,11 @@ def test_answers_are_those_there_are_by_now(folder, learned, data, monkeypatch):
     assert new.rank("how do I anchor it", k=1)[0][0].id == "taught"
 
     roll_back(folder)
-    assert set(Ranker.load(folder).answers["id"]) == wanted
+    back = Ranker.load(folder)
+    assert set(back.answers["id"]) == wanted
+    for one in (new, back):  # what was deleted meanwhile can be restored in either
+        one.restore_answer(ranker.answers["id"][0])
+        assert one.channel.past.labelled(one.answers.height - 1)
 
 
 def test_its_index_is_there_before_it_takes_the_place(folder, learned, monkeypatch):

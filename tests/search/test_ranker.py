@@ -1,6 +1,7 @@
 import copy
 import json
 import pickle
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -336,3 +337,52 @@ def test_a_card_whose_numbers_are_not_finite_is_refused(saved, change):
     edit(saved, **change)
     with pytest.raises(RankerError, match="finite number"):
         Ranker.load(saved)
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_an_answer_that_was_set_aside_comes_back_as_it_was(ranker, tmp_path, saved):
+    before = ranker.scores(TEXTS)
+    row, id_ = 3, ranker.answers["id"][3]
+    answer = ranker.answers.row(row, named=True)
+    ranker.set_aside(id_)
+    assert id_ not in ranker.answers["id"]
+    if saved:
+        ranker.save(tmp_path)
+        ranker = Ranker.load(tmp_path)
+    ranker.restore_answer(id_)
+    assert ranker.answers.row(-1, named=True) == answer
+    order = [*range(row), *range(row + 1, before.shape[1]), row]
+    np.testing.assert_allclose(ranker.scores(TEXTS), before[:, order], rtol=1e-4, atol=1e-5)
+    assert ranker.removed == ()
+    with pytest.raises(RankerError, match="no answer"):
+        ranker.restore_answer(id_)
+
+
+def test_past_queries_come_back_to_a_ranker_that_lacks_them(recipes, help_centre):
+    ranker = fit(help_centre, recipes["fused"], store=FeatureStore())
+    id_, before = ranker.answers["id"][3], ranker.scores(TEXTS)
+    solved = ranker.channel.past.labelled(3)
+    assert solved
+    ranker.set_aside(id_)
+    theirs = help_centre.labels.filter(pl.col("answer") == id_)["query"]
+    labels = help_centre.labels.filter(~pl.col("query").is_in(theirs.implode()))
+    other = fit(replace(help_centre, labels=labels), recipes["fused"], store=FeatureStore())
+    other.match_answers(ranker.answers)
+    other.removed = ranker.removed
+    assert not set(solved) & set(other.channel.past.texts)
+    other.restore_answer(id_)
+    assert sorted(other.channel.past.labelled(other.answers.height - 1)) == sorted(solved)
+    best = [ranking[0].id for ranking in other.rank(solved, k=1)]
+    assert best.count(id_) > len(solved) / 2
+    assert before.shape == other.scores(TEXTS).shape
+
+
+def test_what_was_put_and_removed_again_comes_back_with_the_first_ones_past(recipes, help_centre):
+    ranker = fit(help_centre, recipes["fused"], store=FeatureStore())
+    id_, solved = ranker.answers["id"][3], ranker.channel.past.labelled(3)
+    ranker.set_aside(id_)
+    ranker.put_answers(new_answer(ranker, id_))
+    ranker.set_aside(id_)
+    ranker.restore_answer(id_)
+    assert ranker.answers["title"][-1] == "Zeppelins"
+    assert ranker.channel.past.labelled(ranker.answers.height - 1) == solved

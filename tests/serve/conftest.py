@@ -37,7 +37,8 @@ def client(service, settings):
     return service(settings)
 
 
-def keys_file(tmp_path, read="r" * 20, write="w" * 20):
+def keys_file(tmp_path):
     file = tmp_path / "keys"
-    file.write_text(f"# for tests\nread {read}\nwrite {write}  # an editor's\n")
+    lines = [f"read {'r' * 20}", f"feedback {'f' * 20}", f"write {'w' * 20} anna  # an editor's"]
+    file.write_text("\n".join(["# for tests", *lines, ""]))
     return file

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import polars as pl
 import pytest
 
+from tests.serve.conftest import keys_file
 from twinrank.errors import AnswerIndexError, FeedbackError, RankerError
 from twinrank.search import Ranker
 from twinrank.search.shortlist import Shortlist
@@ -358,6 +359,8 @@ def test_an_answer_is_shown_though_it_is_larger_than_one_may_put(service, settin
         ({"key": ""}, 422, "key: "),
         ({"key": "two\nlines"}, 422, "key: "),
         ({"right": None}, 422, "right: "),
+        ({"text": "nul \0"}, 422, "text: holds a NUL character"),
+        ({"shown": ["nul \0"]}, 422, "shown.0: holds a NUL character"),
     ],
 )
 def test_feedback_that_says_nothing_is_refused(client, change, status, detail):
@@ -404,6 +407,137 @@ def test_stats_count_what_was_asked_and_said(service, settings):
     assert [(w["id"], w["times"]) for w in stats["wanted"]] == [(wanted, 1)]
     assert stats["misses"][0]["title"]
     assert stats["verdicts"] == 3
+
+
+def test_a_thumb_that_says_not_what_was_shown_counts_as_it_says(client):
+    (id_,) = [answer["id"] for answer in listed(client)[:1]]
+    for key in "abc":
+        verdict = {"key": key, "text": TEXT, "answer": id_, "right": True}
+        assert client.post("/v1/feedback", json=verdict).status_code == 201
+    stats = client.get("/v1/stats").json()
+    assert [(day["right"], day["wrong"]) for day in stats["days"]] == [(3, 0)]
+    assert (stats["misses"], stats["wanted"]) == ([], [])
+
+
+def test_a_client_makes_no_new_types(client):
+    for n in range(5):
+        verdict = {"key": f"{n}", "text": TEXT, "right": False, "type": f"type {n}"}
+        assert client.post("/v1/feedback", json=verdict).status_code == 201
+    assert [day["type"] for day in client.get("/v1/stats").json()["days"]] == ["other"]
+
+
+def test_another_verdict_with_the_same_key_is_refused(client, settings):
+    first = {"key": "k", "text": TEXT, "right": False}
+    assert client.post("/v1/feedback", json=first).status_code == 201
+    id_ = listed(client)[0]["id"]
+    for change in ({"text": "another"}, {"answer": id_}, {"answer": id_, "right": True}):
+        reply = client.post("/v1/feedback", json=first | change)
+        assert reply.status_code == 409
+        assert "another verdict has the key 'k'" in reply.json()["detail"]
+    assert client.post("/v1/feedback", json=first).json()["duplicate"]
+    assert len(Feedback.open(settings.feedback).verdicts()) == 1
+
+
+def test_a_deleted_answer_is_restored_with_its_past_queries(client, folder):
+    def ranked():
+        ranking = rank(client, {"text": TEXT, "k": 100})["answers"]
+        return next(a for a in ranking if a["id"] == id_)
+
+    before = rank(client, {"text": TEXT, "k": 100})["answers"]
+    id_ = next(a["id"] for a in before if a["past_queries"])
+    place, whole, found = f"/v1/answers/{id_}", client.get(f"/v1/answers/{id_}").json(), ranked()
+    assert client.delete(place).status_code == 204
+    reply = client.post(f"{place}/restore")
+    assert (reply.status_code, reply.json()) == (200, whole)
+    assert ranked()["past_queries"] == found["past_queries"]
+    assert ranked()["score"] == pytest.approx(found["score"], rel=1e-4)
+    assert client.post(f"{place}/restore").json() == whole  # its reply may have been lost
+    assert client.post("/v1/answers/nobody/restore").status_code == 404
+    assert not list(folder.glob("removed-*"))
+
+
+def test_what_was_put_since_is_not_replaced(client):
+    id_ = listed(client)[0]["id"]
+    place = f"/v1/answers/{id_}"
+    assert client.delete(place).status_code == 204
+    assert client.put(place, json=NEW).status_code == 201
+    assert client.post(f"{place}/restore").status_code == 409
+    assert client.get(place).json()["title"] == NEW["title"]
+
+
+@pytest.mark.parametrize("days", [0, 1e-9])
+def test_what_is_deleted_can_be_restored_for_a_time(service, settings, folder, monkeypatch, days):
+    monkeypatch.setattr(live, "FOLLOWED_EVERY_S", 0.05)
+    client = service(settings.model_copy(update={"restore_days": days}))
+    id_ = listed(client)[0]["id"]
+    assert client.delete(f"/v1/answers/{id_}").status_code == 204
+    end = time.monotonic() + 60
+    while list(folder.glob("removed-*")):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert client.post(f"/v1/answers/{id_}/restore").status_code == 404
+
+
+def test_every_change_leaves_a_line_on_who_and_what(service, settings, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "twinrank.audit")
+    client = service(settings.model_copy(update={"keys": keys_file(tmp_path)}))
+    client.headers = {"Authorization": f"Bearer {'w' * 20}"}
+    client.put("/v1/answers/new", json=NEW)
+    client.put("/v1/answers/new", json=NEW)
+    client.delete("/v1/answers/new")
+    client.post("/v1/answers/new/restore")
+    client.post("/v1/feedback", json={"key": "k", "text": TEXT, "right": False})
+    client.delete("/v1/feedback/k")
+    refused = [client.delete("/v1/answers/nobody"), client.delete("/v1/feedback/k")]
+    assert [reply.status_code for reply in refused] == [404, 404]
+    lines = [json.loads(r.message) for r in caplog.records if r.name == "twinrank.audit"]
+    assert [(line["did"], line.get("id") or line["key"]) for line in lines] == [
+        ("added an answer", "new"),
+        ("replaced an answer", "new"),
+        ("deleted an answer", "new"),
+        ("restored an answer", "new"),
+        ("gave a verdict", "k"),
+        ("took a verdict back", "k"),
+    ]
+    assert {line["by"] for line in lines} == {"anna"}
+    assert all(line["at"].startswith("20") and len(line["request"]) == 32 for line in lines)
+    assert "w" * 20 not in caplog.text
+
+
+def test_an_answer_without_a_word_is_refused(client):
+    reply = client.put("/v1/answers/new", json={"title": "!", "text": "... ?"})
+    assert reply.status_code == 422
+    assert "has no words" in reply.json()["detail"]
+    for id_ in [answer["id"] for answer in listed(client)][1:]:
+        client.delete(f"/v1/answers/{id_}")
+    (last,) = [answer["id"] for answer in listed(client)]
+    reply = client.put(f"/v1/answers/{last}", json={"title": "the"})  # no word that counts
+    assert reply.status_code == 422
+
+
+def test_where_nobody_may_write_a_change_is_not_made(client, folder):
+    (folder / ".lock").unlink()
+    (folder / ".lock").mkdir()
+    for reply in (client.put("/v1/answers/new", json=NEW), client.delete("/v1/answers/nobody")):
+        assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+    (folder / "ranker.json").write_text("{")
+    verdict = {"key": "k", "text": TEXT, "answer": "nobody", "right": True}
+    assert client.post("/v1/feedback", json=verdict).status_code == 503
+    (folder / "ranker.json").unlink()
+    assert client.post("/v1/feedback", json=verdict).status_code == 503
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_the_docs_have_a_place_for_a_key(service, settings, tmp_path, locked):
+    keys = keys_file(tmp_path) if locked else None
+    api = service(settings.model_copy(update={"keys": keys})).get("/openapi.json").json()
+    assert api["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    assert {tag["name"] for tag in api["tags"]} == {"ranking", "answers", "feedback", "health"}
+    for path, operations in api["paths"].items():
+        for operation in operations.values():
+            expected = ([{"key": []}] if locked else [{}, {"key": []}]) if "/v1" in path else None
+            assert operation.get("security") == expected
+            assert len(operation["tags"]) == 1
 
 
 def listed(client):

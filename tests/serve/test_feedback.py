@@ -4,12 +4,14 @@ import signal
 import sqlite3
 import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -64,10 +66,12 @@ def test_what_is_added_comes_back_in_order(feedback, address):
     said = [
         verdict("late", at=now),
         verdict("early", answer=None, right=False, shown=(), at=now - timedelta(days=3)),
+        verdict("not shown", shown=None, at=now - timedelta(days=2)),
         verdict("odd", answer="ø", shown=("ø", "b"), kind="", at=now - timedelta(microseconds=1)),
     ]
-    assert [feedback.add(one) for one in said] == [True] * 3
-    expected = [said[1], said[2], said[0]]
+    assert [feedback.add(one) for one in said] == [True] * 4
+    expected = [said[1], said[2], said[3], said[0]]
+    assert feedback.find("odd") == said[3]
     assert feedback.verdicts() == expected
     with closing(Feedback.open(address, create=False)) as again:
         assert again.verdicts() == expected
@@ -87,7 +91,7 @@ def test_a_verdict_that_is_taken_back_is_gone_and_its_key_is_free(feedback, addr
     assert feedback.remove("k")
     with closing(Feedback.open(address, create=False)) as again:
         assert again.verdicts() == [kept]
-        assert not again.holds("k")
+        assert again.find("k") is None
     assert not feedback.remove("k")
     assert feedback.add(better)
     assert feedback.verdicts() == [kept, better]
@@ -151,6 +155,7 @@ def test_stats_tell_right_wrong_and_wanted(feedback):
         verdict("7", answer="a8"),
         verdict("8", answer=None, right=False),
         verdict("9", answer="a7", right=False, at=old),
+        verdict("10", answer="a9", shown=None),  # nobody said what was shown
     ]
     for one in said:
         feedback.add(one)
@@ -158,20 +163,20 @@ def test_stats_tell_right_wrong_and_wanted(feedback):
     stats = feedback.stats(30)
     assert stats.days == (
         Day(now.date(), "chat", wrong=1),
-        Day(now.date(), "question", 30, 20, 1, right=2, wrong=5),
+        Day(now.date(), "question", 30, 20, 1, right=3, wrong=5),
     )
     assert stats.misses == (Miss("a2", wrong=2, right=1),)
     assert stats.wanted == (Wanted("a9", 2), Wanted("a8", 1))
-    assert stats.verdicts == 8
-    assert feedback.stats(50).verdicts == 9
+    assert stats.verdicts == 9
+    assert feedback.stats(50).verdicts == 10
     assert feedback.stats(50).days[0].date == old.date()
     for key in ("2", "3", "6", "1"):
         feedback.remove(key)
     stats = feedback.stats(30)
-    assert stats.days == (Day(now.date(), "question", 30, 20, 1, right=1, wrong=3),)
+    assert stats.days == (Day(now.date(), "question", 30, 20, 1, right=2, wrong=3),)
     assert stats.misses == ()
     assert stats.wanted == (Wanted("a8", 1), Wanted("a9", 1))
-    assert stats.verdicts == 4
+    assert stats.verdicts == 5
 
 
 def test_threads_share_one_store(feedback):
@@ -269,15 +274,62 @@ def test_a_commit_waits_for_the_disk_whatever_the_server_says(postgres):
         ("sqlite+aiosqlite:///x.db", "aiosqlite"),
         ("sqlite://", "memory"),
         ("sqlite:///:memory:", "memory"),
+        (":memory:", "memory"),
+        ("file::memory:?cache=shared", "memory"),
+        ("sqlite:///file:x?mode=memory&uri=true", "memory"),
+        ("sqlite://secret@host/x.db", "no host"),
+        ("sqlite:///x.db?password=secret", "no settings"),
         ("://", "no URL"),
         ("postgresql://nobody:secret@localhost:1/x", "refused"),
+        ("postgresql://localhost:1/x?password=secret", "refused"),
+        ("postgresql://nobody:a@secret@localhost:1/x", "as %40"),
+        ("postgresql://nobody:p@localhost:secret/x", "no URL"),
+        ("host=127.0.0.1 port=1 dbname=fb user=tw password=secret", "neither a URL nor a path"),
+        ("dbname=fb", "neither a URL nor a path"),
+        ("Server=db;User Id=tw;Password=secret", "neither a URL nor a path"),
+        ("tw:secret@db/fb", "neither a URL nor a path"),
+        ("postgresql:/tw:secret@db/fb", "neither a URL nor a path"),
+        ("jdbc:postgresql://db/fb?password=secret", "no URL"),
+        ("db:5432:fb:tw:secret", "neither a URL nor a path"),
+        ("/run/postgresql password=secret", "neither a URL nor a path"),
     ],
 )
-def test_an_address_that_cannot_be_used(url, said):
+def test_an_address_that_cannot_be_used(url, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(FeedbackError, match=said) as raised:
         Feedback.open(url)
-    assert "secret" not in str(raised.value)
+    assert "secret" not in "".join(traceback.format_exception(raised.value))
     assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", ["f.db", "my feedback.db", "sub/f", "./host=db", "{tmp}/a@b.db"])
+def test_a_path_is_a_file(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Feedback.open(path.format(tmp=tmp_path)).close()
+    assert (tmp_path / path.format(tmp=tmp_path)).exists()
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_server_of_any_encoding_holds_every_text_or_is_refused(encoding, postgres):
+    engine = sa.create_engine(
+        sa.make_url(postgres).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        connection.exec_driver_sql(
+            f"CREATE DATABASE {encoding} ENCODING '{encoding}' TEMPLATE template0 "
+            "LC_COLLATE 'C' LC_CTYPE 'C'"
+        )
+    engine.dispose()
+    address = postgres.replace("/postgres?", f"/{encoding.lower()}?")
+    if encoding == "LATIN1":
+        with pytest.raises(FeedbackError, match="its encoding, LATIN1, cannot hold every text"):
+            Feedback.open(address)
+        return
+    with closing(Feedback.open(address)) as feedback:
+        said = Verdict("ø€", "ø € 漢字", "question", "ø", True, ("ø",))
+        assert feedback.add(said)
+        assert feedback.verdicts() == [said]
 
 
 def test_files_that_hold_no_feedback(tmp_path):

@@ -28,6 +28,7 @@ ROUTES = [
     "GET /v1/answers/{id}",
     "PUT /v1/answers/{id}",
     "DELETE /v1/answers/{id}",
+    "POST /v1/answers/{id}/restore",
     "POST /v1/feedback",
     "DELETE /v1/feedback/{key}",
     "GET /v1/stats",

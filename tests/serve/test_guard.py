@@ -8,7 +8,7 @@ from tests.serve.conftest import keys_file
 from twinrank.errors import ServeError
 from twinrank.serve.live import Live, Opened
 from twinrank.serve.server import check
-from twinrank.serve.settings import Keys, Settings
+from twinrank.serve.settings import ROLES, Keys, Settings
 
 QUERY = {"text": "hello", "k": 1, "explain": False}
 VERDICT = {"key": "k", "text": "hello", "right": False}
@@ -28,25 +28,32 @@ def locked(service, settings, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "reader"),
+    ("method", "path", "body", "role"),
     [
-        ("POST", "/v1/rank", QUERY, 200),
-        ("GET", "/v1/answers", None, 200),
-        ("GET", "/metrics", None, 200),
-        ("GET", "/v1/stats", None, 403),
-        ("POST", "/v1/feedback", VERDICT, 403),
-        ("DELETE", "/v1/feedback/k", None, 403),
-        ("PUT", "/v1/answers/new", {"title": "New"}, 403),
-        ("DELETE", "/v1/answers/nobody", None, 403),
+        ("POST", "/v1/rank", QUERY, "read"),
+        ("GET", "/v1/answers", None, "read"),
+        ("HEAD", "/v1/answers", None, "read"),
+        ("GET", "/metrics", None, "read"),
+        ("GET", "/v1/stats", None, "write"),
+        ("HEAD", "/v1/stats", None, "write"),
+        ("POST", "/v1/feedback", VERDICT, "feedback"),
+        ("DELETE", "/v1/feedback/k", None, "feedback"),
+        ("GET", "/v1/feedback/k", None, "write"),
+        ("PUT", "/v1/answers/new", {"title": "New"}, "write"),
+        ("DELETE", "/v1/answers/nobody", None, "write"),
+        ("POST", "/v1/answers/nobody/restore", None, "write"),
+        ("DELETE", "/v1/answers/v1/feedback/", None, "write"),
     ],
 )
-def test_what_each_role_may_do(locked, method, path, body, reader):
-    for key, status in (({}, 401), (bearer("x" * 20), 401), (bearer("r" * 20), reader)):
+def test_what_each_role_may_do(locked, method, path, body, role):
+    for key in ({}, bearer("x" * 20)):
         reply = locked.request(method, path, json=body, headers=key)
-        assert reply.status_code == status, reply.text
-        assert ("www-authenticate" in reply.headers) == (status == 401)
-    writer = locked.request(method, path, json=body, headers=bearer("w" * 20))
-    assert writer.status_code in (200, 201, 404)
+        assert (reply.status_code, "www-authenticate" in reply.headers) == (401, True)
+    for other in ROLES:
+        reply = locked.request(method, path, json=body, headers=bearer(other[0] * 20))
+        may = ROLES.index(other) >= ROLES.index(role)
+        assert (reply.status_code != 403) == may, reply.text
+        assert "www-authenticate" not in reply.headers
 
 
 def test_pages_and_health_need_no_key(locked):
@@ -62,6 +69,8 @@ def test_without_a_key_no_body_is_read(locked):
     ("line", "what"),
     [
         ("admin " + "k" * 20, "keys:2: not a role and a key"),
+        ("read " + "k" * 20 + " " + "k" * 64, "keys:2: not a role and a key"),
+        ("read " + "k" * 20 + " two words", "keys:2: not a role and a key"),
         ("read short", "keys:2: not a role and a key"),
         ("read", "keys:2: not a role and a key"),
         ("write " + "a" * 20, "keys:2: this key stands twice"),
@@ -71,25 +80,40 @@ def test_a_file_of_keys_with_a_mistake_is_refused(tmp_path, line, what):
     file = tmp_path / "keys"
     file.write_text(f"read {'a' * 20}\n{line}\n")
     with pytest.raises(ServeError, match=what):
-        Keys.load(file)
+        Keys(file)
 
 
 def test_a_file_without_a_key_is_refused(tmp_path):
     (tmp_path / "keys").write_text("# none yet\n")
     with pytest.raises(ServeError, match="no key in it"):
-        Keys.load(tmp_path / "keys")
+        Keys(tmp_path / "keys")
     with pytest.raises(ServeError, match="cannot be read"):
-        Keys.load(tmp_path / "missing")
+        Keys(tmp_path / "missing")
 
 
 def test_keys_are_not_held_as_they_are(tmp_path):
-    keys = Keys.load(keys_file(tmp_path))
-    assert "rrrr" not in repr(keys)
-    assert (keys.role("r" * 20), keys.role("w" * 20), keys.role("r" * 19)) == (
-        "read",
-        "write",
-        None,
-    )
+    keys = Keys(keys_file(tmp_path))
+    assert "rrrr" not in repr(vars(keys))
+    assert keys.find("r" * 20).role == "read"
+    assert keys.find("r" * 20).name.startswith("read-")
+    assert keys.find("w" * 20).name == "anna"
+    assert keys.find("r" * 19) is None
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_file_of_keys_has_several_of_each_role_with_names(tmp_path, start, end):
+    lines = [f"read {'a' * 20}", f"feedback {'b' * 20} anna  # old", f"feedback {'c' * 20} anna"]
+    (tmp_path / "keys").write_text(start + end.join(lines) + end, encoding="utf-8", newline="")
+    keys = Keys(tmp_path / "keys")
+    assert [keys.find(k * 20).role for k in "abc"] == ["read", "feedback", "feedback"]
+    assert [keys.find(k * 20).name for k in "bc"] == ["anna", "anna"]
+
+
+def test_a_file_of_keys_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "keys").write_text(f"read {'a' * 20}\n", encoding="utf-16")
+    with pytest.raises(ServeError, match="save it as UTF-8"):
+        Keys(tmp_path / "keys")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104
@@ -119,6 +143,73 @@ def test_another_sites_page_cannot_post_or_delete(client):
     assert rank(client, headers={"Origin": "http://evil.example"}).status_code == 403
     assert rank(client, headers={"Origin": "null"}).status_code == 403
     assert rank(client, headers={"Origin": "http://testserver"}).status_code == 200
+
+
+@pytest.mark.parametrize("allowed", [(), ("https://desk.example",), ("*",)])
+def test_other_sites_pages_may_ask_only_if_a_setting_says_so(service, settings, tmp_path, allowed):
+    keys = keys_file(tmp_path)
+    client = service(settings.model_copy(update={"keys": keys, "origins": allowed}))
+    origin = {"Origin": "https://desk.example"}
+    wanted = {"Access-Control-Request-Method": "PUT"}
+    asked = {"Access-Control-Request-Headers": "authorization,content-type"}
+    before = client.options("/v1/answers/x", headers={**origin, **wanted, **asked})
+    assert (before.status_code == 200) == bool(allowed)
+    for reply in (before, rank(client, headers=origin)):  # a refusal can be read, too
+        assert ("access-control-allow-origin" in reply.headers) == bool(allowed)
+    other = rank(client, headers={"Origin": "https://evil.example"}).headers
+    assert ("access-control-allow-origin" in other) == (allowed == ("*",))
+
+
+def test_an_allowed_origin_may_change_without_keys(service, settings):
+    client = service(settings.model_copy(update={"origins": ("http://localhost:3000",)}))
+    assert rank(client, headers={"Origin": "http://localhost:3000"}).status_code == 200
+    assert rank(client, headers={"Origin": "http://localhost:3001"}).status_code == 403
+
+
+@pytest.mark.parametrize("origin", ["*", "desk.example", "https://desk.example/", "http://["])
+def test_an_origin_that_cannot_be_is_refused(settings, origin):
+    with pytest.raises(ServeError, match="--origin"):
+        check(settings.model_copy(update={"origins": (origin,)}))
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "X-Forwarded-Proto", "CF-Connecting-IP"],
+)
+def test_without_keys_nothing_comes_through_a_proxy(client, locked, header):
+    through = {header: "203.0.113.5"}
+    for reply in (rank(client, headers=through), client.get("/", headers=through)):
+        assert reply.status_code == 403
+        assert "proxy" in reply.json()["detail"]
+        assert "--keys" in reply.json()["detail"]
+    assert rank(locked, headers={**through, **bearer("r" * 20)}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header", [{"Host": "["}, {"Host": "[::1"}, {"Origin": "http://["}], ids=str
+)
+def test_a_host_or_origin_that_is_no_address_is_a_bad_request(client, header):
+    assert rank(client, headers=header).status_code == 400
+    assert client.get("/healthz", headers=header).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/", "/docs", "/static/app.css"])
+def test_probes_ask_by_any_means(client, path):
+    reply = client.head(path)
+    assert (reply.status_code, reply.content) == (200, b"")
+    length = client.get(path, headers={"Accept-Encoding": "identity"}).headers["content-length"]
+    same = client.head(path, headers={"Accept-Encoding": "identity"})
+    assert same.headers["content-length"] == length
+    for method in ("GET", "HEAD", "OPTIONS"):
+        assert client.request(method, path, headers={"Host": ""}).status_code == 200
+
+
+def test_head_gives_what_get_gives(client):
+    assert client.head("/v1/answers").status_code == 200
+    assert client.head("/v1/answers/nobody").status_code == 404
+    assert client.head("/v1/rank").status_code == 405
+    told = client.get("/metrics").text
+    assert 'method="HEAD",route="/v1/answers/{id}",status="404"' in told
 
 
 def test_a_rate_beyond_the_limit_is_refused_with_when_to_come_back(service, settings):

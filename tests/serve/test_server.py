@@ -204,6 +204,26 @@ def kept(folder):
     return {verdict.key for verdict in Feedback.open(f"{folder}.feedback.db").verdicts()}
 
 
+def test_keys_are_changed_by_a_signal_and_no_request_fails(folder, tmp_path):
+    file = tmp_path / "keys"
+    file.write_text(f"read {'o' * 20} old\n")
+    with served(folder, "--keys", str(file)) as (process, address):
+
+        def status(letter):
+            key = {"Authorization": f"Bearer {letter * 20}"}
+            reply = httpx.post(f"{address}/v1/rank", json=QUERY, headers=key, timeout=PATIENCE_S)
+            return reply.status_code
+
+        assert (status("o"), status("n")) == (200, 401)
+        file.write_text(f"read {'n' * 20} new\nfeedback {'f' * 20}\n")
+        process.send_signal(signal.SIGHUP)
+        until(lambda: (status("o"), status("n")) == (401, 200))
+        file.write_text("nonsense\n")
+        process.send_signal(signal.SIGHUP)
+        time.sleep(2)
+        assert (status("o"), status("n")) == (401, 200)
+
+
 def test_what_it_cannot_start_with_is_said_in_a_line(running):
     folder, _, address = running
     port = address.rpartition(":")[2]

@@ -60,7 +60,7 @@ def serve(
         typer.Option(metavar="PLACE", help="Rank by an answer index; see `twinrank index`."),
     ] = None,
     keys: Annotated[
-        Path | None, typer.Option(help="File of keys: `read KEY` or `write KEY` a line.")
+        Path | None, typer.Option(help="File of keys: `read|feedback|write KEY [NAME]` a line.")
     ] = None,
     feedback: Annotated[
         str | None,
@@ -69,6 +69,13 @@ def serve(
     rate: Annotated[
         int | None,
         typer.Option(min=1, help="Requests a minute by key or address; 6000 beyond this machine."),
+    ] = None,
+    restore_days: Annotated[
+        float, typer.Option(min=0, help="How long a deleted answer can be restored.")
+    ] = 7.0,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="Another site whose pages may call the API; repeatable."),
     ] = None,
     log_texts: Annotated[bool, typer.Option("--log-texts", help="Log what is asked.")] = False,
     device: Device = "auto",
@@ -97,6 +104,8 @@ def serve(
         keys=keys and keys.resolve(),
         feedback=feedback or f"{ranker.resolve()}.feedback.db",
         rate=rate,
+        restore_days=restore_days,
+        origins=tuple(origin or ()),
         log_texts=log_texts,
         device=device,
     )

@@ -150,8 +150,17 @@ def put_answer(
 
 
 def delete_answer(id: str) -> Call[None]:
-    """Forget an answer; one that is not there is an error."""
+    """Forget an answer; one that is not there is an error. See `restore_answer`."""
     return _one(Request("DELETE", _answer(id)), lambda _: None)
+
+
+def restore_answer(id: str) -> Call[Answer]:
+    """Bring back an answer that was deleted some days ago at most, with its past queries.
+
+    Returns:
+        The answer as it is stored.
+    """
+    return _one(Request("POST", f"{_answer(id)}/restore"), Answer.model_validate_json)
 
 
 def feedback(
@@ -159,7 +168,7 @@ def feedback(
     *,
     answer: str | None = None,
     right: bool,
-    shown: Sequence[str] = (),
+    shown: Sequence[str] | None = None,
     type: str | None = None,
     ranker: str | None = None,
     key: str | None = None,
@@ -171,12 +180,12 @@ def feedback(
         answer: id of the answer that is right or wrong, shown or not; none with `right` false
             says that none of those shown was right.
         right: whether it is.
-        shown: ids of the answers that were shown, in their order.
+        shown: ids of the answers that were shown, in their order; none where that is not known.
         type: of the query, as in the data.
         ranker: fingerprint of the ranker, from the ranking.
-        key: of the verdict, 64 characters at most: the service keeps one with each. By default
-            one is made for this call, and serves for its retries; give one where the call itself
-            may be made again.
+        key: of the verdict, 64 characters at most: the service keeps one with each, and refuses
+            another verdict with it (409). By default one is made for this call, and serves for
+            its retries; give one where the call itself may be made again.
 
     Returns:
         What became of it: its `key`, by which `take_back` finds it; `duplicate` if the key was
@@ -188,7 +197,7 @@ def feedback(
         "type": type,
         "answer": answer,
         "right": right,
-        "shown": list(shown),
+        "shown": shown if shown is None else list(shown),
         "ranker": ranker,
     }
     request = Request("POST", "/v1/feedback", body=_json(verdict))

@@ -76,6 +76,7 @@ class Client:
             base_url=self._service.url,
             headers=self._service.headers,
             limits=LIMITS,
+            mounts=self._service.mounts,
             transport=transport,
         )
 
@@ -85,6 +86,7 @@ class Client:
     find_answers = _now(calls.find_answers)
     put_answer = _now(calls.put_answer)
     delete_answer = _now(calls.delete_answer)
+    restore_answer = _now(calls.restore_answer)
     feedback = _now(calls.feedback)
     take_back = _now(calls.take_back)
     stats = _now(calls.stats)
@@ -144,6 +146,7 @@ class AsyncClient:
             base_url=self._service.url,
             headers=self._service.headers,
             limits=LIMITS,
+            mounts=self._service.mounts,
             transport=transport,
         )
         # httpx goes through all that wait for a connection whenever one is done: none waits there
@@ -155,6 +158,7 @@ class AsyncClient:
     find_answers = _soon(calls.find_answers)
     put_answer = _soon(calls.put_answer)
     delete_answer = _soon(calls.delete_answer)
+    restore_answer = _soon(calls.restore_answer)
     feedback = _soon(calls.feedback)
     take_back = _soon(calls.take_back)
     stats = _soon(calls.stats)

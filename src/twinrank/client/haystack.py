@@ -17,6 +17,7 @@ from haystack.utils import Secret  # noqa: E402
 from twinrank.client.client import AsyncClient, Client  # noqa: E402
 from twinrank.client.contents import Content, Passage, Reader  # noqa: E402
 from twinrank.client.service import RETRIES, TIMEOUT_S  # noqa: E402
+from twinrank.errors import ClientError  # noqa: E402
 
 
 @component
@@ -36,6 +37,9 @@ class TwinrankRetriever:
         min_confidence: no document if the first answer is less likely right.
         timeout: seconds for each request, its retries and the pauses between them included.
         retries: attempts after the first.
+
+    Raises:
+        ClientError: if the key is a plain text, which a pipeline's file would hold in clear.
     """
 
     def __init__(
@@ -50,7 +54,7 @@ class TwinrankRetriever:
         retries: int = RETRIES,
     ) -> None:
         self.url = url
-        self.key = key
+        self.key = _checked(key)
         self.top_k = top_k
         self.content = content
         self.type = type
@@ -66,7 +70,7 @@ class TwinrankRetriever:
         return default_to_dict(
             self,
             url=self.url,
-            key=self.key,
+            key=_checked(self.key),
             top_k=self.top_k,
             content=self.content,
             type=self.type,
@@ -123,6 +127,12 @@ class TwinrankRetriever:
 
     def _most(self, top_k: int | None) -> int:
         return self.top_k if top_k is None else top_k
+
+
+def _checked(key: Secret | None) -> Secret | None:
+    if key is not None and not isinstance(key, Secret):
+        raise ClientError('key: give a Secret, as Secret.from_env_var("TWINRANK_KEY")')
+    return key
 
 
 def _documents(passages: list[Passage]) -> dict[str, list[Document]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Any
 
 import httpx
@@ -32,11 +34,18 @@ class Service:
         except httpx.InvalidURL:
             self.url = httpx.URL("")
         if self.url.scheme not in {"http", "https"} or not self.url.host:
-            raise ClientError(f"{url!r} is no service's address; give it as http://127.0.0.1:8000")
+            shown = re.sub(r"[^/\s]*@", "***@", url)  # a password may be in it
+            raise ClientError(
+                f"{shown!r} is no service's address; give it as http://127.0.0.1:8000"
+            )
         if timeout <= 0 or retries < 0:
             raise ClientError("timeout has to be more than 0, and retries 0 or more")
         self.address = f"{self.url.scheme}://{self.url.netloc.decode()}{self.url.path.rstrip('/')}"
         self.headers = {"User-Agent": f"twinrank/{__version__}"} | _authorization(key)
+        # A proxy of the environment ($HTTP_PROXY) stands elsewhere: its loopback is another's.
+        self.mounts = (
+            {f"all://{self.url.netloc.decode()}": None} if _is_loopback(self.url.host) else None
+        )
         self._timeout = timeout
         self._retries = retries
 
@@ -57,6 +66,13 @@ class Service:
                 f"{self.address} does not answer as twinrank {__version__} does; "
                 "check the address and the service's version"
             ) from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _authorization(key: str | None) -> dict[str, str]:

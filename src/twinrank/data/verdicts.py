@@ -21,7 +21,7 @@ class Verdict:
         answer: the id of the answer judged, or named as the right one; none where the verdict
             is that none of those shown is right.
         right: whether that answer is right.
-        shown: the ids that were shown, in ranked order.
+        shown: the ids that were shown, in ranked order; none where nobody said.
         ranker: the fingerprint of the ranker that ranked them.
         at: when, in UTC.
     """
@@ -31,12 +31,12 @@ class Verdict:
     type: str
     answer: str | None
     right: bool
-    shown: tuple[str, ...] = ()
+    shown: tuple[str, ...] | None = None
     ranker: str | None = None
     at: datetime = field(default_factory=_now)
 
     @property
     def place(self) -> int | None:
-        """The rank of the answer among those shown, from 1; none if it was not shown."""
-        there = self.answer is not None and self.answer in self.shown
-        return self.shown.index(self.answer) + 1 if there and self.answer is not None else None
+        """The rank of the answer among those shown, from 1; none if it is not known to be there."""
+        shown = self.shown or ()
+        return shown.index(self.answer) + 1 if self.answer in shown else None

@@ -4,6 +4,7 @@ from twinrank.encode.encoder import POOLINGS, Encoder
 from twinrank.encode.features import Features
 from twinrank.encode.kept import KeptNetwork, clear_cache, kept_networks
 from twinrank.encode.recent import RecentFeatures
+from twinrank.encode.resolve import resolve
 from twinrank.encode.store import FeatureStore
 
 Store = FeatureStore | RecentFeatures
@@ -18,4 +19,5 @@ __all__ = [
     "Store",
     "clear_cache",
     "kept_networks",
+    "resolve",
 ]

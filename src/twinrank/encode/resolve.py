@@ -102,11 +102,11 @@ class EncoderFiles:
         return whole.hexdigest()
 
 
-def resolve(name: str) -> EncoderFiles:
+def resolve(name: str, *, fetch: bool = True) -> EncoderFiles:
     """The files of the encoder called `name`.
 
     Looks for a folder of that name, then for the package that holds it, then in the Hugging Face
-    cache, and only then on the hub.
+    cache, and only then on the hub; there not without `fetch`, but for the default encoder.
 
     Raises:
         EncoderError: if there is none, or it cannot be used: no safetensors weights, no tokenizer,
@@ -120,7 +120,7 @@ def resolve(name: str) -> EncoderFiles:
     package = PACKAGED.get(name)
     if package and (spec := importlib.util.find_spec(package)) and spec.origin:
         return inspect(Path(spec.origin).parent / "model")
-    return inspect(_from_hub(name))
+    return inspect(_from_hub(name, fetch=fetch or name in PACKAGED))
 
 
 def inspect(folder: Path) -> EncoderFiles:
@@ -161,7 +161,7 @@ def _weights(folder: Path) -> tuple[Path, ...]:
         names = _read_json(index, missing="").get("weight_map", {}).values()
         shards = tuple(folder / str(name) for name in sorted(set(names)))
         for shard in shards:
-            if not shard.is_file():
+            if shard.parent != folder or not shard.is_file():
                 raise EncoderError(f"{shard}: named in {index.name} but missing; copy it there")
         return (index, *shards)
     pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
@@ -205,6 +205,8 @@ def _read_json(file: Path, *, missing: str) -> dict[str, Any]:
 
 
 def _read(file: Path, *, missing: str = "restore it") -> Any:  # noqa: ANN401 (JSON)
+    if file.exists() and not file.is_file():  # a pipe would be waited for
+        raise EncoderError(f"{file}: no regular file; restore the file")
     try:
         _refuse_pointer(file)
         return json.loads(file.read_text(encoding="utf-8"))
@@ -225,24 +227,29 @@ def _refuse_pointer(file: Path) -> None:
         )
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, *, fetch: bool) -> Path:
     from huggingface_hub import snapshot_download  # here: it is only needed for hub names
 
     repository = HUB_NAMES.get(name, name)
 
-    def fetch(*, local: bool) -> Path:
+    def snapshot(*, local: bool) -> Path:
         patterns = ["modules.json", *HUB_FILES, *(f"0_*/{name}" for name in HUB_FILES)]
         return Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=local))
 
     try:
-        cached = fetch(local=True)
+        cached = snapshot(local=True)
         inspect(cached)  # a snapshot that was only fetched in part is completed below
     except (EncoderError, OSError, ValueError):
         pass
     else:
         return cached
+    if not fetch:
+        raise EncoderError(
+            f"{name}: not on this machine; fetch it, if you trust whoever named it: "
+            f"hf download {name}"
+        )
     try:
-        return fetch(local=False)
+        return snapshot(local=False)
     except Exception as error:  # the hub's own errors, and those of its network client
         package = PACKAGED.get(name)
         mend = (

@@ -162,7 +162,9 @@ def roll_back(
     """
     with writing(path):
         former = Ranker.load(path, store=store, device=device, previous=True)
-        former.match_answers(Ranker.load(path, store=store, device=device).answers)
+        now = Ranker.load(path, store=store, device=device)
+        former.match_answers(now.answers)
+        former.removed = now.removed
         if index:
             former.build_index(index, home=path, instead=True)
         former.save(path, keep=True)
@@ -266,4 +268,5 @@ def _replace(path: Path, old: Ranker, new: Ranker, index: str | None, where: Whe
             new.match_answers(now.answers)
             if index:
                 new.build_index(index, home=path)
+        new.removed = now.removed
         new.save(path, keep=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from twinrank import __version__
 from twinrank.data import Dataset
@@ -17,13 +17,19 @@ from twinrank.search.confidence import Confidence
 
 FORMAT: Literal[2] = 2
 CARD, README, ENCODER = "ranker.json", "README.md", "encoder"
-FILES = ANSWERS, TOWERS, VECTORS, PAST, IDF = (
+# A card may come from anybody: it names files of its folder alone, and numbers that scores bear.
+FileName = Literal[
     "corpus.jsonl",
     "towers.safetensors",
     "vectors.safetensors",
     "past.jsonl",
     "idf.json",
-)
+    "removed.jsonl",
+]
+FILES: tuple[FileName, ...] = get_args(FileName)
+ANSWERS, TOWERS, VECTORS, PAST, IDF, REMOVED = FILES
+Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Weight = Annotated[FiniteFloat, Field(ge=-1e6, le=1e6)]
 
 
 class Learned(BaseModel):
@@ -99,17 +105,17 @@ class Card(BaseModel):
     twinrank: str = __version__
     recipe: Recipe
     origin: Origin
-    encoder_identity: str | None = None
-    scale: FiniteFloat | None = None
-    weights: dict[str, FiniteFloat] | None = None
+    encoder_identity: Checksum | None = None
+    scale: Weight | None = None
+    weights: dict[str, Weight] | None = None
     confidence: Confidence | None = None
     answers: int
-    files: dict[str, str]
+    files: dict[FileName, Checksum]
     encoder_folder: str | None = None
     beside: dict[str, str] = {}
     previous: Card | None = None
 
-    def file(self, name: str) -> str:
+    def file(self, name: FileName) -> str:
         """The name, in the folder, of one of `files`."""
         return name if self.format == 1 else name_by_content(name, self.files[name])
 

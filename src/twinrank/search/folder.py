@@ -5,43 +5,45 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import torch
 from safetensors.torch import save_file
-from scipy import sparse
 from torch import Tensor
 
 from twinrank.data import answer_texts, read_answers, write_answers
-from twinrank.encode import Encoder, Store
+from twinrank.encode import Encoder, Store, resolve
 from twinrank.errors import EncoderError, RankerError
 from twinrank.files import new_folder, write_file
-from twinrank.model import Passages, Past
+from twinrank.model import Passages, Past, Towers
 from twinrank.recipe import EncoderSettings, Recipe
 from twinrank.search.bm25 import Bm25
 from twinrank.search.card import (
     ANSWERS,
+    CARD,
     IDF,
     PAST,
     README,
+    REMOVED,
     TOWERS,
     VECTORS,
     Card,
+    FileName,
     Origin,
     encoder_name,
 )
 from twinrank.search.confidence import Confidence
 from twinrank.search.dense import Dense, Reader
 from twinrank.search.fused import Fused
-from twinrank.search.generations import Opened, put, read, swap, writing
+from twinrank.search.generations import Opened, put, read, swap, undone, writing
 from twinrank.search.model_card import model_card
 from twinrank.search.parts import located, reader_of, towers_of
 from twinrank.search.past import PastQueries
+from twinrank.search.removed import Removed, read_removed, write_removed
 from twinrank.text import Idf
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class Contents:
     channel: Channel
     origin: Origin
     confidence: Confidence | None
+    removed: tuple[Removed, ...] = ()
 
 
 def save(path: Path, held: Contents, *, keep: bool = False) -> None:
@@ -71,7 +74,7 @@ def save(path: Path, held: Contents, *, keep: bool = False) -> None:
         held: the ranker.
         keep: the one that is there, to go back to.
     """
-    with writing(path):
+    with writing(path), undone(path):
         dense, words = _dense_of(held.channel), _words_of(held.channel)
         if dense and held.recipe.tuning:
             _copy_encoder(dense.reader.encoder, path)
@@ -105,10 +108,12 @@ def _way(home: Path, folder: Path) -> str:
         return str(folder.resolve())
 
 
-def _files(held: Contents) -> dict[str, Callable[[Path], object]]:
+def _files(held: Contents) -> dict[FileName, Callable[[Path], object]]:
     """What writes each file of a ranker."""
     dense = _dense_of(held.channel)
-    files: dict[str, Callable[[Path], object]] = {ANSWERS: partial(write_answers, held.answers)}
+    files: dict[FileName, Callable[[Path], object]] = {
+        ANSWERS: partial(write_answers, held.answers)
+    }
     if dense:
         towers = {name: tensor.contiguous() for name, tensor in dense.towers.state_dict().items()}
         files[TOWERS] = partial(save_file, towers)
@@ -117,13 +122,15 @@ def _files(held: Contents) -> dict[str, Callable[[Path], object]]:
             files[IDF] = dense.reader.selection.idf.save
     if isinstance(held.channel, Fused) and held.channel.past:
         files[PAST] = pl.DataFrame({"text": held.channel.past.texts}).write_ndjson
+    if held.removed:
+        files[REMOVED] = partial(write_removed, held.removed)
     return files
 
 
 def _readme(file: Path, held: Contents) -> str | None:
     """The text for README.md; none if another's stands there."""
     try:
-        text = model_card(held, file.read_text(encoding="utf-8") if file.exists() else None)
+        text = model_card(held, file.read_text(encoding="utf-8") if file.is_file() else None)
     except UnicodeDecodeError:
         log.warning("%s: not UTF-8, so it stays as it is", file)
         return None
@@ -173,7 +180,8 @@ def _contents(files: Opened, *, store: Store | None, device: str) -> Contents:
     else:
         recipe, reader = _reader(files, store, device)
         channel = _opened(files, recipe, reader, answers, words)
-    return Contents(recipe, answers, channel, origin, card.confidence)
+    removed = read_removed(files.stream(REMOVED)) if REMOVED in card.files else ()
+    return Contents(recipe, answers, channel, origin, card.confidence, removed)
 
 
 def _words(card: Card, answers: pl.DataFrame) -> Bm25:
@@ -189,6 +197,9 @@ def _reader(files: Opened, store: Store | None, device: str) -> tuple[Recipe, Re
     found: list[str] = []
     for recipe in ways or [card.recipe]:
         try:
+            if tuned is None and recipe.encoder:
+                # Whoever made the folder named it: that is no leave to fetch it.
+                resolve(recipe.encoder.name, fetch=False)
             reader = reader_of(recipe, store, device, idf=idf, tuned=tuned)
             identity = reader.encoder.identity
         except EncoderError as error:
@@ -211,32 +222,56 @@ def _opened(
         tensors = files.tensors(VECTORS)
         towers = towers_of(recipe, reader.encoder.dim)
         towers.load_state_dict(files.tensors(TOWERS))
+        texts = _past_texts(files) if card.recipe.memory else []
+        _check_numbers(path, towers, tensors, answers.height, len(texts))
         owner = tensors["owner"].numpy() if "owner" in tensors else None
         vectors = Passages(tensors["vectors"], owner, answers.height)
         voted = None
         if recipe.memory:
             voted = Past(*(tensors[name] for name in ("past", "voters", "votes")))
-        held = [*towers.state_dict().values(), *tensors.values()]
-        if not all(tensor.isfinite().all() for tensor in held):
-            raise RankerError(
-                f"{path}: holds weights or vectors that are not finite; train it anew, with a "
-                "lower learning_rate"
-            )
     except (RuntimeError, KeyError) as error:
         raise RankerError(f"{path}: towers do not fit the recipe: {error}") from None
     dense = Dense(reader, towers.eval(), vectors, voted, offsets=tensors.get("offsets"))
+    past = PastQueries.of(texts, voted, tensors["newcomers"].numpy()) if voted else None
     if not recipe.fused:
         return dense
-    past = _past(files, voted, tensors["newcomers"].numpy()) if voted else None
-    return Fused(dense, past=past, words=words, recipe=recipe, weights=card.weights or {})
+    fused = Fused(dense, past=past, words=words, recipe=recipe, weights=card.weights or {})
+    if missing := fused.names - fused.weights.keys():
+        raise RankerError(f"{path / CARD}: no weight of {min(missing)!r}; train again")
+    return fused
 
 
-def _past(files: Opened, voted: Past, newcomers: np.ndarray) -> PastQueries:
-    texts = pl.read_ndjson(files.stream(PAST), schema={"text": pl.String})["text"].to_list()
-    votes = (voted.voters.numpy(), voted.answers.numpy())
-    ones = np.ones(len(voted.voters), np.float32)
-    labels = sparse.csr_array((ones, votes), shape=(len(texts), len(newcomers)))
-    return PastQueries(texts, labels, newcomers)
+def _past_texts(files: Opened) -> list[str]:
+    return pl.read_ndjson(files.stream(PAST), schema={"text": pl.String})["text"].to_list()
+
+
+def _check_numbers(
+    path: Path, towers: Towers, tensors: Mapping[str, Tensor], answers: int, queries: int
+) -> None:
+    """Refuse numbers by which every ranking would fail; no training leaves them."""
+    rows, votes = len(tensors["vectors"]), len(tensors.get("voters", ()))
+    shapes = {
+        "vectors": (rows, towers.dim),
+        "owner": (rows,),
+        "offsets": (answers, towers.dim),
+        "newcomers": (answers,),
+        "past": (queries, towers.dim),
+        "voters": (votes,),
+        "votes": (votes,),
+    }
+    fits = all(tensors[name].shape == shapes[name] for name in shapes.keys() & tensors.keys())
+    for name, most in (("owner", answers), ("voters", queries), ("votes", answers)):
+        places = tensors.get(name, torch.empty(0))
+        fits &= not len(places) or bool(0 <= places.min() <= places.max() < most)
+    fits &= (len(tensors["owner"].unique()) if "owner" in tensors else rows) == answers
+    numbers = [*towers.state_dict().values(), *tensors.values()]
+    if not fits:
+        raise RankerError(f"{path}: its files do not fit each other; copy it again, or train again")
+    if not all(tensor.sum().isfinite() for tensor in numbers):
+        raise RankerError(
+            f"{path}: holds weights or vectors that are not finite; train it anew, with a lower "
+            "learning_rate"
+        )
 
 
 def _dense_of(channel: Channel) -> Dense | None:

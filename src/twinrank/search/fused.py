@@ -7,9 +7,10 @@ from copy import copy
 
 import numpy as np
 import polars as pl
+import torch
 from jaxtyping import Bool, Float, Int
 
-from twinrank.model import total
+from twinrank.model import Past, total
 from twinrank.recipe import Recipe
 from twinrank.search.bm25 import Bm25
 from twinrank.search.dense import CELLS_A_CHUNK, Dense, Parts
@@ -44,7 +45,15 @@ class Fused:
         self.words = words
         self.newcomer = recipe.memory.newcomer if recipe.memory else 0.0
         self.weights = dict(weights)
+        self._language = recipe.language
         self._past_words = past.words(recipe.language) if past and recipe.words else None
+
+    @property
+    def names(self) -> set[str]:
+        """Of the parts that have a weight."""
+        past = {"past", "prior"} if self.past is not None else set()
+        past_words = {"past words"} if self._past_words else set()
+        return {"dense"} | past | past_words | ({"words"} if self.words else set())
 
     def __copy__(self) -> Fused:
         """Channels of its own, to be changed; what they hold is shared."""
@@ -90,6 +99,31 @@ class Fused:
             self.words.keep(rows)
         if self.past is not None:
             self.past = self.past.keep(rows)
+
+    def restore_past(self, row: int, queries: Sequence[str], *, newcomer: bool) -> None:
+        """Label past queries with an answer again; those that are not there are read anew."""
+        past, votes = self.past, self.dense.past
+        if past is None or votes is None:
+            return
+        known: dict[str, list[int]] = {}
+        for place, text in enumerate(past.texts):
+            known.setdefault(text, []).append(place)
+        places = [known[text].pop(0) if known.get(text) else -1 for text in queries]
+        new = [text for text, place in zip(queries, places, strict=True) if place < 0]
+        behind = iter(range(len(past.texts), len(past.texts) + len(new)))
+        voters = torch.as_tensor([next(behind) if place < 0 else place for place in places])
+        vectors = votes.vectors
+        if new:
+            read = self.dense.queries(self.dense.reader(new))
+            vectors = torch.cat([vectors, torch.as_tensor(read, device=vectors.device)])
+        voters = torch.cat([votes.voters, voters.to(votes.voters)])
+        answers = torch.cat([votes.answers, votes.answers.new_full((len(places),), row)])
+        self.dense.past = Past(vectors, voters, answers)
+        newcomers = past.newcomers.copy()
+        newcomers[row] = newcomer
+        self.past = PastQueries.of([*past.texts, *new], self.dense.past, newcomers)
+        if new and self._past_words:
+            self._past_words = self.past.words(self._language)
 
     def _beside(self, texts: Sequence[str], votes: Float[np.ndarray, "n m"] | None) -> Parts:
         parts = {}

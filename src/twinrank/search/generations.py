@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedRandom, BufferedReader
@@ -26,7 +27,7 @@ from twinrank import __version__
 from twinrank.data.files import QUERIES
 from twinrank.errors import RankerError
 from twinrank.files import write_by_content, write_file
-from twinrank.search.card import ANSWERS, CARD, FORMAT, LEFT, Card
+from twinrank.search.card import ANSWERS, CARD, FORMAT, LEFT, Card, FileName
 
 LOCK = ".lock"
 TENSORS = ".safetensors"
@@ -56,7 +57,7 @@ class Opened:
         with self._stack as opening:
             for name in card.files:
                 file = path / card.file(name)
-                self._streams[name] = opening.enter_context(file.open("rb"))
+                self._streams[name] = opening.enter_context(open_file(file))
                 if name.endswith(TENSORS):
                     with suppress(SafetensorError):  # damaged: its checksum tells
                         self._tensors[name] = safe_open(file, "pt")
@@ -72,7 +73,13 @@ class Opened:
         self._stack.close()
 
     def stream(self, name: str) -> BufferedReader:
-        """A file, from its beginning."""
+        """A file, from its beginning.
+
+        Raises:
+            RankerError: if the card names none.
+        """
+        if name not in self._streams:
+            raise RankerError(f"{self.path / CARD}: names no {name}; copy the folder again")
         self._streams[name].seek(0)
         return self._streams[name]
 
@@ -81,7 +88,7 @@ class Opened:
         held = self._tensors[name]
         return {key: held.get_tensor(key) for key in held.keys()}  # noqa: SIM118 (no mapping)
 
-    def _check(self, name: str, expected: str) -> None:
+    def _check(self, name: FileName, expected: str) -> None:
         if _checksum(self._streams[name]) != expected:
             raise RankerError(
                 f"{self.path / self.card.file(name)}: not as {CARD} says it was written (checksum "
@@ -136,14 +143,23 @@ def writing(path: Path) -> Iterator[None]:
     """Take turns with all others that write into a folder; the system lets go of who is killed.
 
     Who holds it already may enter again.
+
+    Raises:
+        RankerError: if nobody may write there.
     """
-    path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / LOCK, is_singleton=True)
     try:
-        lock.acquire(timeout=1)
-    except Timeout:
-        log.warning("%s: waiting for another that writes here", path)
-        lock.acquire()
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            log.warning("%s: waiting for another that writes here", path)
+            lock.acquire()
+    except OSError as error:
+        raise RankerError(
+            f"{path}: cannot be written to ({error.strerror or error}); check whose it is, and "
+            "that it is not read-only"
+        ) from None
     try:
         yield
     finally:
@@ -173,6 +189,31 @@ def swap(path: Path, card: Card, *, keep: bool) -> None:
     _clear(path, before, card.named)
 
 
+@contextmanager
+def undone(path: Path) -> Iterator[None]:
+    """Remove what a change that fails has written, such as half a file on a full disk."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError, RankerError):  # a card that cannot be read may name any of them
+            named = _card(path)[0].named if (path / CARD).exists() else set()
+            _clear(path, set(), named)
+        raise
+
+
+def open_file(file: Path) -> BufferedReader:
+    """Open a regular file to be read; a pipe or a device could be waited for for ever.
+
+    Raises:
+        RankerError: if it is another.
+    """
+    opened = os.fdopen(os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
+    if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+        opened.close()
+        raise RankerError(f"{file}: no regular file; copy the folder again, or train again")
+    return opened
+
+
 def _clear(path: Path, before: set[str], named: set[str]) -> None:
     """Remove what was a ranker's, or would have been, and is named no more."""
     for entry in path.iterdir():
@@ -197,7 +238,7 @@ def _card(path: Path) -> tuple[Card, Version]:
     """The card that is there now, and what tells it from the next."""
     file = path / CARD
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             status = os.fstat(stream.fileno())
             text = stream.read()
     except (FileNotFoundError, NotADirectoryError):

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import sparse
 
+from twinrank.model import Past
 from twinrank.search.bm25 import Bm25
 
 NEAREST = 20  # past queries whose words count
@@ -27,11 +28,24 @@ class PastQueries:
     labels: sparse.csr_array
     newcomers: Bool[np.ndarray, " m"]
 
+    @classmethod
+    def of(cls, texts: list[str], votes: Past, newcomers: Bool[np.ndarray, " m"]) -> PastQueries:
+        """Queries with the labels that are their votes."""
+        cells = (votes.voters.cpu().numpy(), votes.answers.cpu().numpy())
+        ones = np.ones(len(votes.voters), np.float32)
+        return cls(
+            texts, sparse.csr_array((ones, cells), shape=(len(texts), len(newcomers))), newcomers
+        )
+
     @property
     def votes(self) -> tuple[np.ndarray, np.ndarray]:
         """Of each label, the query and the answer."""
         voters, answers = self.labels.nonzero()
         return voters.astype(np.int64), answers.astype(np.int64)
+
+    def labelled(self, answer: int) -> list[str]:
+        """The texts of the queries that are labelled with an answer."""
+        return [self.texts[query] for query in self.labels[:, [answer]].nonzero()[0]]
 
     def prior(self) -> Float[np.ndarray, " m"]:
         """log(1 + labels) of each answer; a newcomer's is the average answer's."""

@@ -6,12 +6,14 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 from jaxtyping import Float, Int
 
 from twinrank.arguments import (
@@ -36,6 +38,7 @@ from twinrank.search.dense import Dense
 from twinrank.search.fused import Fused
 from twinrank.search.index import Indexed, Last, build_index, check, open_index
 from twinrank.search.order import best_first
+from twinrank.search.removed import Removed
 from twinrank.search.shortlist import Row, Shortlist
 
 
@@ -75,6 +78,7 @@ class Ranker:
         origin: what it was trained on, and what it reached there.
         confidence: how likely its first answer is right; none without a validation split.
         shortlist: finds the candidates that `rank` scores; none has it score every answer.
+        removed: answers that `restore_answer` can bring back.
     """
 
     recipe: Recipe
@@ -83,6 +87,7 @@ class Ranker:
     origin: Origin
     confidence: Confidence | None = None
     shortlist: Shortlist | None = None
+    removed: tuple[Removed, ...] = ()
     _saved: tuple[Path, dict[str, Any]] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -260,6 +265,55 @@ class Ranker:
         if self.shortlist:
             self.shortlist.remove(self.answers["id"].to_list(), gone)
 
+    def set_aside(self, id_: str) -> None:
+        """Forget an answer as `remove_answers` does, but so that it can be restored.
+
+        Raises: see `remove_answers`.
+        """
+        former = [record for record in self.removed if record.answer["id"] == id_]
+        rows = [row for row, known in enumerate(self.answers["id"]) if known == id_]
+        records = [self._record(row, former) for row in rows]
+        self.remove_answers([id_])
+        self.removed = (*(old for old in self.removed if old not in former), *records)
+
+    def _record(self, row: int, former: Sequence[Removed]) -> Removed:
+        """Write down what restores an answer; a former one of its id adds its past queries."""
+        past = self.channel.past if isinstance(self.channel, Fused) else None
+        offsets = self.dense.offsets if self.dense else None
+        queries = past.labelled(row) if past else []
+        queries += [text for record in former for text in record.past if text not in queries]
+        return Removed(
+            at=datetime.now(UTC),
+            answer=self.answers.row(row, named=True),
+            past=tuple(queries),
+            newcomer=bool(past.newcomers[row]) if past else True,
+            ranker=self.fingerprint,
+            offset=None if offsets is None else tuple(offsets[row].tolist()),
+        )
+
+    def restore_answer(self, id_: str) -> None:
+        """Bring back an answer that was set aside, with its past queries, as it was.
+
+        In another ranker than that it was removed from, past queries which that one lacks are
+        read anew, and it has no offset.
+
+        Raises:
+            RankerError: if none was set aside under this id, or another has the id by now.
+            AnswerIndexError: if its index cannot follow; the ranker itself has it then.
+        """
+        removed = next((record for record in self.removed if record.answer["id"] == id_), None)
+        if removed is None:
+            raise RankerError(f"no answer {id_!r} was set aside; check the id")
+        frame = pl.DataFrame([removed.answer], schema=self.answers.schema)
+        self.add_answers(frame)
+        row = self.answers.height - 1
+        if self.dense and self.dense.offsets is not None and removed.ranker == self.fingerprint:
+            self.dense.offsets[row] = torch.as_tensor(removed.offset)
+            self.put_answers(frame)  # which keeps the offset
+        if isinstance(self.channel, Fused):
+            self.channel.restore_past(row, removed.past, newcomer=removed.newcomer)
+        self.removed = tuple(record for record in self.removed if record is not removed)
+
     def match_answers(self, answers: Answers) -> None:
         """Have these answers and no others: put those that are new or differ, forget the rest.
 
@@ -344,7 +398,7 @@ class Ranker:
             keep: the ranker that is there, to go back to: `load` gives it as the `previous` one.
         """
         path = path_of(path, "path")
-        held = (self.recipe, self.answers, self.channel, self.origin, self.confidence)
+        held = (self.recipe, self.answers, self.channel, self.origin, self.confidence, self.removed)
         if self.shortlist:
             self.shortlist.index.save()
         folder.save(path, folder.Contents(*held), keep=keep)
@@ -381,6 +435,7 @@ class Ranker:
         path = path_of(path, "path")
         held = folder.load(path, store=store, device=device, previous=previous)
         ranker = cls(held.recipe, held.answers, held.channel, held.origin, held.confidence)
+        ranker.removed = held.removed
         if index is not None:
             ranker.use_index(index, home=path)
         options = {"device": device, "previous": previous, "index": index}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
+from enum import Enum
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, HTTPException, Path, Query, Request, Response
@@ -13,8 +14,10 @@ from pydantic import Discriminator, Field, Tag
 from twinrank.data import Verdict
 from twinrank.errors import RankerError
 from twinrank.serve import live
+from twinrank.serve.batching import BusyError
 from twinrank.serve.feedback import Feedback
-from twinrank.serve.live import Live, Reply
+from twinrank.serve.guard import log_change
+from twinrank.serve.live import Live, Reply, TakenError
 from twinrank.serve.metrics import Metrics
 from twinrank.serve.schemas import (
     BATCH,
@@ -49,6 +52,12 @@ VerdictKey = Annotated[Key, Path(description="Of a verdict, as it was sent with 
 Responses = dict[int | str, dict[str, Any]]
 ALWAYS = documented(400, 401, 403, 422, 429, 503)
 WITH_BODY = ALWAYS | documented(408, 413, 415)
+TAGS = [
+    {"name": "ranking", "description": "Rank answers. Takes a key with the role `read`."},
+    {"name": "answers", "description": "Reading takes the role `read`, changing `write`."},
+    {"name": "feedback", "description": "Verdicts take `feedback`, statistics `write`."},
+    {"name": "health", "description": "For probes; takes no key."},
+]
 
 
 class Api:
@@ -81,26 +90,43 @@ class Api:
         """All routes."""
         router = APIRouter()
         add = router.add_api_route
-        missing, changed = documented(404), {**WITH_BODY, **documented(404)}
-        add("/v1/rank", self.rank, methods=["POST"], responses=WITH_BODY)
-        add("/v1/answers", self.answers, responses=ALWAYS)
-        add("/v1/answers/{id:path}", self.answer, responses=ALWAYS | missing)
+        missing = documented(404)
+        tags: list[list[str | Enum]] = [[tag["name"]] for tag in TAGS]
+        ranking, answers, feedback, health = tags
+        add("/v1/rank", self.rank, methods=["POST"], responses=WITH_BODY, tags=ranking)
+        add("/v1/answers", self.answers, responses=ALWAYS, tags=answers)
+        add("/v1/answers/{id:path}", self.answer, responses=ALWAYS | missing, tags=answers)
         put: Responses = {201: {"model": Answer, "description": "It is new."}}
-        add("/v1/answers/{id:path}", self.put, methods=["PUT"], responses=changed | put)
+        add(
+            "/v1/answers/{id:path}",
+            self.put,
+            methods=["PUT"],
+            responses=WITH_BODY | put,
+            tags=answers,
+        )
         add(
             "/v1/answers/{id:path}",
             self.delete,
             methods=["DELETE"],
             status_code=204,
             responses=ALWAYS | missing,
+            tags=answers,
         )
-        duplicate: Responses = {200: {"model": Stored, "description": "This key was there."}}
+        add(
+            "/v1/answers/{id:path}/restore",
+            self.restore,
+            methods=["POST"],
+            responses=ALWAYS | documented(404, 409),
+            tags=answers,
+        )
+        duplicate: Responses = {200: {"model": Stored, "description": "This verdict was there."}}
         add(
             "/v1/feedback",
             self.feedback,
             methods=["POST"],
             status_code=201,
-            responses=changed | duplicate,
+            responses=WITH_BODY | documented(404, 409) | duplicate,
+            tags=feedback,
         )
         add(
             "/v1/feedback/{key:path}",
@@ -108,10 +134,11 @@ class Api:
             methods=["DELETE"],
             status_code=204,
             responses=ALWAYS | missing,
+            tags=feedback,
         )
-        add("/v1/stats", self.stats, responses=ALWAYS)
-        add("/healthz", self.healthz, responses=documented(403, 503))
-        add("/readyz", self.readyz, responses=documented(403, 503))
+        add("/v1/stats", self.stats, responses=ALWAYS, tags=feedback)
+        add("/healthz", self.healthz, responses=documented(400, 403, 503), tags=health)
+        add("/readyz", self.readyz, responses=documented(400, 403, 503), tags=health)
         add("/metrics", self.metrics, include_in_schema=False)
         return router
 
@@ -146,54 +173,96 @@ class Api:
         """An answer with its text."""
         return Answer.model_validate(self._known(id))
 
-    async def put(self, id: AnswerId, body: NewAnswer, response: Response) -> Answer:
+    async def put(
+        self, id: AnswerId, body: NewAnswer, request: Request, response: Response
+    ) -> Answer:
         """Take an answer in, or in place of the one with this id, with no retraining.
 
         One that is replaced keeps its past queries. Other workers know it within two seconds.
         """
         answer = {"id": id, **body.model_dump()}
-        if await self._live.put(answer):
+        try:
+            new = await self._live.put(answer)
+        except RankerError as error:  # no word is left in any answer
+            raise HTTPException(422, str(error)) from None
+        if new:
             response.status_code = 201
+        log_change(request, "added an answer" if new else "replaced an answer", id=id)
         return Answer.model_validate(answer)
 
-    async def delete(self, id: AnswerId) -> Response:
-        """Forget an answer."""
+    async def delete(self, id: AnswerId, request: Request) -> Response:
+        """Forget an answer; for some days it can be restored."""
         try:
             gone = await self._live.delete(id)
         except RankerError as error:  # the last one stays
             raise HTTPException(422, str(error)) from None
         if not gone:
             raise _unknown(id)
+        log_change(request, "deleted an answer", id=id)
         return Response(status_code=204)
 
-    async def feedback(self, body: FeedbackRequest, response: Response) -> Stored:
+    async def restore(self, id: AnswerId, request: Request) -> Answer:
+        """Bring back an answer that was deleted, with its past queries.
+
+        One that is there, and was not deleted before, stays as it is.
+        """
+        try:
+            restored = await self._live.restore(id)
+        except TakenError:
+            raise HTTPException(
+                409, f"there is an answer {id!r} that was put since; delete it, and restore again"
+            ) from None
+        if restored:
+            log_change(request, "restored an answer", id=id)
+        return Answer.model_validate(self._known(id))
+
+    async def feedback(self, body: FeedbackRequest, request: Request, response: Response) -> Stored:
         """Keep a verdict; it is on disk when this answers."""
-        if body.answer is not None and self._live.now.answer(body.answer) is None:
-            if await asyncio.to_thread(self._feedback.holds, body.key):  # it is gone since
-                response.status_code = 200
-                return Stored(key=body.key, stored=True, duplicate=True)
-            await self._live.check_latest()  # another worker may have taken the answer in
-            raise _unknown(body.answer)
         verdict = Verdict(
             key=body.key,
             text=body.query,
-            type=body.type or "",
+            type=kind_of(body.type, self._live.now.types),
             answer=body.answer,
             right=body.right,
-            shown=tuple(body.shown),
+            shown=None if body.shown is None else tuple(body.shown),
             ranker=body.ranker,
         )
-        new = await asyncio.to_thread(self._feedback.add, verdict)
+        known = body.answer is None or self._live.now.answer(body.answer) is not None
+        if not known and not await self._is_there(verdict):  # the answer may be gone since
+            await self._live.check_latest()  # another worker may have taken it in
+            raise _unknown(body.answer or "")
+        new = known and await asyncio.to_thread(self._feedback.add, verdict)
         if new:
             self._metrics.verdicts.labels(f"{body.right}".lower()).inc()
-        else:
+            log_change(request, "gave a verdict", key=body.key)
+        elif await self._is_there(verdict):
             response.status_code = 200
+        else:
+            raise BusyError("this verdict was taken back at this moment; try again")
         return Stored(key=body.key, stored=True, duplicate=not new)
 
-    async def take_back(self, key: VerdictKey) -> Response:
+    async def _is_there(self, verdict: Verdict) -> bool:
+        """Whether a verdict was stored before.
+
+        Raises:
+            HTTPException: if another has its key.
+        """
+        stored = await asyncio.to_thread(self._feedback.find, verdict.key)
+        if stored and (stored.text, stored.answer, stored.right) != (
+            verdict.text,
+            verdict.answer,
+            verdict.right,
+        ):
+            raise HTTPException(
+                409, f"another verdict has the key {verdict.key!r}; give each a key of its own"
+            )
+        return stored is not None
+
+    async def take_back(self, key: VerdictKey, request: Request) -> Response:
         """Take a verdict back; that is on disk when this answers, and its key is free again."""
         if not await asyncio.to_thread(self._feedback.remove, key):
             raise HTTPException(404, f"there is no verdict {key!r}; check the key")
+        log_change(request, "took a verdict back", key=key)
         return Response(status_code=204)
 
     async def stats(self, days: Annotated[int, Query(ge=1, le=3650)] = 30) -> Statistics:

@@ -14,17 +14,18 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 
 from twinrank import __version__
 from twinrank.errors import FeedbackError, TwinrankError
-from twinrank.serve.api import Api
+from twinrank.serve.api import TAGS, Api
 from twinrank.serve.batching import BusyError
 from twinrank.serve.feedback import Feedback
 from twinrank.serve.guard import RETRY_S, Guard
 from twinrank.serve.live import Live, UnsavedError
 from twinrank.serve.metrics import Metrics
-from twinrank.serve.pages import add_pages
+from twinrank.serve.pages import add_pages, name_keys
 from twinrank.serve.settings import Keys, Settings
 from twinrank.serve.traffic import Counted
 from twinrank.terminal import VisibleFormatter
@@ -69,10 +70,14 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
     Raises:
         TwinrankError: if the ranker, the keys or the database cannot be used.
     """
-    keys = Keys.load(settings.keys) if settings.keys else None
+    keys = Keys(settings.keys) if settings.keys else None
     feedback = Feedback.open(settings.feedback)
     ranker = Live(
-        settings.ranker, device=settings.device, index=settings.index, waiting=settings.waiting
+        settings.ranker,
+        device=settings.device,
+        index=settings.index,
+        waiting=settings.waiting,
+        restore_days=settings.restore_days,
     )
     metrics, counted = Metrics(replica), Counted(feedback)
 
@@ -80,6 +85,9 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
     async def alive(_: FastAPI) -> AsyncIterator[None]:
         works = (ranker.follow(), ranker.read_ahead(), counted.keep(), _orphan())
         tasks = [asyncio.create_task(work) for work in works]
+        if keys:
+            with suppress(ValueError, RuntimeError, AttributeError):  # a test's thread; Windows
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, keys.reload)
         yield
         for task in tasks:
             task.cancel()
@@ -94,6 +102,7 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
         title="twinrank",
         version=__version__,
         description="Ranks help articles for questions and conversations; learns from feedback.",
+        openapi_tags=TAGS,
         docs_url=None,
         redoc_url=None,
         lifespan=alive,
@@ -102,11 +111,20 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
         Api(ranker, feedback, counted, metrics, log_texts=settings.log_texts).router()
     )
     add_pages(app)
+    name_keys(app, needed=keys is not None)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(BusyError, _busy)
     app.add_exception_handler(FeedbackError, _no_database)
     app.add_exception_handler(UnsavedError, _unsaved)
     app.add_middleware(Guard, settings=settings, keys=keys, metrics=metrics)
+    if settings.origins:  # around the guard, which refuses what browsers ask beforehand
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.origins),
+            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
     return app
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -12,10 +13,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, Engine, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.engine import URL, Engine
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from twinrank.addresses import hide_passwords, read_address, show_address
 from twinrank.data import Verdict
 from twinrank.errors import FeedbackError
 from twinrank.serve.feedback_stats import Day, Miss, Stats, Traffic, Wanted, stats_since
@@ -26,6 +28,12 @@ __all__ = ["Day", "Feedback", "Miss", "Stats", "Traffic", "Verdict", "Wanted"]
 SQLITE, POSTGRES = "sqlite", "postgresql"
 WAIT_S = 30  # for another process that writes at this moment
 CONNECT_S = 10
+# A path that begins as one, and what else may be one; the other forms of a server's address, such
+# as `host=db password=...` or `user:...@db`, would be a file of that name, password and all.
+PLAIN_PATH = re.compile(r"(~|\.{1,2}[/\\]|/(?!/)|[A-Za-z]:[/\\])")
+NO_PATH = re.compile(r"[\w ]+=|@|^[\w+.-]*:|^//|[\0\r\n]")
+SECRET_IN_PATH = re.compile(r"(pass\w*|pwd)\s*=", re.IGNORECASE)
+ENCODINGS = {"UTF8", "SQL_ASCII"}  # of PostgreSQL, which hold every text
 Key = tuple[date, str]
 
 
@@ -52,7 +60,7 @@ class Feedback:
             FeedbackError: if it cannot be used.
         """
         address = _address(url)
-        shown = address.render_as_string(hide_password=True)
+        shown = show_address(address)
         if file := file_of(url):
             shown = str(file)
             _check_file(file, create)
@@ -93,11 +101,12 @@ class Feedback:
         with self._errors(), self._engine.begin() as connection:
             return connection.execute(removed).rowcount > 0
 
-    def holds(self, key: str) -> bool:
-        """Whether there is a verdict with this key."""
-        chosen = sa.select(VERDICTS.c.number).where(VERDICTS.c.key == plain(key))
+    def find(self, key: str) -> Verdict | None:
+        """Get the verdict with this key; none if there is none."""
+        chosen = sa.select(VERDICTS).where(VERDICTS.c.key == plain(key))
         with self._errors(), self._engine.connect() as connection:
-            return connection.execute(chosen).first() is not None
+            row = connection.execute(chosen).first()
+        return None if row is None else verdict_of(row)
 
     def count(self, traffic: Mapping[Key, Traffic]) -> None:
         """Add traffic, by day (UTC) and type, to what was counted before.
@@ -139,16 +148,24 @@ class Feedback:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (SQLAlchemyError, sqlite3.Error) as error:
+        except (SQLAlchemyError, sqlite3.Error, UnicodeError) as error:
             what = str(error.__cause__ or error).strip().splitlines()[0]
+            what = hide_passwords(what, self._engine.url)
             raise FeedbackError(
                 f"{self.shown}: {what}; check that the database is there and may be written to"
-            ) from error
+            ) from None  # the driver's own error may hold the password
 
     def _prepare(self, create: bool, attempts: int = 5) -> None:
         """Make the tables; where another process does so at this moment, see that it has."""
         try:
             with self._engine.begin() as connection:
+                if self._engine.dialect.name == POSTGRES:
+                    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+                    if encoding not in ENCODINGS:
+                        raise FeedbackError(
+                            f"{self.shown}: its encoding, {encoding}, cannot hold every text; "
+                            "make one by CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+                        )
                 if sa.inspect(connection).has_table(TRAFFIC.name):
                     return
                 if not create:
@@ -184,15 +201,19 @@ def _address(url: str) -> URL:
     if not url.strip():
         raise FeedbackError(f"the address of the feedback is empty; {known}")
     if "://" not in url:
+        _check_path(url, known)
         return URL.create(SQLITE, database=url)
     try:
-        address = make_url(url)
-    except (ArgumentError, ValueError):
-        raise FeedbackError(f"the address of the feedback is no URL; {known}") from None
+        address = read_address(url)
+    except ValueError as error:
+        raise FeedbackError(f"the address of the feedback is {error}; {known}") from None
     match address.drivername:
         case "sqlite" | "sqlite+pysqlite":
-            if address.database in (None, "", ":memory:"):
-                raise FeedbackError(f"{url}: a database in memory would lose feedback; {known}")
+            file = address.database or ""
+            if file in ("", ":memory:") or file.startswith("file:"):
+                raise FeedbackError(f"a database in memory would lose feedback; {known}")
+            if address != URL.create(address.drivername, database=file):
+                raise FeedbackError(f"a SQLite file has no host and no settings; {known}")
             return address
         case "postgres" | "postgresql" | "postgresql+psycopg":
             return address.set(drivername=f"{POSTGRES}+psycopg")
@@ -200,11 +221,28 @@ def _address(url: str) -> URL:
             raise FeedbackError(f"feedback is not kept in {other!r}; {known}")
 
 
+def _check_path(text: str, known: str) -> None:
+    """Refuse what is no path, and show none of it: there may be a password in it."""
+    if ":memory:" in text:
+        raise FeedbackError(f"a database in memory would lose feedback; {known}")
+    no_path = SECRET_IN_PATH if PLAIN_PATH.match(text) else NO_PATH
+    if no_path.search(text):
+        raise FeedbackError(
+            f"the address of the feedback is neither a URL nor a path; {known} (a file whose name "
+            "looks like an address: ./NAME)"
+        )
+
+
 def _check_file(file: Path, create: bool) -> None:
     if file.is_dir():
         raise FeedbackError(f"{file}: a folder; give a file in it, such as {file / 'feedback.db'}")
     if create:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FeedbackError(
+                f"{file.parent}: cannot be made ({error.strerror}); give another path"
+            ) from None
     elif not file.exists():
         raise FeedbackError(f"{file}: there is no such file; check the path of the feedback")
 
@@ -212,8 +250,10 @@ def _check_file(file: Path, create: bool) -> None:
 def _engine(address: URL) -> Engine:
     """Connections that make a commit durable."""
     if address.get_backend_name() == POSTGRES:
-        patience = {} if "connect_timeout" in address.query else {"connect_timeout": CONNECT_S}
-        engine = sa.create_engine(address, pool_pre_ping=True, connect_args=patience)
+        settings: dict[str, Any] = {"client_encoding": "utf8"}  # whatever the server's own is
+        if "connect_timeout" not in address.query:
+            settings["connect_timeout"] = CONNECT_S
+        engine = sa.create_engine(address, pool_pre_ping=True, connect_args=settings)
         sa.event.listen(engine, "connect", _wait_for_disk)
         return engine
     engine = sa.create_engine(address, connect_args={"timeout": WAIT_S})

@@ -38,8 +38,9 @@ class Day:
         requests: see `Traffic`.
         confident: see `Traffic`.
         withheld: see `Traffic`.
-        right: verdicts that an answer that was shown is right.
-        wrong: all others: an answer is wrong, or none of those shown is right.
+        right: verdicts that an answer is right, but for one that was not shown.
+        wrong: all others: an answer is wrong, none of those shown is right, or one that was not
+            shown is.
     """
 
     date: date
@@ -97,7 +98,10 @@ def stats_since(connection: Connection, since: date) -> Stats:
     )
 
 
-_RIGHT = sa.and_(VERDICTS.c.right, VERDICTS.c.place.is_not(None))
+# Where nobody said what was shown, nothing says that the answer was not.
+_UNKNOWN = sa.cast(VERDICTS.c.shown, sa.Text) == "null"
+_SHOWN = sa.or_(VERDICTS.c.place.is_not(None), _UNKNOWN)
+_RIGHT = sa.and_(VERDICTS.c.right, _SHOWN)
 
 
 def _times(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
@@ -136,7 +140,7 @@ def _wanted(connection: Connection, since: date) -> tuple[Wanted, ...]:
     chosen = (
         sa.select(answer, times)
         .where(VERDICTS.c.date >= since, answer.is_not(None))
-        .where(VERDICTS.c.right, VERDICTS.c.place.is_(None))
+        .where(VERDICTS.c.right, ~_SHOWN)
         .group_by(answer)
         .order_by(times.desc(), answer)
         .limit(LISTED)

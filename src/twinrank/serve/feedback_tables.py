@@ -20,7 +20,7 @@ VERDICTS = sa.Table(
     sa.Column("answer", sa.Text),
     sa.Column("right", sa.Boolean, nullable=False),
     sa.Column("place", sa.Integer),  # of the answer among those shown, from 1
-    sa.Column("shown", sa.JSON, nullable=False),
+    sa.Column("shown", sa.JSON, nullable=False),  # JSON's null where nobody said
     sa.Column("ranker", sa.Text),
     sa.Column("at", sa.DateTime, nullable=False),  # UTC
     sa.Column("date", sa.Date, nullable=False),  # of `at`: SQLite and PostgreSQL agree on no cast
@@ -47,7 +47,7 @@ def row_of(verdict: Verdict) -> dict[str, Any]:
         "answer": None if verdict.answer is None else plain(verdict.answer),
         "right": verdict.right,
         "place": verdict.place,
-        "shown": [plain(answer) for answer in verdict.shown],
+        "shown": verdict.shown and [plain(answer) for answer in verdict.shown],
         "ranker": None if verdict.ranker is None else plain(verdict.ranker),
         "at": at.replace(tzinfo=None),
         "date": at.date(),
@@ -67,7 +67,7 @@ def verdict_of(row: sa.Row[Any]) -> Verdict:
         type=row.type,
         answer=row.answer,
         right=row.right,
-        shown=tuple(row.shown),
+        shown=None if row.shown is None else tuple(row.shown),
         ranker=row.ranker,
         at=row.at.replace(tzinfo=UTC),
     )

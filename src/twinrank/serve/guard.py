@@ -6,8 +6,10 @@ import asyncio
 import json
 import logging
 import math
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
 from typing import Any
@@ -19,10 +21,11 @@ from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from twinrank.serve.metrics import Metrics
-from twinrank.serve.settings import Keys, Role, Settings
+from twinrank.serve.settings import ROLES, Holder, Keys, Role, Settings
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -34,7 +37,12 @@ RETRY_S = 1
 NAMED = "twinrank.request"  # in a scope: the id that a request has already
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "testserver"})
 CHANGES = frozenset({"POST", "PUT", "DELETE", "PATCH"})
-WRITES = frozenset({"/v1/feedback", "/v1/stats"})
+# What a proxy adds to a request: without keys, it would let everybody in.
+FORWARDED = re.compile(
+    rb"(x-)?(original-)?forwarded(-.+)?|via|x-(real|client|cluster-client|remote)-(ip|addr)|"
+    rb"(true-client|fastly-client|fly-client|x-appengine-user)-ip(v6)?|"
+    rb"x-envoy-.+|x-original-host|cdn-loop|cf-.+"
+)
 # Need no key and count for no rate: pages load much at once, and probes must always be answered.
 OPEN = frozenset({"/", "/admin", "/docs", "/openapi.json", "/healthz", "/readyz"})
 CSP = (
@@ -51,6 +59,7 @@ HEADERS = {
 }
 
 access = logging.getLogger("twinrank.access")
+audit = logging.getLogger("twinrank.audit")
 log = logging.getLogger(__name__)
 
 
@@ -63,6 +72,19 @@ class Refusal(Exception):  # noqa: N818 (it is an answer, not an accident)
         if status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"
         self.response = JSONResponse({"detail": detail}, int(status), headers)
+
+
+def log_change(request: Request, did: str, **what: str) -> None:
+    """Write a line to the log on a change that was made: who, what, and when."""
+    state = request.state
+    line = {
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "by": getattr(state, "by", None),  # nobody has a name where there are no keys
+        "did": did,
+        **what,
+        "request": state.request,
+    }
+    audit.info(json.dumps(line))
 
 
 class Guard:
@@ -90,11 +112,14 @@ class Guard:
             await self._app(scope, receive, send)
             return
         request = _Request(scope, receive, send, self._settings)
+        asked = {**scope, "state": {**scope.get("state", {}), "request": request.id}}
         self._now += 1
         try:
-            self._admit(scope)
+            self._admit(asked)
+            if scope["method"] == "HEAD":  # what GET gives, without its body
+                asked["method"] = "GET"
             async with asyncio.timeout(self._settings.timeout_s * 2):
-                await self._app(scope, request.receive, request.send)
+                await self._app(asked, request.receive, request.send)
         except Refusal as refusal:
             await refusal.response(scope, receive, request.send)
         except TimeoutError:
@@ -108,20 +133,23 @@ class Guard:
             )
         finally:
             self._now -= 1
-            self._tell(scope, request)
+            self._tell(scope["method"], asked, request)
 
     def _admit(self, scope: MutableMapping[str, Any]) -> None:
         headers = Headers(scope=scope)
         path = scope["path"]
+        host = _host_of("Host", f"//{headers.get('host', '')}")
         if path in OPEN or path.startswith("/static/"):
             if self._keys is None:
-                self._same_site(scope, headers)
+                self._same_site(scope, headers, host)
+            if scope["method"] == "OPTIONS":  # some probes ask so
+                raise Refusal(HTTPStatus.OK, "ask by GET or HEAD")
             return
         if self._now > AT_ONCE:
             raise Refusal(
                 HTTPStatus.SERVICE_UNAVAILABLE, "too much at once; try again soon", RETRY_S
             )
-        role, who = self._role(headers, scope)
+        holder, who = self._holder(headers, scope)
         if self._rate and not self._limiter.hit(self._rate, who):
             reset = self._limiter.get_window_stats(self._rate, who).reset_time
             wait = max(1, math.ceil(reset - time.time()))
@@ -131,58 +159,98 @@ class Guard:
                 wait,
             )
         if self._keys is None:
-            self._same_site(scope, headers)
+            self._same_site(scope, headers, host)
             return
-        if role is None:
+        if holder is None:
             what = "this key is not known" if "authorization" in headers else "a key is needed"
             mend = "send the header `Authorization: Bearer KEY`, with a key of the service's"
             raise Refusal(HTTPStatus.UNAUTHORIZED, f"{what}; {mend}")
-        writes = scope["method"] in {"PUT", "DELETE"} or path in WRITES
-        if writes and role != "write":
+        scope["state"]["by"] = holder.name
+        needed = _needed_role(scope["method"], path)
+        if ROLES.index(holder.role) < ROLES.index(needed):
+            may = "only read" if holder.role == "read" else "only read and give feedback"
             raise Refusal(
-                HTTPStatus.FORBIDDEN, "this key may only read; use one with the role write"
+                HTTPStatus.FORBIDDEN, f"this key may {may}; use one with the role {needed}"
             )
 
-    def _role(self, headers: Headers, scope: MutableMapping[str, Any]) -> tuple[Role | None, str]:
-        """What the caller may do, and under which name the rate is counted."""
+    def _holder(
+        self, headers: Headers, scope: MutableMapping[str, Any]
+    ) -> tuple[Holder | None, str]:
+        """Whose key the caller has, and under which name the rate is counted."""
         address = (scope.get("client") or ("unknown",))[0]
         kind, _, key = headers.get("authorization", "").partition(" ")
         if self._keys is None or kind.lower() != "bearer":
             return None, address
-        role = self._keys.role(key.strip())
-        return role, sha256(key.strip().encode()).hexdigest() if role else address
+        holder = self._keys.find(key.strip())
+        return holder, sha256(key.strip().encode()).hexdigest() if holder else address
 
-    def _same_site(self, scope: MutableMapping[str, Any], headers: Headers) -> None:
-        """Without keys, no other site's page may use a visitor's browser to come here.
+    def _same_site(self, scope: MutableMapping[str, Any], headers: Headers, host: str) -> None:
+        """Without keys, nobody beyond this machine may come here, by a browser or a proxy.
 
         A name that was pointed at this machine (DNS rebinding) is refused by the header Host,
-        a form or script of another site by the header Origin.
+        which every browser sends and some probes do not; a form or script of another site by the
+        header Origin; a proxy that lets others in by what it adds.
         """
-        host = headers.get("host", "")
-        name = urlsplit(f"//{host}").hostname or ""
-        if self._settings.loopback and name not in LOCAL | {self._settings.host}:
+        for name, _ in scope["headers"]:
+            if FORWARDED.fullmatch(name):
+                raise Refusal(
+                    HTTPStatus.FORBIDDEN,
+                    f"this came through a proxy (header {name.decode('latin-1')}), which may let "
+                    "others in: behind one the service needs keys; give it --keys",
+                )
+        if self._settings.loopback and host and host not in LOCAL | {self._settings.host}:
             raise Refusal(
                 HTTPStatus.FORBIDDEN,
                 "without keys the service answers to localhost alone; give it --keys",
             )
-        origin = headers.get("origin")
-        if origin and scope["method"] in CHANGES and urlsplit(origin).netloc != host:
+        origin = headers.get("origin", "")
+        _host_of("Origin", origin)
+        foreign = urlsplit(origin).netloc != headers.get("host", "")
+        if (
+            origin
+            and foreign
+            and scope["method"] in CHANGES
+            and origin not in self._settings.origins
+        ):
             raise Refusal(HTTPStatus.FORBIDDEN, "this comes from another site's page")
 
-    def _tell(self, scope: MutableMapping[str, Any], request: _Request) -> None:
+    def _tell(self, method: str, scope: MutableMapping[str, Any], request: _Request) -> None:
         route = getattr(scope.get("route"), "path", "unmatched").replace(":path", "")
         seconds = time.perf_counter() - request.began
-        self._metrics.requests.labels(route, scope["method"], f"{request.status}").inc()
+        self._metrics.requests.labels(route, method, f"{request.status}").inc()
         self._metrics.seconds.labels(route).observe(seconds)
         line = {
             "request": request.id,
-            "method": scope["method"],
+            "method": method,
             "route": route,
             "status": request.status,
             "ms": round(seconds * 1000, 1),
-            **scope.get("state", {}).get("told", {}),
+            **scope["state"].get("told", {}),
         }
         access.info(json.dumps(line, ensure_ascii=False))
+
+
+def _needed_role(method: str, path: str) -> Role:
+    """What a caller has to be to do this; what is not listed takes the highest."""
+    if method in {"GET", "HEAD", "OPTIONS"} and path.startswith(("/v1/answers", "/metrics")):
+        return "read"
+    if path == "/v1/rank":
+        return "read"
+    if (method, path) == ("POST", "/v1/feedback"):
+        return "feedback"
+    return "feedback" if method == "DELETE" and path.startswith("/v1/feedback/") else "write"
+
+
+def _host_of(header: str, value: str) -> str:
+    """The host in a header.
+
+    Raises:
+        Refusal: if it cannot be read.
+    """
+    try:
+        return urlsplit(value).hostname or ""
+    except ValueError:
+        raise Refusal(HTTPStatus.BAD_REQUEST, f"the header {header} is no address") from None
 
 
 class _Request:
@@ -226,6 +294,8 @@ class _Request:
             headers["X-Request-ID"] = self.id
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
+        elif self._scope["method"] == "HEAD":
+            message = {**message, "body": b""}
         await self._send(message)
 
     async def fail(self, status: HTTPStatus, detail: str, retry_s: int | None = None) -> None:

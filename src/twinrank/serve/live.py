@@ -7,15 +7,19 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from twinrank.encode import RecentFeatures
-from twinrank.errors import AnswerIndexError, TwinrankError
-from twinrank.search import CARD, Evidence, RankedAnswer, Ranker, Witness, writing
+from twinrank.errors import AnswerIndexError, RankerError, TwinrankError
+from twinrank.search import CARD, Evidence, RankedAnswer, Ranker, Witness, open_file, writing
+from twinrank.search.removed import Removed
 from twinrank.serve.batching import Batcher, BusyError
 
 BATCH = 32  # queries ranked at once: more gains little, and the first of them waits longer
@@ -29,6 +33,10 @@ log = logging.getLogger(__name__)
 
 class UnsavedError(Exception):
     """A change that could not be written to the ranker's folder, and is undone."""
+
+
+class TakenError(Exception):
+    """An answer that cannot be restored, since another has its id by now."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,9 @@ class Opened:
                 ranker.build_index(index, home=folder)
                 ranker.use_index(index, home=folder)
         opened = cls(ranker, fingerprint)
-        opened.rank([Query("hello", 1, explain=True)])
+        (tried,) = opened.rank([Query("hello", 1, explain=True)])
+        if not np.isfinite(tried.ranking[0].score):
+            raise RankerError(f"{folder}: its scores are no numbers; train again")
         return opened
 
     def rank(self, queries: Sequence[Query]) -> list[Reply]:
@@ -138,7 +148,8 @@ def fingerprint_of(folder: Path) -> str:
         TwinrankError: if it cannot be read.
     """
     try:
-        return sha256((folder / CARD).read_bytes()).hexdigest()[:16]
+        with open_file(folder / CARD) as card:
+            return sha256(card.read()).hexdigest()[:16]
     except OSError as error:
         raise TwinrankError(f"{folder}: no ranker can be read there ({error})") from None
 
@@ -154,10 +165,20 @@ class Live:
         device: where the encoder runs.
         index: an answer index to rank by; none scores every answer.
         waiting: queries that may wait.
+        restore_days: how long an answer that was deleted can be restored; 0 keeps nothing of it.
     """
 
-    def __init__(self, folder: Path, *, device: str, index: str | None, waiting: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        device: str,
+        index: str | None,
+        waiting: int,
+        restore_days: float,
+    ) -> None:
         self.folder = folder
+        self._restore_within = timedelta(days=restore_days)
         self._device = device
         self._index = index
         self._thread = ThreadPoolExecutor(1, "ranking")
@@ -189,10 +210,36 @@ class Live:
         def delete(ranker: Ranker) -> bool | None:
             if id_ not in ranker.answers["id"]:
                 return None
-            ranker.remove_answers([id_])
+            if self._restore_within:
+                ranker.set_aside(id_)
+            else:
+                ranker.remove_answers([id_])
             return True
 
         return bool(await self._changed(delete))
+
+    async def restore(self, id_: str) -> bool:
+        """Bring back an answer that was deleted, with its past queries; whether it was away.
+
+        Raises:
+            TakenError: if another has its id by now.
+        """
+
+        def restore(ranker: Ranker) -> bool | None:
+            removed = next(
+                (record for record in ranker.removed if record.answer["id"] == id_), None
+            )
+            if removed is None:
+                return None
+            if id_ in ranker.answers["id"]:
+                raise TakenError
+            if ranker.dense:  # in turn with batches, as in `put`
+                row = pl.DataFrame([removed.answer], schema=ranker.answers.schema)
+                self._thread.submit(ranker.dense.reader.answers, row).result()
+            ranker.restore_answer(id_)
+            return True
+
+        return bool(await self._changed(restore))
 
     async def check_latest(self) -> None:
         """Be sure that the folder is no newer than what is answered from.
@@ -200,7 +247,11 @@ class Live:
         Raises:
             BusyError: if it is; it is being loaded.
         """
-        if await asyncio.to_thread(fingerprint_of, self.folder) != self.now.fingerprint:
+        try:
+            latest = await asyncio.to_thread(fingerprint_of, self.folder)
+        except TwinrankError as error:
+            raise UnsavedError(f"{error}") from error
+        if latest != self.now.fingerprint:
             raise BusyError("a newer ranker is being loaded; try again soon")
 
     async def read_ahead(self) -> None:
@@ -231,6 +282,9 @@ class Live:
             try:
                 fingerprint = await asyncio.to_thread(fingerprint_of, self.folder)
                 if fingerprint == self.now.fingerprint and not self._half_changed:
+                    if self._expired() and time.monotonic() >= again:
+                        again = time.monotonic() + REFUSED_S
+                        await self._changed(lambda _: True)  # every change forgets what is expired
                     continue
                 if fingerprint == refused and time.monotonic() < again:
                     continue
@@ -265,6 +319,14 @@ class Live:
             self._half_changed = False
         return behind
 
+    def _expired(self) -> bool:
+        return len(self._restorable_in(self.now.ranker)) < len(self.now.ranker.removed)
+
+    def _restorable_in(self, ranker: Ranker) -> tuple[Removed, ...]:
+        """What was deleted and can still be restored."""
+        begin = datetime.now(UTC) - self._restore_within
+        return tuple(record for record in ranker.removed if record.at > begin)
+
     async def _changed(self, change: Callable[[Ranker], bool | None]) -> bool | None:
         """Change a copy of what the folder holds, save it there, and rank by it from now on.
 
@@ -273,12 +335,15 @@ class Live:
         """
 
         def work() -> bool | None:
-            with writing(self.folder):
+            with ExitStack() as turn:
                 try:
+                    turn.enter_context(writing(self.folder))
                     self._caught_up()
-                except TwinrankError as error:  # another's, and broken; or no index answers
+                # nobody may write here; another's, and broken; or no index answers
+                except (TwinrankError, OSError) as error:
                     raise UnsavedError(f"{error}") from error
                 ranker = self.now.ranker.copy()
+                ranker.removed = self._restorable_in(ranker)
                 try:
                     if (done := change(ranker)) is None:
                         return None

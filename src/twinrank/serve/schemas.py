@@ -158,6 +158,13 @@ class NewAnswer(Strict):
     url: Annotated[str, StringConstraints(max_length=2_000), Clean] | None = None
     sections: Annotated[list[Section], Field(max_length=500)] = []
 
+    @model_validator(mode="after")
+    def _with_words(self) -> NewAnswer:
+        texts = (self.title, self.text, *(f"{part.title}{part.text}" for part in self.sections))
+        if not any(map(str.isalnum, "".join(texts))):
+            raise ValueError("has no words, only signs; give the title or the text some")
+        return self
+
 
 class Part(BaseModel):
     """A section of an answer as it is stored."""
@@ -199,11 +206,16 @@ class FeedbackRequest(Asked):
     """
 
     key: Annotated[
-        Key, Field(description="The client's own, one line: a second verdict with it is dropped.")
+        Key,
+        Field(
+            description="The client's own, one line: the same verdict, sent again, is stored once."
+        ),
     ]
     answer: Id | None = None
     right: bool
-    shown: Annotated[list[Id], Field(max_length=SHOWN)] = []
+    shown: Annotated[list[Id], Field(max_length=SHOWN)] | None = Field(
+        None, description="Ids, in their order; left out, nobody knows what was shown."
+    )
     ranker: Name | None = None
 
     @model_validator(mode="after")
@@ -290,6 +302,7 @@ MEANING = {
     401: "A key is needed, or this one is not known.",
     403: "This key may not do that, or the request comes from another site.",
     404: "No answer has this id, or no verdict this key.",
+    409: "Another answer has this id by now, or another verdict this key.",
     408: "The request was not sent in time.",
     413: "The body is too large.",
     415: "The body is not JSON.",

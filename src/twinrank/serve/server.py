@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Callable
@@ -60,7 +61,17 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             os.environ.setdefault(name, value)
         os.environ[VARIABLE] = settings.model_dump_json()
         announce(address_of(bound))
-        Multiprocess(config, sockets=[bound]).run()
+        supervisor = Multiprocess(config, sockets=[bound])
+
+        def pass_on() -> None:
+            """Have the workers read the keys anew; one that is still starting is started again."""
+            for worker in supervisor.processes:
+                if worker.pid is not None:
+                    os.kill(worker.pid, signal.SIGHUP)
+
+        if settings.keys:
+            supervisor.handle_hup = pass_on  # type: ignore[method-assign]
+        supervisor.run()
 
 
 def listening(settings: Settings) -> socket.socket:
@@ -100,6 +111,7 @@ def check(settings: Settings) -> None:
             "with a line `read KEY` or `write KEY` each, or listen on 127.0.0.1"
         )
     if settings.keys:
-        Keys.load(settings.keys)
+        Keys(settings.keys)
+    settings.check_origins()
     read_card(settings.ranker)
     Feedback.open(settings.feedback).close()

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
+import re
 from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from twinrank.errors import ServeError
 
-Role = Literal["read", "write"]
-ROLES: tuple[Role, ...] = ("read", "write")
+Role = Literal["read", "feedback", "write"]
+ROLES: tuple[Role, ...] = ("read", "feedback", "write")  # each may do what those before it may
 RATE_BEYOND = 6_000  # requests a minute, where others than this machine may ask
 SHORTEST_KEY = 16  # characters
+NAME = re.compile(r"[\w.@-]{1,32}")  # of a key
 VARIABLE = "TWINRANK_SERVE"  # in which workers find their settings
+
+log = logging.getLogger(__name__)
 
 
 class Settings(BaseModel):
@@ -37,6 +43,8 @@ class Settings(BaseModel):
         waiting: queries that may wait at once in each worker; beyond that it answers 503.
         body_bytes: the largest body it reads.
         timeout_s: for a request to be read, and for it to be answered.
+        restore_days: how long an answer that was deleted can be restored; 0 keeps nothing of it.
+        origins: of other sites whose pages may call the API, `https://HOST`; `*` is any.
         log_texts: whether queries are logged.
         device: where the encoder runs.
     """
@@ -49,11 +57,13 @@ class Settings(BaseModel):
     workers: int = 1
     index: str | None = None
     keys: Path | None = None
-    feedback: str
+    feedback: str = Field(repr=False)  # a password may be in it
     rate: int | None = None
     waiting: int = 256
     body_bytes: int = 4_000_000
     timeout_s: float = 30.0
+    restore_days: float = 7.0
+    origins: tuple[str, ...] = ()
     log_texts: bool = False
     device: str = "auto"
 
@@ -72,54 +82,100 @@ class Settings(BaseModel):
         except ValueError:
             return False
 
+    def check_origins(self) -> None:
+        """Refuse an origin that no browser sends, and any site's where there are no keys.
+
+        Raises:
+            ServeError: if there is one.
+        """
+        for origin in self.origins:
+            if origin == "*":
+                if self.keys is None:
+                    raise ServeError(
+                        "--origin '*' without keys would let any page a visitor opens change "
+                        "answers; give --keys, or name the sites"
+                    )
+                continue
+            try:
+                parts = urlsplit(origin)
+                whole = f"{parts.scheme}://{parts.netloc}" == origin and parts.hostname
+            except ValueError:
+                whole = None
+            if not whole:
+                raise ServeError(
+                    f"--origin {origin!r} is none that a browser sends; give https://HOST[:PORT], "
+                    "with no path and no / at the end"
+                )
+
 
 @dataclass(frozen=True)
+class Holder:
+    """Whose key it is, for the log, and what it may do."""
+
+    name: str
+    role: Role
+
+
 class Keys:
     """API keys by their digests, so that none is held in memory as it is.
 
-    Attributes:
-        roles: of each key, by its sha256.
+    Args:
+        file: with a role, a key and perhaps a name on each line: `write 3f9c... anna`; `#` begins
+            a comment.
+
+    Raises:
+        ServeError: if it cannot be read, or a line is wrong; it says which.
     """
 
-    roles: dict[bytes, Role]
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._holders = _read_keys(file)
 
-    @classmethod
-    def load(cls, file: Path) -> Keys:
-        """Read a file with a role and a key on each line: `read 3f9c...`; `#` begins a comment.
-
-        Raises:
-            ServeError: if it cannot be read, or a line is wrong; it says which.
-        """
+    def reload(self) -> None:
+        """Read the file anew; if it cannot be used, the former keys stay, and the log says so."""
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ServeError(f"{file}: cannot be read ({error}); give a file of keys") from None
-        roles: dict[bytes, Role] = {}
-        for number, line in enumerate(lines, start=1):
-            words = line.split("#")[0].split()
-            if not words:
-                continue
-            role = next((role for role in ROLES if role == words[0]), None)
-            if role is None or len(words) != 2 or len(words[1]) < SHORTEST_KEY:
-                raise ServeError(
-                    f"{file}:{number}: not a role and a key; write `read KEY` or `write KEY`, "
-                    f"with a key of {SHORTEST_KEY} characters or more (`openssl rand -hex 32`)"
-                )
-            if _digest(words[1]) in roles:
-                raise ServeError(f"{file}:{number}: this key stands twice; give each one role")
-            roles[_digest(words[1])] = role
-        if not roles:
-            raise ServeError(f"{file}: no key in it; write one `read KEY` or `write KEY` a line")
-        return cls(roles)
+            self._holders = _read_keys(self._file)
+            log.info("%s: %d keys taken up", self._file, len(self._holders))
+        except ServeError as error:
+            log.error("the former keys stay: %s", error)
 
-    def role(self, key: str) -> Role | None:
-        """What a key may do; every known key is compared, so that time tells nothing."""
+    def find(self, key: str) -> Holder | None:
+        """Get a key's holder; every known key is compared, so that time tells nothing."""
         digest = _digest(key)
-        found: Role | None = None
-        for known, role in self.roles.items():
+        match: Holder | None = None
+        for known, holder in self._holders.items():
             if compare_digest(known, digest):
-                found = role
-        return found
+                match = holder
+        return match
+
+
+def _read_keys(file: Path) -> dict[bytes, Holder]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()  # Notepad begins with a mark
+    except UnicodeDecodeError:
+        raise ServeError(f"{file}: is not UTF-8 (perhaps UTF-16); save it as UTF-8") from None
+    except OSError as error:
+        raise ServeError(f"{file}: cannot be read ({error}); give a file of keys") from None
+    holders: dict[bytes, Holder] = {}
+    for number, line in enumerate(lines, start=1):
+        words = line.split("#")[0].split()
+        if not words:
+            continue
+        role = next((role for role in ROLES if role == words[0]), None)
+        named = len(words) == 3 and NAME.fullmatch(words[2])
+        if role is None or not (len(words) == 2 or named) or len(words[1]) < SHORTEST_KEY:
+            raise ServeError(
+                f"{file}:{number}: not a role and a key; write `read KEY`, `feedback KEY` or "
+                f"`write KEY`, with a key of {SHORTEST_KEY} characters or more (`openssl rand "
+                "-hex 32`), and behind it a name if you like (up to 32 letters and digits)"
+            )
+        digest = _digest(words[1])
+        if digest in holders:
+            raise ServeError(f"{file}:{number}: this key stands twice; give each one role")
+        holders[digest] = Holder(words[2] if named else f"{role}-{digest.hex()[:8]}", role)
+    if not holders:
+        raise ServeError(f"{file}: no key in it; write one `read KEY` or `write KEY` a line")
+    return holders
 
 
 def _digest(key: str) -> bytes:

@@ -16,9 +16,10 @@ from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from twinrank.addresses import hide_passwords, read_address, show_address
 from twinrank.errors import SweepError
 
 FILE = "sweep.db"
@@ -41,8 +42,21 @@ class Place:
 
     @classmethod
     def of(cls, address: str | None, out: Path) -> Place:
-        """The database at an address; without one a SQLite file in `out`."""
+        """The database at an address; without one a SQLite file in `out`.
+
+        Raises:
+            SweepError: if it is no address, or one in memory.
+        """
         if address is not None:
+            try:
+                url = read_address(address)
+            except ValueError as error:
+                raise SweepError(
+                    f"the address of the storage is {error}; give sqlite:///FILE or "
+                    "postgresql://USER@HOST/NAME"
+                ) from None
+            if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+                raise SweepError("a storage in memory would lose the sweep; give sqlite:///FILE")
             return cls(address, own=False)
         out.mkdir(parents=True, exist_ok=True)
         return cls(f"sqlite:///{out / FILE}", own=True)
@@ -50,10 +64,7 @@ class Place:
     @property
     def shown(self) -> str:
         """The address without a password."""
-        try:
-            return make_url(self.address).render_as_string(hide_password=True)
-        except ArgumentError:
-            return "the storage"
+        return show_address(read_address(self.address))
 
     def study(
         self,
@@ -107,9 +118,10 @@ class Place:
             yield
         except (SQLAlchemyError, StorageInternalError) as error:
             what = str(error.__cause__ or error).strip().splitlines()[0]
+            what = hide_passwords(what, read_address(self.address))
             raise SweepError(
                 f"{self.shown}: {what}; check the address, and run the same again: it goes on"
-            ) from error
+            ) from None  # the driver's own error may hold the password
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from twinrank.errors import AnswerIndexError, NoAnswerIndexError
 from twinrank.files import UNFINISHED, checksum, write_file
 
 Kind = Literal["flat", "hnsw"]
 CARD, LOCK = "index.json", ".lock"
+# A card may come from anybody: it names files of its own folder alone.
+FileName = Annotated[str, Field(pattern=r"^(vectors|rows)-[0-9a-f]{12}\.\w+$")]
 MEND = "make it anew: twinrank index RANKER --to PLACE --fresh"
 
 
@@ -27,7 +29,7 @@ class Card(BaseModel):
     dim: int
     answers: int
     vectors: int
-    files: dict[str, str]
+    files: dict[FileName, str]
 
 
 def read_card(folder: Path) -> Card:
@@ -61,8 +63,9 @@ def read_card(folder: Path) -> Card:
 
 def glanced(folder: Path) -> Card | None:
     """The card of an index whose files are not checked; none if there is no card that is whole."""
+    file = folder / CARD
     try:
-        return Card.model_validate_json((folder / CARD).read_bytes())
+        return Card.model_validate_json(file.read_bytes()) if file.is_file() else None
     except (OSError, ValidationError):
         return None
 

@@ -109,4 +109,4 @@ def is_file(uri: str) -> bool:
 
 def shown(uri: str) -> str:
     """A URI without what is secret in it."""
-    return re.sub(r"(?<=://)[^/@]*@", "", uri)
+    return re.sub(r"(?<=://).*@", "", uri)
