@@ -11,7 +11,7 @@ from twinrank.serve.batching import Batcher, BusyError
 
 
 def batcher(work, **limits):
-    return Batcher(work, ThreadPoolExecutor(1), **{"most": 4, "waiting": 100, **limits})
+    return Batcher(work, ThreadPoolExecutor(1), **{"cost": lambda _: 1, "most": 4, "waiting": 100, **limits})
 
 
 @given(st.lists(st.lists(st.integers(), max_size=6), max_size=12))

@@ -7,7 +7,7 @@ from twinrank.search.dense import Dense, Reader
 from twinrank.search.evidence import Evidence, PastQuery, Witness
 from twinrank.search.folder import Channel
 from twinrank.search.fused import PARTS, Fused
-from twinrank.search.generations import read_card, writing
+from twinrank.search.generations import open_file, read_card, writing
 from twinrank.search.index import place_of
 from twinrank.search.indexing import index_folder
 from twinrank.search.order import best_first
@@ -36,6 +36,7 @@ __all__ = [
     "encoder_of",
     "index_folder",
     "log_odds",
+    "open_file",
     "place_of",
     "read_card",
     "reader_of",

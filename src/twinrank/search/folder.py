@@ -109,7 +109,7 @@ def _files(held: Contents) -> dict[str, Callable[[Path], object]]:
 
 def _readme(file: Path, held: Contents) -> str | None:
     """The text for README.md; none if another's stands there."""
-    text = model_card(held, file.read_text(encoding="utf-8") if file.exists() else None)
+    text = model_card(held, file.read_text(encoding="utf-8") if file.is_file() else None)
     if text is None:
         log.warning("%s: not written by twinrank, so it stays as it is", file)
     return text

@@ -55,7 +55,7 @@ class Opened:
         with self._stack as opening:
             for name in card.files:
                 file = path / card.file(name)
-                self._streams[name] = opening.enter_context(file.open("rb"))
+                self._streams[name] = opening.enter_context(open_file(file))
                 if name.endswith(TENSORS):
                     with suppress(SafetensorError):  # damaged: its checksum tells
                         self._tensors[name] = safe_open(file, "pt")
@@ -149,6 +149,18 @@ def writing(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def open_file(file: Path) -> BufferedReader:
+    """Open a file, and nothing that is read without end, or blocks: a device, a pipe.
+
+    Raises:
+        RankerError: if it is none.
+        OSError: if it cannot be opened.
+    """
+    if file.exists() and not file.is_file():
+        raise RankerError(f"{file}: no regular file; copy the folder again, or train again")
+    return file.open("rb")
+
+
 def put(path: Path, name: str, write: Callable[[Path], object]) -> str:
     """Write a file under the name that its content gives it; give its checksum."""
     beside = path / aside(name)
@@ -206,7 +218,7 @@ def _card(path: Path) -> tuple[Card, Version]:
     """The card that is there now, and what tells it from the next."""
     file = path / CARD
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             status = os.fstat(stream.fileno())
             text = stream.read()
     except (FileNotFoundError, NotADirectoryError):

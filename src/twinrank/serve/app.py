@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -21,11 +22,11 @@ from twinrank.errors import FeedbackError, TwinrankError
 from twinrank.serve.api import Api
 from twinrank.serve.batching import BusyError
 from twinrank.serve.feedback import Feedback
-from twinrank.serve.guard import RETRY_S, Guard
+from twinrank.serve.guard import RETRY_S, Guard, Rate
 from twinrank.serve.live import Live, UnsavedError
 from twinrank.serve.metrics import Metrics
 from twinrank.serve.pages import add_pages
-from twinrank.serve.settings import Keys, Settings
+from twinrank.serve.settings import GRACE_S, Keys, Settings
 from twinrank.serve.traffic import Counted
 
 SPOKEN = {"one", "batch", "body", "query", "path"}  # parts of a place that tell a client nothing
@@ -71,7 +72,8 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
     ranker = Live(
         settings.ranker, device=settings.device, index=settings.index, waiting=settings.waiting
     )
-    metrics, counted = Metrics(replica), Counted(feedback)
+    metrics, counted, rate = Metrics(replica), Counted(feedback), Rate(settings.rate)
+    api = Api(ranker, feedback, counted, metrics, rate, log_texts=settings.log_texts)
 
     @asynccontextmanager
     async def alive(_: FastAPI) -> AsyncIterator[None]:
@@ -83,7 +85,8 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
         for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
-        await counted.flush()
+        await counted.end()
+        api.close()
         ranker.close()
         feedback.close()
 
@@ -95,15 +98,13 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
         redoc_url=None,
         lifespan=alive,
     )
-    app.include_router(
-        Api(ranker, feedback, counted, metrics, log_texts=settings.log_texts).router()
-    )
+    app.include_router(api.router())
     add_pages(app)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(BusyError, _busy)
     app.add_exception_handler(FeedbackError, _no_database)
     app.add_exception_handler(UnsavedError, _unsaved)
-    app.add_middleware(Guard, settings=settings, keys=keys, metrics=metrics)
+    app.add_middleware(Guard, settings=settings, keys=keys, rate=rate, metrics=metrics)
     return app
 
 
@@ -113,6 +114,9 @@ async def _orphan() -> None:
     while os.getppid() == parent:
         await asyncio.sleep(1)
     log.error("the parent process is gone; this one stops, too")
+    last = threading.Timer(GRACE_S, os._exit, (1,))  # nobody would kill it if that blocks
+    last.daemon = True
+    last.start()
     signal.raise_signal(signal.SIGTERM)
 
 

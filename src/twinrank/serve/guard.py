@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from hashlib import sha256
 from http import HTTPStatus
 from typing import Any
@@ -31,12 +31,17 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 AT_ONCE = 512  # requests being answered by one worker
 RETRY_S = 1
+CHARACTERS = 1_000  # of a text that count as one request more
+CLIENT = "client"  # in a request's state: under which name its rate is counted
 NAMED = "twinrank.request"  # in a scope: the id that a request has already
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "testserver"})
 CHANGES = frozenset({"POST", "PUT", "DELETE", "PATCH"})
 WRITES = frozenset({"/v1/feedback", "/v1/stats"})
-# Need no key and count for no rate: pages load much at once, and probes must always be answered.
-OPEN = frozenset({"/", "/admin", "/docs", "/openapi.json", "/healthz", "/readyz"})
+# Need no key. Pages, which load much at once, have a rate of their own; probes, which must be
+# answered whatever the load, have none.
+PROBES = frozenset({"/healthz", "/readyz"})
+PAGES = frozenset({"/", "/admin", "/docs", "/openapi.json"})
+PAGE_RATE = 3_000  # files of pages a minute to an address
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -65,6 +70,52 @@ class Refusal(Exception):  # noqa: N818 (it is an answer, not an accident)
         self.response = JSONResponse({"detail": detail}, int(status), headers)
 
 
+class Rate:
+    """What each client may ask for in a minute; a request, or each query of a batch, is one.
+
+    Args:
+        most: none means no limit.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._limit = RateLimitItemPerMinute(most) if most else None
+        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+
+    def take(self, who: str, count: int = 1) -> None:
+        """Count what a client asks for.
+
+        Raises:
+            Refusal: if that is too much.
+        """
+        if self._limit is None or not count or self._limiter.hit(self._limit, who, cost=count):
+            return
+        reset = self._limiter.get_window_stats(self._limit, who).reset_time
+        wait = max(1, math.ceil(reset - time.time()))
+        raise Refusal(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            f"more than {self._most:,} requests a minute; try again in {wait} s",
+            wait,
+        )
+
+    def take_rest(self, who: str, texts: Sequence[str]) -> None:
+        """Count what a request holds, which itself was counted as one before it was read.
+
+        Each of its texts counts as one, and each 1,000 characters of it as one more.
+
+        Raises:
+            Refusal: if that is too much, now or ever.
+        """
+        whole = sum(1 + len(text) // CHARACTERS for text in texts)
+        if self._most and whole > self._most:
+            raise Refusal(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                f"this counts as {whole:,} requests, and {self._most:,} a minute are allowed; "
+                "send less at once",
+            )
+        self.take(who, whole - 1)
+
+
 class Guard:
     """ASGI middleware: refuses what must be refused, before a body is read.
 
@@ -72,17 +123,20 @@ class Guard:
         app: what it guards.
         settings: limits.
         keys: who may do what; none lets everybody who reaches the service do all.
+        rate: how much each client may ask for.
         metrics: are told of every request.
     """
 
-    def __init__(self, app: App, settings: Settings, keys: Keys | None, metrics: Metrics) -> None:
+    def __init__(
+        self, app: App, settings: Settings, keys: Keys | None, rate: Rate, metrics: Metrics
+    ) -> None:
         self._app = app
         self._settings = settings
         self._keys = keys
         self._metrics = metrics
         self._now = 0
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._rate = RateLimitItemPerMinute(settings.rate) if settings.rate else None
+        self._rate = rate
+        self._pages = Rate(PAGE_RATE)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer, or have it answered."""
@@ -113,7 +167,10 @@ class Guard:
     def _admit(self, scope: MutableMapping[str, Any]) -> None:
         headers = Headers(scope=scope)
         path = scope["path"]
-        if path in OPEN or path.startswith("/static/"):
+        page = path in PAGES or path.startswith("/static/")
+        if page or path in PROBES:
+            if page:
+                self._pages.take(_address(scope))
             if self._keys is None:
                 self._same_site(scope, headers)
             return
@@ -122,14 +179,8 @@ class Guard:
                 HTTPStatus.SERVICE_UNAVAILABLE, "too much at once; try again soon", RETRY_S
             )
         role, who = self._role(headers, scope)
-        if self._rate and not self._limiter.hit(self._rate, who):
-            reset = self._limiter.get_window_stats(self._rate, who).reset_time
-            wait = max(1, math.ceil(reset - time.time()))
-            raise Refusal(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                f"more than {self._settings.rate:,} requests a minute; try again in {wait} s",
-                wait,
-            )
+        scope.setdefault("state", {})[CLIENT] = who
+        self._rate.take(who)
         if self._keys is None:
             self._same_site(scope, headers)
             return
@@ -145,7 +196,7 @@ class Guard:
 
     def _role(self, headers: Headers, scope: MutableMapping[str, Any]) -> tuple[Role | None, str]:
         """What the caller may do, and under which name the rate is counted."""
-        address = (scope.get("client") or ("unknown",))[0]
+        address = _address(scope)
         kind, _, key = headers.get("authorization", "").partition(" ")
         if self._keys is None or kind.lower() != "bearer":
             return None, address
@@ -183,6 +234,10 @@ class Guard:
             **scope.get("state", {}).get("told", {}),
         }
         access.info(json.dumps(line, ensure_ascii=False))
+
+
+def _address(scope: MutableMapping[str, Any]) -> str:
+    return str((scope.get("client") or ("unknown",))[0])
 
 
 class _Request:
