@@ -68,7 +68,10 @@ def serve(
     ] = None,
     rate: Annotated[
         int | None,
-        typer.Option(min=1, help="Requests (queries, 1000 characters) a minute by key or address; 6000 beyond loopback."),
+        typer.Option(
+            min=1,
+            help="Queries a minute by key or address; 6000 beyond this machine.",
+        ),
     ] = None,
     log_texts: Annotated[bool, typer.Option("--log-texts", help="Log what is asked.")] = False,
     device: Device = "auto",
