@@ -1,6 +1,7 @@
 """A ranker's folder while it changes: one ranker or the other, whoever reads and is killed."""
 
 import json
+import os
 import signal
 import time
 
@@ -210,3 +211,20 @@ def test_a_tuned_encoder_has_a_folder_of_its_identity(recipe_files, help_centre,
     np.testing.assert_allclose(plain.scores(TEXTS), scores, rtol=1e-4)
     plain.save(tmp_path / "copy")
     assert names(tmp_path / "copy") == names(out) - {"metrics.jsonl"}
+
+
+@pytest.mark.parametrize("name", ["ranker.json", "corpus", "vectors"])
+def test_what_is_read_without_end_is_refused(folder, name):
+    file = next(folder.glob(f"{name}*"))
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(RankerError, match="no regular file"):
+        Ranker.load(folder)
+
+
+def test_a_device_is_refused(folder):
+    file = next(folder.glob("corpus*"))
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    with pytest.raises(RankerError, match="no regular file"):
+        read_card(folder)

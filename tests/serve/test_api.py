@@ -9,13 +9,17 @@ from urllib.parse import quote
 import polars as pl
 import pytest
 
+from tests.asynchronous import run
 from tests.serve.conftest import keys_file
+from twinrank.encode import RecentFeatures
 from twinrank.errors import AnswerIndexError, FeedbackError, RankerError
 from twinrank.search import Ranker
 from twinrank.search.shortlist import Shortlist
 from twinrank.serve import live
+from twinrank.serve.batching import BusyError
 from twinrank.serve.feedback import Feedback
 from twinrank.serve.metrics import Metrics
+from twinrank.serve.threads import Threads
 
 TEXT = "it wont let me in again"
 NEW = {"title": "Zeppelins", "text": "Moor your zeppelin with a rope."}
@@ -600,3 +604,72 @@ def test_the_docs_page_loads_nothing_from_outside(client):
     assert "http" not in page.replace("https://", "http://").split("<title>")[1]
     for place in ("/static/swagger/swagger-ui-bundle.js", "/static/docs.js", "/openapi.json"):
         assert client.get(place).status_code == 200
+
+
+def test_a_locked_database_hides_nothing(client, monkeypatch):
+    """Verdicts wait, more than there are threads; figures, probes and the folder do not."""
+    locked, waiting = Event(), ThreadPoolExecutor(40)
+    monkeypatch.setattr(Feedback, "add", lambda *_: locked.wait(60))
+    body = {"text": TEXT, "right": False}
+    said = [
+        waiting.submit(client.post, "/v1/feedback", json={**body, "key": f"{n}"}) for n in range(40)
+    ]
+    try:
+        for path in ("/metrics", "/v1/stats", "/healthz", "/readyz", "/static/app.css"):
+            assert client.get(path, timeout=20).status_code == 200, path
+        assert client.put("/v1/answers/new", json=NEW).status_code == 201
+        assert not any(each.done() for each in said)
+    finally:
+        locked.set()
+    assert {each.result().status_code for each in said} == {201}
+
+
+def test_work_that_blocks_is_waited_for_in_bounds():
+    go = Event()
+
+    async def ask():
+        threads = Threads("storing", 1, 0.05)
+        with pytest.raises(BusyError, match="storing takes too long"):
+            await threads(go.wait, 60)
+        done = []
+        with pytest.raises(BusyError):
+            await threads(done.append, 1)  # it waits behind the other, and never begins
+        go.set()
+        threads.close()
+        return done
+
+    assert run(ask()) == []
+
+
+def test_a_long_answer_is_encoded_in_turns(client, monkeypatch):
+    encoded, features = [], RecentFeatures.features
+
+    def heard(self, encoder, texts, *args, **options):
+        encoded.append(len(texts))
+        return features(self, encoder, texts, *args, **options)
+
+    monkeypatch.setattr(RecentFeatures, "features", heard)
+    sections = [{"title": f"Part {n}", "text": f"the invoice {n}"} for n in range(30)]
+    before = client.put("/v1/answers/new", json={"title": "Long", "sections": sections})
+    assert before.status_code == 201
+    first = encoded[: encoded.index(30)]  # then all of them are there
+    assert sum(first) >= 30
+    assert max(first) <= live.PASSAGES_A_TURN
+
+
+def test_a_change_that_does_not_end_is_said_to_the_next(client, monkeypatch):
+    begun, go = Event(), Event()
+
+    def stuck(*_):
+        begun.set()
+        go.wait(60)
+
+    monkeypatch.setattr(Ranker, "save", stuck)
+    monkeypatch.setattr(live, "STUCK_S", 0.0)
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(client.put, "/v1/answers/new", json=NEW)
+        begun.wait(60)
+        reply = client.put("/v1/answers/other", json=NEW)
+        go.set()
+    assert reply.status_code == 503
+    assert "does not end" in reply.json()["detail"]

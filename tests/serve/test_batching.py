@@ -11,7 +11,9 @@ from twinrank.serve.batching import Batcher, BusyError
 
 
 def batcher(work, **limits):
-    return Batcher(work, ThreadPoolExecutor(1), **{"most": 4, "waiting": 100, **limits})
+    return Batcher(
+        work, ThreadPoolExecutor(1), **{"cost": lambda _: 1, "most": 4, "waiting": 100, **limits}
+    )
 
 
 @given(st.lists(st.lists(st.integers(), max_size=6), max_size=12))
@@ -101,3 +103,61 @@ def test_more_than_may_wait_is_refused_at_once():
         return await ranked(["a"] * 3)
 
     assert run(ask()) == ["a"] * 3
+
+
+def turns(*requests, cost=lambda _: 1, most=1):
+    """In which batches the items of requests are worked on that wait together: (who, items)."""
+    seen, begun, go = [], threading.Event(), threading.Event()
+
+    def work(items):
+        seen.append(list(items))
+        begun.set()
+        go.wait(10)
+        return items
+
+    async def ask():
+        ranked = batcher(work, cost=cost, most=most)
+        tasks = [asyncio.create_task(ranked(["first"], "nobody"))]
+        await asyncio.to_thread(begun.wait, 10)
+        tasks += [asyncio.create_task(ranked(items, who)) for who, items in requests]
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.gather(*tasks)
+
+    run(ask())
+    return seen[1:]
+
+
+def test_clients_take_turns():
+    seen = turns(("a", ["a1", "a2", "a3"]), ("b", ["b1", "b2"]), ("c", ["c1"]))
+    assert seen == [["a1"], ["b1"], ["c1"], ["a2"], ["b2"], ["a3"]]
+
+
+def test_requests_of_one_client_take_turns_and_give_it_no_more():
+    seen = turns(("a", ["a1", "a2"]), ("a", ["A1", "A2"]), ("b", ["b1", "b2"]))
+    assert seen == [["a1"], ["b1"], ["A1"], ["b2"], ["a2"], ["A2"]]
+
+
+def test_who_asks_for_what_costs_much_waits_longer():
+    seen = turns(("a", ["xxxx", "yyyy"]), ("b", ["1", "2", "3"]), cost=len)
+    assert seen == [["xxxx"], ["1"], ["2"], ["3"], ["yyyy"]]
+
+
+def test_a_batch_is_cut_where_it_would_cost_too_much():
+    assert turns(("a", ["xx", "yy", "zzzzz", "w"]), cost=len, most=4) == [
+        ["xx", "yy"],
+        ["zzzzz"],
+        ["w"],
+    ]
+
+
+def test_no_client_fills_the_queue():
+    async def ask():
+        ranked = batcher(lambda items: items, waiting=8)
+        much = [asyncio.create_task(ranked(["a"] * 2, "a")) for _ in range(4)]
+        await asyncio.sleep(0)
+        assert await ranked(["b"], "b") == ["b"]
+        return await asyncio.gather(*much, return_exceptions=True)
+
+    refused = [each for each in run(ask()) if isinstance(each, BusyError)]
+    assert len(refused) == 2

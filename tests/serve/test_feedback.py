@@ -351,3 +351,27 @@ def test_a_verdict_knows_the_place_of_its_answer():
     assert verdict(answer="a9").place is None
     assert verdict(answer=None, right=False).place is None
     assert date.today() >= verdict().at.date() - timedelta(days=1)
+
+
+@pytest.mark.parametrize("then", ["removed", "replaced"])
+def test_no_verdict_is_acknowledged_that_is_stored_nowhere(tmp_path, then):
+    file = tmp_path / "feedback.db"
+    with closing(Feedback.open(str(file))) as feedback:
+        feedback.add(verdict("before"))
+        file.rename(tmp_path / "moved.db")
+        if then == "replaced":
+            Feedback.open(str(file)).close()
+        for work in (lambda: feedback.add(verdict("k")), lambda: feedback.remove("before")):
+            with pytest.raises(FeedbackError, match="removed or replaced since it was opened"):
+                work()
+        assert file.exists() == (then == "replaced")
+        (tmp_path / "moved.db").replace(file)
+        assert feedback.add(verdict("after"))
+
+
+def test_a_file_that_is_removed_while_a_verdict_is_stored_is_noticed(tmp_path):
+    file = tmp_path / "feedback.db"
+    with closing(Feedback.open(str(file))) as feedback:
+        sa.event.listen(feedback._engine, "commit", lambda _: file.unlink(missing_ok=True))
+        with pytest.raises(FeedbackError, match="removed or replaced"):
+            feedback.add(verdict())

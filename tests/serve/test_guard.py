@@ -300,3 +300,47 @@ def test_pages_are_compressed_and_asked_for_anew(client):
     assert reply.headers["cache-control"] == "no-cache"
     tag = {"If-None-Match": reply.headers["etag"]}
     assert client.get("/static/app.css", headers=tag).status_code == 304
+
+
+def test_what_is_fetched_often_is_compressed_once(client, monkeypatch):
+    bundle = "/static/swagger/swagger-ui-bundle.js"
+    plain = client.get(bundle, headers={"Accept-Encoding": "identity"})
+    monkeypatch.setattr("gzip.GzipFile", Mock(side_effect=AssertionError))
+    monkeypatch.setattr("gzip.compress", Mock(side_effect=AssertionError))
+    small = client.get(bundle)
+    assert small.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert small.content == plain.content
+
+
+def test_pages_have_a_rate_of_their_own(service, settings, monkeypatch):
+    monkeypatch.setattr("twinrank.serve.guard.PAGE_RATE", 3)
+    client = service(settings.model_copy(update={"rate": 1}))
+    paths = ("/", "/docs", "/openapi.json", "/static/app.css")
+    assert [client.get(path).status_code for path in paths] == [200, 200, 200, 429]
+    assert rank(client).status_code == client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/rank", [QUERY] * 3),
+        ("POST", "/v1/rank", {**QUERY, "text": "hello " * 400}),
+        ("POST", "/v1/feedback", {**VERDICT, "text": "hello " * 400}),
+        ("PUT", "/v1/answers/new", {"title": "New", "text": "hello " * 400}),
+        ("PUT", "/v1/answers/new", {"title": "New", "sections": [{"text": "hello " * 400}]}),
+    ],
+)
+def test_a_rate_counts_queries_and_characters(service, settings, method, path, body):
+    client = service(settings.model_copy(update={"rate": 4}))
+    replies = [client.request(method, path, json=body) for _ in range(2)]
+    assert [reply.status_code // 100 for reply in replies] == [2, 4]
+    assert replies[1].status_code == 429
+    assert "retry-after" in replies[1].headers
+
+
+def test_what_no_minute_allows_is_said(service, settings):
+    client = service(settings.model_copy(update={"rate": 3}))
+    reply = client.post("/v1/rank", json=[QUERY] * 4)
+    assert reply.status_code == 422
+    assert "counts as 4 requests, and 3 a minute are allowed" in reply.json()["detail"]

@@ -26,7 +26,7 @@ from twinrank.serve.settings import Settings
 
 KILLS = int(os.environ.get("TWINRANK_KILLS", "2"))
 QUERY = {"text": "it wont let me in again", "k": 1, "explain": False}
-PATIENCE_S = 60  # other tests share the cores
+PATIENCE_S = 180  # other tests share the cores
 
 
 @contextmanager

@@ -68,7 +68,10 @@ def serve(
     ] = None,
     rate: Annotated[
         int | None,
-        typer.Option(min=1, help="Requests a minute by key or address; 6000 beyond this machine."),
+        typer.Option(
+            min=1,
+            help="Queries a minute by key or address; 6000 beyond this machine.",
+        ),
     ] = None,
     restore_days: Annotated[
         float, typer.Option(min=0, help="How long a deleted answer can be restored.")

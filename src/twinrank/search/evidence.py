@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from twinrank.text import sentences
 
 PAST_SHOWN = 3
 KEPT = 16_384  # sections whose sentences' vectors are kept; of ten sentences each, 250 MB
+AHEAD = 8  # sentences encoded in a step of reading ahead
 SHORTEST = 12  # characters: less is a heading, a button or a number
 
 
@@ -76,7 +77,6 @@ class Witness:
         self._rows = {id_: row for row, id_ in enumerate(ranker.answers["id"])}
         self._sections = titled_sections(ranker.answers)
         self._read: OrderedDict[Place, Candidates] = OrderedDict()
-        self._ahead = 0
         channel = ranker.channel
         self._past = channel.past.texts if isinstance(channel, Fused) and channel.past else []
         self._voted = self._dense.past if self._dense and self._past else None
@@ -96,25 +96,30 @@ class Witness:
             return [[self._by_words(text, row) for row in some] for text, some in pairs]
         return self._by_vectors(self._dense, texts, rows)
 
-    def read_ahead(self, answers: int) -> int:
-        """Encode the sentences of some answers that were not met yet; how many answers that were.
+    def read_ahead(self) -> Iterator[None]:
+        """Encode the sentences of all answers, a few in each step, so that who asks need not wait.
 
-        So that who asks first need not wait for it. Gives 0 when all were met, or as many as are
-        kept.
+        Ends when all were met, or as many as are kept.
         """
         dense = self._dense
-        if dense is None or len(self._read) >= KEPT:
-            return 0
+        if dense is None:
+            return
         by_section = dense.vectors.owner is not None
-        ahead = range(self._ahead, min(self._ahead + answers, len(self._sections)))
-        self._ahead += len(ahead)
-        places: list[Place] = [
-            (row, section)
-            for row in ahead
-            for section in (range(len(self._sections[row])) if by_section else (None,))
-        ]
-        self._candidates(dense, places)
-        return len(ahead)
+        for row, parts in enumerate(self._sections):
+            for section in range(len(parts)) if by_section else (None,):
+                place: Place = row, section
+                if len(self._read) >= KEPT:
+                    return
+                if place in self._read:
+                    continue
+                found = self._split(place)
+                vectors = []
+                for first in range(0, max(1, len(found[1])), AHEAD):
+                    some = found[1][first : first + AHEAD]
+                    with torch.inference_mode():
+                        vectors.append(projected(dense.towers, dense.reader.features(some)))
+                    yield
+                self._read[place] = Candidates(*found, torch.cat(vectors))
 
     @torch.inference_mode()
     def _by_vectors(

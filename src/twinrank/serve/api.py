@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
 from enum import Enum
@@ -15,8 +14,8 @@ from twinrank.data import Verdict
 from twinrank.errors import RankerError
 from twinrank.serve import live
 from twinrank.serve.batching import BusyError
-from twinrank.serve.feedback import Feedback
-from twinrank.serve.guard import log_change
+from twinrank.serve.feedback import WAIT_S, Feedback
+from twinrank.serve.guard import CLIENT, Rate, log_change
 from twinrank.serve.live import Live, Reply, TakenError
 from twinrank.serve.metrics import Metrics
 from twinrank.serve.schemas import (
@@ -39,6 +38,7 @@ from twinrank.serve.schemas import (
     Stored,
     documented,
 )
+from twinrank.serve.threads import Threads
 from twinrank.serve.traffic import Counted, kind_of
 
 Batch = Annotated[list[RankRequest], Field(min_length=1, max_length=BATCH)]
@@ -50,6 +50,7 @@ OneOrMore = Annotated[
 AnswerId = Annotated[Id, Path(description="Of an answer; one line.", pattern=ONE_LINE)]
 VerdictKey = Annotated[Key, Path(description="Of a verdict, as it was sent with it.")]
 Responses = dict[int | str, dict[str, Any]]
+LOOK_S = 10.0  # at figures
 ALWAYS = documented(400, 401, 403, 422, 429, 503)
 WITH_BODY = ALWAYS | documented(408, 413, 415)
 TAGS = [
@@ -68,6 +69,7 @@ class Api:
         feedback: where verdicts are kept.
         counted: where traffic is counted.
         metrics: are told of queries and verdicts.
+        rate: what each client may ask for.
         log_texts: whether the log is told what was asked.
     """
 
@@ -77,6 +79,7 @@ class Api:
         feedback: Feedback,
         counted: Counted,
         metrics: Metrics,
+        rate: Rate,
         *,
         log_texts: bool,
     ) -> None:
@@ -84,7 +87,17 @@ class Api:
         self._feedback = feedback
         self._counted = counted
         self._metrics = metrics
+        self._rate = rate
         self._log_texts = log_texts
+        # Each kind of work that may block has its own: a locked database hides no figures.
+        self._writing = Threads("storing", 8, WAIT_S)
+        self._reading = Threads("reading the database", 2, LOOK_S)
+        self._measuring = Threads("adding up the metrics", 1, LOOK_S)
+
+    def close(self) -> None:
+        """Begin nothing new in the database."""
+        for threads in (self._writing, self._reading, self._measuring):
+            threads.close()
 
     def router(self) -> APIRouter:
         """All routes."""
@@ -147,12 +160,14 @@ class Api:
         queries = body if isinstance(body, list) else [body]
         if self._log_texts:
             request.state.told = {"texts": [query.query for query in queries]}
+        self._charge(request, [query.query for query in queries])
         if any(query.min_confidence for query in queries) and not self._live.now.sure:
             raise HTTPException(
                 422, "min_confidence: this ranker knows no confidence; leave it out"
             )
         replies = await self._live.rank(
-            [live.Query(query.query, query.k, query.explain) for query in queries]
+            [live.Query(query.query, query.k, query.explain) for query in queries],
+            _client(request),
         )
         rankings = [
             self._ranking(query, reply) for query, reply in zip(queries, replies, strict=True)
@@ -181,6 +196,8 @@ class Api:
         One that is replaced keeps its past queries. Other workers know it within two seconds.
         """
         answer = {"id": id, **body.model_dump()}
+        sections = [section.text for section in body.sections or ()]
+        self._charge(request, ["".join((body.title, body.text, *sections))])
         try:
             new = await self._live.put(answer)
         except RankerError as error:  # no word is left in any answer
@@ -218,6 +235,7 @@ class Api:
 
     async def feedback(self, body: FeedbackRequest, request: Request, response: Response) -> Stored:
         """Keep a verdict; it is on disk when this answers."""
+        self._charge(request, [body.query])
         verdict = Verdict(
             key=body.key,
             text=body.query,
@@ -231,7 +249,7 @@ class Api:
         if not known and not await self._is_there(verdict):  # the answer may be gone since
             await self._live.check_latest()  # another worker may have taken it in
             raise _unknown(body.answer or "")
-        new = known and await asyncio.to_thread(self._feedback.add, verdict)
+        new = known and await self._writing(self._feedback.add, verdict)
         if new:
             self._metrics.verdicts.labels(f"{body.right}".lower()).inc()
             log_change(request, "gave a verdict", key=body.key)
@@ -247,7 +265,7 @@ class Api:
         Raises:
             HTTPException: if another has its key.
         """
-        stored = await asyncio.to_thread(self._feedback.find, verdict.key)
+        stored = await self._writing(self._feedback.find, verdict.key)
         if stored and (stored.text, stored.answer, stored.right) != (
             verdict.text,
             verdict.answer,
@@ -260,14 +278,14 @@ class Api:
 
     async def take_back(self, key: VerdictKey, request: Request) -> Response:
         """Take a verdict back; that is on disk when this answers, and its key is free again."""
-        if not await asyncio.to_thread(self._feedback.remove, key):
+        if not await self._writing(self._feedback.remove, key):
             raise HTTPException(404, f"there is no verdict {key!r}; check the key")
         log_change(request, "took a verdict back", key=key)
         return Response(status_code=204)
 
     async def stats(self, days: Annotated[int, Query(ge=1, le=3650)] = 30) -> Statistics:
         """What was asked and said in the last days, today (UTC) included."""
-        stats = await asyncio.to_thread(self._feedback.stats, days)
+        stats = await self._reading(self._feedback.stats, days)
         now = self._live.now
 
         def titled(listed: Sequence[Any]) -> list[dict[str, Any]]:
@@ -294,8 +312,11 @@ class Api:
 
     async def metrics(self) -> Response:
         """For Prometheus."""
-        text, kind = await asyncio.to_thread(self._metrics.text)
+        text, kind = await self._measuring(self._metrics.text)
         return Response(text, media_type=kind)
+
+    def _charge(self, request: Request, texts: Sequence[str]) -> None:
+        self._rate.take_rest(_client(request), texts)
 
     def _known(self, id: str) -> dict[str, object]:
         row = self._live.now.answer(id)
@@ -337,6 +358,11 @@ class Api:
             )
             for answer, proof in zip(reply.ranking, evidence, strict=True)
         ]
+
+
+def _client(request: Request) -> str:
+    """Under which name the rate is counted, and turns are taken."""
+    return str(getattr(request.state, CLIENT, ""))
 
 
 def _unknown(id: str) -> HTTPException:

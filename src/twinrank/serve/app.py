@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -22,11 +23,11 @@ from twinrank.errors import FeedbackError, TwinrankError
 from twinrank.serve.api import TAGS, Api
 from twinrank.serve.batching import BusyError
 from twinrank.serve.feedback import Feedback
-from twinrank.serve.guard import RETRY_S, Guard
+from twinrank.serve.guard import RETRY_S, Guard, Rate
 from twinrank.serve.live import Live, UnsavedError
 from twinrank.serve.metrics import Metrics
 from twinrank.serve.pages import add_pages, name_keys
-from twinrank.serve.settings import Keys, Settings
+from twinrank.serve.settings import GRACE_S, Keys, Settings
 from twinrank.serve.traffic import Counted
 from twinrank.terminal import VisibleFormatter
 
@@ -79,7 +80,8 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
         waiting=settings.waiting,
         restore_days=settings.restore_days,
     )
-    metrics, counted = Metrics(replica), Counted(feedback)
+    metrics, counted, rate = Metrics(replica), Counted(feedback), Rate(settings.rate)
+    api = Api(ranker, feedback, counted, metrics, rate, log_texts=settings.log_texts)
 
     @asynccontextmanager
     async def alive(_: FastAPI) -> AsyncIterator[None]:
@@ -94,7 +96,8 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
         for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
-        await counted.flush()
+        await counted.end()
+        api.close()
         ranker.close()
         feedback.close()
 
@@ -107,16 +110,14 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
         redoc_url=None,
         lifespan=alive,
     )
-    app.include_router(
-        Api(ranker, feedback, counted, metrics, log_texts=settings.log_texts).router()
-    )
+    app.include_router(api.router())
     add_pages(app)
     name_keys(app, needed=keys is not None)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(BusyError, _busy)
     app.add_exception_handler(FeedbackError, _no_database)
     app.add_exception_handler(UnsavedError, _unsaved)
-    app.add_middleware(Guard, settings=settings, keys=keys, metrics=metrics)
+    app.add_middleware(Guard, settings=settings, keys=keys, rate=rate, metrics=metrics)
     if settings.origins:  # around the guard, which refuses what browsers ask beforehand
         app.add_middleware(
             CORSMiddleware,
@@ -134,6 +135,9 @@ async def _orphan() -> None:
     while os.getppid() == parent:
         await asyncio.sleep(1)
     log.error("the parent process is gone; this one stops, too")
+    last = threading.Timer(GRACE_S, os._exit, (1,))  # nobody would kill it if that blocks
+    last.daemon = True
+    last.start()
     signal.raise_signal(signal.SIGTERM)
 
 

@@ -6,7 +6,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ class Feedback:
         self._engine = engine
         self._insert = sqlite.insert if engine.dialect.name == SQLITE else postgresql.insert
         self.shown = shown
+        self._file: Path | None = None
+        self._opened: tuple[int, int] | None = None  # which file that was
 
     @classmethod
     def open(cls, url: str, *, create: bool = True) -> Feedback:
@@ -67,6 +69,8 @@ class Feedback:
         feedback = cls(_engine(address), shown)
         with feedback._errors():
             feedback._prepare(create)
+        if file:
+            feedback._file, feedback._opened = file, _identity(file)
         return feedback
 
     def add(self, verdict: Verdict) -> bool:
@@ -146,6 +150,11 @@ class Feedback:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
+        """Say what went wrong, even if nothing seems to: a removed file still takes what is lost.
+
+        The file is looked for before, so that none is made in its place, and after the commit.
+        """
+        self._check_there()
         try:
             yield
         except (SQLAlchemyError, sqlite3.Error, UnicodeError) as error:
@@ -154,6 +163,14 @@ class Feedback:
             raise FeedbackError(
                 f"{self.shown}: {what}; check that the database is there and may be written to"
             ) from None  # the driver's own error may hold the password
+        self._check_there()
+
+    def _check_there(self) -> None:
+        if self._file and _identity(self._file) != self._opened:
+            raise FeedbackError(
+                f"{self.shown}: removed or replaced since it was opened; put it back, or start the "
+                "service again, which makes a new one"
+            )
 
     def _prepare(self, create: bool, attempts: int = 5) -> None:
         """Make the tables; where another process does so at this moment, see that it has."""
@@ -231,6 +248,14 @@ def _check_path(text: str, known: str) -> None:
             f"the address of the feedback is neither a URL nor a path; {known} (a file whose name "
             "looks like an address: ./NAME)"
         )
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Which file stands at a path, if any; while it is open no other has its number."""
+    with suppress(OSError):
+        status = file.stat()
+        return status.st_dev, status.st_ino
+    return None
 
 
 def _check_file(file: Path, create: bool) -> None:

@@ -8,7 +8,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
@@ -34,6 +34,8 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 AT_ONCE = 512  # requests being answered by one worker
 RETRY_S = 1
+CHARACTERS = 1_000  # of a text that count as one request more
+CLIENT = "client"  # in a request's state: under which name its rate is counted
 NAMED = "twinrank.request"  # in a scope: the id that a request has already
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "testserver"})
 CHANGES = frozenset({"POST", "PUT", "DELETE", "PATCH"})
@@ -43,8 +45,11 @@ FORWARDED = re.compile(
     rb"(true-client|fastly-client|fly-client|x-appengine-user)-ip(v6)?|"
     rb"x-envoy-.+|x-original-host|cdn-loop|cf-.+"
 )
-# Need no key and count for no rate: pages load much at once, and probes must always be answered.
-OPEN = frozenset({"/", "/admin", "/docs", "/openapi.json", "/healthz", "/readyz"})
+# Need no key. Pages, which load much at once, have a rate of their own; probes, which must be
+# answered whatever the load, have none.
+PROBES = frozenset({"/healthz", "/readyz"})
+PAGES = frozenset({"/", "/admin", "/docs", "/openapi.json"})
+PAGE_RATE = 3_000  # files of pages a minute to an address
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -87,6 +92,52 @@ def log_change(request: Request, did: str, **what: str) -> None:
     audit.info(json.dumps(line))
 
 
+class Rate:
+    """What each client may ask for in a minute; a request, or each query of a batch, is one.
+
+    Args:
+        most: none means no limit.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._limit = RateLimitItemPerMinute(most) if most else None
+        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+
+    def take(self, who: str, count: int = 1) -> None:
+        """Count what a client asks for.
+
+        Raises:
+            Refusal: if that is too much.
+        """
+        if self._limit is None or not count or self._limiter.hit(self._limit, who, cost=count):
+            return
+        reset = self._limiter.get_window_stats(self._limit, who).reset_time
+        wait = max(1, math.ceil(reset - time.time()))
+        raise Refusal(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            f"more than {self._most:,} requests a minute; try again in {wait} s",
+            wait,
+        )
+
+    def take_rest(self, who: str, texts: Sequence[str]) -> None:
+        """Count what a request holds, which itself was counted as one before it was read.
+
+        Each of its texts counts as one, and each 1,000 characters of it as one more.
+
+        Raises:
+            Refusal: if that is too much, now or ever.
+        """
+        whole = sum(1 + len(text) // CHARACTERS for text in texts)
+        if self._most and whole > self._most:
+            raise Refusal(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                f"this counts as {whole:,} requests, and {self._most:,} a minute are allowed; "
+                "send less at once",
+            )
+        self.take(who, whole - 1)
+
+
 class Guard:
     """ASGI middleware: refuses what must be refused, before a body is read.
 
@@ -94,17 +145,20 @@ class Guard:
         app: what it guards.
         settings: limits.
         keys: who may do what; none lets everybody who reaches the service do all.
+        rate: how much each client may ask for.
         metrics: are told of every request.
     """
 
-    def __init__(self, app: App, settings: Settings, keys: Keys | None, metrics: Metrics) -> None:
+    def __init__(
+        self, app: App, settings: Settings, keys: Keys | None, rate: Rate, metrics: Metrics
+    ) -> None:
         self._app = app
         self._settings = settings
         self._keys = keys
         self._metrics = metrics
         self._now = 0
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._rate = RateLimitItemPerMinute(settings.rate) if settings.rate else None
+        self._rate = rate
+        self._pages = Rate(PAGE_RATE)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer, or have it answered."""
@@ -139,7 +193,10 @@ class Guard:
         headers = Headers(scope=scope)
         path = scope["path"]
         host = _host_of("Host", f"//{headers.get('host', '')}")
-        if path in OPEN or path.startswith("/static/"):
+        page = path in PAGES or path.startswith("/static/")
+        if page or path in PROBES:
+            if page:
+                self._pages.take(_address(scope))
             if self._keys is None:
                 self._same_site(scope, headers, host)
             if scope["method"] == "OPTIONS":  # some probes ask so
@@ -150,14 +207,8 @@ class Guard:
                 HTTPStatus.SERVICE_UNAVAILABLE, "too much at once; try again soon", RETRY_S
             )
         holder, who = self._holder(headers, scope)
-        if self._rate and not self._limiter.hit(self._rate, who):
-            reset = self._limiter.get_window_stats(self._rate, who).reset_time
-            wait = max(1, math.ceil(reset - time.time()))
-            raise Refusal(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                f"more than {self._settings.rate:,} requests a minute; try again in {wait} s",
-                wait,
-            )
+        scope.setdefault("state", {})[CLIENT] = who
+        self._rate.take(who)
         if self._keys is None:
             self._same_site(scope, headers, host)
             return
@@ -177,7 +228,7 @@ class Guard:
         self, headers: Headers, scope: MutableMapping[str, Any]
     ) -> tuple[Holder | None, str]:
         """Whose key the caller has, and under which name the rate is counted."""
-        address = (scope.get("client") or ("unknown",))[0]
+        address = _address(scope)
         kind, _, key = headers.get("authorization", "").partition(" ")
         if self._keys is None or kind.lower() != "bearer":
             return None, address
@@ -251,6 +302,10 @@ def _host_of(header: str, value: str) -> str:
         return urlsplit(value).hostname or ""
     except ValueError:
         raise Refusal(HTTPStatus.BAD_REQUEST, f"the header {header} is no address") from None
+
+
+def _address(scope: MutableMapping[str, Any]) -> str:
+    return str((scope.get("client") or ("unknown",))[0])
 
 
 class _Request:

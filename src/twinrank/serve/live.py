@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -21,12 +22,20 @@ from twinrank.errors import AnswerIndexError, RankerError, TwinrankError
 from twinrank.search import CARD, Evidence, RankedAnswer, Ranker, Witness, open_file, writing
 from twinrank.search.removed import Removed
 from twinrank.serve.batching import Batcher, BusyError
+from twinrank.serve.threads import Threads
 
-BATCH = 32  # queries ranked at once: more gains little, and the first of them waits longer
+# What the queries ranked at once may cost: more gains little, and the first of them waits longer.
+A_TURN = 10_000
+PASSAGES_A_TURN = 4  # of an answer that is put, encoded between two batches
+READ_S = 0.02  # reading ahead, between two batches
 FOLLOWED_EVERY_S = 1.0
+FOLDER_S = 10.0  # for a look at it
 REFUSED_S = 30.0  # before a ranker that could not be loaded is tried again
 QUIET_S = 2.0  # without a query, before anything is read ahead
-BREATH_S = 0.02  # between two answers read ahead
+BREATH_S = 0.02  # between two turns of reading ahead
+STUCK_S = 60.0  # a load or a change that takes longer may never end
+
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +55,11 @@ class Query:
     text: str
     k: int
     explain: bool
+
+    @property
+    def cost(self) -> int:
+        """About what it takes to rank, in characters: some for each query and each explanation."""
+        return 200 + len(self.text) + (10 * self.k if self.explain else 0)
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,7 @@ class Opened:
         self._urls = dict(ranker.answers.select("id", "url").iter_rows())
         self._rows = {id_: row for row, id_ in enumerate(ranker.answers["id"])}
         self._witness = Witness(ranker)
+        self._ahead = self._witness.read_ahead()
 
     @classmethod
     def load(cls, folder: Path, device: str, index: str | None) -> Opened:
@@ -123,9 +138,10 @@ class Opened:
             for place, ranking in enumerate(cut)
         ]
 
-    def read_ahead(self, answers: int) -> int:
-        """See `Witness.read_ahead`."""
-        return self._witness.read_ahead(answers)
+    def read_ahead(self) -> bool:
+        """Meet sentences of answers for a moment; whether there are more to meet."""
+        end = time.monotonic() + READ_S
+        return any(time.monotonic() > end for _ in self._ahead)
 
     def answer(self, id_: str) -> dict[str, object] | None:
         """An answer with its text, if it is there."""
@@ -183,9 +199,17 @@ class Live:
         self._index = index
         self._thread = ThreadPoolExecutor(1, "ranking")
         self._changing = ThreadPoolExecutor(1, "changing")
+        self._looking = Threads("looking at the ranker's folder", 1, FOLDER_S)
+        self._since: float | None = None  # when what changes the ranker at this moment began
         self._half_changed = False  # the index, by a change that failed
         self.now = self._load()
-        self.rank = Batcher(self._ranked, self._thread, most=BATCH, waiting=waiting)
+        self.rank = Batcher(
+            self._ranked,
+            self._thread,
+            cost=lambda query: query.cost,
+            most=A_TURN,
+            waiting=waiting,
+        )
 
     async def put(self, answer: dict[str, object]) -> bool:
         """Take an answer in, or in place of the one with its id; whether it is new.
@@ -198,7 +222,10 @@ class Live:
             there = id_ in ranker.answers["id"]
             row = pl.DataFrame([answer], schema=ranker.answers.schema)
             if ranker.dense:  # in turn with batches: threads at odds over an encoder starve
-                self._thread.submit(ranker.dense.reader.answers, row).result()
+                reader, passages = ranker.dense.reader, ranker.dense.reader.passages(row).rows
+                for first in range(0, len(passages), PASSAGES_A_TURN):
+                    some = passages[first : first + PASSAGES_A_TURN]
+                    self._thread.submit(reader.features, some).result()
             ranker.put_answers(row)
             return not there
 
@@ -248,7 +275,7 @@ class Live:
             BusyError: if it is; it is being loaded.
         """
         try:
-            latest = await asyncio.to_thread(fingerprint_of, self.folder)
+            latest = await self._looking(fingerprint_of, self.folder)
         except TwinrankError as error:
             raise UnsavedError(f"{error}") from error
         if latest != self.now.fingerprint:
@@ -258,7 +285,7 @@ class Live:
         """Meet the sentences of all answers while nobody asks, so that nobody waits for them."""
         loop = asyncio.get_running_loop()
         while True:
-            some = 0
+            some = False
             if self.rank.idle_s > QUIET_S:
                 try:
                     some = await loop.run_in_executor(self._thread, self._read_some)
@@ -280,7 +307,7 @@ class Live:
             await asyncio.sleep(FOLLOWED_EVERY_S)
             fingerprint = ""
             try:
-                fingerprint = await asyncio.to_thread(fingerprint_of, self.folder)
+                fingerprint = await self._looking(fingerprint_of, self.folder)
                 if fingerprint == self.now.fingerprint and not self._half_changed:
                     if self._expired() and time.monotonic() >= again:
                         again = time.monotonic() + REFUSED_S
@@ -288,7 +315,15 @@ class Live:
                     continue
                 if fingerprint == refused and time.monotonic() < again:
                     continue
-                if await loop.run_in_executor(self._changing, self._caught_up):
+                loading = loop.run_in_executor(self._changing, self._alone, self._caught_up)
+                if not (await asyncio.wait([loading], timeout=STUCK_S))[0]:
+                    log.error(
+                        "loading %s takes more than %d s: until it ends the former ranker stays, "
+                        "and answers cannot be changed",
+                        self.folder,
+                        STUCK_S,
+                    )
+                if await loading:
                     log.info("ranker %s loaded", self.now.fingerprint)
                 said = ""
             except Exception as error:  # whatever is wrong with the new one, the old one answers
@@ -299,6 +334,7 @@ class Live:
 
     def close(self) -> None:
         """End the threads, once what they do is done."""
+        self._looking.close()
         for threads in (self._changing, self._thread):
             threads.shutdown()
 
@@ -308,8 +344,8 @@ class Live:
     def _ranked(self, queries: Sequence[Query]) -> list[Reply]:
         return self.now.rank(queries)
 
-    def _read_some(self) -> int:
-        return self.now.read_ahead(1)  # some 20 ms: whoever asks meanwhile waits as long at most
+    def _read_some(self) -> bool:
+        return self.now.read_ahead()
 
     def _caught_up(self) -> bool:
         """Rank by what the folder holds from now on; whether anything had to be loaded."""
@@ -356,4 +392,15 @@ class Live:
                 self.now = Opened(ranker, fingerprint_of(self.folder))
             return done
 
-        return await asyncio.get_running_loop().run_in_executor(self._changing, work)
+        if self._since is not None and time.monotonic() - self._since > STUCK_S:
+            raise BusyError("the change before this one does not end; try again later")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._changing, self._alone, work)
+
+    def _alone(self, work: Callable[[], Result]) -> Result:
+        """Do what changes the ranker, on the thread for that, and know since when."""
+        self._since = time.monotonic()
+        try:
+            return work()
+        finally:
+            self._since = None

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import mimetypes
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.middleware.gzip import GZipMiddleware
-from fastapi.responses import FileResponse, HTMLResponse
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import HTMLResponse
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from twinrank.serve.guard import CSP
 
@@ -33,21 +38,70 @@ DOCS = """<!doctype html>
 """
 
 
+class Files:
+    """The files of a folder, read and compressed once: a request for one costs next to nothing.
+
+    Args:
+        folder: with its folders.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._files = {
+            file.relative_to(folder).as_posix(): _File(file)
+            for file in folder.rglob("*")
+            if file.is_file()
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with the file at the path, below that where this is mounted."""
+        name = scope["path"].removeprefix(scope.get("root_path", "")).removeprefix("/")
+        file = self._files.get(name)
+        response: Response = PlainTextResponse("Not Found", 404)
+        if scope["method"] not in {"GET", "HEAD"}:
+            response = PlainTextResponse("Method Not Allowed", 405, {"Allow": "GET, HEAD"})
+        elif file:
+            response = file.response(Headers(scope=scope))
+        await response(scope, receive, send)
+
+    def page(self, name: str, request: Request) -> Response:
+        """The file of a name."""
+        return self._files[name].response(request.headers)
+
+
+class _File:
+    def __init__(self, file: Path) -> None:
+        self._whole = file.read_bytes()
+        self._small = gzip.compress(self._whole, mtime=0)
+        self._kind = mimetypes.guess_type(file.name)[0]
+        self._tag = f'"{sha256(self._whole).hexdigest()[:32]}"'
+
+    def response(self, headers: Headers) -> Response:
+        """The file, compressed for whom takes that; nothing for who has it."""
+        told = {"ETag": self._tag, "Vary": "Accept-Encoding"}
+        if self._tag in headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=told)
+        if "gzip" not in headers.get("accept-encoding", ""):
+            return Response(self._whole, headers=told, media_type=self._kind)
+        told["Content-Encoding"] = "gzip"
+        return Response(self._small, headers=told, media_type=self._kind)
+
+
 def add_pages(app: FastAPI) -> None:
     """Serve `/`, `/admin`, `/docs` and `/static`."""
     import fastapi_offline
 
     swagger = Path(fastapi_offline.__file__).parent / "static"
-    app.mount("/static/swagger", GZipMiddleware(StaticFiles(directory=swagger)))
-    app.mount("/static", GZipMiddleware(StaticFiles(directory=STATIC)))
+    app.mount("/static/swagger", Files(swagger))
+    static = Files(STATIC)
+    app.mount("/static", static)
 
     @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(STATIC / "index.html")
+    async def page(request: Request) -> Response:
+        return static.page("index.html", request)
 
     @app.get("/admin", include_in_schema=False)
-    async def admin() -> FileResponse:
-        return FileResponse(STATIC / "admin.html")
+    async def admin(request: Request) -> Response:
+        return static.page("admin.html", request)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

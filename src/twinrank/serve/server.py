@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from twinrank.errors import ServeError
 from twinrank.search import read_card
 from twinrank.serve.feedback import Feedback
 from twinrank.serve.metrics import SHARED
-from twinrank.serve.settings import VARIABLE, Keys, Settings
+from twinrank.serve.settings import GRACE_S, VARIABLE, Keys, Settings
 
-GRACE_S = 30  # for requests under way when the service is stopped
+FLUSHED_S = 5  # of the grace: to put away what was counted
+METRICS, LOCK = "twinrank-metrics-", "lock"
 # Of every process that ranks.
 ENVIRONMENT = {
     # Threads that wait by spinning take the cores from the others that answer.
@@ -38,9 +44,12 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         FeedbackError: if the database cannot be used.
     """
     from uvicorn import Config
-    from uvicorn.supervisors import Multiprocess
+
+    from twinrank.serve.connections import Connection, allow_files
+    from twinrank.serve.supervisor import Supervisor
 
     check(settings)
+    allow_files()
     config = Config(
         "twinrank.serve.app:from_environment",
         factory=True,
@@ -50,18 +59,23 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
-        timeout_graceful_shutdown=GRACE_S,
-        timeout_worker_healthcheck=GRACE_S,
+        http=Connection,
+        ws="none",
+        timeout_graceful_shutdown=GRACE_S - FLUSHED_S,
         limit_concurrency=None,
     )
     bound = listening(settings)
-    with tempfile.TemporaryDirectory(prefix="twinrank-metrics-") as shared:
+    remove_left(Path(tempfile.gettempdir()))
+    with (
+        tempfile.TemporaryDirectory(prefix=METRICS) as shared,
+        FileLock(Path(shared) / LOCK),
+    ):
         os.environ[SHARED] = shared
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         os.environ[VARIABLE] = settings.model_dump_json()
         announce(address_of(bound))
-        supervisor = Multiprocess(config, sockets=[bound])
+        supervisor = Supervisor(config, sockets=[bound])
 
         def pass_on() -> None:
             """Have the workers read the keys anew; one that is still starting is started again."""
@@ -72,6 +86,13 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         if settings.keys:
             supervisor.handle_hup = pass_on  # type: ignore[method-assign]
         supervisor.run()
+
+
+def remove_left(home: Path) -> None:
+    """Remove the folders of metrics that services left there which were killed."""
+    for lock in home.glob(f"{METRICS}*/{LOCK}"):
+        with suppress(OSError, Timeout), FileLock(lock, timeout=0):  # else it is in use
+            shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 def listening(settings: Settings) -> socket.socket:

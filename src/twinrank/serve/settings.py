@@ -20,6 +20,7 @@ from twinrank.errors import ServeError
 Role = Literal["read", "feedback", "write"]
 ROLES: tuple[Role, ...] = ("read", "feedback", "write")  # each may do what those before it may
 RATE_BEYOND = 6_000  # requests a minute, where others than this machine may ask
+GRACE_S = 30  # for a stop, whatever blocks
 SHORTEST_KEY = 16  # characters
 NAME = re.compile(r"[\w.@-]{1,32}")  # of a key
 VARIABLE = "TWINRANK_SERVE"  # in which workers find their settings
@@ -38,9 +39,11 @@ class Settings(BaseModel):
         index: an answer index to rank by, as `twinrank index` names places.
         keys: file of API keys; needed beyond this machine.
         feedback: URL or file of the database.
-        rate: requests a minute for each key, or for each address where there are no keys;
-            none means no limit.
-        waiting: queries that may wait at once in each worker; beyond that it answers 503.
+        rate: requests a minute for each key, or for each address where there are no keys; none
+            means no limit. Each further query of a batch counts as one more, and so do each
+            1,000 characters of a text.
+        waiting: queries that may wait at once in each worker, those of a client as many as are
+            free yet; beyond that it answers 503.
         body_bytes: the largest body it reads.
         timeout_s: for a request to be read, and for it to be answered.
         restore_days: how long an answer that was deleted can be restored; 0 keeps nothing of it.
@@ -59,7 +62,7 @@ class Settings(BaseModel):
     keys: Path | None = None
     feedback: str = Field(repr=False)  # a password may be in it
     rate: int | None = None
-    waiting: int = 256
+    waiting: int = 512
     body_bytes: int = 4_000_000
     timeout_s: float = 30.0
     restore_days: float = 7.0

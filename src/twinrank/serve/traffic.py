@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from twinrank.errors import FeedbackError
 from twinrank.serve.feedback import Feedback, Traffic
 
 EVERY_S = 5.0
+END_S = 3.0
 CONFIDENT = 0.5
 OTHER = "other"  # any type that the ranker's data do not have: clients cannot make new ones
 
@@ -30,6 +32,7 @@ class Counted:
         self._feedback = feedback
         self._new: Counter[tuple[str, str]] = Counter()
         self._refused = False
+        self._thread = ThreadPoolExecutor(1, "traffic")  # a locked database stops no other work
 
     def add(self, kind: str, confidence: float | None, *, withheld: bool) -> None:
         """Count a query that was answered."""
@@ -43,6 +46,15 @@ class Counted:
             await asyncio.sleep(EVERY_S)
             await self.flush()
 
+    async def end(self) -> None:
+        """Add what is new for the last time; a database that is locked does not hold up the end."""
+        try:
+            async with asyncio.timeout(END_S):
+                await self.flush()
+        except TimeoutError:
+            log.error("the last seconds' traffic is not counted: the database does not answer")
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
     async def flush(self) -> None:
         """Add what is new to the database; what could not be added is tried again later."""
         new, self._new = self._new, Counter()
@@ -55,7 +67,8 @@ class Counted:
             (today, kind): Traffic(**{name: new[kind, name] for name in names}) for kind in kinds
         }
         try:
-            await asyncio.to_thread(self._feedback.count, traffic)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, self._feedback.count, traffic)
             self._refused = False
         except FeedbackError as error:
             self._new.update(new)
