@@ -35,6 +35,7 @@ def locked(service, settings, tmp_path):
         ("GET", "/metrics", None, 200),
         ("GET", "/v1/stats", None, 403),
         ("POST", "/v1/feedback", VERDICT, 403),
+        ("GET", "/v1/feedback", None, 403),
         ("DELETE", "/v1/feedback/k", None, 403),
         ("PUT", "/v1/answers/new", {"title": "New"}, 403),
         ("DELETE", "/v1/answers/nobody", None, 403),
@@ -80,6 +81,14 @@ def test_a_file_without_a_key_is_refused(tmp_path):
         Keys.load(tmp_path / "keys")
     with pytest.raises(ServeError, match="cannot be read"):
         Keys.load(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, 0), (0o640, 0), (0o644, 1), (0o660, 1)])
+def test_a_file_of_keys_that_others_may_read_is_warned_of(tmp_path, caplog, mode, warned):
+    file = keys_file(tmp_path)
+    file.chmod(mode)
+    Keys.warn_of_readers(file)
+    assert caplog.text.count("chmod 600 it") == warned
 
 
 def test_keys_are_not_held_as_they_are(tmp_path):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,14 +16,13 @@ from scipy import sparse
 from torch import Tensor
 
 from twinrank.data import answer_texts, read_answers, write_answers
-from twinrank.encode import Encoder, Store
+from twinrank.encode import Store
 from twinrank.errors import EncoderError, RankerError
 from twinrank.model import Passages, Past
 from twinrank.recipe import Recipe
 from twinrank.search.bm25 import Bm25
 from twinrank.search.card import (
     ANSWERS,
-    ENCODER,
     IDF,
     PAST,
     README,
@@ -33,12 +31,20 @@ from twinrank.search.card import (
     Card,
     Origin,
     aside,
-    encoder_name,
 )
 from twinrank.search.confidence import Confidence
 from twinrank.search.dense import Dense
 from twinrank.search.fused import Fused
-from twinrank.search.generations import Opened, put, read, swap, writing
+from twinrank.search.generations import (
+    Opened,
+    copy_encoder,
+    put,
+    read,
+    read_card,
+    rewrite,
+    swap,
+    writing,
+)
 from twinrank.search.model_card import model_card
 from twinrank.search.parts import reader_of, towers_of
 from twinrank.search.past import PastQueries
@@ -47,6 +53,7 @@ from twinrank.text import Idf
 log = logging.getLogger(__name__)
 
 Channel = Bm25 | Dense | Fused
+PAST_FIELDS = {"id": pl.String, "text": pl.String}
 
 
 @dataclass
@@ -74,7 +81,8 @@ def save(path: Path, held: Contents, *, keep: bool = False) -> None:
     with writing(path):
         dense, words = _dense_of(held.channel), _words_of(held.channel)
         if dense and held.recipe.tuning:
-            _copy_encoder(dense.reader.encoder, path)
+            encoder = dense.reader.encoder
+            copy_encoder(Path(encoder.name), path, encoder.identity)
         card = Card(
             recipe=held.recipe,
             origin=held.origin,
@@ -103,7 +111,7 @@ def _files(held: Contents) -> dict[str, Callable[[Path], object]]:
         if dense.reader.selection:
             files[IDF] = dense.reader.selection.idf.save
     if isinstance(held.channel, Fused) and held.channel.past:
-        files[PAST] = pl.DataFrame({"text": held.channel.past.texts}).write_ndjson
+        files[PAST] = _rows(held.channel.past.texts, held.channel.past.ids).write_ndjson
     return files
 
 
@@ -113,17 +121,6 @@ def _readme(file: Path, held: Contents) -> str | None:
     if text is None:
         log.warning("%s: not written by twinrank, so it stays as it is", file)
     return text
-
-
-def _copy_encoder(encoder: Encoder, path: Path) -> None:
-    """Put a tuned encoder into a ranker's folder, whole or not at all."""
-    folder = path / encoder_name(encoder.identity)
-    if folder.exists():
-        return
-    beside = path / aside(ENCODER)
-    shutil.rmtree(beside, ignore_errors=True)
-    shutil.copytree(encoder.name, beside)
-    beside.rename(folder)
 
 
 def _tensors(dense: Dense, channel: Channel) -> dict[str, Tensor]:
@@ -203,11 +200,66 @@ def _opened(
 
 
 def _past(files: Opened, voted: Past, newcomers: np.ndarray) -> PastQueries:
-    texts = pl.read_ndjson(files.stream(PAST), schema={"text": pl.String})["text"].to_list()
+    rows = _read_past(files)
     votes = (voted.voters.numpy(), voted.answers.numpy())
     ones = np.ones(len(voted.voters), np.float32)
-    labels = sparse.csr_array((ones, votes), shape=(len(texts), len(newcomers)))
-    return PastQueries(texts, labels, newcomers)
+    labels = sparse.csr_array((ones, votes), shape=(rows.height, len(newcomers)))
+    return PastQueries(rows["text"].to_list(), labels, newcomers, rows["id"].to_list())
+
+
+def _rows(texts: Sequence[str], ids: Sequence[str | None]) -> pl.DataFrame:
+    """Past queries as they are written."""
+    return pl.DataFrame({"id": list(ids) or [None] * len(texts), "text": texts}, schema=PAST_FIELDS)
+
+
+def _read_past(files: Opened) -> pl.DataFrame:
+    return pl.read_ndjson(files.stream(PAST), schema=PAST_FIELDS)
+
+
+def forget_past(
+    path: Path, forgets: Callable[[str | None, str], bool], *, dry_run: bool = False
+) -> set[str]:
+    """Erase past queries, with their vectors and votes, from a ranker and the one kept behind it.
+
+    Args:
+        path: the folder.
+        forgets: whether a query is to go, by its id and its text.
+        dry_run: only count.
+
+    Returns:
+        The different texts that went.
+
+    Raises:
+        RankerError: if it is no ranker, or a file is missing or damaged.
+    """
+    gone: set[str] = set()
+
+    def change(files: Opened) -> dict[str, Callable[[Path], object]]:
+        if PAST not in files.card.files:
+            return {}
+        rows = _read_past(files)
+        stays = np.array([not forgets(*row) for row in rows.iter_rows()], bool)
+        if stays.all():
+            return {}
+        gone.update(rows.filter(~stays)["text"])
+        if dry_run:
+            return {}
+        tensors = files.tensors(VECTORS)
+        keeps = torch.as_tensor(stays)
+        voting = keeps[tensors["voters"]]
+        place = keeps.cumsum(0) - 1  # of each that stays
+        tensors["past"] = tensors["past"][keeps].contiguous()
+        tensors["voters"] = place[tensors["voters"][voting]]
+        tensors["votes"] = tensors["votes"][voting]
+        left = rows.filter(stays)
+        return {PAST: left.write_ndjson, VECTORS: partial(save_file, tensors)}
+
+    if dry_run:
+        for previous in (False, True) if read_card(path).previous else (False,):
+            read(path, change, previous=previous)
+    else:
+        rewrite(path, change)
+    return gone
 
 
 def _dense_of(channel: Channel) -> Dense | None:

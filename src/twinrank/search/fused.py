@@ -96,6 +96,8 @@ class Fused:
         if self.past is not None and votes is not None:
             parts["past"] = np.where(self.past.newcomers, self.newcomer, votes)
             parts["prior"] = np.broadcast_to(self.past.prior(), votes.shape)
+            if self.words:
+                parts["past words"] = np.zeros(votes.shape, np.float32)
             if self._past_words:
                 parts["past words"] = self.past.by_words(self._past_words.scores(texts))
         if self.words:

@@ -11,8 +11,9 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,12 +26,25 @@ from torch import Tensor
 from twinrank import __version__
 from twinrank.data.files import QUERIES
 from twinrank.errors import RankerError
-from twinrank.search.card import ANSWERS, CARD, FORMAT, LEFT, Card, aside, file_name
+from twinrank.permissions import by_umask, make_private
+from twinrank.search.card import (
+    ANSWERS,
+    CARD,
+    ENCODER,
+    FORMAT,
+    LEFT,
+    PAST,
+    Card,
+    aside,
+    encoder_name,
+    file_name,
+)
 
 LOCK = ".lock"
 TENSORS = ".safetensors"
 Result = TypeVar("Result")
 Version = tuple[int, int, int]
+Writer = Callable[[Path], object]
 
 log = logging.getLogger(__name__)
 
@@ -131,16 +145,21 @@ def read_card(path: Path) -> Card:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Take turns with all others that write into a folder; the system lets go of who is killed.
 
     Who holds it already may enter again.
+
+    Raises:
+        RankerError: if another writes there, and this is not to wait for it.
     """
     path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / LOCK, is_singleton=True)
     try:
         lock.acquire(timeout=1)
     except Timeout:
+        if not wait:
+            raise RankerError(f"{path}: another writes here; try again later") from None
         log.warning("%s: waiting for another that writes here", path)
         lock.acquire()
     try:
@@ -149,10 +168,18 @@ def writing(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def put(path: Path, name: str, write: Callable[[Path], object]) -> str:
-    """Write a file under the name that its content gives it; give its checksum."""
+def put(path: Path, name: str, write: Writer) -> str:
+    """Write a file under the name that its content gives it; give its checksum.
+
+    People's texts are their owner's alone to read; the mode of other files is the umask's.
+    """
     beside = path / aside(name)
-    write(beside)
+    if name == PAST:
+        make_private(beside)
+        write(beside)
+    else:
+        with by_umask(beside):
+            write(beside)
     with beside.open("rb") as stream:
         os.fsync(stream.fileno())
         checksum = _checksum(stream)
@@ -170,7 +197,55 @@ def swap(path: Path, card: Card, *, keep: bool) -> None:
     """
     there = _readable(path)
     kept = there and (there.model_copy(update={"previous": None}) if keep else there.previous)
-    card = card.model_copy(update={"previous": kept})
+    _replace(path, card.model_copy(update={"previous": kept}), there)
+
+
+def rewrite(path: Path, change: Callable[[Opened], Mapping[str, Writer]]) -> None:
+    """Write files of the ranker that is there, and of the one that was kept, anew in their place.
+
+    Args:
+        path: the folder.
+        change: gives, of an opened ranker, what writes each file that is to change.
+    """
+    with writing(path):
+        card = _card(path)[0]
+        previous = card.previous and _rewritten(path, card.previous, change)
+        changed = _rewritten(path, card, change).model_copy(update={"previous": previous})
+        if changed == card:
+            _clear(path, set(), card.named)  # what a kill left
+        else:
+            _replace(path, changed, card)
+
+
+def _rewritten(path: Path, card: Card, change: Callable[[Opened], Mapping[str, Writer]]) -> Card:
+    """A card that names the changed files, which are written."""
+    with Opened(path, card) as files:
+        changes = dict(change(files))
+        if not changes:
+            return card
+        if card.format == 1:  # its plain names would be others' too
+            for name in set(card.files) - set(changes):
+                changes[name] = partial(shutil.copyfile, path / name)
+            if card.encoder:
+                identity = str(card.encoder_identity)
+                copy_encoder(path / card.encoder, path, identity)
+        written = {name: put(path, name, write) for name, write in changes.items()}
+    return card.model_copy(update={"format": FORMAT, "files": card.files | written})
+
+
+def copy_encoder(folder: Path, path: Path, identity: str) -> None:
+    """Put a tuned encoder into a ranker's folder, whole or not at all."""
+    to = path / encoder_name(identity)
+    if to.exists():
+        return
+    beside = path / aside(ENCODER)
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(folder, beside)
+    beside.rename(to)
+
+
+def _replace(path: Path, card: Card, there: Card | None) -> None:
+    """Put a card in place of the one that is there, and remove the files it does not name."""
     beside = path / aside(CARD)
     beside.write_text(card.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
     with beside.open("rb") as stream:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, HTTPException, Path, Query, Request, Response
@@ -24,6 +25,7 @@ from twinrank.serve.schemas import (
     FeedbackRequest,
     Found,
     FoundAnswers,
+    FoundVerdicts,
     Id,
     Key,
     NewAnswer,
@@ -60,6 +62,7 @@ class Api:
         counted: where traffic is counted.
         metrics: are told of queries and verdicts.
         log_texts: whether the log is told what was asked.
+        show_past: whether replies show texts of past queries.
     """
 
     def __init__(
@@ -70,12 +73,14 @@ class Api:
         metrics: Metrics,
         *,
         log_texts: bool,
+        show_past: bool,
     ) -> None:
         self._live = ranker
         self._feedback = feedback
         self._counted = counted
         self._metrics = metrics
         self._log_texts = log_texts
+        self._show_past = show_past
 
     def router(self) -> APIRouter:
         """All routes."""
@@ -102,6 +107,7 @@ class Api:
             status_code=201,
             responses=changed | duplicate,
         )
+        add("/v1/feedback", self.verdicts, responses=ALWAYS)
         add(
             "/v1/feedback/{key:path}",
             self.take_back,
@@ -146,18 +152,22 @@ class Api:
         """An answer with its text."""
         return Answer.model_validate(self._known(id))
 
-    async def put(self, id: AnswerId, body: NewAnswer, response: Response) -> Answer:
+    async def put(
+        self, id: AnswerId, body: NewAnswer, request: Request, response: Response
+    ) -> Answer:
         """Take an answer in, or in place of the one with this id, with no retraining.
 
         One that is replaced keeps its past queries. Other workers know it within two seconds.
         """
+        request.state.told = {"answer": id}
         answer = {"id": id, **body.model_dump()}
         if await self._live.put(answer):
             response.status_code = 201
         return Answer.model_validate(answer)
 
-    async def delete(self, id: AnswerId) -> Response:
+    async def delete(self, id: AnswerId, request: Request) -> Response:
         """Forget an answer."""
+        request.state.told = {"answer": id}
         try:
             gone = await self._live.delete(id)
         except RankerError as error:  # the last one stays
@@ -166,8 +176,9 @@ class Api:
             raise _unknown(id)
         return Response(status_code=204)
 
-    async def feedback(self, body: FeedbackRequest, response: Response) -> Stored:
+    async def feedback(self, body: FeedbackRequest, request: Request, response: Response) -> Stored:
         """Keep a verdict; it is on disk when this answers."""
+        request.state.told = {"verdict": body.key}
         if body.answer is not None and self._live.now.answer(body.answer) is None:
             if await asyncio.to_thread(self._feedback.holds, body.key):  # it is gone since
                 response.status_code = 200
@@ -190,8 +201,25 @@ class Api:
             response.status_code = 200
         return Stored(key=body.key, stored=True, duplicate=not new)
 
-    async def take_back(self, key: VerdictKey) -> Response:
+    async def verdicts(
+        self,
+        search: Annotated[
+            str, Query(max_length=1_000, description="What stands in their text, case aside.")
+        ] = "",
+        since: Annotated[date | None, Query(description="The first day (UTC).")] = None,
+        until: Annotated[date | None, Query(description="The last day (UTC).")] = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+    ) -> FoundVerdicts:
+        """Look for verdicts, with their texts; the newest come first."""
+        found, total = await asyncio.to_thread(
+            self._feedback.find, search, since=since, until=until, limit=limit, offset=offset
+        )
+        return FoundVerdicts.model_validate({"verdicts": map(asdict, found), "total": total})
+
+    async def take_back(self, key: VerdictKey, request: Request) -> Response:
         """Take a verdict back; that is on disk when this answers, and its key is free again."""
+        request.state.told = {"verdict": key}
         if not await asyncio.to_thread(self._feedback.remove, key):
             raise HTTPException(404, f"there is no verdict {key!r}; check the key")
         return Response(status_code=204)
@@ -250,8 +278,7 @@ class Api:
             ranker=reply.fingerprint,
         )
 
-    @staticmethod
-    def _answers(query: RankRequest, reply: Reply) -> list[Ranked]:
+    def _answers(self, query: RankRequest, reply: Reply) -> list[Ranked]:
         evidence = reply.evidence or [live.NOTHING] * len(reply.ranking)
         return [
             Ranked(
@@ -264,7 +291,15 @@ class Api:
                 section=proof.section,
                 sentence=proof.sentence,
                 channels=answer.parts if query.explain else None,
-                past_queries=[Past(**asdict(past)) for past in proof.past_queries],
+                past_queries=[
+                    Past(
+                        id=past.id,
+                        text=past.text if self._show_past else None,
+                        similarity=past.similarity,
+                    )
+                    for past in proof.past_queries
+                ],
+                solved=proof.solved,
             )
             for answer, proof in zip(reply.ranking, evidence, strict=True)
         ]

@@ -21,8 +21,10 @@ from twinrank.errors import FeedbackError, TwinrankError
 from twinrank.serve.api import Api
 from twinrank.serve.batching import BusyError
 from twinrank.serve.feedback import Feedback
+from twinrank.serve.forget import expire_regularly
 from twinrank.serve.guard import RETRY_S, Guard
 from twinrank.serve.live import Live, UnsavedError
+from twinrank.serve.logs import log_as_json
 from twinrank.serve.metrics import Metrics
 from twinrank.serve.pages import add_pages
 from twinrank.serve.settings import Keys, Settings
@@ -39,7 +41,8 @@ def from_environment() -> FastAPI:
     try:
         return in_process(settings)
     except TwinrankError as error:
-        sys.exit(f"{error}")
+        log.error("%s", error)
+        sys.exit(1)
 
 
 def in_process(settings: Settings, *, replica: str = "") -> FastAPI:
@@ -47,7 +50,7 @@ def in_process(settings: Settings, *, replica: str = "") -> FastAPI:
 
     Args, Raises: see `create_app`.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    log_as_json()
     app = create_app(settings, replica=replica)
     # A third of a million objects stay as they are: each time that the garbage collector looks
     # through them again, all requests wait for a fifth of a second.
@@ -67,15 +70,24 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
         TwinrankError: if the ranker, the keys or the database cannot be used.
     """
     keys = Keys.load(settings.keys) if settings.keys else None
+    if settings.keys:
+        Keys.warn_of_readers(settings.keys)
     feedback = Feedback.open(settings.feedback)
-    ranker = Live(
-        settings.ranker, device=settings.device, index=settings.index, waiting=settings.waiting
-    )
+    if settings.keep_feedback_days:
+        feedback.keep(settings.keep_feedback_days)
     metrics, counted = Metrics(replica), Counted(feedback)
+    ranker = Live(
+        settings.ranker,
+        device=settings.device,
+        index=settings.index,
+        waiting=settings.waiting,
+        metrics=metrics,
+    )
 
     @asynccontextmanager
     async def alive(_: FastAPI) -> AsyncIterator[None]:
-        works = (ranker.follow(), ranker.read_ahead(), counted.keep(), _orphan())
+        expiring = expire_regularly(settings.ranker, feedback)
+        works = (ranker.follow(), ranker.read_ahead(), counted.keep(), expiring, _orphan())
         tasks = [asyncio.create_task(work) for work in works]
         yield
         for task in tasks:
@@ -96,7 +108,14 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
         lifespan=alive,
     )
     app.include_router(
-        Api(ranker, feedback, counted, metrics, log_texts=settings.log_texts).router()
+        Api(
+            ranker,
+            feedback,
+            counted,
+            metrics,
+            log_texts=settings.log_texts,
+            show_past=settings.show_past_queries,
+        ).router()
     )
     add_pages(app)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -21,6 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from twinrank.serve.logs import ACCESS, time_text
 from twinrank.serve.metrics import Metrics
 from twinrank.serve.settings import Keys, Role, Settings
 
@@ -50,7 +51,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
-access = logging.getLogger("twinrank.access")
+access = logging.getLogger(ACCESS)
 log = logging.getLogger(__name__)
 
 
@@ -174,8 +175,11 @@ class Guard:
         seconds = time.perf_counter() - request.began
         self._metrics.requests.labels(route, scope["method"], f"{request.status}").inc()
         self._metrics.seconds.labels(route).observe(seconds)
+        address = (scope.get("client") or ("unknown",))[0]
         line = {
+            "time": time_text(time.time()),
             "request": request.id,
+            **({"address": address} if self._settings.log_addresses else {}),
             "method": scope["method"],
             "route": route,
             "status": request.status,

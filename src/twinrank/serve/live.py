@@ -17,6 +17,7 @@ from twinrank.encode import RecentFeatures
 from twinrank.errors import AnswerIndexError, TwinrankError
 from twinrank.search import CARD, Evidence, RankedAnswer, Ranker, Witness, writing
 from twinrank.serve.batching import Batcher, BusyError
+from twinrank.serve.metrics import Metrics
 
 BATCH = 32  # queries ranked at once: more gains little, and the first of them waits longer
 FOLLOWED_EVERY_S = 1.0
@@ -154,15 +155,19 @@ class Live:
         device: where the encoder runs.
         index: an answer index to rank by; none scores every answer.
         waiting: queries that may wait.
+        metrics: are told which ranker is served.
     """
 
-    def __init__(self, folder: Path, *, device: str, index: str | None, waiting: int) -> None:
+    def __init__(
+        self, folder: Path, *, device: str, index: str | None, waiting: int, metrics: Metrics
+    ) -> None:
         self.folder = folder
         self._device = device
         self._index = index
         self._thread = ThreadPoolExecutor(1, "ranking")
         self._changing = ThreadPoolExecutor(1, "changing")
         self._half_changed = False  # the index, by a change that failed
+        self._metrics = metrics
         self.now = self._load()
         self.rank = Batcher(self._ranked, self._thread, most=BATCH, waiting=waiting)
 
@@ -231,16 +236,19 @@ class Live:
             try:
                 fingerprint = await asyncio.to_thread(fingerprint_of, self.folder)
                 if fingerprint == self.now.fingerprint and not self._half_changed:
+                    self._metrics.refused.set(0)
                     continue
                 if fingerprint == refused and time.monotonic() < again:
                     continue
                 if await loop.run_in_executor(self._changing, self._caught_up):
                     log.info("ranker %s loaded", self.now.fingerprint)
                 said = ""
+                self._metrics.refused.set(0)
             except Exception as error:  # whatever is wrong with the new one, the old one answers
                 if said != f"{error}":
                     said = f"{error}"
                     log.error("the former ranker stays: %s", error)
+                self._metrics.refused.set(1)
                 refused, again = fingerprint, time.monotonic() + REFUSED_S
 
     def close(self) -> None:
@@ -249,7 +257,9 @@ class Live:
             threads.shutdown()
 
     def _load(self) -> Opened:
-        return Opened.load(self.folder, self._device, self._index)
+        opened = Opened.load(self.folder, self._device, self._index)
+        self._metrics.show_ranker(opened.fingerprint)
+        return opened
 
     def _ranked(self, queries: Sequence[Query]) -> list[Reply]:
         return self.now.rank(queries)
@@ -289,6 +299,7 @@ class Live:
                         raise UnsavedError(f"{self.folder}: {error}") from error
                     raise
                 self.now = Opened(ranker, fingerprint_of(self.folder))
+                self._metrics.show_ranker(self.now.fingerprint)
             return done
 
         return await asyncio.get_running_loop().run_in_executor(self._changing, work)

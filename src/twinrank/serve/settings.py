@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,6 +20,8 @@ ROLES: tuple[Role, ...] = ("read", "write")
 RATE_BEYOND = 6_000  # requests a minute, where others than this machine may ask
 SHORTEST_KEY = 16  # characters
 VARIABLE = "TWINRANK_SERVE"  # in which workers find their settings
+
+log = logging.getLogger(__name__)
 
 
 class Settings(BaseModel):
@@ -38,6 +41,9 @@ class Settings(BaseModel):
         body_bytes: the largest body it reads.
         timeout_s: for a request to be read, and for it to be answered.
         log_texts: whether queries are logged.
+        log_addresses: whether clients' addresses are logged.
+        show_past_queries: whether replies show the texts of past queries.
+        keep_feedback_days: after which verdicts are erased; none leaves it as it was.
         device: where the encoder runs.
     """
 
@@ -55,6 +61,9 @@ class Settings(BaseModel):
     body_bytes: int = 4_000_000
     timeout_s: float = 30.0
     log_texts: bool = False
+    log_addresses: bool = False
+    show_past_queries: bool = False
+    keep_feedback_days: int | None = None
     device: str = "auto"
 
     @classmethod
@@ -111,6 +120,13 @@ class Keys:
         if not roles:
             raise ServeError(f"{file}: no key in it; write one `read KEY` or `write KEY` a line")
         return cls(roles)
+
+    @staticmethod
+    def warn_of_readers(file: Path) -> None:
+        """Say so where others than its owner and group may read or change a file of keys."""
+        mode = file.stat().st_mode & 0o777
+        if mode & 0o027:
+            log.warning("%s: others may read or change it (mode %o); chmod 600 it", file, mode)
 
     def role(self, key: str) -> Role | None:
         """What a key may do; every known key is compared, so that time tells nothing."""

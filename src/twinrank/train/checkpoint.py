@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from twinrank.errors import RankerError
+from twinrank.permissions import by_umask
 
 State = dict[str, Tensor]
 
@@ -46,7 +47,8 @@ class Checkpoint:
         tensors = {f"{g}/{k}": t.clone() for g, state in groups.items() for k, t in state.items()}
         notes = {"history": json.dumps(self.history), "identity": json.dumps(identity)}
         beside = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-        save_file(tensors, beside, metadata=notes)
+        with by_umask(beside):
+            save_file(tensors, beside, metadata=notes)
         beside.replace(file)
 
     @classmethod

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from twinrank.errors import AnswerIndexError
 from twinrank.model import Passages
+from twinrank.permissions import by_umask
 from twinrank.search.index.interface import Found, Hit, grouped, owners, row_checksums
 from twinrank.search.index.local_card import LOCK, MEND, Card, Kind, named, read_card, write_card
 from twinrank.search.index.local_versions import published
@@ -248,7 +249,8 @@ class LocalIndex:
             "ids": np.frombuffer(json.dumps(self._ids).encode(), np.uint8),
         }
         faiss.write_index(self._main, str(self.folder / "vectors.faiss"))
-        save_file(rows, self.folder / "rows.safetensors")
+        with by_umask(self.folder / "rows.safetensors") as file:
+            save_file(rows, file)
         files = dict(named(self.folder / name) for name in ("vectors.faiss", "rows.safetensors"))
         card = Card(
             kind=self.kind,
