@@ -21,28 +21,29 @@ UNFINISHED = ".*.tmp"  # matches what a kill can leave
 DIGITS = 12  # of a checksum, in a file's name
 
 
-def write_file(file: Path, content: Content) -> Path:
+def write_file(file: Path, content: Content, *, private: bool = False) -> Path:
     """Write a file, or leave what is there, and return its path.
 
     Args:
         file: its folder is made.
         content: text (as UTF-8), bytes, or a function that writes to the path it is given.
+        private: only its owner may read it; else whoever the umask lets.
 
     Raises:
         OSError: with the file's name, if it cannot be written, by whatever library.
     """
-    with _written(file, content) as beside:
+    with _written(file, content, private=private) as beside:
         beside.replace(file)
     return file
 
 
-def write_by_content(file: Path, content: Content) -> tuple[str, str]:
+def write_by_content(file: Path, content: Content, *, private: bool = False) -> tuple[str, str]:
     """Write a file as `write_file` does, under the name that its content gives it.
 
     Returns:
         That name, see `name_by_content`, and the sha256 of the content.
     """
-    with _written(file, content) as beside:
+    with _written(file, content, private=private) as beside:
         found = checksum(beside)
         name = name_by_content(file.name, found)
         beside.replace(file.with_name(name))
@@ -94,13 +95,16 @@ def failures_of(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _written(file: Path, content: Content) -> Iterator[Path]:
+def _written(file: Path, content: Content, *, private: bool) -> Iterator[Path]:
     file.parent.mkdir(parents=True, exist_ok=True)
     with failures_of(file), _beside(file) as beside:
+        beside.touch(0o600 if private else 0o666)
+        mode = beside.stat().st_mode & 0o777
         if callable(content):
             content(beside)
         else:
             beside.write_bytes(content.encode() if isinstance(content, str) else content)
+        beside.chmod(mode)  # safetensors leaves its files to their owner alone
         with beside.open("rb+") as stream:  # Windows syncs none that is open for reading alone
             os.fsync(stream.fileno())
         yield beside

@@ -19,7 +19,7 @@ SCRIPT = "<script>window.pwned = 1</script>"
 
 def verdict(key, answer, right, shown, days=0):
     at = TODAY - timedelta(days)
-    return Verdict(key, "where is it", "question", answer, right, shown, "r", at)
+    return Verdict(key, f"where is {key}", "question", answer, right, shown, "r", at)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_it_counts_what_was_asked_and_said(admin):
         "Confident": "67 %",
         "Withheld": "4 %",
         "Right": "17 %",
-        "Verdicts": "6",
+        "To learn from": "2",
     }
     assert [row[:2] for row in rows(page, "By type")] == [["question", "100"], [SCRIPT, "20"]]
     assert rows(page, "Answers with most misses") == [["Reset your password", "4", "1", "80\xa0%"]]
@@ -105,6 +105,51 @@ def test_a_chart_is_read_by_keyboard_and_by_mouse(admin):
     bars = chart.locator(".bar").all()
     heights = [bar.bounding_box()["height"] for bar in bars]
     assert heights[0] / heights[1] == pytest.approx(5, rel=0.1)
+
+
+def answering(reply):
+    return lambda route: route.fulfill(json=reply)
+
+
+def test_a_type_has_one_colour_whatever_the_range(admin):
+    page = admin().page
+
+    def colours():
+        legend = page.locator("figure", has_text="Traffic by type").locator(".legend li").all()
+        return {one.inner_text(): one.get_attribute("class") for one in legend}
+
+    day = {"confident": 0, "withheld": 0, "right": 0, "wrong": 0, "date": f"{TODAY.date()}"}
+    types = ["chat", "mail", "search", "voice", "form", "fax", "note"]  # the most frequent first
+    rows = [{**day, "type": kind, "requests": 9} for kind in types]
+    stub = {"misses": [], "wanted": [], "verdicts": 0, "learnable": 0, "ranker": "r"}
+    seen = []
+    for days, some in ((7, rows), (90, rows[::-1]), (30, rows[2:4])):
+        reply = {**stub, "days": some, "types": types}
+        page.route(f"**/v1/stats?days={days}", answering(reply))
+        page.get_by_label(f"{days} days").check(force=True)
+        expect(page.locator(".tile dd").first).to_have_text(f"{9 * len(some)}")
+        seen.append(colours())
+    assert seen[0] == seen[1]
+    assert len(set(seen[0].values())) == 6
+    assert "all other types" in seen[0]
+    assert seen[2].items() <= seen[0].items()
+    assert len(seen[2]) == 2
+
+
+def test_no_share_is_shown_of_a_few(admin):
+    page = admin().page
+    day = {"type": "chat", "withheld": 1, "date": f"{TODAY.date()}"}
+    row = {**day, "requests": 4, "confident": 2, "right": 2, "wrong": 2}
+    misses = [{"id": "x", "title": "X", "wrong": 1, "right": 0}]
+    stub = {"misses": misses, "wanted": [], "verdicts": 4, "learnable": 2, "ranker": "r"}
+    reply = {**stub, "days": [row], "types": ["chat"]}
+    page.route("**/v1/stats?days=7", answering(reply))
+    page.get_by_label("7 days").check(force=True)
+    expect(page.locator(".tile dd").first).to_have_text("4")
+    assert figures(page)["Right"] == figures(page)["Confident"] == "\N{EN DASH}"
+    expect(page.locator(".tiles")).to_contain_text("2 of 4 judged queries: too few for a share")
+    assert "%" not in page.locator("table").all_inner_texts()[0]
+    assert rows(page, "Answers with most misses")[0][-1] == "\N{EN DASH}"
 
 
 def test_answers_are_found_and_read(admin):
@@ -147,6 +192,7 @@ def test_bins_hold_every_day_once(admin, days, width):
 def test_nothing_and_no_connection_are_said(admin):
     page = admin().page
     empty = {"days": [], "misses": [], "wanted": [], "verdicts": 0, "ranker": "r"}
+    empty |= {"learnable": 0, "types": []}
     page.route("**/v1/stats?days=7", lambda route: route.fulfill(json=empty))
     page.get_by_label("7 days").check(force=True)
     expect(page.get_by_text("Nothing was asked in the last 7 days.")).to_be_visible()

@@ -176,9 +176,16 @@ def test_a_key_is_asked_for_and_one_that_may_only_read_is_told_so(visit, ranker_
         expect(page.locator(".answer")).to_have_count(5)
         page.locator(".answer").first.get_by_role("button", name="Right").click()
         expect(page.locator(".notice")).to_contain_text("This key may only read")
+        right = page.locator(".answer").first.get_by_role("button", name="Right")
+        expect(right).to_have_attribute("aria-pressed", "false")
+        page.set_viewport_size({"width": 390, "height": 800})
+        for part in page.locator(".top :is(.name, nav a, button)").all():
+            assert part.bounding_box()["height"] < 60, part.inner_text()  # no letter under another
+        page.set_viewport_size({"width": 1200, "height": 900})
         page.get_by_role("button", name="Give another key").click()
         give(write)
         expect(page.locator(".good")).to_contain_text("Stored as right")
+        expect(right).to_have_attribute("aria-pressed", "true")
         assert len(guarded.verdicts()) == 1
         page.get_by_role("button", name="Forget the key").click()
         assert page.evaluate("sessionStorage.length") == 0

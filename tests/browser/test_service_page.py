@@ -224,7 +224,10 @@ def test_an_answer_is_opened_at_its_sentence_and_explained(visit):
     expect(card.locator(".channel").first).to_contain_text("Meaning")
     parts = [float(value) for value in card.locator(".value:not(.soft)").all_inner_texts()]
     assert len(parts) == 5
-    assert card.locator(".past li").count() > 0
+    past = card.locator(".past li")
+    expect(past.first).to_contain_text("Similarity 0.")
+    assert past.locator("blockquote").count() == 0  # what others wrote
+    expect(card).to_contain_text("What people wrote is not shown here.")
     assert 0 <= float(card.get_by_role("meter").get_attribute("aria-valuenow")) <= 1
 
 

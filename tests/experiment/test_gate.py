@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinrank.evaluation import METRICS, differences, summarise
-from twinrank.experiment.gate import SHOWN, Compared, worse
+from twinrank.experiment.gate import SHOWN, Compared, lower_within, worse
 
 
 def compared(on, gains, *, queries=60, noise=0.0):
@@ -38,9 +38,20 @@ def test_one_type_that_is_worse_is_enough_whatever_the_others_gain():
     assert worse([compared("test", {"chat": 0.3, "mail": -0.03}, noise=0.5)], margin=0.04) == []
 
 
-def test_on_feedback_only_what_is_significant_counts():
-    assert worse([compared("feedback", {"chat": -0.1}, queries=8, noise=0.9)]) == []
-    assert len(worse([compared("feedback", {"chat": -0.1})])) == 1
+def test_on_feedback_it_may_not_be_lower_either_however_few_the_queries():
+    (line,) = worse([compared("feedback", {"chat": -0.1}, queries=4, noise=0.9)])
+    assert "more than the margin of 0.02 (4 queries, too few to tell it from chance; p = " in line
+    (line,) = worse([compared("feedback", {"chat": -0.1})])
+    assert "significant" in line
+
+
+def test_what_is_lower_within_the_margin_passes_and_is_said():
+    less = [compared("feedback", {"chat": -0.01, "mail": 0.1}, noise=0.3)]
+    assert worse(less) == []
+    (line,) = lower_within(less)
+    assert line.startswith(
+        "MAP@10 of chat on feedback is lower by 0.010, within the margin of 0.02"
+    )
 
 
 @settings(max_examples=15, deadline=None)

@@ -5,7 +5,9 @@ import logging
 import shutil
 import sys
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -19,6 +21,7 @@ from twinrank.experiment import fit, learn, resume, roll_back, training
 from twinrank.recipe import Recipe
 from twinrank.search import Ranker, read_card
 from twinrank.serve.feedback import Feedback
+from twinrank.serve.forget import forget
 
 TEXTS = ["it wont let me in again", "where is my money??"]
 learn_module = sys.modules[learn.__module__]
@@ -105,6 +108,53 @@ def test_it_learns_and_takes_its_own_place(folder, data, learned):
     np.testing.assert_allclose(Ranker.load(folder).scores(TEXTS), old.scores(TEXTS), rtol=1e-5)
     roll_back(folder)
     np.testing.assert_allclose(Ranker.load(folder).scores(TEXTS), new.scores(TEXTS), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("lenient")
+def test_what_was_learned_is_forgotten_for_good(folder, learned):
+    before = set(Ranker.load(folder).channel.past.texts)
+    assert learned().replaced
+    text = next(iter(set(Ranker.load(folder).channel.past.texts) - before))
+    roll_back(folder)
+    assert forget(folder, None, text=text).past_queries == 1
+    roll_back(folder)
+    form = json.dumps(text, ensure_ascii=False)[1:-1].encode()
+    files = [file for file in folder.parent.rglob("*") if file.is_file()]
+    assert [file for file in files if form in file.read_bytes()] == []
+    past = Ranker.load(folder).channel.past
+    assert text not in past.texts
+    assert any(id_.startswith("feedback-") for id_ in past.ids)
+
+
+@pytest.mark.usefixtures("lenient")
+def test_too_few_to_tell_by_leave_the_old_ranker_and_that_is_said(folder, learned, data):
+    before = (folder / "ranker.json").read_bytes()
+    learning = learned(data[1][:12])
+    assert learning.counts.held_back < 6
+    assert not learning.replaced
+    assert any(note.startswith("too few to tell") for note in learning.notes)
+    assert (folder / "ranker.json").read_bytes() == before
+    assert learned(data[1][:12], hold_back=0.0).replaced
+
+
+def test_what_is_too_old_is_erased_before_anything_is_learned(folder, data, monkeypatch, capsys):
+    long_ago = datetime.now(UTC) - timedelta(366)
+    with closing(Feedback.open(f"{folder}.feedback.db")) as feedback:
+        for verdict in data[1][:3]:
+            feedback.add(replace(verdict, at=long_ago))
+        for option, left in (("--dry-run", 3), ("--json", 0)):
+            assert run(monkeypatch, "learn", folder, option) == 2
+            said = capsys.readouterr().err
+            assert "3 verdicts older than 365 days" in said
+            assert "no verdicts yet" in said
+            assert len(feedback.verdicts()) == left
+
+
+@pytest.mark.usefixtures("lenient")
+def test_what_a_learning_leaves_is_its_owners_alone(folder, learned):
+    learned(dry_run=True)
+    (file,) = folder.parent.rglob("verdicts.json")
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.usefixtures("lenient")

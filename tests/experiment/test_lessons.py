@@ -1,4 +1,4 @@
-"""What verdicts teach: majorities, what is left out, and what is held back."""
+"""What verdicts teach: last words, what is left out, and what is held back."""
 
 from datetime import UTC, datetime
 
@@ -26,31 +26,35 @@ def learned(help_centre, ids, *verdicts, hold_back=0.0):
     return lessons(verdicts, help_centre, ids, hold_back=hold_back)
 
 
-def test_the_majority_says_what_is_right(help_centre, ids):
+def test_the_last_word_says_what_is_right(help_centre, ids):
     a, b, c = ids[:3]
     said = [
-        *[verdict("two to one", a), verdict("two to one", b), verdict("Two  to ONE ", a)],
-        *[verdict("a tie", a), verdict("a tie", b)],
+        *[verdict("changed my mind", a), verdict("Changed  my MIND ", b)],
+        *[verdict("again and again", a)] * 3,
+        *[verdict("right after all", None, right=False), verdict("right after all", a)],
+        *[verdict("not the other", a), verdict("not the other", b)],
+        verdict("not the other", b, right=False),
         *[verdict("spoken against", a), verdict("spoken against", a, right=False)],
-        *[verdict("against the other", a), verdict("against the other", b)],
-        verdict("against the other", b, right=False),
+        *[verdict("none", a), verdict("none", b), verdict("none", None, right=False)],
         *[verdict("only wrong", c, right=False), verdict("none of these", None, right=False)],
     ]
     found = learned(help_centre, ids, *said)
     assert found.learned.select("text", "answer").rows() == [
-        ("two to one", a),
-        ("against the other", a),
+        ("changed my mind", b),
+        ("again and again", a),
+        ("right after all", a),
+        ("not the other", a),
     ]
     counts = found.counts
-    assert (counts.verdicts, counts.wrong, counts.texts, counts.undecided) == (12, 4, 4, 2)
-    assert (counts.learned, counts.unknown) == (2, 0)
-    assert "4 verdicts on what is wrong, which are no labels" in str(counts)
+    assert (counts.verdicts, counts.replaced, counts.wrong, counts.unknown) == (17, 7, 5, 0)
+    assert (counts.texts, counts.taken_back, counts.learned) == (6, 2, 4)
+    assert "5 verdicts on what is wrong, which are no labels" in str(counts)
 
 
 def test_answers_that_the_ranker_does_not_have_are_left_out(help_centre, ids):
     said = [verdict("where", "gone"), verdict("where", "gone", False), verdict("what", ids[0])]
     counts = learned(help_centre, ids, *said).counts
-    assert (counts.unknown, counts.texts, counts.learned) == (2, 1, 1)
+    assert (counts.replaced, counts.unknown, counts.texts, counts.learned) == (1, 1, 1, 1)
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -97,7 +101,7 @@ def test_every_text_is_counted_once_and_held_back_for_good(help_centre, ids, sai
     said, more = ([verdict(*one) for one in some] for some in (said, more))
     found = learned(help_centre, ids, *said, hold_back=share)
     counts = found.counts
-    parts = (counts.undecided, counts.held_out, counts.known, counts.held_back, counts.learned)
+    parts = (counts.taken_back, counts.held_out, counts.known, counts.held_back, counts.learned)
     assert sum(parts) == counts.texts
     assert (counts.learned, counts.held_back) == (found.learned.height, found.held_back.height)
     both = pl.concat([found.learned, found.held_back])

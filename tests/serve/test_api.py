@@ -1,7 +1,11 @@
 import json
 import logging
+import os
+import re
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from threading import Event
 from unittest.mock import Mock
 from urllib.parse import quote
@@ -15,9 +19,10 @@ from twinrank.encode import RecentFeatures
 from twinrank.errors import AnswerIndexError, FeedbackError, RankerError
 from twinrank.search import Ranker
 from twinrank.search.shortlist import Shortlist
-from twinrank.serve import live
+from twinrank.serve import live, metrics
 from twinrank.serve.batching import BusyError
 from twinrank.serve.feedback import Feedback
+from twinrank.serve.logs import log_as_json
 from twinrank.serve.metrics import Metrics
 from twinrank.serve.threads import Threads
 
@@ -181,13 +186,46 @@ def test_a_ranker_that_could_not_be_loaded_is_tried_again(client, folder, monkey
 
 def test_an_answer_that_is_edited_keeps_its_past_queries(client):
     answer = next(a for a in rank(client, {"text": TEXT})["answers"] if a["past_queries"])
-    past = [query["text"] for query in answer["past_queries"]]
+    past = [query["id"] for query in answer["past_queries"]]
+    assert all(past)
+    assert answer["solved"] >= len(past)
     reply = client.put(f"/v1/answers/{answer['id']}", json={**NEW, "url": "https://example.org"})
     assert reply.status_code == 200
     found = rank(client, {"text": TEXT, "k": 100})["answers"]
     edited = next(each for each in found if each["id"] == answer["id"])
     assert (edited["title"], edited["url"]) == ("Zeppelins", "https://example.org")
-    assert [query["text"] for query in edited["past_queries"]] == past
+    assert [query["id"] for query in edited["past_queries"]] == past
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_what_people_wrote_is_shown_to_others_only_where_the_operator_said_so(
+    service, settings, folder, shown
+):
+    client = service(settings.model_copy(update={"show_past_queries": shown}))
+    wrote = set(Ranker.load(folder).channel.past.texts)
+    reply = client.post("/v1/rank", json={"text": TEXT})
+    past = [query for answer in reply.json()["answers"] for query in answer["past_queries"]]
+    assert past
+    assert {query["text"] for query in past} <= (wrote if shown else {None})
+    assert shown is any(json.dumps(text)[1:-1] in reply.text for text in wrote)
+
+
+def test_verdicts_are_listed_and_searched(client):
+    for n, text in enumerate(["My IBAN is lost", "50 % off", "50 percent off"]):
+        client.post("/v1/feedback", json={"key": f"{n}", "text": text, "right": False})
+
+    def keys(**asked):
+        found = client.get("/v1/feedback", params=asked).json()
+        return [verdict["key"] for verdict in found["verdicts"]], found["total"]
+
+    today = client.get("/v1/feedback").json()["verdicts"][0]["at"][:10]
+    assert keys() == (["2", "1", "0"], 3)
+    assert keys(limit=1, offset=1) == (["1"], 3)
+    assert keys(search="my iban") == (["0"], 1)
+    assert keys(search="50 %") == (["1"], 1)
+    assert keys(since=today, until=today) == (["2", "1", "0"], 3)
+    assert keys(until="2020-01-01") == ([], 0)
+    assert client.get("/v1/feedback", params={"limit": 101}).status_code == 422
 
 
 def test_a_change_that_cannot_be_saved_is_undone(client, monkeypatch, caplog):
@@ -406,11 +444,12 @@ def test_stats_count_what_was_asked_and_said(service, settings):
         "other": 1,
     }
     assert (days["question"]["withheld"], days[""]["withheld"]) == (2, 0)
-    assert (days["question"]["right"], days["question"]["wrong"]) == (1, 2)
-    assert [(m["id"], m["wrong"], m["right"]) for m in stats["misses"]] == [(shown[0], 1, 1)]
+    assert (days["question"]["right"], days["question"]["wrong"]) == (1, 0)
+    assert stats["misses"] == []
     assert [(w["id"], w["times"]) for w in stats["wanted"]] == [(wanted, 1)]
-    assert stats["misses"][0]["title"]
-    assert stats["verdicts"] == 3
+    assert stats["wanted"][0]["title"]
+    assert (stats["verdicts"], stats["learnable"]) == (3, 1)
+    assert stats["types"] == ["question", "", "other"]
 
 
 def test_a_thumb_that_says_not_what_was_shown_counts_as_it_says(client):
@@ -504,7 +543,7 @@ def test_every_change_leaves_a_line_on_who_and_what(service, settings, tmp_path,
         ("took a verdict back", "k"),
     ]
     assert {line["by"] for line in lines} == {"anna"}
-    assert all(line["at"].startswith("20") and len(line["request"]) == 32 for line in lines)
+    assert all(line["time"].startswith("20") and len(line["request"]) == 32 for line in lines)
     assert "w" * 20 not in caplog.text
 
 
@@ -565,13 +604,89 @@ def test_prometheus_is_told_of_routes_and_types_never_of_texts(client):
 
 
 def test_figures_of_a_replica_have_its_name():
-    metrics = Metrics("here:7")
-    metrics.queries.labels("question").inc()
-    metrics.seconds.labels("/v1/rank").observe(0.3)
-    told = metrics.text()[0].decode()
+    counted = Metrics("here:7")
+    counted.queries.labels("question").inc()
+    counted.seconds.labels("/v1/rank").observe(0.3)
+    told = counted.text()[0].decode()
     assert 'twinrank_queries_total{replica="here:7",type="question"} 1.0' in told
     bucket = 'twinrank_request_seconds_bucket{le="0.5",replica="here:7",route="/v1/rank"} 1.0'
     assert bucket in told
+
+
+def test_prometheus_is_told_which_ranker_is_served_and_that_a_newer_one_is_not(
+    service, settings, folder, monkeypatch
+):
+    monkeypatch.setattr(live, "FOLLOWED_EVERY_S", 0.1)
+    client = service(settings)
+    digest = client.get("/readyz").json()["ranker"]
+    figures = client.get("/metrics").text
+    assert f'twinrank_ranker_info{{digest="{digest}"}} 1.0' in figures
+    (since,) = re.findall(r"\ntwinrank_ranker_since_timestamp_seconds (\S+)", figures)
+    assert 0 <= time.time() - float(since) < 600
+    assert "\ntwinrank_ranker_refused 0.0" in figures
+    good = (folder / "ranker.json").read_text()
+    (folder / "ranker.json").write_text("{}")
+    wait_for(client, "\ntwinrank_ranker_refused 1.0")
+    assert f'twinrank_ranker_info{{digest="{digest}"}} 1.0' in client.get("/metrics").text
+    (folder / "ranker.json").write_text(good)
+    wait_for(client, "\ntwinrank_ranker_refused 0.0")
+    assert client.put("/v1/answers/new", json=NEW).status_code == 201
+    figures = client.get("/metrics").text
+    newer = client.get("/readyz").json()["ranker"]
+    assert f'twinrank_ranker_info{{digest="{newer}"}} 1.0' in figures
+    assert f'twinrank_ranker_info{{digest="{digest}"}} 0.0' in figures
+
+
+def wait_for(client, line):
+    end = time.monotonic() + 60
+    while line not in client.get("/metrics").text:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_worker_that_is_gone_serves_no_ranker(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    file = tmp_path / f"gauge_livesum_{gone.pid}.db"
+    file.touch()
+    (tmp_path / f"gauge_livesum_{os.getpid()}.db").touch()
+    metrics._clear_dead(tmp_path)
+    assert [left.name for left in tmp_path.iterdir()] == [f"gauge_livesum_{os.getpid()}.db"]
+
+
+@pytest.mark.parametrize("addresses", [False, True])
+def test_the_log_says_when_and_what_was_changed(service, settings, caplog, addresses):
+    caplog.set_level(logging.INFO, "twinrank.access")
+    client = service(settings.model_copy(update={"log_addresses": addresses}))
+    client.put("/v1/answers/new", json=NEW)
+    client.delete("/v1/answers/new")
+    client.post("/v1/feedback", json={"key": "mine", "text": TEXT, "right": False})
+    client.delete("/v1/feedback/mine")
+    lines = [json.loads(r.message) for r in caplog.records if r.name == "twinrank.access"]
+    assert [line.get("answer") for line in lines] == ["new", "new", None, None]
+    assert [line.get("verdict") for line in lines] == [None, None, "mine", "mine"]
+    assert {line.get("address") for line in lines} == ({"testclient"} if addresses else {None})
+    assert all(datetime.fromisoformat(line["time"]).tzinfo for line in lines)
+
+
+def test_every_line_of_the_log_is_json(capsys):
+    root = logging.getLogger()
+    former = root.handlers, root.level
+    try:
+        log_as_json()
+        logging.getLogger("uvicorn.error").info("two\nlines")
+        logging.getLogger("twinrank.access").info('{"route": "/"}')
+        try:
+            raise ZeroDivisionError("why")
+        except ZeroDivisionError:
+            logging.getLogger("twinrank").exception("it %s", "failed")
+    finally:
+        logging.captureWarnings(False)
+        root.handlers, root.level = former
+    one, two, three = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (one["level"], one["message"], two["route"]) == ("info", "two\nlines", "/")
+    assert "ZeroDivisionError: why" in three["error"]
 
 
 @pytest.mark.parametrize("log_texts", [False, True])

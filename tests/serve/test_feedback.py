@@ -142,7 +142,7 @@ def test_traffic_adds_up_over_threads(feedback):
     assert [day.date for day in feedback.stats(1).days] == [today]
 
 
-def test_stats_tell_right_wrong_and_wanted(feedback):
+def test_stats_count_texts_by_the_last_words_on_them(feedback):
     now = datetime.now(UTC)
     old = now - timedelta(days=40)
     said = [
@@ -167,8 +167,9 @@ def test_stats_tell_right_wrong_and_wanted(feedback):
     )
     assert stats.misses == (Miss("a2", wrong=2, right=1),)
     assert stats.wanted == (Wanted("a9", 2), Wanted("a8", 1))
-    assert stats.verdicts == 9
-    assert feedback.stats(50).verdicts == 10
+    assert (stats.verdicts, stats.learnable) == (8, 5)
+    assert stats.types == ("question", "chat")
+    assert feedback.stats(50).verdicts == 9
     assert feedback.stats(50).days[0].date == old.date()
     for key in ("2", "3", "6", "1"):
         feedback.remove(key)
@@ -177,6 +178,58 @@ def test_stats_tell_right_wrong_and_wanted(feedback):
     assert stats.misses == ()
     assert stats.wanted == (Wanted("a8", 1), Wanted("a9", 1))
     assert stats.verdicts == 5
+
+
+SHOWN = ("a1", "a2", "a3", "a4", "a5")
+RIGHT_THEN_NONE = [("a1", True), ("a2", True), (None, False)]
+
+
+@pytest.mark.parametrize(
+    ("said", "right", "learnable", "misses"),
+    [
+        ([("a1", True), *((answer, False) for answer in SHOWN[1:])], 1, 1, 4),
+        (RIGHT_THEN_NONE, 0, 0, 0),
+        ([*RIGHT_THEN_NONE, ("a1", True)], 1, 1, 0),
+        ([("a1", True), ("a1", False)], 0, 0, 1),
+        ([("a1", True)] * 3, 1, 1, 0),
+        ([("a9", True)], 0, 1, 0),
+    ],
+)
+def test_what_is_said_of_one_query_counts_once(feedback, said, right, learnable, misses):
+    for n, (answer, is_right) in enumerate(said):
+        text = "Where is it?" if n % 2 else " where  IS it?"
+        at = datetime.now(UTC) + timedelta(microseconds=n)
+        feedback.add(Verdict(f"{n}", text, "q", answer, is_right, SHOWN, at=at))
+    stats = feedback.stats(2)
+    day = stats.days[-1]
+    assert (day.right, day.wrong) == (right, 1 - right)
+    assert (stats.learnable, len(stats.misses)) == (learnable, misses)
+
+
+def test_erased_verdicts_are_in_no_file(tmp_path):
+    with closing(Feedback.open(str(tmp_path / "f.db"))) as feedback:
+        for n in range(1_200):
+            feedback.add(Verdict(f"{n}", f"secret {LONG}", "q", None, False))
+        feedback.remove("0")  # as some builds of SQLite leave it
+        feedback.erase([f"{n}" for n in range(1, 1_200)])
+        assert sum(b"secret" in file.read_bytes() for file in tmp_path.iterdir()) == 0
+        assert feedback.verdicts() == []
+
+
+def test_a_database_of_before_is_opened_and_made_its_owners_alone(tmp_path):
+    file = tmp_path / "f.db"
+    Feedback.open(str(file)).close()
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("DROP TABLE twinrank_settings")
+    file.chmod(0o644)
+    with closing(Feedback.open(str(file), create=False)) as feedback:
+        assert feedback.kept_days == 365
+        feedback.keep(7)
+        assert feedback.kept_days == 7
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.chmod(0o660)  # somebody chose that
+    Feedback.open(str(file)).close()
+    assert file.stat().st_mode & 0o777 == 0o660
 
 
 def test_threads_share_one_store(feedback):

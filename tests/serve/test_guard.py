@@ -39,6 +39,7 @@ def locked(service, settings, tmp_path):
         ("POST", "/v1/feedback", VERDICT, "feedback"),
         ("DELETE", "/v1/feedback/k", None, "feedback"),
         ("GET", "/v1/feedback/k", None, "write"),
+        ("GET", "/v1/feedback", None, "write"),
         ("PUT", "/v1/answers/new", {"title": "New"}, "write"),
         ("DELETE", "/v1/answers/nobody", None, "write"),
         ("POST", "/v1/answers/nobody/restore", None, "write"),
@@ -89,6 +90,14 @@ def test_a_file_without_a_key_is_refused(tmp_path):
         Keys(tmp_path / "keys")
     with pytest.raises(ServeError, match="cannot be read"):
         Keys(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, 0), (0o640, 0), (0o644, 1), (0o660, 1)])
+def test_a_file_of_keys_that_others_may_read_is_warned_of(tmp_path, caplog, mode, warned):
+    file = keys_file(tmp_path)
+    file.chmod(mode)
+    Keys.warn_of_readers(file)
+    assert caplog.text.count("chmod 600 it") == warned
 
 
 def test_keys_are_not_held_as_they_are(tmp_path):

@@ -321,10 +321,16 @@ def learn(
         return
     check_installed("databases of feedback", "serve", "sqlalchemy")
     from twinrank.serve.feedback import Feedback
+    from twinrank.serve.forget import expire
 
     url = feedback or f"{ranker.resolve()}.feedback.db"
     with closing(Feedback.open(url, create=False)) as opened:
-        verdicts = opened.verdicts()
+        old = expire(ranker, opened, dry_run=dry_run).verdicts
+        if old:
+            done = "would be erased" if dry_run else "are erased"
+            what = f"{old:,} verdicts older than {opened.kept_days:,} days {done}"
+            typer.echo(f"{what}; `serve --keep-feedback-days` says how long", err=True)
+        verdicts = opened.verdicts()[old if dry_run else 0 :]
     learning = learned(
         ranker,
         verdicts,

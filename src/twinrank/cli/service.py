@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -80,7 +81,18 @@ def serve(
         list[str] | None,
         typer.Option(metavar="URL", help="Another site whose pages may call the API; repeatable."),
     ] = None,
+    keep_feedback_days: Annotated[
+        int | None,
+        typer.Option(min=1, max=36_500, help="Erase verdicts so old; default: as before, or 365."),
+    ] = None,
+    show_past_queries: Annotated[
+        bool,
+        typer.Option("--show-past-queries", help="Show the texts of past queries to all who ask."),
+    ] = False,
     log_texts: Annotated[bool, typer.Option("--log-texts", help="Log what is asked.")] = False,
+    log_addresses: Annotated[
+        bool, typer.Option("--log-addresses", help="Log the address of who asks.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Serve a ranker: HTTP API, web page, feedback; follows the folder when the ranker changes.
@@ -95,6 +107,7 @@ def serve(
     from twinrank.extras import check_installed
 
     check_installed("services", "serve", "fastapi", "uvicorn", "sqlalchemy", "limits")
+    from twinrank.serve.logs import log_as_json
     from twinrank.serve.server import serve as served
     from twinrank.serve.settings import RATE_BEYOND, Settings
 
@@ -110,10 +123,15 @@ def serve(
         restore_days=restore_days,
         origins=tuple(origin or ()),
         log_texts=log_texts,
+        log_addresses=log_addresses,
+        show_past_queries=show_past_queries,
+        keep_feedback_days=keep_feedback_days,
         device=device,
     )
     if rate is None and not settings.loopback:
         settings = settings.model_copy(update={"rate": RATE_BEYOND})
+
+    log_as_json()
 
     def announce(address: str) -> None:
         say(f"serving {ranker} at {address}")
@@ -125,6 +143,61 @@ def serve(
     from twinrank.cluster.serving import serve_on_cluster
 
     serve_on_cluster(settings, ray, announce)
+
+
+@app.command(rich_help_panel=PANEL)
+def forget(
+    ranker: RankerFolder,
+    text: Annotated[
+        str | None, typer.Option(help="What stands in the texts; spaces and case do not count.")
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="A regular expression that is found in the texts.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Key of a verdict, or id of a past query.")
+    ] = None,
+    before: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Verdicts that are older than this day (UTC)."),
+    ] = None,
+    feedback: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Database of feedback; default: RANKER.feedback.db."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and erase nothing.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Erase what people wrote: verdicts, and what the ranker and the one before it learned of them.
+
+    A service that runs takes the changed ranker up; a rollback brings nothing back.
+
+    Example: `twinrank forget runs/first --text jane@example.org --dry-run`
+
+    Example: `twinrank forget runs/first --before 2026-01-31`
+    """
+    from contextlib import closing, nullcontext
+
+    from twinrank.extras import check_installed
+
+    check_installed("databases of feedback", "serve", "sqlalchemy")
+    from twinrank.serve.feedback import Feedback
+    from twinrank.serve.forget import forget as forgotten
+
+    url = feedback or f"{ranker.resolve()}.feedback.db"
+    there = feedback is not None or Path(url).exists()
+    database = closing(Feedback.open(url, create=False)) if there else nullcontext()
+    with database as opened:
+        gone = forgotten(
+            ranker,
+            opened,
+            text=text,
+            pattern=pattern,
+            key=key,
+            before=before and before.replace(tzinfo=UTC),
+            dry_run=dry_run,
+        )
+    show(gone.as_dict() if json else gone.said(dry_run=dry_run))
 
 
 @app.command(rich_help_panel=PANEL)

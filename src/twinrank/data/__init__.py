@@ -15,7 +15,7 @@ from twinrank.data.passages import (
 )
 from twinrank.data.split import split
 from twinrank.data.texts import read_texts
-from twinrank.data.verdicts import Verdict
+from twinrank.data.verdicts import Verdict, feedback_id, last_words, text_key
 
 __all__ = [
     "SPLITS",
@@ -28,13 +28,16 @@ __all__ = [
     "answer_texts",
     "cast_short",
     "describe",
+    "feedback_id",
     "import_tables",
+    "last_words",
     "read_answers",
     "read_texts",
     "readable_answers",
     "readable_sections",
     "section_texts",
     "split",
+    "text_key",
     "titled_sections",
     "write_answers",
 ]

@@ -104,6 +104,8 @@ class Trainable(nn.Module):
             model = copy.deepcopy(model).merge_and_unload()
         with quiet():
             model.save_pretrained(aside)
+        for file in aside.glob("*.safetensors"):  # by itself it is its owner's alone
+            shutil.copymode(aside / "config.json", file)
         for file in self._files.tokenizer:
             shutil.copyfile(file, aside / file.name)
         shutil.rmtree(folder, ignore_errors=True)

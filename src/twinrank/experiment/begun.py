@@ -7,18 +7,43 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from twinrank.data import Dataset, Verdict
 from twinrank.files import write_file
-from twinrank.search import CARD, Ranker
+from twinrank.search import CARD, Ranker, writing
 
 RUN, VERDICTS = "run", "verdicts.json"
 KEPT = TypeAdapter(tuple[Verdict, ...])
 
 log = logging.getLogger(__name__)
+
+
+def home_of(ranker: Path) -> Path:
+    """Give the folder beside a ranker in which its learnings work."""
+    return ranker.resolve().with_name(f"{ranker.resolve().name}.learning")
+
+
+def clear_begun(ranker: Path, *, dry_run: bool = False, wait: bool = True) -> int:
+    """Remove what learnings of a ranker left to go on from, once none is under way.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        RankerError: if one is under way, and this is not to wait for it.
+    """
+    home = home_of(ranker)
+    if not home.is_dir():
+        return 0
+    with nullcontext() if dry_run else writing(home, wait=wait):
+        works = [work for work in home.iterdir() if work.is_dir()]
+        for work in [] if dry_run else works:
+            shutil.rmtree(work)
+    return len(works)
 
 
 def folder_of(home: Path, old: Ranker, base: Dataset, hold_back: float) -> Path:
@@ -53,5 +78,5 @@ def begun_with(work: Path, verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
             return kept
     if run.exists():
         shutil.rmtree(run)
-    write_file(file, KEPT.dump_json(tuple(verdicts)))
+    write_file(file, KEPT.dump_json(tuple(verdicts)), private=True)
     return verdicts

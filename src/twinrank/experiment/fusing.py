@@ -29,7 +29,7 @@ def fused(dense: Dense, dataset: Dataset, recipe: Recipe) -> Fused:
     if recipe.memory:
         train = dataset.split("train")
         newcomers = np.zeros(dataset.answers.height, dtype=bool)
-        past = PastQueries(train.texts, train.labels, newcomers)
+        past = PastQueries(train.texts, train.labels, newcomers, train.frame["id"].to_list())
     channel = Fused(dense, past=past, words=words, recipe=recipe, weights=PARTS)
     channel.weights = fit_weights(channel.unweighed(validation.texts), validation.labels, PARTS)
     return channel

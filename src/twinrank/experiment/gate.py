@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from twinrank.search import Ranker
 METRIC = "map@10"
 SHOWN = ("accuracy@3", METRIC)
 LEVEL = 0.05  # of the paired test
+FEWEST = 6  # queries held back: of fewer, no paired test can reach the level
 MARGIN = 0.02  # MAP@10: about what a type's figure moves from seed to seed, twice
 
 
@@ -49,20 +50,38 @@ class Compared:
 
 
 def worse(compared: Sequence[Compared], *, margin: float = MARGIN) -> list[str]:
-    """Where the new ranker is worse, a line each; nothing if it may take the old one's place.
+    """Say where the new ranker is worse, a line each; nothing if it may take the old one's place.
 
     Its MAP@10 may be significantly lower for no type, by the paired permutation test at a level
-    of .05, uncorrected: a correction would make it easier to pass. On the split, which has the
-    more queries, it may not be lower by more than the margin either, significant or not.
+    of .05, uncorrected: a correction would make it easier to pass. Nor may it be lower by more
+    than the margin, significant or not.
     """
-    found = []
+    lines = []
+    for lower, difference, on in _lower(compared):
+        if difference.p < LEVEL:
+            lines.append(f"{lower}, which is significant (p = {difference.p:.3f})")
+        elif difference.mean < -margin:
+            lines.append(f"{lower}, more than the margin of {margin:g}{on}")
+    return lines
+
+
+def lower_within(compared: Sequence[Compared], *, margin: float = MARGIN) -> list[str]:
+    """Say where the new ranker is lower though it is not worse, a line each, and why it may be."""
+    return [
+        f"{lower}, within the margin of {margin:g} and not significantly{on}"
+        for lower, difference, on in _lower(compared)
+        if difference.p >= LEVEL and difference.mean >= -margin
+    ]
+
+
+def _lower(compared: Sequence[Compared]) -> Iterator[tuple[str, Difference, str]]:
+    """Give each type whose MAP@10 is lower: that in words, the difference, and what it rests on."""
     for each in compared:
         for difference in each.differences:
-            if difference.metric != METRIC or difference.kind is None:
+            kind = difference.kind
+            if difference.metric != METRIC or kind is None or difference.mean >= 0:
                 continue
-            lower = f"MAP@10 of {difference.kind} on {each.on} is lower by {-difference.mean:.3f}"
-            if difference.mean < 0 and difference.p < LEVEL:
-                found.append(f"{lower}, which is significant (p = {difference.p:.3f})")
-            elif difference.mean < -margin and each.on != "feedback":
-                found.append(f"{lower}, more than the margin of {margin:g}")
-    return found
+            count = each.new.counts["types"][kind]
+            few = ", too few to tell it from chance" if count < FEWEST else ""
+            lower = f"MAP@10 of {kind} on {each.on} is lower by {-difference.mean:.3f}"
+            yield lower, difference, f" ({count:,} queries{few}; p = {difference.p:.3f})"

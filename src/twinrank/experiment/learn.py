@@ -14,8 +14,8 @@ import polars as pl
 from twinrank.data import Dataset, Verdict
 from twinrank.encode import FeatureStore
 from twinrank.errors import FeedbackError, RankerError
-from twinrank.experiment.begun import RUN, begun_with, folder_of
-from twinrank.experiment.gate import MARGIN, Compared, worse
+from twinrank.experiment.begun import RUN, begun_with, folder_of, home_of
+from twinrank.experiment.gate import FEWEST, MARGIN, Compared, lower_within, worse
 from twinrank.experiment.lessons import Counts, Lessons, lessons
 from twinrank.experiment.run import fit
 from twinrank.search import Ranker, place_of, read_card, writing
@@ -116,7 +116,7 @@ def learn(
             "from feedback; train another, such as `even`"
         )
     base = Dataset.load(data) if data else old.origin.dataset()
-    home = path.resolve().with_name(f"{path.resolve().name}.learning")
+    home = home_of(path)
     with writing(home):
         work = folder_of(home, old, base, hold_back)
         verdicts = begun_with(work, verdicts)
@@ -131,7 +131,15 @@ def learn(
         if data and base.fingerprint != old.origin.data_fingerprint:
             notes.append(f"the old ranker was trained on other data than {data}")
         reasons = worse(compared, margin=margin)
-        replaced = not reasons and not dry_run
+        notes += lower_within(compared, margin=margin)
+        few = hold_back > 0 and taught.held_back.height < FEWEST
+        if few:
+            notes.append(
+                f"too few to tell: {taught.held_back.height} of the {FEWEST} texts that must be "
+                "held back to show a difference; collect more feedback, or --hold-back 0 to go by "
+                f"the {compared[0].on} split alone"
+            )
+        replaced = not (reasons or few or dry_run)
         if replaced:
             _replace(path, old, new, index, where)
             shutil.rmtree(work)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 import polars as pl
 
-from twinrank.data import Dataset, Verdict
+from twinrank.data import Dataset, Verdict, feedback_id, last_words, text_key
 
 DEFAULT_TYPE = "query"  # as of a data set's query without one
 TAUGHT = dict.fromkeys(("id", "type", "thread", "text", "answer"), pl.String)
@@ -21,11 +20,11 @@ class Counts:
 
     Attributes:
         verdicts: how many there were.
-        wrong: those that say what is not right: they are no labels.
-        unknown: those that name an answer which the ranker does not have.
+        replaced: those in whose place a later verdict on the same text stands.
+        wrong: of the rest, those that say what is not right: they are no labels.
+        unknown: of the rest, those that name an answer which the ranker does not have.
         texts: different texts of which somebody said what is right, spaces and case aside.
-        undecided: texts for which no answer has more verdicts for it, those against it taken
-            away, than any other.
+        taken_back: texts whose right answers were all said to be wrong later.
         held_out: texts of a thread that validation or test ask about.
         known: texts that train holds with that very label.
         held_back: texts kept to measure on.
@@ -33,10 +32,11 @@ class Counts:
     """
 
     verdicts: int
+    replaced: int
     wrong: int
     unknown: int
     texts: int
-    undecided: int
+    taken_back: int
     held_out: int
     known: int
     held_back: int
@@ -53,7 +53,8 @@ class Counts:
             "held back to measure on": self.held_back,
             "labelled so already": self.known,
             "that validation or test ask about": self.held_out,
-            "without a majority for one answer": self.undecided,
+            "whose right answer was said to be wrong later": self.taken_back,
+            "verdicts in whose place a later one stands": self.replaced,
             "verdicts on what is wrong, which are no labels": self.wrong,
             "on answers that the ranker does not have": self.unknown,
         }
@@ -75,22 +76,6 @@ class Lessons:
     counts: Counts
 
 
-@dataclass
-class _Judged:
-    """A text, and what people said of it."""
-
-    text: str
-    type: str = ""
-    votes: Counter[str] = field(default_factory=Counter)
-    right: bool = False  # somebody said what is right
-
-    @property
-    def answer(self) -> str | None:
-        """The answer that most verdicts are for, if there is one."""
-        first, *others = [*self.votes.most_common(2), ("", 0)]
-        return first[0] if first[1] > max(0, others[0][1]) else None
-
-
 def lessons(
     verdicts: Iterable[Verdict], dataset: Dataset, answers: Collection[str], *, hold_back: float
 ) -> Lessons:
@@ -103,50 +88,45 @@ def lessons(
         answers: ids that the ranker knows.
         hold_back: share of the texts, between 0 and 1, to measure on; chosen by their hash, so
             that they are the same ones next time.
+
+    The answer that was said to be right last is a text's label.
     """
-    judged, counts = _judged(verdicts, set(answers))
-    told = {key: text for key, text in judged.items() if text.right}
-    held_out, labels = _in_data(dataset, told.keys())
-    counts |= {"texts": len(told), **dict.fromkeys(("undecided", "held_out", "known"), 0)}
+    verdicts = list(verdicts)
+    stand = last_words(verdicts)
+    known = set(answers)
+    said = {text_key(v.text) for v in verdicts if v.right and v.answer in known}
+    held_out, labels = _in_data(dataset, said)
+    standing = [verdict for some in stand.values() for verdict in some]
+    counts = dict.fromkeys(("taken_back", "held_out", "known"), 0) | {
+        "verdicts": len(verdicts),
+        "replaced": len(verdicts) - len(standing),
+        "wrong": sum(not verdict.right for verdict in standing),
+        "unknown": sum(v.answer is not None and v.answer not in known for v in standing),
+        "texts": len(said),
+    }
     rows: dict[str, list[dict[str, str]]] = {"learned": [], "held_back": []}
     only = dataset.types[0] if len(dataset.types) == 1 else DEFAULT_TYPE
-    for key, text in told.items():
-        if text.answer is None:
-            counts["undecided"] += 1
+    for key, some in stand.items():
+        if key not in said:
+            continue
+        right = [v.answer for v in some if v.right and v.answer in known]
+        answer = right[-1] if right else None
+        if answer is None:
+            counts["taken_back"] += 1
         elif key in held_out:
             counts["held_out"] += 1
-        elif text.answer in labels.get(key, ()):
+        elif answer in labels.get(key, ()):
             counts["known"] += 1
         else:
             digest = hashlib.sha256(key.encode()).digest()
             apart = key not in labels and int.from_bytes(digest[:8]) < hold_back * 2**64
-            id_ = f"feedback-{digest.hex()[:16]}"
-            row = {"id": id_, "type": text.type or only, "thread": id_, "text": text.text}
-            rows["held_back" if apart else "learned"].append({**row, "answer": text.answer})
+            id_ = feedback_id(key)
+            kind = next((verdict.type for verdict in some if verdict.type), only)
+            row = {"id": id_, "type": kind, "thread": id_, "text": some[0].text, "answer": answer}
+            rows["held_back" if apart else "learned"].append(row)
     counts |= {name: len(some) for name, some in rows.items()}
     frames = {name: pl.DataFrame(some, schema=TAUGHT) for name, some in rows.items()}
     return Lessons(**frames, counts=Counts(**counts))
-
-
-def _judged(
-    verdicts: Iterable[Verdict], answers: Collection[str]
-) -> tuple[dict[str, _Judged], dict[str, int]]:
-    """Each text with the votes for its answers, and counts of verdicts."""
-    judged: dict[str, _Judged] = {}
-    counts = {"verdicts": 0, "wrong": 0, "unknown": 0}
-    for verdict in verdicts:
-        counts["verdicts"] += 1
-        counts["wrong"] += not verdict.right
-        if verdict.answer is None:
-            continue
-        if verdict.answer not in answers:
-            counts["unknown"] += 1
-            continue
-        text = judged.setdefault(_key(verdict.text), _Judged(verdict.text))
-        text.type = text.type or verdict.type
-        text.votes[verdict.answer] += 1 if verdict.right else -1
-        text.right |= verdict.right
-    return judged, counts
 
 
 def _in_data(
@@ -163,15 +143,10 @@ def _in_data(
     held_out: set[str] = set()
     known: dict[str, set[str]] = {}
     for query, thread, text in queries.iter_rows():
-        key = _key(text)
+        key = text_key(text)
         if key in keys:
             if thread in threads:
                 held_out.add(key)
             if query in labels:
                 known.setdefault(key, set()).update(labels[query])
     return held_out, known
-
-
-def _key(text: str) -> str:
-    """What two writings of one text have in common."""
-    return " ".join(text.split()).casefold()

@@ -130,6 +130,7 @@ def made(examination: Examination) -> str:
     """Of what, by what, the page was made."""
     runs = _joined([str(run.folder) for run in examination.runs])
     return (
+        "This page shows queries as people wrote them: give it only to those who may read them. "
         f"Made by twinrank {__version__} from {runs} and the data set of fingerprint "
         f"{examination.dataset.fingerprint}."
     )

@@ -5,7 +5,7 @@ from twinrank.search.card import CARD, Card, Origin
 from twinrank.search.confidence import Confidence, has_evidence, log_odds
 from twinrank.search.dense import Dense, Reader
 from twinrank.search.evidence import Evidence, PastQuery, Witness
-from twinrank.search.folder import Channel
+from twinrank.search.folder import Channel, forget_past
 from twinrank.search.fused import PARTS, Fused
 from twinrank.search.generations import open_file, read_card, writing
 from twinrank.search.index import place_of
@@ -34,6 +34,7 @@ __all__ = [
     "Witness",
     "best_first",
     "encoder_of",
+    "forget_past",
     "has_evidence",
     "index_folder",
     "located",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -31,8 +32,12 @@ Place = tuple[int, int | None]  # an answer's row, and one of its sections, or a
 
 @dataclass(frozen=True)
 class PastQuery:
-    """A labelled query of the past, and its cosine with the query."""
+    """A labelled query of the past, and its cosine with the query.
 
+    Its id is the data's own; none where a ranker was written without.
+    """
+
+    id: str | None
     text: str
     similarity: float
 
@@ -44,12 +49,14 @@ class Evidence:
     Attributes:
         section: title of the section the sentence is from; none if it has none.
         sentence: of the best section, the one nearest to the query, as it stands in the text.
-        past_queries: those labelled with the answer, nearest first.
+        past_queries: of those labelled with the answer the nearest, nearest first.
+        solved: how many past queries are labelled with the answer.
     """
 
     section: str | None
     sentence: str | None
     past_queries: tuple[PastQuery, ...] = ()
+    solved: int = 0
 
 
 class Candidates(NamedTuple):
@@ -78,7 +85,8 @@ class Witness:
         self._sections = titled_sections(ranker.answers)
         self._read: OrderedDict[Place, Candidates] = OrderedDict()
         channel = ranker.channel
-        self._past = channel.past.texts if isinstance(channel, Fused) and channel.past else []
+        past = channel.past if isinstance(channel, Fused) else None
+        self._past = list(zip_longest(past.ids, past.texts)) if past else []
         self._voted = self._dense.past if self._dense and self._past else None
         if self._voted is not None:
             self._answers, self._order = self._voted.answers.sort(stable=True)
@@ -176,15 +184,15 @@ class Witness:
         pairs = [pair for pair in pairs if len(pair[1]) >= SHORTEST] or pairs
         return [title for title, _ in pairs], [sentence for _, sentence in pairs]
 
-    def _nearest(self, query: Float[Tensor, " d"], row: int) -> tuple[PastQuery, ...]:
-        """The past queries of an answer."""
+    def _nearest(self, query: Float[Tensor, " d"], row: int) -> tuple[list[PastQuery], int]:
+        """The nearest past queries of an answer, and how many it has."""
         if self._voted is None:
-            return ()
+            return [], 0
         first, last = torch.searchsorted(self._answers, torch.tensor([row, row + 1])).tolist()
         voters = self._voted.voters[self._order[first:last]]
         near = self._voted.vectors[voters] @ query
         best = near.argsort(descending=True, stable=True)[:PAST_SHOWN].tolist()
-        return tuple(PastQuery(self._past[int(voters[i])], float(near[i])) for i in best)
+        return [PastQuery(*self._past[int(voters[i])], float(near[i])) for i in best], len(voters)
 
     def _by_words(self, text: str, row: int) -> Evidence:
         titles, found = self._split((row, None))
@@ -197,10 +205,11 @@ class Witness:
 
     @staticmethod
     def _of(
-        candidates: Candidates, scores: Float[Tensor, " s"], past: tuple[PastQuery, ...]
+        candidates: Candidates, scores: Float[Tensor, " s"], past: tuple[list[PastQuery], int]
     ) -> Evidence:
         """The best of s sentences, if there is any, and the past queries."""
+        nearest, solved = past
         if not candidates.sentences:
-            return Evidence(None, None, past)
+            return Evidence(None, None, tuple(nearest), solved)
         best = int(scores.argmax())
-        return Evidence(candidates.titles[best], candidates.sentences[best], past)
+        return Evidence(candidates.titles[best], candidates.sentences[best], tuple(nearest), solved)

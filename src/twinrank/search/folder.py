@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from twinrank.data import answer_texts, read_answers, write_answers
-from twinrank.encode import Encoder, Store, resolve
+from twinrank.encode import Store, resolve
 from twinrank.errors import EncoderError, RankerError
-from twinrank.files import new_folder, write_file
+from twinrank.files import write_file
 from twinrank.model import Passages, Past, Towers
 from twinrank.recipe import EncoderSettings, Recipe
 from twinrank.search.bm25 import Bm25
@@ -34,12 +34,21 @@ from twinrank.search.card import (
     Card,
     FileName,
     Origin,
-    encoder_name,
 )
 from twinrank.search.confidence import Confidence
 from twinrank.search.dense import Dense, Reader
 from twinrank.search.fused import Fused
-from twinrank.search.generations import Opened, put, read, swap, undone, writing
+from twinrank.search.generations import (
+    Opened,
+    copy_encoder,
+    put,
+    read,
+    read_card,
+    rewrite,
+    swap,
+    undone,
+    writing,
+)
 from twinrank.search.model_card import model_card
 from twinrank.search.parts import located, reader_of, towers_of
 from twinrank.search.past import PastQueries
@@ -49,6 +58,7 @@ from twinrank.text import Idf
 log = logging.getLogger(__name__)
 
 Channel = Bm25 | Dense | Fused
+PAST_FIELDS = {"id": pl.String, "text": pl.String}
 
 
 @dataclass
@@ -77,7 +87,8 @@ def save(path: Path, held: Contents, *, keep: bool = False) -> None:
     with writing(path), undone(path):
         dense, words = _dense_of(held.channel), _words_of(held.channel)
         if dense and held.recipe.tuning:
-            _copy_encoder(dense.reader.encoder, path)
+            encoder = dense.reader.encoder
+            copy_encoder(Path(encoder.name), path, encoder.identity)
         folders = {"data": held.origin.folder}
         settings = held.recipe.encoder or EncoderSettings()
         if dense and not Path(settings.name).expanduser().is_absolute():
@@ -121,7 +132,7 @@ def _files(held: Contents) -> dict[FileName, Callable[[Path], object]]:
         if dense.reader.selection:
             files[IDF] = dense.reader.selection.idf.save
     if isinstance(held.channel, Fused) and held.channel.past:
-        files[PAST] = pl.DataFrame({"text": held.channel.past.texts}).write_ndjson
+        files[PAST] = _rows(held.channel.past.texts, held.channel.past.ids).write_ndjson
     if held.removed:
         files[REMOVED] = partial(write_removed, held.removed)
     return files
@@ -137,15 +148,6 @@ def _readme(file: Path, held: Contents) -> str | None:
     if text is None:
         log.warning("%s: not written by twinrank, so it stays as it is", file)
     return text
-
-
-def _copy_encoder(encoder: Encoder, path: Path) -> None:
-    """Put a tuned encoder into a ranker's folder, whole or not at all."""
-    folder = path / encoder_name(encoder.identity)
-    if folder.exists():
-        return
-    with new_folder(folder) as beside:
-        shutil.copytree(encoder.name, beside, dirs_exist_ok=True)
 
 
 def _tensors(dense: Dense, channel: Channel) -> dict[str, Tensor]:
@@ -222,8 +224,8 @@ def _opened(
         tensors = files.tensors(VECTORS)
         towers = towers_of(recipe, reader.encoder.dim)
         towers.load_state_dict(files.tensors(TOWERS))
-        texts = _past_texts(files) if card.recipe.memory else []
-        _check_numbers(path, towers, tensors, answers.height, len(texts))
+        past_rows = _read_past(files) if card.recipe.memory else _rows((), ())
+        _check_numbers(path, towers, tensors, answers.height, past_rows.height)
         owner = tensors["owner"].numpy() if "owner" in tensors else None
         vectors = Passages(tensors["vectors"], owner, answers.height)
         voted = None
@@ -232,17 +234,16 @@ def _opened(
     except (RuntimeError, KeyError) as error:
         raise RankerError(f"{path}: towers do not fit the recipe: {error}") from None
     dense = Dense(reader, towers.eval(), vectors, voted, offsets=tensors.get("offsets"))
-    past = PastQueries.of(texts, voted, tensors["newcomers"].numpy()) if voted else None
     if not recipe.fused:
         return dense
+    past = None
+    if voted:
+        texts, ids = past_rows["text"].to_list(), past_rows["id"].to_list()
+        past = PastQueries.of(texts, voted, tensors["newcomers"].numpy(), ids)
     fused = Fused(dense, past=past, words=words, recipe=recipe, weights=card.weights or {})
     if missing := fused.names - fused.weights.keys():
         raise RankerError(f"{path / CARD}: no weight of {min(missing)!r}; train again")
     return fused
-
-
-def _past_texts(files: Opened) -> list[str]:
-    return pl.read_ndjson(files.stream(PAST), schema={"text": pl.String})["text"].to_list()
 
 
 def _check_numbers(
@@ -272,6 +273,70 @@ def _check_numbers(
             f"{path}: holds weights or vectors that are not finite; train it anew, with a lower "
             "learning_rate"
         )
+
+
+def _rows(texts: Sequence[str], ids: Sequence[str | None]) -> pl.DataFrame:
+    """Past queries as they are written."""
+    return pl.DataFrame({"id": list(ids) or [None] * len(texts), "text": texts}, schema=PAST_FIELDS)
+
+
+def _read_past(files: Opened) -> pl.DataFrame:
+    return pl.read_ndjson(files.stream(PAST), schema=PAST_FIELDS)
+
+
+def forget_past(
+    path: Path, forgets: Callable[[str | None, str], bool], *, dry_run: bool = False
+) -> set[str]:
+    """Erase past queries, with their vectors and votes, from a ranker and the one kept behind it.
+
+    Args:
+        path: the folder.
+        forgets: whether a query is to go, by its id and its text.
+        dry_run: only count.
+
+    Returns:
+        The different texts that went.
+
+    Raises:
+        RankerError: if it is no ranker, or a file is missing or damaged.
+    """
+    gone: set[str] = set()
+
+    def change(files: Opened) -> dict[FileName, Callable[[Path], object]]:
+        changes: dict[FileName, Callable[[Path], object]] = {}
+        if REMOVED in files.card.files:
+            records = read_removed(files.stream(REMOVED))
+            left = [record.without(partial(forgets, None)) for record in records]
+            if left != list(records):
+                gone.update(
+                    *(set(a.past) - set(b.past) for a, b in zip(records, left, strict=True))
+                )
+                changes[REMOVED] = partial(write_removed, left)
+        if PAST not in files.card.files:
+            return changes
+        rows = _read_past(files)
+        stays = np.array([not forgets(*row) for row in rows.iter_rows()], bool)
+        if stays.all():
+            return {} if dry_run else changes
+        gone.update(rows.filter(~stays)["text"])
+        if dry_run:
+            return {}
+        tensors = files.tensors(VECTORS)
+        keeps = torch.as_tensor(stays)
+        voting = keeps[tensors["voters"]]
+        place = keeps.cumsum(0) - 1  # of each that stays
+        tensors["past"] = tensors["past"][keeps].contiguous()
+        tensors["voters"] = place[tensors["voters"][voting]]
+        tensors["votes"] = tensors["votes"][voting]
+        changes |= {PAST: rows.filter(stays).write_ndjson, VECTORS: partial(save_file, tensors)}
+        return changes
+
+    if dry_run:
+        for previous in (False, True) if read_card(path).previous else (False,):
+            read(path, change, previous=previous)
+    else:
+        rewrite(path, change)
+    return gone
 
 
 def _dense_of(channel: Channel) -> Dense | None:

@@ -121,7 +121,8 @@ class Fused:
         self.dense.past = Past(vectors, voters, answers)
         newcomers = past.newcomers.copy()
         newcomers[row] = newcomer
-        self.past = PastQueries.of([*past.texts, *new], self.dense.past, newcomers)
+        ids = [*past.ids, *[None] * len(new)] if past.ids else ()
+        self.past = PastQueries.of([*past.texts, *new], self.dense.past, newcomers, ids)
         if new and self._past_words:
             self._past_words = self.past.words(self._language)
 
@@ -130,6 +131,8 @@ class Fused:
         if self.past is not None and votes is not None:
             parts["past"] = np.where(self.past.newcomers, self.newcomer, votes)
             parts["prior"] = np.broadcast_to(self.past.prior(), votes.shape)
+            if self.words:
+                parts["past words"] = np.zeros(votes.shape, np.float32)
             if self._past_words:
                 parts["past words"] = self.past.by_words(self._past_words.scores(texts))
         if self.words:

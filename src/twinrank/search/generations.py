@@ -12,9 +12,10 @@ import logging
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from io import BufferedRandom, BufferedReader
+from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,13 +27,24 @@ from torch import Tensor
 from twinrank import __version__
 from twinrank.data.files import QUERIES
 from twinrank.errors import RankerError
-from twinrank.files import write_by_content, write_file
-from twinrank.search.card import ANSWERS, CARD, FORMAT, LEFT, Card, FileName
+from twinrank.files import new_folder, write_by_content, write_file
+from twinrank.search.card import (
+    ANSWERS,
+    CARD,
+    FORMAT,
+    LEFT,
+    PAST,
+    REMOVED,
+    Card,
+    FileName,
+    encoder_name,
+)
 
 LOCK = ".lock"
 TENSORS = ".safetensors"
 Result = TypeVar("Result")
 Version = tuple[int, int, int]
+Writer = Callable[[Path], object]
 
 log = logging.getLogger(__name__)
 
@@ -139,13 +151,13 @@ def read_card(path: Path) -> Card:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Take turns with all others that write into a folder; the system lets go of who is killed.
 
     Who holds it already may enter again.
 
     Raises:
-        RankerError: if nobody may write there.
+        RankerError: if nobody may write there, or another does and this is not to wait for it.
     """
     lock = FileLock(path / LOCK, is_singleton=True)
     try:
@@ -153,6 +165,8 @@ def writing(path: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=1)
         except Timeout:
+            if not wait:
+                raise RankerError(f"{path}: another writes here; try again later") from None
             log.warning("%s: waiting for another that writes here", path)
             lock.acquire()
     except OSError as error:
@@ -166,9 +180,12 @@ def writing(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def put(path: Path, name: str, write: Callable[[Path], object]) -> str:
-    """Write a file under the name that its content gives it; give its checksum."""
-    return write_by_content(path / name, write)[1]
+def put(path: Path, name: str, write: Writer) -> str:
+    """Write a file under the name that its content gives it; give its checksum.
+
+    People's texts are their owner's alone to read.
+    """
+    return write_by_content(path / name, write, private=name in (PAST, REMOVED))[1]
 
 
 def swap(path: Path, card: Card, *, keep: bool) -> None:
@@ -181,7 +198,55 @@ def swap(path: Path, card: Card, *, keep: bool) -> None:
     """
     there = _readable(path)
     kept = there and (there.model_copy(update={"previous": None}) if keep else there.previous)
-    card = card.model_copy(update={"previous": kept})
+    _replace(path, card.model_copy(update={"previous": kept}), there)
+
+
+def rewrite(path: Path, change: Callable[[Opened], Mapping[FileName, Writer]]) -> None:
+    """Write files of the ranker that is there, and of the one that was kept, anew in their place.
+
+    Args:
+        path: the folder.
+        change: gives, of an opened ranker, what writes each file that is to change.
+    """
+    with writing(path):
+        card = _card(path)[0]
+        previous = card.previous and _rewritten(path, card.previous, change)
+        changed = _rewritten(path, card, change).model_copy(update={"previous": previous})
+        if changed == card:
+            _clear(path, set(), card.named)  # what a kill left
+        else:
+            _replace(path, changed, card)
+
+
+def _rewritten(
+    path: Path, card: Card, change: Callable[[Opened], Mapping[FileName, Writer]]
+) -> Card:
+    """A card that names the changed files, which are written."""
+    with Opened(path, card) as files:
+        changes = dict(change(files))
+        if not changes:
+            return card
+        if card.format == 1:  # its plain names would be others' too
+            for name in set(card.files) - set(changes):
+                changes[name] = partial(shutil.copyfile, path / name)
+            if card.encoder:
+                identity = str(card.encoder_identity)
+                copy_encoder(path / card.encoder, path, identity)
+        written = {name: put(path, name, write) for name, write in changes.items()}
+    return card.model_copy(update={"format": FORMAT, "files": card.files | written})
+
+
+def copy_encoder(folder: Path, path: Path, identity: str) -> None:
+    """Put a tuned encoder into a ranker's folder, whole or not at all."""
+    to = path / encoder_name(identity)
+    if to.exists():
+        return
+    with new_folder(to) as beside:
+        shutil.copytree(folder, beside, dirs_exist_ok=True)
+
+
+def _replace(path: Path, card: Card, there: Card | None) -> None:
+    """Put a card in place of the one that is there, and remove the files it does not name."""
     write_file(path / CARD, card.model_dump_json(indent=2, exclude_none=True) + "\n")
     before = there.named if there else set()
     if (path / QUERIES).exists():
@@ -257,6 +322,6 @@ def _card(path: Path) -> tuple[Card, Version]:
     return card, (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
-def _checksum(stream: BufferedReader | BufferedRandom) -> str:
+def _checksum(stream: BufferedReader) -> str:
     stream.seek(0)
     return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -163,8 +163,9 @@ def _limits(held: Contents | Ranker) -> list[str]:
         found.append("Types of query that it was not trained on may fare worse.")
     if recipe.memory:
         found.append(
-            "past-*.jsonl holds queries of the training data as people wrote them: share this "
-            "folder only with those who may read them."
+            "past-*.jsonl holds queries of the training data, and of feedback that was learned, as "
+            "people wrote them: share this folder only with those who may read them. `twinrank "
+            "forget` erases what somebody wrote."
         )
     found.append("corpus-*.jsonl holds the answers' texts.")
     return found

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import sparse
 
+from twinrank.errors import RankerError
 from twinrank.model import Past
 from twinrank.search.bm25 import Bm25
 
@@ -22,20 +24,27 @@ class PastQueries:
         texts: of the queries (p).
         labels: p x m, 1 where an answer is right.
         newcomers: the answers (m) that were added after training.
+        ids: of the queries (p), as the data have them; none where a ranker was written without.
     """
 
     texts: list[str]
     labels: sparse.csr_array
     newcomers: Bool[np.ndarray, " m"]
+    ids: Sequence[str | None] = ()
 
     @classmethod
-    def of(cls, texts: list[str], votes: Past, newcomers: Bool[np.ndarray, " m"]) -> PastQueries:
+    def of(
+        cls,
+        texts: list[str],
+        votes: Past,
+        newcomers: Bool[np.ndarray, " m"],
+        ids: Sequence[str | None] = (),
+    ) -> PastQueries:
         """Queries with the labels that are their votes."""
         cells = (votes.voters.cpu().numpy(), votes.answers.cpu().numpy())
         ones = np.ones(len(votes.voters), np.float32)
-        return cls(
-            texts, sparse.csr_array((ones, cells), shape=(len(texts), len(newcomers))), newcomers
-        )
+        labels = sparse.csr_array((ones, cells), shape=(len(texts), len(newcomers)))
+        return cls(texts, labels, newcomers, ids)
 
     @property
     def votes(self) -> tuple[np.ndarray, np.ndarray]:
@@ -64,9 +73,12 @@ class PastQueries:
         sums: np.ndarray = np.log1p((kept @ self.labels).toarray().astype(np.float32))
         return sums
 
-    def words(self, language: str) -> Bm25:
-        """BM25 over the queries' words."""
-        return Bm25(self.texts, language=language)
+    def words(self, language: str) -> Bm25 | None:
+        """Give BM25 over the queries' words; none where all that had words were erased."""
+        try:
+            return Bm25(self.texts, language=language)
+        except RankerError:
+            return None
 
     def add(self, answers: int) -> PastQueries:
         """The same with so many newcomers behind the answers."""

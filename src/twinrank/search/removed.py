@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +30,10 @@ class Removed(BaseModel):
     newcomer: bool = True
     ranker: str
     offset: tuple[float, ...] | None = None
+
+    def without(self, forgets: Callable[[str], bool]) -> Removed:
+        """Give the same without the past queries whose text is to be forgotten."""
+        return self.model_copy(update={"past": tuple(t for t in self.past if not forgets(t))})
 
 
 def write_removed(removed: Iterable[Removed], file: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import date
 from enum import Enum
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ from twinrank.serve.schemas import (
     FeedbackRequest,
     Found,
     FoundAnswers,
+    FoundVerdicts,
     Id,
     Key,
     NewAnswer,
@@ -71,6 +73,7 @@ class Api:
         metrics: are told of queries and verdicts.
         rate: what each client may ask for.
         log_texts: whether the log is told what was asked.
+        show_past: whether replies show texts of past queries.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Api:
         rate: Rate,
         *,
         log_texts: bool,
+        show_past: bool,
     ) -> None:
         self._live = ranker
         self._feedback = feedback
@@ -89,6 +93,7 @@ class Api:
         self._metrics = metrics
         self._rate = rate
         self._log_texts = log_texts
+        self._show_past = show_past
         # Each kind of work that may block has its own: a locked database hides no figures.
         self._writing = Threads("storing", 8, WAIT_S)
         self._reading = Threads("reading the database", 2, LOOK_S)
@@ -141,6 +146,7 @@ class Api:
             responses=WITH_BODY | documented(404, 409) | duplicate,
             tags=feedback,
         )
+        add("/v1/feedback", self.verdicts, responses=ALWAYS)
         add(
             "/v1/feedback/{key:path}",
             self.take_back,
@@ -276,6 +282,22 @@ class Api:
             )
         return stored is not None
 
+    async def verdicts(
+        self,
+        search: Annotated[
+            str, Query(max_length=1_000, description="What stands in their text, case aside.")
+        ] = "",
+        since: Annotated[date | None, Query(description="The first day (UTC).")] = None,
+        until: Annotated[date | None, Query(description="The last day (UTC).")] = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+    ) -> FoundVerdicts:
+        """Look for verdicts, with their texts; the newest come first."""
+        found, total = await self._reading(
+            self._feedback.search, search, since=since, until=until, limit=limit, offset=offset
+        )
+        return FoundVerdicts.model_validate({"verdicts": map(asdict, found), "total": total})
+
     async def take_back(self, key: VerdictKey, request: Request) -> Response:
         """Take a verdict back; that is on disk when this answers, and its key is free again."""
         if not await self._writing(self._feedback.remove, key):
@@ -340,8 +362,7 @@ class Api:
             ranker=reply.fingerprint,
         )
 
-    @staticmethod
-    def _answers(query: RankRequest, reply: Reply) -> list[Ranked]:
+    def _answers(self, query: RankRequest, reply: Reply) -> list[Ranked]:
         evidence = reply.evidence or [live.NOTHING] * len(reply.ranking)
         return [
             Ranked(
@@ -354,7 +375,15 @@ class Api:
                 section=proof.section,
                 sentence=proof.sentence,
                 channels=answer.parts if query.explain else None,
-                past_queries=[Past(**asdict(past)) for past in proof.past_queries],
+                past_queries=[
+                    Past(
+                        id=past.id,
+                        text=past.text if self._show_past else None,
+                        similarity=past.similarity,
+                    )
+                    for past in proof.past_queries
+                ],
+                solved=proof.solved,
             )
             for answer, proof in zip(reply.ranking, evidence, strict=True)
         ]

@@ -23,13 +23,14 @@ from twinrank.errors import FeedbackError, TwinrankError
 from twinrank.serve.api import TAGS, Api
 from twinrank.serve.batching import BusyError
 from twinrank.serve.feedback import Feedback
+from twinrank.serve.forget import expire_regularly
 from twinrank.serve.guard import RETRY_S, Guard, Rate
 from twinrank.serve.live import Live, UnsavedError
+from twinrank.serve.logs import log_as_json
 from twinrank.serve.metrics import Metrics
 from twinrank.serve.pages import add_pages, name_keys
 from twinrank.serve.settings import GRACE_S, Keys, Settings
 from twinrank.serve.traffic import Counted
-from twinrank.terminal import VisibleFormatter
 
 SPOKEN = {"one", "batch", "body", "query", "path"}  # parts of a place that tell a client nothing
 
@@ -42,7 +43,8 @@ def from_environment() -> FastAPI:
     try:
         return in_process(settings)
     except TwinrankError as error:
-        sys.exit(f"{error}")
+        log.error("%s", error)
+        sys.exit(1)
 
 
 def in_process(settings: Settings, *, replica: str = "") -> FastAPI:
@@ -50,9 +52,7 @@ def in_process(settings: Settings, *, replica: str = "") -> FastAPI:
 
     Args, Raises: see `create_app`.
     """
-    logs = logging.StreamHandler(sys.stderr)
-    logs.setFormatter(VisibleFormatter("%(message)s"))
-    logging.basicConfig(handlers=[logs], level=logging.INFO)
+    log_as_json()
     app = create_app(settings, replica=replica)
     # A third of a million objects stay as they are: each time that the garbage collector looks
     # through them again, all requests wait for a fifth of a second.
@@ -73,19 +73,31 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
     """
     keys = Keys(settings.keys) if settings.keys else None
     feedback = Feedback.open(settings.feedback)
+    if settings.keep_feedback_days:
+        feedback.keep(settings.keep_feedback_days)
+    metrics, counted, rate = Metrics(replica), Counted(feedback), Rate(settings.rate)
     ranker = Live(
         settings.ranker,
         device=settings.device,
         index=settings.index,
         waiting=settings.waiting,
         restore_days=settings.restore_days,
+        metrics=metrics,
     )
-    metrics, counted, rate = Metrics(replica), Counted(feedback), Rate(settings.rate)
-    api = Api(ranker, feedback, counted, metrics, rate, log_texts=settings.log_texts)
+    api = Api(
+        ranker,
+        feedback,
+        counted,
+        metrics,
+        rate,
+        log_texts=settings.log_texts,
+        show_past=settings.show_past_queries,
+    )
 
     @asynccontextmanager
     async def alive(_: FastAPI) -> AsyncIterator[None]:
-        works = (ranker.follow(), ranker.read_ahead(), counted.keep(), _orphan())
+        expiring = expire_regularly(settings.ranker, feedback)
+        works = (ranker.follow(), ranker.read_ahead(), counted.keep(), expiring, _orphan())
         tasks = [asyncio.create_task(work) for work in works]
         if keys:
             with suppress(ValueError, RuntimeError, AttributeError):  # a test's thread; Windows

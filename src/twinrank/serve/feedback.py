@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -21,7 +22,15 @@ from twinrank.addresses import hide_passwords, read_address, show_address
 from twinrank.data import Verdict
 from twinrank.errors import FeedbackError
 from twinrank.serve.feedback_stats import Day, Miss, Stats, Traffic, Wanted, stats_since
-from twinrank.serve.feedback_tables import TRAFFIC, VERDICTS, plain, row_of, verdict_of
+from twinrank.serve.feedback_tables import (
+    SETTINGS,
+    TABLES,
+    TRAFFIC,
+    VERDICTS,
+    plain,
+    row_of,
+    verdict_of,
+)
 
 __all__ = ["Day", "Feedback", "Miss", "Stats", "Traffic", "Verdict", "Wanted"]
 
@@ -34,6 +43,8 @@ PLAIN_PATH = re.compile(r"(~|\.{1,2}[/\\]|/(?!/)|[A-Za-z]:[/\\])")
 NO_PATH = re.compile(r"[\w ]+=|@|^[\w+.-]*:|^//|[\0\r\n]")
 SECRET_IN_PATH = re.compile(r"(pass\w*|pwd)\s*=", re.IGNORECASE)
 ENCODINGS = {"UTF8", "SQL_ASCII"}  # of PostgreSQL, which hold every text
+KEPT_DAYS = 365  # verdicts, unless the service was told otherwise
+AT_ONCE = 500  # keys in a statement
 Key = tuple[date, str]
 
 
@@ -138,6 +149,74 @@ class Feedback:
         with self._errors(), self._engine.connect() as connection:
             return [verdict_of(row) for row in connection.execute(chosen)]
 
+    def search(
+        self,
+        words: str = "",
+        *,
+        since: date | None = None,
+        until: date | None = None,
+        limit: int = 20,
+        offset: int = 0,
+    ) -> tuple[list[Verdict], int]:
+        """Find verdicts, the newest first, and how many there are.
+
+        Args:
+            words: that stand in their text just so, case aside.
+            since: the first day (UTC).
+            until: the last day (UTC).
+            limit: how many to give at most.
+            offset: how many of the newest to pass over.
+        """
+        chosen = sa.select(VERDICTS)
+        if words:
+            chosen = chosen.where(VERDICTS.c.text.icontains(plain(words), autoescape=True))
+        if since:
+            chosen = chosen.where(VERDICTS.c.date >= since)
+        if until:
+            chosen = chosen.where(VERDICTS.c.date <= until)
+        page = chosen.order_by(VERDICTS.c.at.desc(), VERDICTS.c.number.desc())
+        with self._errors(), self._engine.connect() as connection:
+            total = connection.scalar(sa.select(sa.func.count()).select_from(chosen.subquery()))
+            rows = connection.execute(page.limit(limit).offset(offset))
+            return [verdict_of(row) for row in rows], total or 0
+
+    def erase(self, keys: Sequence[str]) -> None:
+        """Erase verdicts so that nothing of them is left in the database's files.
+
+        Raises:
+            FeedbackError: if that could not be done, or not to the end; to do it again does no
+                harm.
+        """
+        keys = [plain(key) for key in keys]
+        with self._errors(), self._engine.begin() as connection:
+            for start in range(0, len(keys), AT_ONCE):
+                some = VERDICTS.c.key.in_(keys[start : start + AT_ONCE])
+                connection.execute(sa.delete(VERDICTS).where(some))
+        with self._errors(), self._engine.connect() as connection:
+            alone = connection.execution_options(isolation_level="AUTOCOMMIT")
+            if self._engine.dialect.name != SQLITE:
+                alone.exec_driver_sql(f"VACUUM {VERDICTS.name}")
+                return
+            alone.exec_driver_sql("VACUUM")  # and what was removed before
+            if alone.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar():
+                raise FeedbackError(
+                    f"{self.shown}: in use, so that its log still holds what was erased; try again"
+                )
+
+    @property
+    def kept_days(self) -> int:
+        """How long verdicts are kept."""
+        chosen = sa.select(SETTINGS.c.value).where(SETTINGS.c.name == "kept_days")
+        with self._errors(), self._engine.connect() as connection:
+            return connection.scalar(chosen) or KEPT_DAYS
+
+    def keep(self, days: int) -> None:
+        """Keep verdicts so long from now on, whoever opens the database."""
+        insert = self._insert(SETTINGS).values(name="kept_days", value=days)
+        put = insert.on_conflict_do_update(index_elements=["name"], set_={"value": days})
+        with self._errors(), self._engine.begin() as connection:
+            connection.execute(put)
+
     def stats(self, days: int) -> Stats:
         """What was asked and said today (UTC) and in the days before, as many as given in all."""
         since = datetime.now(UTC).date() - timedelta(days=max(days, 1) - 1)
@@ -183,14 +262,15 @@ class Feedback:
                             f"{self.shown}: its encoding, {encoding}, cannot hold every text; "
                             "make one by CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
                         )
-                if sa.inspect(connection).has_table(TRAFFIC.name):
+                there = sa.inspect(connection).get_table_names()
+                if SETTINGS.name in there:
                     return
-                if not create:
+                if not create and TRAFFIC.name not in there:
                     raise FeedbackError(
                         f"{self.shown}: holds no feedback; check the address: "
                         "the service makes it when it starts"
                     )
-                for table in (VERDICTS, TRAFFIC):  # what tells that all is there comes last
+                for table in TABLES:
                     connection.execute(CreateTable(table, if_not_exists=True))
                     for index in table.indexes:
                         connection.execute(CreateIndex(index, if_not_exists=True))
@@ -261,14 +341,20 @@ def _identity(file: Path) -> tuple[int, int] | None:
 def _check_file(file: Path, create: bool) -> None:
     if file.is_dir():
         raise FeedbackError(f"{file}: a folder; give a file in it, such as {file / 'feedback.db'}")
-    if create:
+    if file.exists():
+        for part in (file, Path(f"{file}-wal"), Path(f"{file}-shm")):
+            with suppress(OSError):  # another's, or just gone
+                if part.stat().st_mode & 0o007:  # by no choice: earlier versions wrote it so
+                    part.chmod(0o600)
+    elif create:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600))  # as SQLite's own beside it
         except OSError as error:
             raise FeedbackError(
-                f"{file.parent}: cannot be made ({error.strerror}); give another path"
+                f"{file}: cannot be made ({error.strerror}); give another path"
             ) from None
-    elif not file.exists():
+    else:
         raise FeedbackError(f"{file}: there is no such file; check the path of the feedback")
 
 
@@ -288,7 +374,7 @@ def _engine(address: URL) -> Engine:
 
 def _write_ahead(connection: sqlite3.Connection, _: object) -> None:
     """A commit is one append to the log, synced to disk; who reads does not wait for it."""
-    for pragma in ("journal_mode = WAL", "synchronous = FULL"):
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

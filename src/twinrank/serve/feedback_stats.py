@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import date
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from twinrank.serve.feedback_tables import TRAFFIC, VERDICTS
+from twinrank.data import Verdict, last_words
+from twinrank.serve.feedback_tables import TRAFFIC, VERDICTS, verdict_of
 
 LISTED = 20  # answers in each list of `Stats`
 
@@ -38,9 +40,8 @@ class Day:
         requests: see `Traffic`.
         confident: see `Traffic`.
         withheld: see `Traffic`.
-        right: verdicts that an answer is right, but for one that was not shown.
-        wrong: all others: an answer is wrong, none of those shown is right, or one that was not
-            shown is.
+        right: of the texts that people judged, those with a right answer among those shown.
+        wrong: all others that they judged.
     """
 
     date: date
@@ -54,7 +55,7 @@ class Day:
 
 @dataclass(frozen=True)
 class Miss:
-    """An answer that was shown, and how often that was found wrong and right."""
+    """An answer that was shown, and for how many texts that was found wrong and right."""
 
     id: str
     wrong: int
@@ -78,71 +79,68 @@ class Stats:
         misses: the answers with most wrong verdicts, the worst first; at most 20.
         wanted: the answers named most often though not shown; at most 20.
         verdicts: how many there were.
+        learnable: texts whose right answer somebody said, and nobody took back.
+        types: of all days, those with the most queries and verdicts first.
     """
 
     days: tuple[Day, ...]
     misses: tuple[Miss, ...]
     wanted: tuple[Wanted, ...]
     verdicts: int
+    learnable: int
+    types: tuple[str, ...]
 
 
 def stats_since(connection: Connection, since: date) -> Stats:
-    """What was asked and said on a day and after it."""
+    """Count what was asked and said on a day and after it.
+
+    Of one day's verdicts on a text the last words count, and the text once: see `last_words`.
+    """
+    chosen = sa.select(VERDICTS).where(VERDICTS.c.date >= since)
+    said: dict[tuple[date, str], list[Verdict]] = {}
+    verdicts = []
+    for row in connection.execute(chosen.order_by(VERDICTS.c.at, VERDICTS.c.number)):
+        verdicts.append(verdict_of(row))
+        said.setdefault((row.date, row.type), []).append(verdicts[-1])
+    stand = {key: list(last_words(some).values()) for key, some in said.items()}
+    judged = [verdict for texts in stand.values() for text in texts for verdict in text]
+    right = Counter(verdict.answer for verdict in judged if _is_right(verdict))
+    wrong = Counter(v.answer for v in judged if not v.right and v.answer is not None)
+    wanted = Counter(v.answer for v in judged if v.right and not _is_right(v))
+    misses = [Miss(f"{id_}", times, right[id_]) for id_, times in wrong.items()]
+    missing = [Wanted(f"{id_}", times) for id_, times in wanted.items()]
     return Stats(
-        days=_days(connection, since),
-        misses=_misses(connection, since),
-        wanted=_wanted(connection, since),
-        verdicts=connection.execute(
-            sa.select(sa.func.count()).where(VERDICTS.c.date >= since)
-        ).scalar_one(),
+        days=_days(connection, since, stand),
+        misses=tuple(sorted(misses, key=lambda m: (-m.wrong, m.right, m.id))[:LISTED]),
+        wanted=tuple(sorted(missing, key=lambda w: (-w.times, w.id))[:LISTED]),
+        verdicts=len(verdicts),
+        learnable=sum(any(v.right for v in text) for text in last_words(verdicts).values()),
+        types=_types(connection),
     )
 
 
-# Where nobody said what was shown, nothing says that the answer was not.
-_UNKNOWN = sa.cast(VERDICTS.c.shown, sa.Text) == "null"
-_SHOWN = sa.or_(VERDICTS.c.place.is_not(None), _UNKNOWN)
-_RIGHT = sa.and_(VERDICTS.c.right, _SHOWN)
+def _is_right(verdict: Verdict) -> bool:
+    """Say whether an answer is right that was shown, as far as anybody said what was."""
+    return verdict.right and (verdict.place is not None or verdict.shown is None)
 
 
-def _times(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
-    """How many rows of a group meet a condition."""
-    return sa.func.sum(sa.case((condition, 1), else_=0))
-
-
-def _days(connection: Connection, since: date) -> tuple[Day, ...]:
-    found: dict[tuple[date, str], dict[str, int]] = {}
+def _days(
+    connection: Connection, since: date, stand: dict[tuple[date, str], list[list[Verdict]]]
+) -> tuple[Day, ...]:
+    figures: dict[tuple[date, str], dict[str, int]] = {}
     counted = sa.select(TRAFFIC).where(TRAFFIC.c.date >= since)
     for row in connection.execute(counted).mappings():
-        found[row["date"], row["type"]] = {name: row[name] for name in vars(Traffic())}
-    key = (VERDICTS.c.date, VERDICTS.c.type)
-    said = sa.select(*key, _times(_RIGHT), sa.func.count()).where(VERDICTS.c.date >= since)
-    for day, kind, right, verdicts in connection.execute(said.group_by(*key)):
-        found.setdefault((day, kind), {}).update(right=right, wrong=verdicts - right)
-    return tuple(Day(day, kind, **figures) for (day, kind), figures in sorted(found.items()))
+        figures[row["date"], row["type"]] = {name: row[name] for name in vars(Traffic())}
+    for key, texts in stand.items():
+        right = sum(any(map(_is_right, text)) for text in texts)
+        figures.setdefault(key, {}).update(right=right, wrong=len(texts) - right)
+    return tuple(Day(day, kind, **counts) for (day, kind), counts in sorted(figures.items()))
 
 
-def _misses(connection: Connection, since: date) -> tuple[Miss, ...]:
-    answer = VERDICTS.c.answer
-    wrong, right = _times(~VERDICTS.c.right), _times(_RIGHT)
-    chosen = (
-        sa.select(answer, wrong, right)
-        .where(VERDICTS.c.date >= since, answer.is_not(None))
-        .group_by(answer)
-        .having(wrong > 0)
-        .order_by(wrong.desc(), right, answer)
-        .limit(LISTED)
-    )
-    return tuple(Miss(*row) for row in connection.execute(chosen))
-
-
-def _wanted(connection: Connection, since: date) -> tuple[Wanted, ...]:
-    answer, times = VERDICTS.c.answer, sa.func.count()
-    chosen = (
-        sa.select(answer, times)
-        .where(VERDICTS.c.date >= since, answer.is_not(None))
-        .where(VERDICTS.c.right, ~_SHOWN)
-        .group_by(answer)
-        .order_by(times.desc(), answer)
-        .limit(LISTED)
-    )
-    return tuple(Wanted(*row) for row in connection.execute(chosen))
+def _types(connection: Connection) -> tuple[str, ...]:
+    """All types there are, whenever."""
+    times: Counter[str] = Counter()
+    for table, count in ((TRAFFIC, sa.func.sum(TRAFFIC.c.requests)), (VERDICTS, sa.func.count())):
+        for kind, some in connection.execute(sa.select(table.c.type, count).group_by("type")):
+            times[kind] += int(some)
+    return tuple(sorted(times, key=lambda kind: (-times[kind], kind)))

@@ -35,6 +35,13 @@ TRAFFIC = sa.Table(
     sa.Column("confident", sa.BigInteger, nullable=False),
     sa.Column("withheld", sa.BigInteger, nullable=False),
 )
+SETTINGS = sa.Table(
+    "twinrank_settings",
+    _ALL,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Integer, nullable=False),
+)
+TABLES = (VERDICTS, TRAFFIC, SETTINGS)  # what tells that all is there comes last
 
 
 def row_of(verdict: Verdict) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import math
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
 from typing import Any
@@ -24,6 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from twinrank.serve.logs import ACCESS, AUDIT, time_text
 from twinrank.serve.metrics import Metrics
 from twinrank.serve.settings import ROLES, Holder, Keys, Role, Settings
 
@@ -63,8 +63,8 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
-access = logging.getLogger("twinrank.access")
-audit = logging.getLogger("twinrank.audit")
+access = logging.getLogger(ACCESS)
+audit = logging.getLogger(AUDIT)
 log = logging.getLogger(__name__)
 
 
@@ -83,7 +83,7 @@ def log_change(request: Request, did: str, **what: str) -> None:
     """Write a line to the log on a change that was made: who, what, and when."""
     state = request.state
     line = {
-        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "time": time_text(time.time()),
         "by": getattr(state, "by", None),  # nobody has a name where there are no keys
         "did": did,
         **what,
@@ -270,8 +270,12 @@ class Guard:
         seconds = time.perf_counter() - request.began
         self._metrics.requests.labels(route, method, f"{request.status}").inc()
         self._metrics.seconds.labels(route).observe(seconds)
+        address = (scope.get("client") or ("unknown",))[0]
         line = {
+            "time": time_text(time.time()),
             "request": request.id,
+            "by": scope["state"].get("by"),
+            **({"address": address} if self._settings.log_addresses else {}),
             "method": method,
             "route": route,
             "status": request.status,

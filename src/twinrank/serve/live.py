@@ -22,6 +22,7 @@ from twinrank.errors import AnswerIndexError, RankerError, TwinrankError
 from twinrank.search import CARD, Evidence, RankedAnswer, Ranker, Witness, open_file, writing
 from twinrank.search.removed import Removed
 from twinrank.serve.batching import Batcher, BusyError
+from twinrank.serve.metrics import Metrics
 from twinrank.serve.threads import Threads
 
 # What the queries ranked at once may cost: more gains little, and the first of them waits longer.
@@ -182,6 +183,7 @@ class Live:
         index: an answer index to rank by; none scores every answer.
         waiting: queries that may wait.
         restore_days: how long an answer that was deleted can be restored; 0 keeps nothing of it.
+        metrics: are told which ranker is served.
     """
 
     def __init__(
@@ -192,6 +194,7 @@ class Live:
         index: str | None,
         waiting: int,
         restore_days: float,
+        metrics: Metrics,
     ) -> None:
         self.folder = folder
         self._restore_within = timedelta(days=restore_days)
@@ -202,6 +205,7 @@ class Live:
         self._looking = Threads("looking at the ranker's folder", 1, FOLDER_S)
         self._since: float | None = None  # when what changes the ranker at this moment began
         self._half_changed = False  # the index, by a change that failed
+        self._metrics = metrics
         self.now = self._load()
         self.rank = Batcher(
             self._ranked,
@@ -309,6 +313,7 @@ class Live:
             try:
                 fingerprint = await self._looking(fingerprint_of, self.folder)
                 if fingerprint == self.now.fingerprint and not self._half_changed:
+                    self._metrics.refused.set(0)
                     if self._expired() and time.monotonic() >= again:
                         again = time.monotonic() + REFUSED_S
                         await self._changed(lambda _: True)  # every change forgets what is expired
@@ -326,10 +331,12 @@ class Live:
                 if await loading:
                     log.info("ranker %s loaded", self.now.fingerprint)
                 said = ""
+                self._metrics.refused.set(0)
             except Exception as error:  # whatever is wrong with the new one, the old one answers
                 if said != f"{error}":
                     said = f"{error}"
                     log.error("the former ranker stays: %s", error)
+                self._metrics.refused.set(1)
                 refused, again = fingerprint, time.monotonic() + REFUSED_S
 
     def close(self) -> None:
@@ -339,7 +346,9 @@ class Live:
             threads.shutdown()
 
     def _load(self) -> Opened:
-        return Opened.load(self.folder, self._device, self._index)
+        opened = Opened.load(self.folder, self._device, self._index)
+        self._metrics.show_ranker(opened.fingerprint)
+        return opened
 
     def _ranked(self, queries: Sequence[Query]) -> list[Reply]:
         return self.now.rank(queries)
@@ -390,6 +399,7 @@ class Live:
                         raise UnsavedError(f"{self.folder}: {error}") from error
                     raise
                 self.now = Opened(ranker, fingerprint_of(self.folder))
+                self._metrics.show_ranker(self.now.fingerprint)
             return done
 
         if self._since is not None and time.monotonic() - self._since > STUCK_S:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     Metric,
     generate_latest,
@@ -45,6 +47,36 @@ class Metrics:
             "twinrank_queries_withheld", "Queries without an answer.", ["type"], registry=own
         )
         self.verdicts = Counter("twinrank_verdicts", "Verdicts stored.", ["right"], registry=own)
+        self._ranker = Gauge(
+            "twinrank_ranker_info",
+            "Workers that rank by this ranker, by the digest that /readyz shows.",
+            ["digest"],
+            registry=own,
+            multiprocess_mode="livesum",
+        )
+        self._since = Gauge(
+            "twinrank_ranker_since_timestamp_seconds",
+            "Since when the ranker is served, by the worker that took it up last.",
+            registry=own,
+            multiprocess_mode="livemax",
+        )
+        self.refused = Gauge(
+            "twinrank_ranker_refused",
+            "1 while a newer ranker lies in the folder and could not be loaded.",
+            registry=own,
+            multiprocess_mode="livemax",
+        )
+        self._digest = ""
+
+    def show_ranker(self, digest: str) -> None:
+        """Tell which ranker is served from now on."""
+        if digest == self._digest:
+            return
+        if self._digest:
+            self._ranker.labels(self._digest).set(0)
+        self._digest = digest
+        self._ranker.labels(digest).set(1)
+        self._since.set_to_current_time()
 
     def text(self) -> tuple[bytes, str]:
         """All workers' figures, or those of a replica, in Prometheus' format; its content type."""
@@ -53,9 +85,21 @@ class Metrics:
             registry = CollectorRegistry()
             registry.register(_Named(self._registry, self._replica))
         elif os.environ.get(SHARED):
+            _clear_dead(Path(os.environ[SHARED]))
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def _clear_dead(shared: Path) -> None:
+    """Forget which ranker workers had that are gone."""
+    for pid in {int(file.stem.rsplit("_", 1)[1]) for file in shared.glob("gauge_live*.db")}:
+        try:
+            os.kill(pid, 0)
+        except PermissionError:
+            continue
+        except ProcessLookupError:
+            multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 class _Named(Collector):

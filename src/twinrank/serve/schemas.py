@@ -113,7 +113,10 @@ class RankRequest(Asked):
 class Past(BaseModel):
     """A labelled query of the past that had this answer, and its cosine with the query."""
 
-    text: str
+    id: str | None = Field(None, description="The data's own; `feedback-...` came by feedback.")
+    text: str | None = Field(
+        None, description="As somebody wrote it; only from `serve --show-past-queries`."
+    )
     similarity: float
 
 
@@ -129,7 +132,8 @@ class Ranked(BaseModel):
     section: str | None = Field(description="Title of the section that fits best.")
     sentence: str | None = Field(description="The sentence that fits best, as it stands there.")
     channels: dict[str, float] | None = Field(description="What each channel gave to the score.")
-    past_queries: list[Past]
+    past_queries: list[Past] = Field(description="Those most like the query, at most three.")
+    solved: int = Field(0, description="How many past queries had this answer.")
 
 
 class Ranking(BaseModel):
@@ -233,6 +237,26 @@ class Stored(BaseModel):
     duplicate: bool
 
 
+class FoundVerdict(BaseModel):
+    """A verdict as it is stored."""
+
+    key: str
+    text: str
+    type: str
+    answer: str | None
+    right: bool
+    shown: list[str]
+    ranker: str | None
+    at: datetime.datetime
+
+
+class FoundVerdicts(BaseModel):
+    """Verdicts that were looked for, the newest first, and how many there are."""
+
+    verdicts: list[FoundVerdict]
+    total: int
+
+
 class Ready(BaseModel):
     """A service that answers."""
 
@@ -283,6 +307,8 @@ class Statistics(BaseModel):
     misses: list[Miss]
     wanted: list[Wanted]
     verdicts: int
+    learnable: int = Field(description="Texts whose right answer somebody said.")
+    types: list[str] = Field(description="Of all days, the most frequent first.")
     ranker: str
 
 

@@ -49,6 +49,9 @@ class Settings(BaseModel):
         restore_days: how long an answer that was deleted can be restored; 0 keeps nothing of it.
         origins: of other sites whose pages may call the API, `https://HOST`; `*` is any.
         log_texts: whether queries are logged.
+        log_addresses: whether clients' addresses are logged.
+        show_past_queries: whether replies show the texts of past queries.
+        keep_feedback_days: after which verdicts are erased; none leaves it as it was.
         device: where the encoder runs.
     """
 
@@ -68,6 +71,9 @@ class Settings(BaseModel):
     restore_days: float = 7.0
     origins: tuple[str, ...] = ()
     log_texts: bool = False
+    log_addresses: bool = False
+    show_past_queries: bool = False
+    keep_feedback_days: int | None = None
     device: str = "auto"
 
     @classmethod
@@ -133,6 +139,9 @@ class Keys:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._holders = _read_keys(file)
+        mode = file.stat().st_mode & 0o777
+        if mode & 0o027:
+            log.warning("%s: others may read or change it (mode %o); chmod 600 it", file, mode)
 
     def reload(self) -> None:
         """Read the file anew; if it cannot be used, the former keys stay, and the log says so."""

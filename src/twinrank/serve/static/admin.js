@@ -3,20 +3,23 @@
 import { stats } from "./api.js";
 import { browser } from "./browse.js";
 import { chart } from "./chart.js";
-import { bins, byType, share, sums } from "./counts.js";
+import { bins, byType, charted, share, sums } from "./counts.js";
 import { $, count, el, many, percent, say } from "./dom.js";
 import { offerToForget } from "./key.js";
 import { showProblem } from "./notice.js";
 import { table } from "./tables.js";
 
 const WEEK = 7; // days; a day has too few verdicts to show a share of
-const COLOURS = 6; // of series in a chart
+const FEW = 5; // of fewer no share is shown
 const none = "–";
-const shareText = (part, whole) => (whole ? percent(part / whole) : none);
+const shareText = (part, whole) => (whole < FEW ? none : percent(part / whole));
+const shareOf = (part, whole) => (whole < FEW ? null : share(part, whole));
 
-function tiles(total, verdicts) {
+const judgedQueries = (number) => many(number, "judged query", "judged queries");
+
+function tiles(total, { verdicts, learnable }) {
   const judged = total.right + total.wrong;
-  const sure = share(total.right, judged);
+  const sure = shareOf(total.right, judged);
   const tile = (name, value, hint) => el("div", { class: "tile" },
     el("dt", {}, name), el("dd", {}, value), el("dd", { class: "hint" }, hint));
   return el("dl", { class: "tiles" },
@@ -24,14 +27,14 @@ function tiles(total, verdicts) {
     tile("Confident", shareText(total.confident, total.requests), "first answer at least 50 % likely"),
     tile("Withheld", shareText(total.withheld, total.requests), "not sure enough to be shown"),
     tile("Right", sure ? percent(sure.value) : none, sure
-      ? `of ${many(judged, "verdict")}; 95 % interval ${percent(sure.low)} to ${percent(sure.high)}`
-      : "no verdict yet"),
-    tile("Verdicts", count(verdicts), "that the next ranker can learn from"));
+      ? `of ${judgedQueries(judged)}; 95 % interval ${percent(sure.low)} to ${percent(sure.high)}`
+      : judged ? `${count(total.right)} of ${judgedQueries(judged)}: too few for a share` : "no verdict yet"),
+    tile("To learn from", count(learnable), `texts whose right answer was said, in ${many(verdicts, "verdict")}`));
 }
 
 /** Traffic and confidence a day, or a week where there are many; verdicts a week. */
-function charts(rows, days) {
-  const types = byType(rows, COLOURS);
+function charts({ days: rows, types: known }, days) {
+  const types = byType(rows, charted(known));
   const fine = bins(days, days > 31 ? WEEK : 1);
   const coarse = bins(days, days > WEEK ? WEEK : 1);
   const per = (each) => (each === fine && fine.length === days ? "day" : "week");
@@ -39,11 +42,12 @@ function charts(rows, days) {
   const values = (type, part) => fine.map((_, i) => part(of(fine, i, type)));
   const lists = (i, words) => types.map((type) => `${type.name} ${words(of(fine, i, type))}`).join(" · ");
   const judged = coarse.map((bin) => sums(bin.pick(rows)));
-  const accuracy = judged.map(({ right, wrong }) => share(right, right + wrong));
+  const accuracy = judged.map(({ right, wrong }) => shareOf(right, right + wrong));
   return el("div", { class: "charts" },
     chart({
       title: "Traffic by type", hint: `Queries a ${per(fine)}.`, kind: "bars",
-      series: types.map((type) => ({ name: type.name, values: values(type, (sum) => sum.requests) })),
+      series: types.map((type) => (
+        { name: type.name, colour: type.colour, values: values(type, (sum) => sum.requests) })),
       labels: fine.map((bin) => bin.short),
       read: (i) => `${fine[i].long}: ${lists(i, (sum) => count(sum.requests))}`,
     }),
@@ -51,22 +55,22 @@ function charts(rows, days) {
       title: "Confident share", hint: `Of a ${per(fine)}'s queries, those whose first answer is at least 50 % likely.`,
       kind: "lines",
       series: types.map((type) => ({
-        name: type.name,
-        values: values(type, ({ confident, requests }) => (requests ? confident / requests : null)),
+        name: type.name, colour: type.colour,
+        values: values(type, ({ confident, requests }) => (requests < FEW ? null : confident / requests)),
       })),
       labels: fine.map((bin) => bin.short),
       read: (i) =>
         `${fine[i].long}: ${lists(i, ({ confident, requests }) => shareText(confident, requests))}`,
     }),
     chart({
-      title: "Right, by the verdicts", hint: `Of a ${days > WEEK ? "week" : "day"}'s verdicts; the bars are 95 % intervals.`,
+      title: "Right, by the verdicts", hint: `Of the queries judged in a ${days > WEEK ? "week" : "day"}, from ${FEW} on; the bars are 95 % intervals.`,
       kind: "lines",
       series: [{ name: "right", values: accuracy.map((one) => one && one.value), ranges: accuracy }],
       labels: coarse.map((bin) => bin.short),
       read: (i) => accuracy[i]
-        ? `${coarse[i].long}: ${percent(accuracy[i].value)} of ${many(judged[i].right + judged[i].wrong, "verdict")} ` +
+        ? `${coarse[i].long}: ${percent(accuracy[i].value)} of ${judgedQueries(judged[i].right + judged[i].wrong)} ` +
           `(${percent(accuracy[i].low)} to ${percent(accuracy[i].high)})`
-        : `${coarse[i].long}: no verdict`,
+        : `${coarse[i].long}: ${count(judged[i].right)} of ${judgedQueries(judged[i].right + judged[i].wrong)}`,
     }));
 }
 
@@ -116,8 +120,8 @@ async function load(failures = 0) {
     $("#problem").hidden = true;
     const quiet = el("p", { class: "lead" }, `Nothing was asked in the last ${days} days.`);
     $("#figures").replaceChildren(
-      tiles(sums(found.days), found.verdicts),
-      ...(found.days.length ? [charts(found.days, days), ...tables(found, days)] : [quiet]));
+      tiles(sums(found.days), found),
+      ...(found.days.length ? [charts(found, days), ...tables(found, days)] : [quiet]));
     $("#ranker").textContent = `Ranker ${found.ranker}`;
     say(`The last ${days} days.`);
   } catch (problem) {

@@ -29,7 +29,7 @@ function grid(ticks, x, y, width, labels, tick) {
 /** Bars, a series on top of the other. */
 function stacked(series, x, y, wide) {
   const below = series[0].values.map(() => 0);
-  return series.map(({ values }, s) => svg("g", { class: `series-${s}` }, values.map((value, i) => {
+  return series.map(({ values, colour = 0 }) => svg("g", { class: `series-${colour}` }, values.map((value, i) => {
     if (!value) return null;
     const base = below[i];
     below[i] += value;
@@ -40,14 +40,14 @@ function stacked(series, x, y, wide) {
 
 /** Lines with gaps where there is no value, and the interval of each value that has one. */
 function lines(series, x, y) {
-  return series.map(({ values, ranges }, s) => {
+  return series.map(({ values, ranges, colour = 0 }) => {
     let pen = "M";
     const path = values.map((value, i) => {
       const step = value == null ? "" : `${pen}${x(i)} ${y(value)}`;
       pen = value == null ? "M" : "L";
       return step;
     }).join("");
-    return svg("g", { class: `series-${s}` },
+    return svg("g", { class: `series-${colour}` },
       (ranges ?? []).map((range, i) => range &&
         svg("line", { class: "range", x1: x(i), x2: x(i), y1: y(range.low), y2: y(range.high) })),
       svg("path", { class: "line", d: path }),
@@ -61,7 +61,8 @@ function lines(series, x, y) {
  * @param {string} given.title
  * @param {string} given.hint one sentence under it
  * @param {"bars" | "lines"} given.kind bars count things; lines are shares from 0 to 1
- * @param {{name: string, values: (number | null)[], ranges?: object[]}[]} given.series
+ * @param {{name: string, values: (number | null)[], ranges?: object[], colour?: number}[]}
+ *   given.series
  * @param {string[]} given.labels of the bins, on the axis
  * @param {(bin: number) => string} given.read a bin's values, in words
  */
@@ -112,7 +113,7 @@ export function chart({ title, hint, kind, series, labels, read }) {
 
   new ResizeObserver(draw).observe(plot);
   const legend = series.length > 1 && el("ul", { class: "legend", "aria-label": "Colours" },
-    series.map(({ name }, s) => el("li", { class: `series-${s}` }, el("span", {}, name))));
+    series.map(({ name, colour }) => el("li", { class: `series-${colour}` }, el("span", {}, name))));
   return el("figure", { class: "box" },
     el("figcaption", {}, el("h2", {}, title), el("p", { class: "hint" }, hint)), legend, plot, readout);
 }

@@ -15,16 +15,26 @@ export function sums(rows) {
   return total;
 }
 
-/** Types with the most requests first; if there are more than so many, the last are taken together. */
-export function byType(rows, most = Infinity) {
-  const names = [...new Set(rows.map((row) => row.type))];
-  const types = names.map((name) => {
-    const own = rows.filter((row) => row.type === name);
-    return { name: name || "no type", rows: own, total: sums(own) };
-  }).sort((a, b) => b.total.requests - a.total.requests);
-  if (types.length <= most) return types;
-  const rest = types.splice(most - 1).flatMap((type) => type.rows);
-  return [...types, { name: "all other types", rows: rest, total: sums(rest) }];
+const COLOURS = 6; // of series in a chart
+
+/** The types that have a series of their own, by name: the same ones, whatever days are shown. */
+export function charted(known) {
+  return known.slice(0, known.length > COLOURS ? COLOURS - 1 : COLOURS).sort();
+}
+
+/**
+ * Types with the most requests first, each with its colour; those without one are taken together.
+ *
+ * @param {string[]} own types, each with the colour of its place; none leaves all by themselves
+ */
+export function byType(rows, own = null) {
+  const grouped = Map.groupBy(rows, ({ type }) => (!own || own.includes(type) ? type : null));
+  return [...grouped].map(([type, some]) => ({
+    name: type === null ? "all other types" : type || "no type",
+    colour: own && (type === null ? COLOURS - 1 : own.indexOf(type)),
+    rows: some,
+    total: sums(some),
+  })).sort((a, b) => b.total.requests - a.total.requests);
 }
 
 /**

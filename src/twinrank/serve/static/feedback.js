@@ -19,10 +19,12 @@ function ownKey() {
  * @param {{query: object, shown: string[], ranker: string}} ranking what is judged
  * @param {HTMLElement} place where its progress is shown
  * @param {(stored: boolean) => void} settled called when it holds what is wanted, or none
+ * @param {(there: object | null) => void} refused called with the verdict it has, when it will not
+ *   take the one that was wanted
  * @returns {(verdict: {answer: string | null, right: boolean} | null, thanks?: string) => void}
  *   wants a verdict, and says thanks once it is stored; or wants none
  */
-export function keeper({ query, shown, ranker }, place, settled = () => {}) {
+export function keeper({ query, shown, ranker }, place, settled = () => {}, refused = () => {}) {
   let wanted = null;
   let there = null; // at the service, or perhaps: its reply was lost
   let running = false;
@@ -64,6 +66,7 @@ export function keeper({ query, shown, ranker }, place, settled = () => {}) {
         if (now !== wanted) continue;
         running = false;
         failures += 1;
+        if (!problem.passes) refused(there && there.body);
         stopWaiting = showProblem(place, problem, settle, failures);
         return;
       }
@@ -85,15 +88,19 @@ export function keeper({ query, shown, ranker }, place, settled = () => {}) {
 /** Thumbs for one answer of a ranking; one that is pressed again takes its verdict back. */
 export function thumbs(ranking, { id, title }) {
   const place = el("div", { class: "said", hidden: true });
-  const want = keeper(ranking, place);
+  let wanted = null;
+  const press = (verdict) => both.forEach((one, i) =>
+    one.setAttribute("aria-pressed", String(verdict?.right === (i === 0))));
+  const keep = keeper(ranking, place, () => press(wanted), press);
   const thumb = (right, words) => {
     const button = el("button", {
       type: "button", class: `thumb ${right ? "up" : "down"}`, "aria-pressed": "false",
       onclick: () => {
         const on = button.getAttribute("aria-pressed") === "false";
-        for (const one of both) one.setAttribute("aria-pressed", String(on && one === button));
         const thanks = right ? "Stored as right. Thank you." : "Stored as wrong. Thank you.";
-        want(on ? { answer: id, right } : null, thanks);
+        wanted = on ? { answer: id, right } : null;
+        press(wanted);
+        keep(wanted, thanks);
       },
     }, icon(right ? "up" : "down"), el("span", {}, words));
     return button;

@@ -7,7 +7,7 @@ import { keeper } from "./feedback.js";
 /** The button and its panel under a ranking. */
 export function noneOfThese(ranking) {
   const said = el("div", { hidden: true });
-  const want = keeper(ranking, said, settled);
+  const want = keeper(ranking, said, settled, enable);
   const keep = el("button", { type: "button", class: "main", disabled: true }, "Store it");
   let right = null;
   const box = answerBox("The right one is", (answer) => {
@@ -21,9 +21,12 @@ export function noneOfThese(ranking) {
     keep.disabled = unknown.disabled = true;
     want(verdict, thanks);
   };
-  function settled(stored) {
+  function enable() {
     keep.disabled = !right;
     unknown.disabled = false;
+  }
+  function settled(stored) {
+    enable();
     if (stored) said.firstChild.append(" ", undo);
     panel.replaceChildren(...(stored ? [said] : [box, form, said]));
     button.focus(); // what had it is gone

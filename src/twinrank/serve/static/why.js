@@ -1,6 +1,6 @@
 // Why an answer stands where it does: what each channel gave, and past queries that ended there.
 
-import { el } from "./dom.js";
+import { el, many } from "./dom.js";
 
 const NAMES = {
   dense: "Meaning",
@@ -55,7 +55,9 @@ function inWords(channels, { names, means, compared }) {
     : "No channel gave it more than the average of the answers shown.";
 }
 
-function pastQuery({ text, similarity }) {
+function pastQuery({ id, text, similarity }) {
+  const like = `Similarity ${similarity.toFixed(2)} `;
+  if (text == null) return el("li", { class: "hint" }, like, id && el("code", {}, id));
   const short = text.length <= LONG;
   const cut = short ? text : `${text.slice(0, LONG).replace(/\s+\S*$/, "")} …`;
   const quote = el("blockquote", { tabindex: "-1" }, cut);
@@ -66,7 +68,7 @@ function pastQuery({ text, similarity }) {
       more.remove();
     },
   }, "Show all of it");
-  return el("li", {}, quote, el("p", { class: "hint" }, `Similarity ${similarity.toFixed(2)} `, more));
+  return el("li", {}, quote, el("p", { class: "hint" }, like, more));
 }
 
 /** The panel's content for one answer. */
@@ -83,8 +85,13 @@ export function why(answer, scale) {
     parts.push(el("p", { class: "hint" }, `Its score is ${answer.score.toFixed(2)}, from one channel.`));
   }
   parts.push(el("h4", {}, "Past queries that this answer solved"));
-  parts.push(answer.past_queries?.length
-    ? el("ul", { class: "past" }, answer.past_queries.map(pastQuery))
-    : el("p", { class: "hint" }, "None that is like yours."));
+  const past = answer.past_queries ?? [];
+  const [most, hidden] = [past.length, past.some(({ text }) => text == null)];
+  const solved = `It solved ${many(answer.solved ?? most, "past query", "past queries")}. `;
+  const nearest = most === 1 ? "The one most like yours:" : `The ${most} most like yours:`;
+  parts.push(
+    el("p", { class: "hint" }, most ? solved + nearest : "None yet."),
+    most > 0 && el("ul", { class: "past" }, past.map(pastQuery)),
+    hidden && el("p", { class: "hint" }, "What people wrote is not shown here."));
   return parts.filter(Boolean);
 }
