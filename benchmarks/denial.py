@@ -308,7 +308,7 @@ def main(
         if not only or any(part in name for part in only.split(",")):
             found[name] = trial(ranker)
             table.add_row(name, (trial.__doc__ or "").rstrip("."), found[name])
-            print(name, found[name], file=sys.stderr)  # as they come
+            print(name, found[name], file=sys.stderr)
     Console().print(table)
     if out:
         out.write_text(json.dumps(found, indent=2) + "\n")

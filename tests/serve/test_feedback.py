@@ -418,8 +418,9 @@ def test_no_verdict_is_acknowledged_that_is_stored_nowhere(tmp_path, then):
             with pytest.raises(FeedbackError, match="removed or replaced since it was opened"):
                 work()
         assert file.exists() == (then == "replaced")
-        (tmp_path / "moved.db").replace(file)
-        assert feedback.add(verdict("after"))
+        if then == "removed":
+            (tmp_path / "moved.db").replace(file)
+            assert feedback.add(verdict("after"))
 
 
 def test_a_file_that_is_removed_while_a_verdict_is_stored_is_noticed(tmp_path):
