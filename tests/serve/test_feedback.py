@@ -167,9 +167,9 @@ def test_stats_count_texts_by_the_last_words_on_them(feedback):
     )
     assert stats.misses == (Miss("a2", wrong=2, right=1),)
     assert stats.wanted == (Wanted("a9", 2), Wanted("a8", 1))
-    assert (stats.verdicts, stats.learnable) == (8, 5)
+    assert (stats.verdicts, stats.learnable) == (9, 6)
     assert stats.types == ("question", "chat")
-    assert feedback.stats(50).verdicts == 9
+    assert feedback.stats(50).verdicts == 10
     assert feedback.stats(50).days[0].date == old.date()
     for key in ("2", "3", "6", "1"):
         feedback.remove(key)

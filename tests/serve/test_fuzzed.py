@@ -29,6 +29,7 @@ ROUTES = [
     "PUT /v1/answers/{id}",
     "DELETE /v1/answers/{id}",
     "POST /v1/answers/{id}/restore",
+    "GET /v1/feedback",
     "POST /v1/feedback",
     "DELETE /v1/feedback/{key}",
     "GET /v1/stats",

@@ -96,7 +96,7 @@ def test_a_file_without_a_key_is_refused(tmp_path):
 def test_a_file_of_keys_that_others_may_read_is_warned_of(tmp_path, caplog, mode, warned):
     file = keys_file(tmp_path)
     file.chmod(mode)
-    Keys.warn_of_readers(file)
+    Keys(file)
     assert caplog.text.count("chmod 600 it") == warned
 
 

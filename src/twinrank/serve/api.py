@@ -146,7 +146,7 @@ class Api:
             responses=WITH_BODY | documented(404, 409) | duplicate,
             tags=feedback,
         )
-        add("/v1/feedback", self.verdicts, responses=ALWAYS)
+        add("/v1/feedback", self.verdicts, responses=ALWAYS, tags=feedback)
         add(
             "/v1/feedback/{key:path}",
             self.take_back,

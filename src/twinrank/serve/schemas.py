@@ -245,7 +245,7 @@ class FoundVerdict(BaseModel):
     type: str
     answer: str | None
     right: bool
-    shown: list[str]
+    shown: list[str] | None
     ranker: str | None
     at: datetime.datetime
 
