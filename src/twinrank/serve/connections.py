@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from http import HTTPStatus
+from itertools import count
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -15,6 +16,8 @@ FETCH_S = 60.0  # for an answer to be fetched
 MOST = 4_096  # connections of a worker
 FILES = 128  # that a worker opens besides: of the ranker, the database, the metrics
 ENOUGH = 1_024  # files that may be open: less is told
+
+TURNS = count()  # no clock: a loop's stands still while it takes in many connections at once
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +62,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 (uvicorn's own)
         super().__init__(*args, **options)
-        self._since = self.loop.time()  # when it began to wait for its client
+        self._since = next(TURNS)  # rises as it begins to wait for its client
         self._in_head = True
         self._unread = 0  # bytes of a head, or of what is no body
         self._large = False
@@ -113,7 +116,7 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Wait for the end of the request, if it was answered before; uvicorn waits for others."""
         super().on_response_complete()
-        self._since = self.loop.time()
+        self._since = next(TURNS)
         if self.transport.is_closing():
             self.loop.call_later(FETCH_S, self.transport.abort)
         elif self.cycle.more_body:
