@@ -31,7 +31,8 @@ def path_of(value: Any, what: str) -> Path:  # noqa: ANN401 (whatever a caller g
     """
     if isinstance(value, str | os.PathLike) and value != "":
         return Path(value)
-    raise ArgumentError(f"{what} is {_shown(value)}; give a path, as text or pathlib.Path")
+    given = "empty" if value == "" else _shown(value)
+    raise ArgumentError(f"{what} is {given}; give a path, as text or pathlib.Path")
 
 
 def texts_of(value: Any, what: str = "texts") -> list[str]:  # noqa: ANN401 (whatever a caller gives)

@@ -129,7 +129,7 @@ def test_second_thoughts_about_a_verdict_whose_reply_was_lost(visit, service, ar
     assert kept == ([False] if other else [])
 
 
-def test_a_verdict_that_is_refused_can_be_taken_back_without_asking_the_service(visit):
+def test_a_verdict_that_is_refused_lets_go_of_its_thumb_and_can_be_sent_again(visit):
     seen = visit()
     page = seen.page
     ask(page)
@@ -137,8 +137,11 @@ def test_a_verdict_that_is_refused_can_be_taken_back_without_asking_the_service(
     page.route("**/v1/feedback", lambda route: route.fulfill(status=422, json={"detail": "no"}))
     first.get_by_role("button", name="Right").click()
     expect(first.locator(".notice")).to_contain_text("could not work with that")
-    first.get_by_role("button", name="Right").click()
-    expect(first.locator(".said")).to_have_text("Taken back.")
+    thumb = first.get_by_role("button", name="Right")
+    expect(thumb).to_have_attribute("aria-pressed", "false")
+    page.unroute("**/v1/feedback")
+    thumb.click()
+    expect(first.locator(".said")).to_have_text("Stored as right. Thank you.")
     assert not [url for url in seen.requests if "/v1/feedback/" in url]
 
 

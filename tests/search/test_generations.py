@@ -80,7 +80,6 @@ def test_the_first_format_still_loads_and_becomes_the_second(folder):
 
 
 def test_answers_of_a_data_set_in_the_same_folder_stay(folder, help_centre):
-    as_format_1(folder)
     help_centre.save(folder)
     smaller(folder).save(folder)
     assert {"corpus.jsonl", "queries.jsonl", "qrels"} < names(folder)
