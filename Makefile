@@ -23,9 +23,10 @@ demo: $(INSTALLED)  ## the main job on the bundled data: compare, train, save, r
 test: $(INSTALLED)  ## the fast suite
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
-lint: $(INSTALLED)  ## ruff: rules and formatting
+lint: $(INSTALLED)  ## ruff: rules and formatting; import-linter: which room may import which
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-cache
 
 types: $(INSTALLED)  ## mypy, strict
 	$(BIN)/mypy

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from twinrank.data.dataset import Dataset
-from twinrank.data.describe import describe, unspaced_warning
+from twinrank.data import Dataset, describe
+from twinrank.data.describe import unspaced_warning
 from twinrank.data.validation import JUDGEMENTS_SCHEMA
 
 QUERIES = dict.fromkeys(("id", "type", "thread", "text"), pl.String)

@@ -4,8 +4,7 @@ import logging
 import polars as pl
 import pytest
 
-from twinrank.data import Dataset, describe
-from twinrank.data.importing import Columns, import_tables
+from twinrank.data import Columns, Dataset, describe, import_tables
 from twinrank.errors import DataError, TwinrankError
 
 ANSWERS = [
@@ -201,20 +200,20 @@ def query(**changes):
     return {**sound, **changes}
 
 
-@pytest.mark.parametrize(
-    ("changes", "what"),
-    [
-        ({"id": ""}, "empty or missing id"),
-        ({"id": "a\tb"}, "the id 'a\\tb' holds a tab or a line break"),
-        ({"id": "q1"}, "id 'q1' stands on line 1 already"),
-        ({"text": " "}, "empty or missing text"),
-        ({"type": None}, "no type, though others have one"),
-        ({"answer": "a9"}, "unknown answer id 'a9'"),
-        ({"split": "training"}, "training is no split"),
-        ({"split": None}, "no split, though others have one"),
-        ({"thread": "t1", "split": "test"}, "thread 't1' is judged in another split too"),
-    ],
-)
+QUERY_FAULTS = [
+    ({"id": ""}, "empty or missing id"),
+    ({"id": "a\tb"}, "the id 'a\\tb' holds a tab or a line break"),
+    ({"id": "q1"}, "id 'q1' stands on line 1 already"),
+    ({"text": " "}, "empty or missing text"),
+    ({"type": None}, "no type, though others have one"),
+    ({"answer": "a9"}, "unknown answer id 'a9'"),
+    ({"split": "training"}, "training is no split"),
+    ({"split": None}, "no split, though others have one"),
+    ({"thread": "t1", "split": "test"}, "thread 't1' is judged in another split too"),
+]
+
+
+@pytest.mark.parametrize(("changes", "what"), QUERY_FAULTS)
 def test_a_faulty_query_is_named_and_left_out_if_asked(tmp_path, caplog, changes, what):
     queries = [query(id="q1", thread="t1"), query(id="q2", thread="t2"), query(**changes)]
     [(name, line, why)] = said(tmp_path, queries=queries)
@@ -227,16 +226,16 @@ def test_a_faulty_query_is_named_and_left_out_if_asked(tmp_path, caplog, changes
     assert "queries.jsonl: left out what is wrong in 1 rows, the first in line 3" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("changes", "what"),
-    [
-        ({"id": None}, "empty or missing id"),
-        ({"id": "a1"}, "id 'a1' stands on line 1 already"),
-        ({"title": "", "content": None}, "neither title nor text"),
-        ({"sections": '{"title": "First"}'}, "sections is no list of sections"),
-        ({"sections": "First"}, "sections is no list of sections"),
-    ],
-)
+ANSWER_FAULTS = [
+    ({"id": None}, "empty or missing id"),
+    ({"id": "a1"}, "id 'a1' stands on line 1 already"),
+    ({"title": "", "content": None}, "neither title nor text"),
+    ({"sections": '{"title": "First"}'}, "sections is no list of sections"),
+    ({"sections": "First"}, "sections is no list of sections"),
+]
+
+
+@pytest.mark.parametrize(("changes", "what"), ANSWER_FAULTS)
 def test_a_faulty_answer_is_named_and_left_out_with_its_labels(tmp_path, caplog, changes, what):
     answers = [ANSWERS[0], {"id": "a2", "title": "Pay", "content": "Pay.", **changes}]
     queries = [query(), query(id="q8", answer=answers[1]["id"] or "a1")]
@@ -248,23 +247,23 @@ def test_a_faulty_answer_is_named_and_left_out_with_its_labels(tmp_path, caplog,
     assert ("1 labels fell away with them" in caplog.text) == gone
 
 
-@pytest.mark.parametrize(
-    ("changes", "what"),
-    [
-        ({"query": None}, "a label without a query"),
-        ({"query": "q7"}, "unknown query id 'q7'"),
-        ({"answer": None}, "a label without an answer"),
-        ({"answer": "a7"}, "unknown answer id 'a7'"),
-        ({"score": "much"}, "score 'much' is no number"),
-        ({"score": "NaN"}, "score 'nan' is no number"),
-        ({"score": "inf"}, "score 'inf' is no number"),
-        (
-            {"query": "q1", "answer": "a1", "score": "0"},
-            "q1 and a1 are judged in line 1 already, 1",
-        ),
-        ({"query": "q1", "answer": "a1"}, "q1 and a1 are judged in line 1 already"),
-    ],
-)
+LABEL_FAULTS = [
+    ({"query": None}, "a label without a query"),
+    ({"query": "q7"}, "unknown query id 'q7'"),
+    ({"answer": None}, "a label without an answer"),
+    ({"answer": "a7"}, "unknown answer id 'a7'"),
+    ({"score": "much"}, "score 'much' is no number"),
+    ({"score": "NaN"}, "score 'nan' is no number"),
+    ({"score": "inf"}, "score 'inf' is no number"),
+    (
+        {"query": "q1", "answer": "a1", "score": "0"},
+        "q1 and a1 are judged in line 1 already, 1",
+    ),
+    ({"query": "q1", "answer": "a1"}, "q1 and a1 are judged in line 1 already"),
+]
+
+
+@pytest.mark.parametrize(("changes", "what"), LABEL_FAULTS)
 def test_a_faulty_label_is_named_and_left_out_if_asked(tmp_path, changes, what):
     queries = [{"id": "q1", "text": "t"}, {"id": "q2", "text": "t"}]
     labels = [
@@ -297,26 +296,26 @@ def test_lines_of_csv_count_line_breaks_in_cells(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "line", "what"),
-    [
-        ("q.csv", b"id,text\n1,a\n2,b,c\n3,d\n", 3, "3 fields, but the header has 2"),
-        ("q.csv", b"id,text\n1,a\n2\n3,d\n", 3, "1 fields, but the header has 2"),
-        ("q.csv", b"id,text\n1,a\n2,\xff\n3,d\n", 3, "the line is not UTF-8"),
-        ("q.csv", b'id,text\n1,a\n2,"b\n3,d\n', None, "that begins in line 3"),
-        ("q.csv", b"id,text,id\n1,a,2\n", None, "two columns are called id"),
-        ("q.tsv", b'id\ttext\n1\ta\n2\t"b\n3\td\n', None, "that begins in line 3"),
-        ("q.csv", b"PK\x03\x04", None, "a ZIP archive, as Excel's files are"),
-        ("q.txt", b"q1 0 a1 1\n", None, "TREC's form of judgements"),
-        ("q.json", b'[{"id": 1}]', None, "one JSON array, not an object a line"),
-        ("q.csv.gz", b"\x1f\x8b", None, "compressed by gzip"),
-        ("q.csv", b"", None, "the file is empty"),
-        ("q.csv", b"id,text\n", None, "no rows to import"),
-        ("q.jsonl", b'{"id": 1, "text": "a"}\n\n{"id": 2\n{"id": 3, "text": "d"}', 3, "not JSON"),
-        ("q.parquet", b"PAR1", None, "not readable as Parquet"),
-        ("q.xlsx", b"", None, "a table cannot be a .xlsx"),
-    ],
-)
+FILE_FAULTS = [
+    ("q.csv", b"id,text\n1,a\n2,b,c\n3,d\n", 3, "3 fields, but the header has 2"),
+    ("q.csv", b"id,text\n1,a\n2\n3,d\n", 3, "1 fields, but the header has 2"),
+    ("q.csv", b"id,text\n1,a\n2,\xff\n3,d\n", 3, "the line is not UTF-8"),
+    ("q.csv", b'id,text\n1,a\n2,"b\n3,d\n', None, "that begins in line 3"),
+    ("q.csv", b"id,text,id\n1,a,2\n", None, "two columns are called id"),
+    ("q.tsv", b'id\ttext\n1\ta\n2\t"b\n3\td\n', None, "that begins in line 3"),
+    ("q.csv", b"PK\x03\x04", None, "a ZIP archive, as Excel's files are"),
+    ("q.txt", b"q1 0 a1 1\n", None, "TREC's form of judgements"),
+    ("q.json", b'[{"id": 1}]', None, "one JSON array, not an object a line"),
+    ("q.csv.gz", b"\x1f\x8b", None, "compressed by gzip"),
+    ("q.csv", b"", None, "the file is empty"),
+    ("q.csv", b"id,text\n", None, "no rows to import"),
+    ("q.jsonl", b'{"id": 1, "text": "a"}\n\n{"id": 2\n{"id": 3, "text": "d"}', 3, "not JSON"),
+    ("q.parquet", b"PAR1", None, "not readable as Parquet"),
+    ("q.xlsx", b"", None, "a table cannot be a .xlsx"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "line", "what"), FILE_FAULTS)
 def test_a_file_that_breaks_is_named_and_other_rows_kept_if_asked(
     tmp_path, name, content, line, what
 ):

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinrank.data.dataset import Dataset
-from twinrank.data.split import split
+from twinrank.data import Dataset, split
 from twinrank.errors import DataError, TwinrankError
 
 LABELS = dict.fromkeys(("query", "answer", "split"), pl.String)

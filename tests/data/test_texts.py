@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from twinrank.data.texts import read_texts
+from twinrank.data import read_texts
 from twinrank.errors import DataError
 
 

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
-from twinrank.encode import POOLINGS, Encoder
+from twinrank.encode import POOLINGS, Encoder, resolve
 from twinrank.encode.batches import BATCH_COST, TOKENS_A_BATCH, plan
-from twinrank.encode.resolve import resolve
 from twinrank.errors import EncoderError
 
 TEXTS = [

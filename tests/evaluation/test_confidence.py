@@ -5,15 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
-from twinrank.evaluation.confidence import (
-    BINS,
-    THRESHOLDS,
-    Calibration,
-    calibrations,
-    coverage_curve,
-    expected_calibration_error,
-    reliability,
-)
+from twinrank.evaluation import Calibration, coverage_curve, expected_calibration_error, reliability
+from twinrank.evaluation.confidence import BINS, THRESHOLDS, calibrations
 
 queries = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40)
 

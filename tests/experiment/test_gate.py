@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinrank.evaluation import METRICS, differences, summarise
-from twinrank.experiment.gate import SHOWN, Compared, lower_within, worse
+from twinrank.experiment import Compared
+from twinrank.experiment.gate import SHOWN, lower_within, worse
 
 
 def compared(on, gains, *, queries=60, noise=0.0):

@@ -4,8 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinrank.model import Past
-from twinrank.model.memory import Memory
+from twinrank.model import Memory, Past
 
 ANSWERS = 5
 

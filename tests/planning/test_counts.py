@@ -10,8 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from floor import flops
 from plan_constants import shares
-from twinrank.encode import Encoder, FeatureStore
-from twinrank.encode.resolve import resolve
+from twinrank.encode import Encoder, FeatureStore, resolve
 from twinrank.errors import PlanError
 from twinrank.model import Passages, Past, total
 from twinrank.planning import Shape, workload_of

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinrank.errors import PlanError
-from twinrank.planning import Machine, Measured, machine_of, plan
-from twinrank.planning.constants import Assumed, gpus
+from twinrank.planning import Assumed, Machine, Measured, machine_of, plan
+from twinrank.planning.constants import gpus
 from twinrank.recipe import Recipe
 
 CORES = Machine(cores=16, memory=64e9)

@@ -5,8 +5,7 @@ from typing import NamedTuple
 import pytest
 
 from twinrank.encode import FeatureStore
-from twinrank.experiment import results, run_study
-from twinrank.experiment.study import Plan
+from twinrank.experiment import Plan, results, run_study
 from twinrank.recipe import Recipe
 
 PLAN = Plan(

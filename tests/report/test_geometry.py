@@ -10,13 +10,8 @@ from twinrank.encode import FeatureStore
 from twinrank.errors import TwinrankError
 from twinrank.evaluation import View, centroid_views, geometry
 from twinrank.experiment import fit
-from twinrank.report.geometry import (
-    COLOURS,
-    COLUMNS,
-    centroid_figure,
-    geometry_table,
-    hover_text,
-)
+from twinrank.report import centroid_figure, geometry_table
+from twinrank.report.geometry import COLOURS, COLUMNS, hover_text
 
 
 @pytest.fixture(scope="module")

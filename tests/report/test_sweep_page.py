@@ -8,8 +8,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 from rich.console import Console
 
-from twinrank.experiment.sweep import Choices, Ranges, Search, Sweep
-from twinrank.experiment.sweep.ranges import Between
+from twinrank.experiment.sweep import Between, Choices, Ranges, Search, Sweep
 from twinrank.recipe import Recipe
 from twinrank.report.sweep import sweep_page, sweep_table, write_sweep
 from twinrank.report.sweep_figures import (

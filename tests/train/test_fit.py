@@ -8,8 +8,8 @@ from scipy import sparse
 from twinrank.errors import DivergedError
 from twinrank.model import Passages, Towers
 from twinrank.recipe import TrainingSettings
-from twinrank.train import Checkpoint, Examples, cross_entropy, fit_towers
-from twinrank.train.fit import _by_type, type_weights
+from twinrank.train import Checkpoint, Examples, cross_entropy, fit_towers, type_weights
+from twinrank.train.fit import _by_type
 from twinrank.train.index import ExactIndex, StaleIndex
 
 

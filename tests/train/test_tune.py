@@ -12,8 +12,7 @@ from twinrank.encode import Encoder
 from twinrank.errors import DivergedError
 from twinrank.model import Passages
 from twinrank.recipe import TuningSettings
-from twinrank.train import Course, Tokens, Tuned, WholeIndex, tune
-from twinrank.train.team import Team
+from twinrank.train import Course, Team, Tokens, Tuned, WholeIndex, tune
 
 TEXTS = ["reset the password", "refund of an invoice", "the booking calendar", "hello", "password"]
 
