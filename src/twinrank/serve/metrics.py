@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # where the workers of one service add up
 # Rankers that nobody ranks by any more: each change of an answer would leave a series behind.
-REPLACED = re.compile(rb'^twinrank_ranker_info\{[^}\n]*\} 0\.0\n', re.MULTILINE)
+REPLACED = re.compile(rb"^twinrank_ranker_info\{[^}\n]*\} 0\.0\n", re.MULTILINE)
 SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
 
