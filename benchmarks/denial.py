@@ -3,7 +3,7 @@
 Each trial starts a service of its own (no keys, loopback), does the harm, and asks meanwhile what a
 neighbour gets. The neighbour asks from another address (127.0.0.2). Run it as
 
-    python benchmarks/denial.py RANKER [--only headers,silent] [--out FILE]
+    python benchmarks/denial.py RANKER [--only headers,silent]
 
 To see what an older version does, put its `src` on PYTHONPATH.
 """
@@ -11,9 +11,7 @@ To see what an older version does, put its `src` on PYTHONPATH.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import socket
 import sqlite3
 import statistics
@@ -243,16 +241,6 @@ def lock_database(ranker: Path) -> str:
             return ", ".join(said)
 
 
-def remove_database(ranker: Path) -> str:
-    """A verdict after the file of feedback was removed."""
-    with served(ranker) as service:
-        file = Path(f"{service.folder}.feedback.db")
-        file.unlink()
-        body = {"key": "k", "text": "hello", "right": False}
-        status = httpx.post(f"{service.address}/v1/feedback", json=body, timeout=60).status_code
-        return f"{status}; the file is {'there' if file.exists() else 'not there'}"
-
-
 def fetch_files(ranker: Path) -> str:
     """16 clients fetch the largest static file, compressed."""
     with served(ranker) as service:
@@ -262,27 +250,6 @@ def fetch_files(ranker: Path) -> str:
             return f"{spread(service.waits(HARM_S))} (alone {spread(alone)})"
 
 
-def block_load(ranker: Path) -> str:
-    """A card that is changed, and a file of the ranker that is a pipe; then SIGTERM."""
-    with served(ranker) as service:
-        card = service.folder / "ranker.json"
-        file = next(service.folder.glob("corpus-*"))
-        file.unlink()
-        os.mkfifo(file)
-        card.write_text(card.read_text() + "\n")
-        time.sleep(3)
-        put = f"{service.address}/v1/answers/new"
-        began = time.monotonic()
-        status = httpx.put(put, json={"title": "New"}, timeout=120).status_code
-        said = f"PUT {status} ({time.monotonic() - began:.1f} s), rank {spread(service.waits(1))}"
-        began = time.monotonic()
-        service.process.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            service.process.wait(50)
-            return f"{said}, ended after {time.monotonic() - began:.1f} s"
-        return f"{said}, not ended after 50 s"
-
-
 TRIALS: dict[str, Callable[[Path], str]] = {
     "2 headers": send_headers,
     "2b silent": keep_silent,
@@ -290,28 +257,22 @@ TRIALS: dict[str, Callable[[Path], str]] = {
     "6 batches": ask_much,
     "6 put": put_much,
     "7 locked": lock_database,
-    "8 removed": remove_database,
     "11 files": fetch_files,
-    "16 blocked": block_load,
 }
 
 
 def main(
     ranker: Path,
     only: Annotated[str, typer.Option(help="Trials, by parts of their names.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Write the table there as JSON.")] = None,
 ) -> None:
     """Print what became of each trial."""
-    found = {}
     table = Table("trial", "what", "got")
     for name, trial in TRIALS.items():
         if not only or any(part in name for part in only.split(",")):
-            found[name] = trial(ranker)
-            table.add_row(name, (trial.__doc__ or "").rstrip("."), found[name])
-            print(name, found[name], file=sys.stderr)
+            found = trial(ranker)
+            table.add_row(name, (trial.__doc__ or "").rstrip("."), found)
+            print(name, found, file=sys.stderr)
     Console().print(table)
-    if out:
-        out.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -90,6 +90,23 @@ def test_nothing_of_a_text_is_left_and_no_rollback_brings_it_back(
     assert forget(folder, feedback, **asked).past_queries == 0
 
 
+@pytest.mark.parametrize("criterion", ["text", "id", "id in the data"])
+def test_an_answer_that_is_restored_brings_no_erased_text_back(folder, text, criterion):
+    ranker = Ranker.load(folder)
+    past = ranker.channel.past
+    (row,) = past.labels[[3]].nonzero()[1]
+    answer, asked = ranker.answers["id"][int(row)], {"key": past.ids[3]}
+    ranker.set_aside(answer)
+    ranker.save(folder)
+    Feedback.open(f"{folder}.feedback.db").close()
+    assert len(files_with(text, folder)) == 2  # past queries, and what restores the answer
+    forget(folder, None, **(CRITERIA[criterion](text) if criterion in CRITERIA else asked))
+    assert files_with(text, folder) == []
+    ranker = Ranker.load(folder)
+    ranker.restore_answer(answer)
+    assert text not in ranker.channel.past.texts
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_ranker_of_the_first_format_forgets_too(folder, text, kept):
     as_format_1(folder)

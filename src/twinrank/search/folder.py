@@ -304,35 +304,31 @@ def forget_past(
 
     def change(files: Opened) -> dict[FileName, Callable[[Path], object]]:
         changes: dict[FileName, Callable[[Path], object]] = {}
-        if REMOVED in files.card.files:
+        if PAST in files.card.files:
+            rows = _read_past(files)
+            stays = np.array([not forgets(*row) for row in rows.iter_rows()], bool)
+            if not stays.all():
+                gone.update(rows.filter(~stays)["text"])
+                tensors = files.tensors(VECTORS)
+                keeps = torch.as_tensor(stays)
+                voting = keeps[tensors["voters"]]
+                place = keeps.cumsum(0) - 1  # of each that stays
+                tensors["past"] = tensors["past"][keeps].contiguous()
+                tensors["voters"] = place[tensors["voters"][voting]]
+                tensors["votes"] = tensors["votes"][voting]
+                changes[PAST] = rows.filter(stays).write_ndjson
+                changes[VECTORS] = partial(save_file, tensors)
+        if REMOVED in files.card.files:  # after the past queries: it has their texts alone, no ids
             records = read_removed(files.stream(REMOVED))
-            left = [record.without(partial(forgets, None)) for record in records]
+            left = [record.without(lambda t: t in gone or forgets(None, t)) for record in records]
+            for before, after in zip(records, left, strict=True):
+                gone.update(set(before.past) - set(after.past))
             if left != list(records):
-                gone.update(
-                    *(set(a.past) - set(b.past) for a, b in zip(records, left, strict=True))
-                )
                 changes[REMOVED] = partial(write_removed, left)
-        if PAST not in files.card.files:
-            return changes
-        rows = _read_past(files)
-        stays = np.array([not forgets(*row) for row in rows.iter_rows()], bool)
-        if stays.all():
-            return {} if dry_run else changes
-        gone.update(rows.filter(~stays)["text"])
-        if dry_run:
-            return {}
-        tensors = files.tensors(VECTORS)
-        keeps = torch.as_tensor(stays)
-        voting = keeps[tensors["voters"]]
-        place = keeps.cumsum(0) - 1  # of each that stays
-        tensors["past"] = tensors["past"][keeps].contiguous()
-        tensors["voters"] = place[tensors["voters"][voting]]
-        tensors["votes"] = tensors["votes"][voting]
-        changes |= {PAST: rows.filter(stays).write_ndjson, VECTORS: partial(save_file, tensors)}
         return changes
 
     if dry_run:
-        for previous in (False, True) if read_card(path).previous else (False,):
+        for previous in (True, False) if read_card(path).previous else (False,):
             read(path, change, previous=previous)
     else:
         rewrite(path, change)

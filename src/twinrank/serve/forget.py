@@ -109,7 +109,10 @@ def forget(
     learned = {text_key(verdict.text) for verdict in going} - staying
 
     def forgets(id_: str | None, past: str) -> bool:
-        return holds(past) if holds else text_key(past) in learned or (id_ == key is not None)
+        if holds:
+            return holds(past)
+        named = key is not None and key in (id_, feedback_id(past))
+        return named or text_key(past) in learned
 
     if before and not going:
         return Forgotten(0, 0, 0)

@@ -85,6 +85,7 @@ def log_change(request: Request, did: str, **what: str) -> None:
     line = {
         "time": time_text(time.time()),
         "by": getattr(state, "by", None),  # nobody has a name where there are no keys
+        **state.from_where,
         "did": did,
         **what,
         "request": state.request,
@@ -166,7 +167,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         request = _Request(scope, receive, send, self._settings)
-        asked = {**scope, "state": {**scope.get("state", {}), "request": request.id}}
+        where = {"address": _address(scope)} if self._settings.log_addresses else {}
+        state = {**scope.get("state", {}), "request": request.id, "from_where": where}
+        asked = {**scope, "state": state}
         self._now += 1
         try:
             self._admit(asked)
@@ -270,12 +273,11 @@ class Guard:
         seconds = time.perf_counter() - request.began
         self._metrics.requests.labels(route, method, f"{request.status}").inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        address = (scope.get("client") or ("unknown",))[0]
         line = {
             "time": time_text(time.time()),
             "request": request.id,
             "by": scope["state"].get("by"),
-            **({"address": address} if self._settings.log_addresses else {}),
+            **scope["state"]["from_where"],
             "method": method,
             "route": route,
             "status": request.status,
