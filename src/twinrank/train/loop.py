@@ -96,7 +96,7 @@ def stepper_of(
 def run_epochs(
     learner: nn.Module,
     stepper: Stepper,
-    one_pass: Callable[[int, list[Record]], Record],
+    one_pass: Callable[[int], Record],
     validated: Callable[[], Mapping[str, Any]],
     *,
     finished: Callable[[list[Record]], bool],
@@ -112,8 +112,7 @@ def run_epochs(
         learner: trained by `one_pass`, through `stepper`. Its frozen weights are in no
             checkpoint.
         stepper: its optimiser is part of a checkpoint.
-        one_pass: trains for the epoch of a number, from 1 on, given the records of those before
-            it, and tells what to record.
+        one_pass: trains for the epoch of a number, from 1 on, and tells what to record.
         validated: measures the module in eval mode, before training and after each epoch.
         finished: whether the records so far are all.
         keep: whether the epoch just recorded is the one to keep.
@@ -151,7 +150,7 @@ def run_epochs(
         torch.manual_seed(1_000_003 * seed + epoch)
         learner.train()
         started = time.perf_counter()
-        told = one_pass(epoch, history)
+        told = one_pass(epoch)
         seconds = time.perf_counter() - started
         _check_finite({"epoch": epoch, **told}, stepper)
         history.append(_record(epoch, learner, validated, told, seconds))
