@@ -49,6 +49,7 @@ def test_values_make_the_same_recipe_again():
             "^mine.toml: training.label_smoothing: there is no such field any more: it gained",
         ),
         ({"training": {"even": 0.1}}, "training.even: there is no such field any more: group-"),
+        ({"encoder": {"precision": "int8"}}, "encoder.precision: .*there is no int8 any more: it"),
         ({"tuning": {"label_smoothing": 0.0}}, "tuning.label_smoothing: there is no such field"),
     ],
 )

@@ -46,7 +46,7 @@ class EncoderSettings(_Settings):
         pooling: what a text's tokens become one vector by.
         max_tokens: what is longer is cut.
         precision: that of the arithmetic; `auto` is bf16 where the hardware is faster in it, else
-            fp32; `int8` takes OpenVINO, and is refused for encoders that it changes too much.
+            fp32.
         text: what is read of a text, answer or query, with more than `max_tokens`: its beginning
             (`head`), or the sentences that score best by TF-IDF, with the title; of the whole
             text (`tfidf`), or as many from each section of an answer (`sections`).
@@ -57,9 +57,16 @@ class EncoderSettings(_Settings):
     name: str = "all-MiniLM-L6-v2"
     pooling: Literal["mean", "cls"] = "mean"
     max_tokens: Annotated[int, Field(ge=8)] = 128
-    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     text: Literal["head", "tfidf", "sections"] = "head"
     answers: Literal["whole", "sections"] = "whole"
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _refuse_int8(cls, precision: object) -> object:
+        if precision == "int8":
+            raise ValueError("there is no int8 any more: it gained 16 % at most; use auto")
+        return precision
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> EncoderSettings:
