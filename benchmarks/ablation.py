@@ -27,8 +27,6 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "memory": {"memory": None},
     "offsets": {"towers": {"offsets": False}},
     "dropout": {"towers": {"dropout": 0.0}},
-    "smoothing": {"training": {"label_smoothing": 0.0}},
-    "group weights": {"training": {"even": 0.0}},
     "worst type kept": {"training": {"keep": "loss"}},
 }
 

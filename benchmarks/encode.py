@@ -58,7 +58,7 @@ def main(
     ),
     limit: Annotated[int, typer.Option(min=1, help="Texts of each type.")] = 1000,
     repeats: Annotated[int, typer.Option(min=1, help="Turns each takes.")] = 3,
-    precision: Annotated[str, typer.Option(help="Ours: auto, fp32, bf16 or int8.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Ours: auto, fp32 or bf16.")] = "auto",
     all_: Annotated[
         bool, typer.Option("--all", help="Every precision by every backend, not the chosen alone.")
     ] = False,
@@ -69,7 +69,7 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     dataset = Dataset.load(data)
-    kinds = [*EVERY, ("int8", "openvino")] if all_ else [(precision, "auto")]
+    kinds = EVERY if all_ else ((precision, "auto"),)
     ours = [Encoder(encoder, precision=kind, backend=backend) for kind, backend in kinds]
     peer = SentenceTransformer(str(resolve(encoder).folder), device=ours[0].device)
     peer.max_seq_length = ours[0].max_tokens

@@ -18,7 +18,7 @@ HELP_CENTRE = Path(__file__).parents[1] / "examples" / "help-centre"
 WORDS = ["password", "reset", "invoice", "refund", "calendar", "booking", "hello", "the"]
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that would reach for a model hub must fail
-os.environ["TWINRANK_BACKEND"] = "torch"  # no second of probing in each test process
+os.environ["TWINRANK_BACKEND"] = "torch"  # nothing is converted in each test process
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -24,6 +24,12 @@ from twinrank.files import read_text
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 Keep = Literal["loss", "worst-type"]
+# Fields that recipes once had, and why they are gone.
+GONE = {
+    "training.label_smoothing": "it gained nothing that could be measured",
+    "training.even": "group-robust weights gained nothing that could be measured",
+    "tuning.label_smoothing": "it gained nothing that could be measured",
+}
 
 
 class _Settings(BaseModel):
@@ -40,7 +46,7 @@ class EncoderSettings(_Settings):
         pooling: what a text's tokens become one vector by.
         max_tokens: what is longer is cut.
         precision: that of the arithmetic; `auto` is bf16 where the hardware is faster in it, else
-            fp32; `int8` takes OpenVINO, and is refused for encoders that it changes too much.
+            fp32.
         text: what is read of a text, answer or query, with more than `max_tokens`: its beginning
             (`head`), or the sentences that score best by TF-IDF, with the title; of the whole
             text (`tfidf`), or as many from each section of an answer (`sections`).
@@ -51,9 +57,16 @@ class EncoderSettings(_Settings):
     name: str = "all-MiniLM-L6-v2"
     pooling: Literal["mean", "cls"] = "mean"
     max_tokens: Annotated[int, Field(ge=8)] = 128
-    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     text: Literal["head", "tfidf", "sections"] = "head"
     answers: Literal["whole", "sections"] = "whole"
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _refuse_int8(cls, precision: object) -> object:
+        if precision == "int8":
+            raise ValueError("there is no int8 any more: it gained 16 % at most; use auto")
+        return precision
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> EncoderSettings:
@@ -106,9 +119,6 @@ class TrainingSettings(_Settings):
         epochs: at most as many.
         patience: stop after as many epochs that were no better than the best.
         clip: norm of the gradient.
-        label_smoothing: share of each label that goes to all answers alike; against wrong labels.
-        even: how fast an epoch's weight moves to the types that are learned worst: the step
-            of group-robust optimisation (Sagawa et al. 2020); 0 weighs queries alike.
         keep: which epoch: of the lowest validation `loss`, or where the `worst-type` has the
             highest MAP@10.
         index: `exact` projects every answer at every step; `stale` re-projects `answer_batch`
@@ -128,8 +138,6 @@ class TrainingSettings(_Settings):
     epochs: Positive = 50
     patience: Positive = 10
     clip: Annotated[float, Field(gt=0)] = 1.0
-    label_smoothing: Rate = 0.0
-    even: Annotated[float, Field(ge=0)] = 0.0
     keep: Keep = "loss"
     index: Literal["auto", "exact", "stale", "sampled"] = "auto"
     answer_batch: Positive = 50
@@ -153,7 +161,7 @@ class TuningSettings(_Settings):
         learning_rate: AdamW's, the highest: it warms up over a tenth of the steps, then falls
             to zero in a line; and `weight_decay`, `clip`, as in `TrainingSettings`.
         epochs: passes over the labelled queries.
-        label_smoothing: and `keep`: as in `TrainingSettings`.
+        keep: as in `TrainingSettings`.
     """
 
     method: Literal["full", "lora"] = "full"
@@ -166,7 +174,6 @@ class TuningSettings(_Settings):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     epochs: Positive = 2
     clip: Annotated[float, Field(gt=0)] = 1.0
-    label_smoothing: Rate = 0.1
     keep: Keep = "worst-type"
 
     @model_validator(mode="after")
@@ -342,11 +349,13 @@ class Recipe(_Settings):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}"
-                for fault in error.errors()
-            )
-            raise RecipeError(f"{source}: {faults}") from None
+            faults = []
+            for fault in error.errors():
+                field = ".".join(map(str, fault["loc"])) or "recipe"
+                why = GONE.get(field)
+                message = f"there is no such field any more: {why}; leave it out" if why else ""
+                faults.append(f"{field}: {message or fault['msg']}")
+            raise RecipeError(f"{source}: {'; '.join(faults)}") from None
 
     def values(self) -> dict[str, Any]:
         """Plain JSON values, without what is absent."""

@@ -182,7 +182,7 @@ def test_an_unknown_name_says_so_offline():
         Encoder("nobody/nothing", max_tokens=32)
 
 
-@pytest.mark.parametrize("wrong", [{"precision": "int3"}, {"device": "abacus"}])
+@pytest.mark.parametrize("wrong", [{"precision": "int8"}, {"device": "abacus"}])
 def test_unknown_choices_are_refused(tiny_model, wrong):
     with pytest.raises(EncoderError, match="choose"):
         Encoder(str(tiny_model), max_tokens=32, **wrong)

@@ -3,7 +3,6 @@ import logging
 import shutil
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from twinrank.data import Dataset
@@ -11,7 +10,7 @@ from twinrank.encode import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.evaluation import differences, evaluate
 from twinrank.experiment import examine, fit
-from twinrank.experiment.epochs import by_stage, kept_epoch, weights_of_types
+from twinrank.experiment.epochs import by_stage, kept_epoch
 from twinrank.experiment.resume import records_in
 from twinrank.recipe import Recipe
 from twinrank.search import Ranker
@@ -22,7 +21,7 @@ def home(recipes, help_centre, tmp_path_factory):
     """Finished runs, by name."""
     home = tmp_path_factory.mktemp("runs")
     values = recipes["towers"].values()
-    values["training"] |= {"even": 0.1, "keep": "worst-type"}
+    values["training"] |= {"keep": "worst-type"}
     even = Recipe.validated(values | {"name": "evened"}, source="evened")
     for name, recipe in {"bm25": recipes["bm25"], "towers": recipes["towers"]}.items():
         fit(help_centre, recipe, out=home / name, store=FeatureStore())
@@ -104,16 +103,3 @@ def test_the_epoch_that_was_kept_is_the_rankers(home, name):
     kept = kept_epoch(ranker.recipe, "ranking", records)
     assert records[kept]["loss"] == pytest.approx(ranker.origin.quality["loss"], rel=1e-4)
     assert kept_epoch(ranker.recipe, "pretraining", records) is None
-
-
-def test_weights_of_types_are_those_of_the_paper(home):
-    """q <- q exp(step loss), normalised, an epoch at a time (Sagawa et al. 2020, algorithm 1)."""
-    recipe = Ranker.load(home / "evened").recipe
-    records = by_stage(records_in(home / "evened"))["ranking"]
-    weights = weights_of_types(recipe, records)
-    q = {"conversation": 0.5, "question": 0.5}
-    for i, record in enumerate(records[1:]):
-        assert {kind: own[i] for kind, own in weights.items()} == pytest.approx(q, rel=1e-5)
-        q = {kind: q[kind] * np.exp(0.1 * record["train_types"][kind]) for kind in q}
-        q = {kind: value / sum(q.values()) for kind, value in q.items()}
-    assert weights_of_types(Ranker.load(home / "towers").recipe, records) == {}

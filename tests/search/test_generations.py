@@ -1,6 +1,5 @@
 """A ranker's folder while it changes: one ranker or the other, whoever reads and is killed."""
 
-import json
 import os
 import signal
 import time
@@ -42,18 +41,6 @@ def smaller(folder, answers=1):
     return ranker
 
 
-def as_format_1(folder):
-    """The folder as the first version of twinrank wrote it."""
-    card = read_card(folder)
-    for name in card.files:
-        (folder / card.file(name)).rename(folder / name)
-    if card.encoder:
-        (folder / card.encoder).rename(folder / "encoder")
-    written = json.loads((folder / "ranker.json").read_text()) | {"format": 1}
-    (folder / "ranker.json").write_text(json.dumps(written))
-    return set(card.files)
-
-
 def test_a_folder_holds_what_its_card_names_and_no_more(folder):
     card = read_card(folder)
     assert names(folder) == card.named | {"ranker.json"}
@@ -63,20 +50,6 @@ def test_a_folder_holds_what_its_card_names_and_no_more(folder):
     assert names(folder) == read_card(folder).named | {"ranker.json"}
     assert read_card(folder).named.isdisjoint({card.file("corpus.jsonl")})
     assert card.file("towers.safetensors") in names(folder)  # it has not changed
-
-
-def test_the_first_format_still_loads_and_becomes_the_second(folder):
-    scores = Ranker.load(folder).scores(TEXTS)
-    plain = as_format_1(folder)
-    np.testing.assert_array_equal(Ranker.load(folder).scores(TEXTS), scores)
-    smaller(folder).save(folder, keep=True)
-    assert plain < names(folder)  # to go back to
-    Ranker.load(folder, previous=True).save(folder)
-    np.testing.assert_array_equal(Ranker.load(folder).scores(TEXTS), scores)
-    smaller(folder).save(folder, keep=True)
-    smaller(folder).save(folder, keep=True)
-    assert names(folder) == read_card(folder).named | {"ranker.json"}
-    assert names(folder).isdisjoint(plain)
 
 
 def test_answers_of_a_data_set_in_the_same_folder_stay(folder, help_centre):
@@ -205,10 +178,6 @@ def test_a_tuned_encoder_has_a_folder_of_its_identity(recipe_files, help_centre,
     loaded.save(tmp_path / "copy")
     loaded.save(tmp_path / "copy")
     np.testing.assert_allclose(Ranker.load(tmp_path / "copy").scores(TEXTS), scores, rtol=1e-4)
-    as_format_1(tmp_path / "copy")
-    plain = Ranker.load(tmp_path / "copy")
-    np.testing.assert_allclose(plain.scores(TEXTS), scores, rtol=1e-4)
-    plain.save(tmp_path / "copy")
     assert names(tmp_path / "copy") == names(out) - {"metrics.jsonl"}
 
 

@@ -208,9 +208,10 @@ def edit(saved, **changes):
     (saved / "ranker.json").write_text(json.dumps(card | changes))
 
 
-def test_another_format_version_is_refused(saved):
-    edit(saved, format=99)
-    with pytest.raises(RankerError, match=r"format: .*reads formats 1 to 2"):
+@pytest.mark.parametrize("version", [1, 2, 99])
+def test_another_format_version_is_refused(saved, version):
+    edit(saved, format=version)
+    with pytest.raises(RankerError, match=r"format: .*reads format 3: train again"):
         Ranker.load(saved)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from filelock import Timeout
 
-from tests.search.test_generations import as_format_1, smaller
+from tests.search.test_generations import smaller
 from twinrank.cli import main
 from twinrank.data import Verdict, feedback_id
 from twinrank.errors import FeedbackError, RankerError
@@ -105,18 +105,6 @@ def test_an_answer_that_is_restored_brings_no_erased_text_back(folder, text, cri
     ranker = Ranker.load(folder)
     ranker.restore_answer(answer)
     assert text not in ranker.channel.past.texts
-
-
-@pytest.mark.parametrize("kept", [False, True])
-def test_a_ranker_of_the_first_format_forgets_too(folder, text, kept):
-    as_format_1(folder)
-    if kept:
-        smaller(folder).save(folder, keep=True)
-    assert forget(folder, None, text=text).past_queries == 1
-    (folder.parent / "ranker.feedback.db").touch()
-    assert files_with(text, folder) == []
-    for previous in (False, True)[: 1 + kept]:
-        assert text not in Ranker.load(folder, previous=previous).channel.past.texts
 
 
 def test_a_text_that_another_verdict_has_stays_when_one_goes_by_key(folder, feedback, text):

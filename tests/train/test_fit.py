@@ -8,8 +8,7 @@ from scipy import sparse
 from twinrank.errors import DivergedError
 from twinrank.model import Passages, Towers
 from twinrank.recipe import TrainingSettings
-from twinrank.train import Checkpoint, Examples, cross_entropy, fit_towers, type_weights
-from twinrank.train.fit import _by_type
+from twinrank.train import Checkpoint, Examples, cross_entropy, fit_towers
 from twinrank.train.index import ExactIndex, StaleIndex
 
 
@@ -162,23 +161,6 @@ def test_a_last_batch_of_one_query_does_not_break_batchnorm():
     assert len(history) == 2
 
 
-def test_weights_of_types_are_those_of_group_dro_step_by_step():
-    """q_g <- q_g exp(step loss_g), scaled to one (Sagawa et al. 2020, algorithm 1)."""
-    losses = [{"a": 2.0, "b": 1.0}, {"a": 1.5, "b": 1.4}, {"a": 1.0, "b": 1.2}]
-    history = [{"epoch": 0}, *({"train_types": of} for of in losses)]
-    q = np.ones(2) / 2
-    for of in losses:
-        q = q * np.exp(0.3 * np.array([of["a"], of["b"]]))
-        q /= q.sum()
-    assert type_weights(history, np.array(["a", "b"]), 0.3) == pytest.approx(q, rel=1e-6)
-
-
-def test_types_are_weighed_by_their_mean_losses():
-    losses, types = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([0, 0, 1])
-    assert _by_type(losses, types, torch.tensor([0.25, 0.75])) == 0.25 * 1.5 + 0.75 * 6
-    assert _by_type(losses[:2], types[:2], torch.tensor([0.25, 0.75])) == 1.5  # the other is absent
-
-
 def test_keeps_the_epoch_whose_worst_type_ranks_best():
     worst = iter([0.9, 0.2, 0.5, 0.4, 0.1, 0.3])
 
@@ -208,7 +190,7 @@ def with_memory(on_epoch=lambda checkpoint: None, saved=None, threads=None):
     torch.manual_seed(0)
     towers = Towers("residual", 8, dropout=0.1, memory=True)
     validate = validation_loss(examples, answers)
-    chosen = settings(even=0.5, label_smoothing=0.1, epochs=4)
+    chosen = settings(epochs=4)
     history = fit_towers(
         towers, examples, answers, chosen, validate, saved=saved, on_epoch=on_epoch
     )

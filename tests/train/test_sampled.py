@@ -30,13 +30,13 @@ def problem():
 
 
 def trained(index, sample, dropout=0.1, saved=None, on_epoch=lambda checkpoint: None, **changes):
-    """Towers with all that touches answers: a memory, offsets, smoothing."""
+    """Towers with all that touches answers: a memory, offsets."""
     examples, answers = problem()
     torch.manual_seed(0)
     towers = Towers("residual", D, dropout=dropout, memory=True)
     towers.take_offsets(M)
     first = Passages(answers.rows[np.searchsorted(answers.owner, np.arange(M))], None, M)
-    values = {"epochs": 6, "label_smoothing": 0.1, "even": 0.1, **changes}
+    values = {"epochs": 6, **changes}
     history = fit_towers(
         towers,
         examples,

@@ -19,7 +19,6 @@ RECIPES = {
         {"kind": "residual", "memory": True},
         {"index": "sampled", "answer_sample": 4},
     ),
-    "even types": ({"kind": "residual"}, {"even": 1.0, "label_smoothing": 0.1}),
     "joint": ({"kind": "residual"}, {}),
 }
 

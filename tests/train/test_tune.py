@@ -122,9 +122,7 @@ def test_with_all_passages_fresh_a_step_follows_the_exact_gradient(encoder, help
     """One step of plain code: every answer encoded with gradients, AdamW, clipping."""
     tokens = tokens_of(encoder, help_centre)
     rows = len(tokens.passages.rows)
-    settings = SETTINGS.model_copy(
-        update={"epochs": 1, "batch_size": 1000, "fresh": rows, "label_smoothing": 0.0}
-    )
+    settings = SETTINGS.model_copy(update={"epochs": 1, "batch_size": 1000, "fresh": rows})
     tuned, history = tuned_on(encoder, tokens, settings)
 
     plain = Tuned(trainable(encoder), memory=False)

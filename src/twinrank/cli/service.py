@@ -209,10 +209,10 @@ def cache(
     yes: Annotated[bool, typer.Option("--yes", help="With --clear: do not ask.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Show what is stored of each encoder, and what computes it here; or clear it.
+    """Show what is stored of each encoder, or clear it.
 
-    Stored are features of texts, models converted for OpenVINO, and which backend a probe found
-    faster. All of it is in `$TWINRANK_CACHE`, by default `~/.cache/twinrank/features`.
+    Stored are features of texts, and models converted for OpenVINO. All of it is in
+    `$TWINRANK_CACHE`, by default `~/.cache/twinrank/features`.
 
     Example: `twinrank cache`
     """

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from twinrank.encode.batches import padded
 from twinrank.encode.network import Network, pooled, quiet
 from twinrank.encode.openvino_network import OpenVinoNetwork, core, load_openvino
 from twinrank.encode.resolve import EncoderFiles
-from twinrank.files import new_folder
+from twinrank.files import new_folder, write_file
 
 if TYPE_CHECKING:
     import openvino
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FOLDER, MODEL, WEIGHTS, ABOUT = "model", "network.xml", "network.bin", "about.json"
+REFUSED = "refused.json"
 NEAR = 0.9999  # cosine of its features to torch's, both in fp32
 
 
@@ -40,13 +42,20 @@ def converted(home: Path, files: EncoderFiles) -> openvino.Model:
         files: the encoder's.
 
     Raises:
-        ConversionError: if it cannot be converted.
+        ConversionError: if it cannot be converted; kept too, so that it is not tried again.
         EncoderError: if torch cannot load it.
     """
     kept = home / FOLDER
     if is_kept(home):
         return core().read_model(kept / MODEL)
-    model = _convert(files)
+    if why := _refused(home):
+        raise ConversionError(why)
+    try:
+        model = _convert(files)
+    except ConversionError as error:
+        with suppress(OSError):
+            write_file(home / REFUSED, json.dumps({load_openvino().__version__: str(error)}))
+        raise
     try:
         _keep(model, kept)
     except (OSError, RuntimeError) as error:  # OpenVINO does not say it was the disk
@@ -64,6 +73,15 @@ def is_kept(home: Path) -> bool:
     except (OSError, ValueError):
         return False
     return bool(about == {"openvino": load_openvino().__version__, "bytes": sizes})
+
+
+def _refused(home: Path) -> str | None:
+    """Why this version of OpenVINO could not convert the model before; none if not tried."""
+    try:
+        reasons = json.loads((home / REFUSED).read_text(encoding="utf-8"))
+        return str(reasons[load_openvino().__version__])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _convert(files: EncoderFiles) -> openvino.Model:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from twinrank.encode.trainable import Trainable
 
 POOLINGS = ("cls", "mean")
-PRECISIONS = ("auto", "fp32", "bf16", "int8")
+PRECISIONS = ("auto", "fp32", "bf16")
 BACKENDS = ("auto", "torch", "openvino")
 # Texts are sorted by length among as many; only these are held as tokens.
 CHUNK = 16_384
@@ -39,13 +39,12 @@ class Encoder:
     Args:
         name: a folder, a model of the Hugging Face hub, or `all-MiniLM-L6-v2`.
         max_tokens: longer texts are cut there; special tokens count.
-        precision: `fp32`, `bf16`, `int8`, or `auto`: bf16 where the hardware computes it faster,
-            else fp32. `int8` takes OpenVINO, and is asked for by name alone: it is more than
-            rounding (with the default encoder cosine .997 to fp32, at the lowest).
+        precision: `fp32`, `bf16`, or `auto`: bf16 where the hardware computes it faster, else
+            fp32.
         device: `cpu`, `cuda`, `mps`, or `auto`: an accelerator if there is one.
         backend: what computes on a CPU: `torch`, `openvino`, or `auto`: what $TWINRANK_BACKEND
-            says, else the faster here by a probe of a second, whose result is kept. It is no
-            part of the identity: features differ by rounding alone.
+            says, else OpenVINO where it is installed. It is no part of the identity: features
+            differ by rounding alone.
 
     Raises:
         EncoderError: if there is no such encoder, or it is unsafe, incomplete or too short, or its
@@ -77,7 +76,7 @@ class Encoder:
                 f"{name}: reads at most {limit} tokens, not {max_tokens}; lower max_tokens"
             )
         if precision not in PRECISIONS:
-            raise EncoderError(f"precision {precision!r} is unknown; choose auto, fp32, bf16, int8")
+            raise EncoderError(f"precision {precision!r} is unknown; choose auto, fp32 or bf16")
         if device.split(":")[0] not in ("auto", "cpu", "cuda", "mps"):
             raise EncoderError(f"device {device!r} is unknown; choose auto, cpu, cuda or mps")
         if backend not in BACKENDS:
@@ -96,7 +95,7 @@ class Encoder:
 
     @cached_property
     def precision(self) -> str:
-        """In what it computes: fp32, bf16 or int8."""
+        """In what it computes: fp32 or bf16."""
         return resolve_precision(self._asked[0], self.device)
 
     @cached_property
@@ -175,9 +174,7 @@ class Encoder:
         from twinrank.encode.trainable import Trainable  # imports torch and transformers
 
         place = POOLINGS.index(pooling)
-        # int8 has no gradients: it is trained as it would be without.
-        asked = "auto" if self.precision == "int8" else self.precision
-        kind = (resolve_precision(asked, self.device), self.device)
+        kind = (self.precision, self.device)
         return Trainable(self._files, *kind, pooling=place, rank=rank, held_tokens=held_tokens)
 
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:

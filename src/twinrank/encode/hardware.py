@@ -35,13 +35,7 @@ def resolve_device(asked: str) -> str:
 
 
 def resolve_precision(asked: str, device: str) -> str:
-    """`asked`, or for `auto` bf16 where the hardware multiplies it faster than fp32.
-
-    Raises:
-        EncoderError: if the device does not compute in it.
-    """
-    if asked == "int8" and device != "cpu":
-        raise EncoderError(f"precision int8 is for the CPU, not {device}; choose auto or bf16")
+    """`asked`, or for `auto` bf16 where the hardware multiplies it faster than fp32."""
     if asked != "auto":
         return asked
     if device == "cpu":

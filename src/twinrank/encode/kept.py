@@ -1,14 +1,13 @@
-"""The converted models and choices of backends that this machine keeps, to be shown and cleared."""
+"""The converted models that this machine keeps, to be shown and cleared."""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from twinrank.encode.cache import cache_root
-from twinrank.encode.choice import PATTERN, Choice
 from twinrank.encode.home import said
 from twinrank.encode.store import FeatureStore
 
@@ -17,16 +16,14 @@ FOLDER = "networks"
 
 @dataclass(frozen=True)
 class KeptNetwork:
-    """What is kept of one encoder, by its identity: bytes on disk, and the choices."""
+    """What is kept of one encoder, by its identity: bytes on disk."""
 
     identity: str
     bytes: int
-    choices: tuple[Choice, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        chosen = [choice.as_dict() for choice in self.choices]
-        return {"identity": self.identity, "bytes": self.bytes, "choices": chosen}
+        return asdict(self)
 
 
 def network_home(identity: str) -> Path:
@@ -40,14 +37,12 @@ def kept_networks() -> list[KeptNetwork]:
     for home in sorted((cache_root() / FOLDER).glob("*/")):
         with said(home):
             size = sum(file.stat().st_size for file in home.rglob("*") if file.is_file())
-            chosen = [Choice.load(file) for file in sorted(home.glob(PATTERN))]
-            whole = tuple(choice for choice in chosen if choice)
-            found.append(KeptNetwork(home.name, size, whole))
+            found.append(KeptNetwork(home.name, size))
     return found
 
 
 def clear_cache(store: FeatureStore, fingerprint: str | None = None) -> int:
-    """Remove the features, converted model and choices of one encoder, or of all.
+    """Remove the features and the converted model of one encoder, or of all.
 
     Args:
         store: of the features.

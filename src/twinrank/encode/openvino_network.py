@@ -19,9 +19,6 @@ from twinrank.encode.threads import Batch, spread
 if TYPE_CHECKING:
     import openvino
 
-# Of activations, in int8: as many share a scale. Measured: 32 and 128 are slower, and whole rows
-# (384) come to cosine .994 on questions.
-GROUP = 64
 TELEMETRY = "openvino_telemetry"
 # Kernels made for a shape are kept; a service meets thousands of shapes, and by OpenVINO's own
 # 5000 its memory doubles. So many are as fast.
@@ -54,12 +51,9 @@ class OpenVinoNetwork:
     """A converted model on the CPU.
 
     Args:
-        model: takes token ids and mask (n x t), gives features (n x 2 x d), all its weights fp32;
-            changed here if the precision is int8.
+        model: takes token ids and mask (n x t), gives features (n x 2 x d), all its weights fp32.
         pad: id of the padding token.
-        precision: fp32; bf16, in which all of the model computes but sums and norms; or int8: the
-            matrices rounded to it once and activations at each product, the rest as in bf16
-            where the hardware has it.
+        precision: fp32; or bf16, in which all of the model computes but sums and norms.
 
     Raises:
         RuntimeError: if OpenVINO cannot compile it.
@@ -72,9 +66,6 @@ class OpenVinoNetwork:
         able = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         hint = "bf16" if able and precision != "fp32" else "f32"
         self._settings = {"INFERENCE_PRECISION_HINT": hint, "CPU_RUNTIME_CACHE_CAPACITY": KERNELS}
-        if precision == "int8":
-            round_matrices(model)
-            self._settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = str(GROUP)
         self._model = model
         self._requests: dict[tuple[int, int], SimpleQueue[openvino.InferRequest]] = {}
         self._ready(1, torch.get_num_threads())  # what cannot be compiled fails here
@@ -122,24 +113,3 @@ class OpenVinoNetwork:
                 requests.put(compiled.create_infer_request())
             self._requests[shape] = requests
         return self._requests[shape]
-
-
-def round_matrices(model: openvino.Model) -> None:
-    """Round each constant matrix to int8, with a scale for each of its outputs."""
-    load_openvino()
-    from openvino import opset13 as ops
-
-    for product in model.get_ordered_ops():
-        if product.get_type_name() != "MatMul":
-            continue
-        weights = product.input_value(1).get_node()
-        if weights.get_type_name() != "Constant" or weights.get_element_type().to_string() != "f32":
-            continue
-        matrix = weights.get_data()
-        inner = -1 if product.get_attributes()["transpose_b"] else -2
-        scale = np.abs(matrix).max(axis=inner, keepdims=True) / 127
-        scale[scale == 0] = 1
-        rounded = np.round(matrix / scale).astype(np.int8)
-        restored = ops.multiply(ops.convert(ops.constant(rounded), "f32"), ops.constant(scale))
-        product.input(1).replace_source_output(restored.output(0))
-    model.validate_nodes_and_infer_types()

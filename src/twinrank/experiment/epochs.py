@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from twinrank.recipe import Recipe
-from twinrank.train import since_best, type_weights
+from twinrank.train import since_best
 
 Json = dict[str, Any]
 
@@ -27,18 +25,3 @@ def kept_epoch(recipe: Recipe, stage: str, records: Sequence[Json]) -> int | Non
     if settings is None or len(records) < 2:
         return None
     return int(records[-1]["epoch"]) - since_best(list(records), settings.keep)
-
-
-def weights_of_types(recipe: Recipe, records: Sequence[Json]) -> dict[str, list[float]]:
-    """How much each type weighed in each epoch of ranking after the first record's.
-
-    Empty where the recipe weighs queries alike.
-    """
-    if not recipe.training or not recipe.training.even or len(records) < 2:
-        return {}
-    names = list(records[1]["train_types"])
-    rows = [
-        type_weights(list(records[:epoch]), np.array(names), recipe.training.even)
-        for epoch in range(1, len(records))
-    ]
-    return {name: [float(row[i]) for row in rows] for i, name in enumerate(names)}

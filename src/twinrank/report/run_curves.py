@@ -1,4 +1,4 @@
-"""Learning curves of runs: losses, validation MAP@10, and what each type weighed."""
+"""Learning curves of runs: losses and validation MAP@10."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from plotly.graph_objects import Figure, Scatter
 
 from twinrank.experiment import Run
-from twinrank.experiment.epochs import kept_epoch, weights_of_types
+from twinrank.experiment.epochs import kept_epoch
 from twinrank.report.drawing import GREEN, PURPLE, RED, Points, panels, styled
 from twinrank.report.geometry import COLOURS, GREY, hover_text
 from twinrank.report.tables import TYPES_SHOWN, figure
@@ -66,13 +66,7 @@ def _of_one(run: Run, stage: str, title: str) -> Figure:
             Line(2, kind, _colour(i), _points(records, "types", kind, "map@10"))
             for i, kind in enumerate(types)
         ]
-    weights = weights_of_types(run.ranker.recipe, records) if stage == "ranking" else {}
-    lines += [
-        Line(3, kind, _colour(types.index(kind)), dict(enumerate(own, start=1)), legend=False)
-        for kind, own in weights.items()
-        if kind in types
-    ]
-    plot = panels("loss", "validation MAP@10", *(["weight of each type"] if weights else []))
+    plot = panels("loss", "validation MAP@10")
     _draw(plot, lines, kept_epoch(run.ranker.recipe, stage, records))
     return _labelled(plot, title)
 

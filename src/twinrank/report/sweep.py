@@ -21,7 +21,7 @@ from twinrank.report.sweep_figures import (
     parallel_figure,
     short_name,
 )
-from twinrank.report.tables import aligned, figure, interval
+from twinrank.report.tables import aligned, figure
 
 if TYPE_CHECKING:
     from twinrank.experiment.sweep import Sweep
@@ -50,7 +50,7 @@ def sweep_table(sweep: Sweep) -> Group:
         table.caption_justify = "left"
     parts: list[Table | Text] = [table]
     if sweep.importances:
-        matters = aligned("How much a field matters (95 % bootstrap intervals over trials):")
+        matters = aligned("How much a field matters, told from few trials:")
         _fill(matters, _importance_rows(sweep))
         parts.append(matters)
     return Group(*parts)
@@ -86,11 +86,11 @@ PARALLEL = (
 IMPORTANCE = (
     "Spread: the share of the objective's variance over the ranges that a random forest puts down "
     "to a field (fANOVA). Best quarter: how far the best quarter of the trials narrows a field "
-    "down, as a share of all fields (PED-ANOVA). Bars end where 95 % bootstrap intervals do."
+    "down, as a share of all fields (PED-ANOVA)."
 )
 UNCERTAIN = (
-    "Importances are told from few trials, drawn by a search that soon looks where it is good; "
-    "where intervals overlap, the order of two fields is not known."
+    "Importances are told from few trials, drawn by a search that soon looks where it is good: "
+    "more trials may change the order of the fields."
 )
 
 
@@ -117,9 +117,8 @@ def _short(sweep: Sweep) -> list[str]:
     if sweep.importances:
         wide = sweep.importances[0]
         narrow = max(sweep.importances, key=lambda one: one.best)
-        spread = f"{wide.spread:.0%} of the spread ({_percents(wide.spread_interval)})"
-        share, about = f"{narrow.best:.0%}", _percents(narrow.best_interval)
-        apart = f"{share} of what sets the best quarter apart ({about})"
+        spread = f"{wide.spread:.0%} of the spread"
+        apart = f"{narrow.best:.0%} of what sets the best quarter apart"
         if wide is narrow:
             told.append(f"{wide.field} matters most: {spread}, {apart}.")
         else:
@@ -128,10 +127,6 @@ def _short(sweep: Sweep) -> list[str]:
                 f"or {narrow.field}, {apart}."
             )
     return told
-
-
-def _percents(bounds: tuple[float, float]) -> str:
-    return f"{bounds[0]:.0%} to {bounds[1]:.0%}"
 
 
 def _best_rows(sweep: Sweep) -> Rows:
@@ -178,11 +173,8 @@ def _trial_rows(sweep: Sweep, *, digits: int = 3) -> Rows:
 
 
 def _importance_rows(sweep: Sweep) -> Rows:
-    rows = [["field", "spread", "95 %", "best quarter", "95 %"]]
-    for one in sweep.importances:
-        spread = [figure(one.spread), interval(one.spread_interval)]
-        rows.append([one.field, *spread, figure(one.best), interval(one.best_interval)])
-    return rows
+    rows = [["field", "spread", "best quarter"]]
+    return rows + [[i.field, figure(i.spread), figure(i.best)] for i in sweep.importances]
 
 
 def _fill(table: Table, rows: Rows) -> None:

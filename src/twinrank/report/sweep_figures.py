@@ -12,7 +12,7 @@ from optuna.visualization import plot_parallel_coordinate
 from plotly.graph_objects import Bar, Figure, Scatter
 
 from twinrank.experiment.sweep import BEST_SHARE
-from twinrank.report.drawing import BLUE, ORANGE, bars, styled
+from twinrank.report.drawing import BLUE, ORANGE, styled
 from twinrank.report.geometry import GREY
 from twinrank.report.tables import figure
 
@@ -70,19 +70,17 @@ def parallel_figure(sweep: Sweep) -> Figure:
 
 
 def importance_figure(sweep: Sweep) -> Figure:
-    """How much each field matters, in two ways, with intervals."""
+    """How much each field matters, in two ways."""
     rows = sweep.importances[::-1]  # the first on top
     fields = [short_name(one.field, list(sweep.search.ranges.of)) for one in rows]
     ways = (
-        ("best quarter", ORANGE, [one.best for one in rows], [one.best_interval for one in rows]),
-        ("spread", BLUE, [one.spread for one in rows], [one.spread_interval for one in rows]),
+        ("best quarter", ORANGE, [one.best for one in rows]),
+        ("spread", BLUE, [one.spread for one in rows]),
     )
     plot = Figure()
-    for name, colour, values, bounds in ways:
-        error = bars(values, bounds)
+    for name, colour, values in ways:
         marker = {"color": colour}
-        trace = Bar(x=values, y=fields, orientation="h", name=name, marker=marker, error_x=error)
-        plot.add_trace(trace)
+        plot.add_trace(Bar(x=values, y=fields, orientation="h", name=name, marker=marker))
     plot.update_xaxes(title_text="share", range=[0, 1])
     plot.update_yaxes(automargin=True, ticks="outside", tickcolor="rgba(0,0,0,0)")
     plot.update_layout(legend_traceorder="reversed")

@@ -156,20 +156,12 @@ def cache_table(entries: Sequence[StoreEntry], root: Path) -> Table:
 
 
 def networks_table(networks: Sequence[KeptNetwork]) -> Table:
-    """Which backend computes each encoder, as a probe found; a choice a row."""
-    total = sum(network.bytes for network in networks) / 1e6
-    table = aligned(f"what computes encoders here; converted models take {total:,.1f} MB")
-    for name in ("encoder", "tokens", "precision", "backend"):
-        table.add_column(name)
-    for name in ("faster", "ms a question", "conversation", "cosine", "threads"):
-        table.add_column(name, justify="right")
-    for choice in (choice for network in networks for choice in network.choices):
-        faster = f"{choice.times_faster:.1f} times" if choice.times_faster else ""
-        ms = (choice.ms or {}).get(choice.backend, {})
-        each = [f"{ms[kind]:.1f}" if kind in ms else "" for kind in ("question", "conversation")]
-        cosine = f"{choice.cosine:.4f}" if choice.cosine else ""
-        what = (choice.name, str(choice.max_tokens), choice.precision, choice.backend)
-        table.add_row(*map(Text, (*what, faster, *each, cosine, str(choice.place["threads"]))))
+    """The encoders whose models are kept, converted for OpenVINO; one a row."""
+    table = aligned(f"models of {len(networks)} encoders, converted for OpenVINO")
+    table.add_column("fingerprint")
+    table.add_column("MB", justify="right")
+    for network in networks:
+        table.add_row(Text(network.identity[:12]), f"{network.bytes / 1e6:,.1f}")
     return table
 
 

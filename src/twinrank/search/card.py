@@ -15,7 +15,7 @@ from twinrank.files import DIGITS, name_by_content
 from twinrank.recipe import Recipe
 from twinrank.search.confidence import Confidence
 
-FORMAT: Literal[2] = 2
+FORMAT: Literal[3] = 3
 CARD, README, ENCODER = "ranker.json", "README.md", "encoder"
 # A card may come from anybody: it names files of its folder alone, and numbers that scores bear.
 FileName = Literal[
@@ -90,9 +90,10 @@ class Card(BaseModel):
     """What `ranker.json` says.
 
     Attributes:
-        format: in 2, a file's name holds its checksum, and the encoder's folder its identity, so
-            that a new ranker is written beside the old one; in 1, they were plain.
-        files: sha256 of each file, by its plain name.
+        format: of the folder; another one is not read.
+        files: sha256 of each file, by its plain name. The name in the folder holds the checksum,
+            and that of the encoder's folder its identity, so that a new ranker is written beside
+            the old one.
         encoder_folder: where the encoder was, if the recipe names a folder relative to another.
         beside: the way from the ranker's folder to those of `data` and `encoder`: all of them may
             be moved together.
@@ -101,7 +102,7 @@ class Card(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    format: Literal[1, 2] = FORMAT
+    format: Literal[3] = FORMAT
     twinrank: str = __version__
     recipe: Recipe
     origin: Origin
@@ -117,7 +118,7 @@ class Card(BaseModel):
 
     def file(self, name: FileName) -> str:
         """The name, in the folder, of one of `files`."""
-        return name if self.format == 1 else name_by_content(name, self.files[name])
+        return name_by_content(name, self.files[name])
 
     def places(self, what: str, home: Path) -> list[Path]:
         """The folders where the `data` or the `encoder` may be, those that are there."""
@@ -131,7 +132,7 @@ class Card(BaseModel):
         """The folder of its own encoder, if it was tuned for this ranker."""
         if self.recipe.tuning is None or self.encoder_identity is None:
             return None
-        return ENCODER if self.format == 1 else encoder_name(self.encoder_identity)
+        return encoder_name(self.encoder_identity)
 
     @property
     def named(self) -> set[str]:
@@ -154,5 +155,5 @@ def _patterns() -> str:
     return "|".join([*whole, ENCODER + checksum, written, safetensors_own])
 
 
-# What saving rankers of format 2 may leave in a folder, but for the card, README.md and the lock.
+# What saving rankers may leave in a folder, but for the card, README.md and the lock.
 LEFT = re.compile(_patterns())

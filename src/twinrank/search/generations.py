@@ -14,7 +14,6 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,11 +24,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from twinrank import __version__
-from twinrank.data.files import QUERIES
 from twinrank.errors import RankerError
 from twinrank.files import new_folder, write_by_content, write_file
 from twinrank.search.card import (
-    ANSWERS,
     CARD,
     FORMAT,
     LEFT,
@@ -198,7 +195,7 @@ def swap(path: Path, card: Card, *, keep: bool) -> None:
     """
     there = _readable(path)
     kept = there and (there.model_copy(update={"previous": None}) if keep else there.previous)
-    _replace(path, card.model_copy(update={"previous": kept}), there)
+    _replace(path, card.model_copy(update={"previous": kept}))
 
 
 def rewrite(path: Path, change: Callable[[Opened], Mapping[FileName, Writer]]) -> None:
@@ -213,9 +210,9 @@ def rewrite(path: Path, change: Callable[[Opened], Mapping[FileName, Writer]]) -
         previous = card.previous and _rewritten(path, card.previous, change)
         changed = _rewritten(path, card, change).model_copy(update={"previous": previous})
         if changed == card:
-            _clear(path, set(), card.named)  # what a kill left
+            _clear(path, card.named)  # what a kill left
         else:
-            _replace(path, changed, card)
+            _replace(path, changed)
 
 
 def _rewritten(
@@ -226,14 +223,8 @@ def _rewritten(
         changes = dict(change(files))
         if not changes:
             return card
-        if card.format == 1:  # its plain names would be others' too
-            for name in set(card.files) - set(changes):
-                changes[name] = partial(shutil.copyfile, path / name)
-            if card.encoder:
-                identity = str(card.encoder_identity)
-                copy_encoder(path / card.encoder, path, identity)
         written = {name: put(path, name, write) for name, write in changes.items()}
-    return card.model_copy(update={"format": FORMAT, "files": card.files | written})
+    return card.model_copy(update={"files": card.files | written})
 
 
 def copy_encoder(folder: Path, path: Path, identity: str) -> None:
@@ -245,13 +236,10 @@ def copy_encoder(folder: Path, path: Path, identity: str) -> None:
         shutil.copytree(folder, beside, dirs_exist_ok=True)
 
 
-def _replace(path: Path, card: Card, there: Card | None) -> None:
+def _replace(path: Path, card: Card) -> None:
     """Put a card in place of the one that is there, and remove the files it does not name."""
     write_file(path / CARD, card.model_dump_json(indent=2, exclude_none=True) + "\n")
-    before = there.named if there else set()
-    if (path / QUERIES).exists():
-        before.discard(ANSWERS)  # a data set's own
-    _clear(path, before, card.named)
+    _clear(path, card.named)
 
 
 @contextmanager
@@ -262,7 +250,7 @@ def undone(path: Path) -> Iterator[None]:
     except BaseException:
         with suppress(OSError, RankerError):  # a card that cannot be read may name any of them
             named = _card(path)[0].named if (path / CARD).exists() else set()
-            _clear(path, set(), named)
+            _clear(path, named)
         raise
 
 
@@ -279,11 +267,10 @@ def open_file(file: Path) -> BufferedReader:
     return opened
 
 
-def _clear(path: Path, before: set[str], named: set[str]) -> None:
+def _clear(path: Path, named: set[str]) -> None:
     """Remove what was a ranker's, or would have been, and is named no more."""
     for entry in path.iterdir():
-        ours = LEFT.fullmatch(entry.name) or entry.name in before
-        if ours and entry.name not in named:
+        if LEFT.fullmatch(entry.name) and entry.name not in named:
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
             else:
@@ -316,8 +303,8 @@ def _card(path: Path) -> tuple[Card, Version]:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
         raise RankerError(
-            f"{file}: {place}: {first['msg']}; this twinrank ({__version__}) reads formats 1 to "
-            f"{FORMAT}: train again, or use the version that wrote it"
+            f"{file}: {place}: {first['msg']}; this twinrank ({__version__}) reads format "
+            f"{FORMAT}: train again (in the same folder with --fresh)"
         ) from None
     return card, (status.st_ino, status.st_mtime_ns, status.st_size)
 

@@ -2,7 +2,7 @@
 
 from twinrank.train.calibrate import fit_confidence, fit_scale, fit_weights
 from twinrank.train.checkpoint import Checkpoint
-from twinrank.train.fit import Examples, fit_towers, type_weights
+from twinrank.train.fit import Examples, fit_towers
 from twinrank.train.loop import OnEpoch, Record, Validate, since_best
 from twinrank.train.objectives import barlow_twins, cross_entropy
 from twinrank.train.pairing import Groups, Pairs
@@ -36,5 +36,4 @@ __all__ = [
     "pretrain",
     "since_best",
     "tune",
-    "type_weights",
 ]

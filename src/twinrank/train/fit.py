@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from scipy import sparse
-from scipy.special import logsumexp
 from torch import Tensor
 
 from twinrank.data import Queries
 from twinrank.model import Passages, Past, Towers, in_chunks, total
 from twinrank.recipe import TrainingSettings
-from twinrank.train.arithmetic import keep_freed_memory, products_in
+from twinrank.train.arithmetic import products_in
 from twinrank.train.checkpoint import Checkpoint
 from twinrank.train.choice import index_of
 from twinrank.train.index import Candidates, ExactIndex, Index, SampledIndex, StaleIndex
@@ -106,7 +105,6 @@ def fit_towers(
     Returns:
         A record an epoch, from before training (epoch 0) on.
     """
-    keep_freed_memory()
     team = team or Team()
     device = towers.log_scale.device
     features = torch.as_tensor(train.features, device=device)
@@ -140,14 +138,12 @@ def fit_towers(
         blind = threads[rows, None] == voting if past else None
         passages = towers.shifted(against.passages, against.places)
         scores = total(towers.parts(vectors, passages, past, blind))
-        smoothing = settings.label_smoothing
-        return cross_entropy(scores, right, smoothing=smoothing, weights=against.weights)
+        return cross_entropy(scores, right, weights=against.weights)
 
-    def one_pass(epoch: int, history: list[Record]) -> Record:
+    def one_pass(epoch: int) -> Record:
         """One pass over the queries; losses are means over them, overall and by type."""
         past = train.past(towers.eval()) if towers.memory else None
         towers.train()
-        weights = torch.as_tensor(type_weights(history, names, settings.even), device=device)
         lost = torch.zeros(len(names), device=device)
         barlow = torch.zeros((), device=device)
         extra = joint.losses_for_ever(towers, seed, epoch) if joint else None
@@ -160,7 +156,7 @@ def fit_towers(
             for i, rows in enumerate(batches):
                 losses = ranking_losses(rows, (epoch - 1) * steps + i, past)
                 lost = lost.index_add(0, type_of[rows], losses.detach())
-                loss = _by_type(losses, type_of[rows], weights) if settings.even else losses.mean()
+                loss = losses.mean()
                 if joint and extra:
                     beside = next(extra)
                     # Each of a team has the whole of it, and their gradients are added up.
@@ -197,26 +193,6 @@ def _index(kind: str, answers: Passages[Tensor], settings: TrainingSettings, see
     if kind == "stale":
         return StaleIndex(answers.rows, settings.answer_batch, seed)
     return ExactIndex(answers.rows)
-
-
-def type_weights(history: list[Record], names: np.ndarray, even: float) -> np.ndarray:
-    """Group-robust weights of an epoch (Sagawa et al. 2020), from the losses of those before.
-
-    Their step is taken once an epoch, so that going on from a checkpoint needs the records alone.
-    """
-    lost = [[record["train_types"][name] for name in names.tolist()] for record in history[1:]]
-    total = even * np.array(lost, dtype=np.float32).reshape(-1, len(names)).sum(axis=0)
-    weights: np.ndarray = np.exp(total - logsumexp(total)).astype(np.float32)
-    return weights
-
-
-def _by_type(
-    losses: Float[Tensor, " n"], types: Int[Tensor, " n"], weights: Float[Tensor, " t"]
-) -> Float[Tensor, ""]:
-    """The weighted mean of the types' mean losses, over the types that are there."""
-    counts = torch.bincount(types, minlength=len(weights))
-    each = weights[types] / counts[types]
-    return (each * losses).sum() / weights[counts > 0].sum()
 
 
 def _finished(history: list[Record], settings: TrainingSettings) -> bool:

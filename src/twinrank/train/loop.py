@@ -17,7 +17,6 @@ from torch.nn.utils import clip_grad_norm_
 from twinrank.errors import DivergedError
 from twinrank.model.towers import Towers
 from twinrank.recipe import Keep, PretrainingSettings, TrainingSettings, TuningSettings
-from twinrank.train.arithmetic import AdamW
 from twinrank.train.checkpoint import Checkpoint, State, optimizer_state, restore_optimizer
 from twinrank.train.index import Index
 from twinrank.train.team import Team
@@ -60,7 +59,7 @@ class Stepper:
             {"params": parameters, "lr": rate, "rate": rate, "weight_decay": decay}
             for parameters, rate, decay in zip((weights, scalars), rates, decays, strict=True)
         ]
-        self.optimizer = AdamW(groups, fused=True)
+        self.optimizer = torch.optim.AdamW(groups, fused=True)
         self.rate = f"{TABLES[type(settings)]}.learning_rate = {settings.learning_rate:g}"
         self._parameters = [*weights, *scalars]
         self._clip = settings.clip
@@ -96,7 +95,7 @@ def stepper_of(
 def run_epochs(
     learner: nn.Module,
     stepper: Stepper,
-    one_pass: Callable[[int, list[Record]], Record],
+    one_pass: Callable[[int], Record],
     validated: Callable[[], Mapping[str, Any]],
     *,
     finished: Callable[[list[Record]], bool],
@@ -112,8 +111,7 @@ def run_epochs(
         learner: trained by `one_pass`, through `stepper`. Its frozen weights are in no
             checkpoint.
         stepper: its optimiser is part of a checkpoint.
-        one_pass: trains for the epoch of a number, from 1 on, given the records of those before
-            it, and tells what to record.
+        one_pass: trains for the epoch of a number, from 1 on, and tells what to record.
         validated: measures the module in eval mode, before training and after each epoch.
         finished: whether the records so far are all.
         keep: whether the epoch just recorded is the one to keep.
@@ -151,7 +149,7 @@ def run_epochs(
         torch.manual_seed(1_000_003 * seed + epoch)
         learner.train()
         started = time.perf_counter()
-        told = one_pass(epoch, history)
+        told = one_pass(epoch)
         seconds = time.perf_counter() - started
         _check_finite({"epoch": epoch, **told}, stepper)
         history.append(_record(epoch, learner, validated, told, seconds))

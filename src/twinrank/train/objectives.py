@@ -13,14 +13,12 @@ def cross_entropy(
     scores: Float[Tensor, "n m"],
     right: Bool[Tensor, "n m"],
     *,
-    smoothing: float = 0.0,
     weights: Float[Tensor, " m"] | None = None,
 ) -> Float[Tensor, " n"]:
     """-log of the softmax mass on the right answers, per query, over all m answers.
 
     With one right answer it is the usual cross-entropy; with several, the mass on all of
     them: `log sum_all exp(s) - log sum_right exp(s)`. A query needs at least one right answer.
-    With label smoothing (Szegedy et al. 2016) a share of the target goes to all answers alike.
     With `weights` each column stands for as many answers in both sums over all: where weights are
     one over the odds to be drawn, they are those of importance sampling (Bengio and Senecal 2008).
     A right answer's weight has to be one.
@@ -31,9 +29,6 @@ def cross_entropy(
     else:
         on_right = scores.masked_fill(~right, -torch.inf).logsumexp(dim=-1)
     total = (scores if weights is None else scores + weights.log()).logsumexp(dim=-1)
-    if smoothing:
-        mean = scores.mean(dim=-1) if weights is None else scores @ (weights / weights.sum())
-        on_right = (1 - smoothing) * on_right + smoothing * mean
     return total - on_right
 
 

@@ -118,7 +118,7 @@ def pretrain(
     settings = sightings.settings
     stepper = stepper_of(towers, settings)
 
-    def one_pass(epoch: int, history: list[Record]) -> Record:  # noqa: ARG001
+    def one_pass(epoch: int) -> Record:
         losses, pairs, collisions = [], 0, 0
         for loss, batch in sightings.losses(towers, np.random.default_rng([seed, epoch])):
             stepper.step(loss)

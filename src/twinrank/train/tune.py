@@ -184,7 +184,7 @@ def tune(
 
         def loss_with(passages: Tensor, queries: Tensor) -> Tensor:
             scores = index.scores(queries, passages, threads[there])
-            return cross_entropy(scores, right, smoothing=settings.label_smoothing).mean()
+            return cross_entropy(scores, right).mean()
 
         stale = index.passages.clone().requires_grad_()
         (pull,) = torch.autograd.grad(loss_with(stale, queries.detach()), stale)
@@ -198,7 +198,7 @@ def tune(
         index.write(there, queries, passages)
         return loss
 
-    def one_pass(epoch: int, history: list[Record]) -> Record:  # noqa: ARG001
+    def one_pass(epoch: int) -> Record:
         index.refresh()
         lost = 0.0
         batches = course.batches(epoch, seed)

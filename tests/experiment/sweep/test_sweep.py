@@ -214,7 +214,7 @@ def test_trials_are_tracked(search, tmp_path):
     assert folders == {str(trial.number) for trial in found.trials}
 
 
-def test_importance_is_told_with_pruned_trials_and_its_uncertainty(search):
+def test_importance_is_told_with_pruned_trials(search):
     """Of a known function of the learning rate alone; all that is bad was pruned."""
     study = optuna.create_study()
     rate, drop = FloatDistribution(1e-5, 1e-1, log=True), FloatDistribution(0.0, 0.6)
@@ -240,9 +240,6 @@ def test_importance_is_told_with_pruned_trials_and_its_uncertainty(search):
     assert first.spread > 0.8
     assert first.best > 0.5
     assert sum(one.spread for one in (first, *others)) == pytest.approx(1)
-    for low, high in (first.spread_interval, first.best_interval):
-        assert 0 < low < high <= 1
-    assert all(one.spread_interval[1] < first.spread_interval[0] for one in others)
 
 
 def test_too_few_trials_have_no_importance(search, tmp_path):

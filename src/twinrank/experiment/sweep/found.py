@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import optuna
 import tomli_w
 from optuna.importance import (
@@ -21,34 +20,27 @@ from optuna.trial import FrozenTrial, TrialState
 
 from twinrank.experiment.sweep.ranges import varied
 from twinrank.experiment.sweep.trial import DONE, FAILURE, Search, failures
-from twinrank.progress import progress_bar
 from twinrank.recipe import Recipe
 
 BEST_SHARE = 0.25
 FEWEST = 4  # trials that an importance can be told from
-RESAMPLES = 40
-Shares = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Importance:
-    """How much a field matters, of all that are varied; each with a 95 % bootstrap interval.
+    """How much a field matters, of all that are varied.
 
     Attributes:
         field: `table.field`.
         spread: share of the objective's variance over the ranges, by a random forest (fANOVA;
             Hutter et al. 2014).
-        spread_interval: over trials drawn anew.
         best: how far the best quarter of the trials narrows it down, as a share (PED-ANOVA;
             Watanabe et al. 2023).
-        best_interval: over trials drawn anew.
     """
 
     field: str
     spread: float
-    spread_interval: tuple[float, float]
     best: float
-    best_interval: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -105,40 +97,15 @@ class Sweep:
         A pruned trial counts with its best epoch: without those, the values that are no good
         would seem not to matter.
         """
-        rows = list(self.whole.get_trials(deepcopy=False))
-        fields = list(self.search.ranges.of)
         ways = (
             FanovaImportanceEvaluator(seed=0),
             PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE),
         )
-        shares = [self._shares(rows, way) for way in ways]
-        if len(rows) < FEWEST or not all(shares):
+        spread, best = (self._shares(way) for way in ways)
+        if len(self.whole.trials) < FEWEST or not (spread and best):
             return ()
-        draw = np.random.default_rng(0)
-        drawn: list[list[Shares]] = [[], []]
-        with progress_bar("Importance", RESAMPLES, unit="resamples") as advance:
-            for _ in range(RESAMPLES):
-                again = [rows[i] for i in draw.integers(len(rows), size=len(rows))]
-                for found, way in zip(drawn, ways, strict=True):
-                    found += [own] if (own := self._shares(again, way)) else []
-                advance(1)
-
-        def interval(found: list[Shares], field: str) -> tuple[float, float]:
-            low, high = np.percentile([own.get(field, 0.0) for own in found], [2.5, 97.5])
-            return float(low), float(high)
-
-        told = [
-            Importance(
-                f,
-                spread.get(f, 0.0),
-                interval(drawn[0], f),
-                best.get(f, 0.0),
-                interval(drawn[1], f),
-            )
-            for spread, best in [shares]
-            for f in fields
-        ]
-        return tuple(sorted(told, key=lambda one: -one.spread))
+        each = (Importance(f, spread.get(f, 0.0), best.get(f, 0.0)) for f in self.search.ranges.of)
+        return tuple(sorted(each, key=lambda importance: -importance.spread))
 
     @cached_property
     def whole(self) -> optuna.Study:
@@ -153,14 +120,12 @@ class Sweep:
                 )
         return study
 
-    def _shares(self, trials: list[FrozenTrial], way: BaseImportanceEvaluator) -> Shares:
+    def _shares(self, way: BaseImportanceEvaluator) -> dict[str, float]:
         """Importances that sum up to one; nothing where all trials are alike."""
-        study = optuna.create_study(direction=self.study.direction)
-        study.add_trials(trials)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of too few trials: the intervals say that
-                found = get_param_importances(study, evaluator=way)
+                warnings.simplefilter("ignore")  # of too few trials: the page says that
+                found = get_param_importances(self.whole, evaluator=way)
         except (RuntimeError, ValueError):  # no variance
             return {}
         return {field: float(share) for field, share in found.items()}
