@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from twinrank.model import Passages, Towers
 from twinrank.model.layers import BatchNorm, Dropout
-from twinrank.model.towers import Projection
+from twinrank.model.towers import Projection, _UnitSum
 
 
 def test_residual_starts_as_the_untrained_encoder():
@@ -68,6 +68,38 @@ def test_a_projections_scale_is_one_and_stays():
     assert not towers.log_scale.requires_grad
 
 
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_dropout_drops_its_share_and_keeps_the_mean(p):
+    torch.manual_seed(0)
+    x = torch.ones(500, 400, requires_grad=True)
+    layer = Dropout(p).train()
+    y = layer(x)
+    values = y.detach().unique()
+    assert len(values) <= 2
+    dropped = (y == 0).double().mean().item()
+    assert dropped == pytest.approx(p, abs=1 / 512 + 4 * (0.25 / x.numel()) ** 0.5)
+    assert y.mean().item() == pytest.approx(1, abs=0.05 if p < 0.99 else 0.5)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+    assert torch.equal(layer.eval()(x), x)
+
+
+def test_dropout_draws_anew_and_by_the_seed():
+    layer, x = Dropout(0.5).train(), torch.ones(7, 9)
+    torch.manual_seed(0)
+    first, second = layer(x), layer(x)
+    torch.manual_seed(0)
+    assert torch.equal(layer(x), first)
+    assert not torch.equal(first, second)
+
+
+def test_dropout_is_independent_between_places():
+    torch.manual_seed(0)
+    drawn = (Dropout(0.5).train()(torch.ones(4000, 16)) == 0).double()
+    correlation = torch.corrcoef(drawn.T) - torch.eye(16)
+    assert correlation.abs().max() < 5 / 4000**0.5
+
+
 @pytest.mark.parametrize("owner", [None, np.array([0, 0, 1])])
 def test_an_offset_moves_every_passage_of_its_answer(owner):
     towers = Towers("residual", 4)
@@ -82,3 +114,11 @@ def test_an_offset_moves_every_passage_of_its_answer(owner):
     torch.testing.assert_close(towers.shifted(passages).rows, expected)
     towers.take_offsets(None)
     assert towers.shifted(passages) is passages
+
+
+def test_a_corrected_vector_and_its_slopes_are_those_of_normalize():
+    torch.manual_seed(0)
+    x, y = (torch.randn(5, 7, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    expected = nn.functional.normalize(x + y, dim=-1)
+    assert torch.equal(_UnitSum.apply(x, y), expected)
+    assert torch.autograd.gradcheck(_UnitSum.apply, (x, y))

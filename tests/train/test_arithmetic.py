@@ -1,9 +1,38 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
-from twinrank.train.arithmetic import products_in
+from twinrank.train.arithmetic import AdamW, products_in
 
 CPU = torch.device("cpu")
+
+
+def stepped(optimizer_class):
+    """A weight after three steps, the moments saved and loaded between them."""
+    weight = torch.nn.Parameter(torch.linspace(-1, 1, 12).view(3, 4))
+    optimizer = optimizer_class([{"params": [weight]}], lr=0.1, weight_decay=0.01, fused=True)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (weight.sin() ** 2).sum().backward()
+        optimizer.step()
+        optimizer.load_state_dict(optimizer.state_dict())
+    return weight.detach()
+
+
+def test_the_optimiser_is_torch_s_to_the_bit():
+    assert torch.equal(stepped(AdamW), stepped(torch.optim.AdamW))
+
+
+def test_the_optimiser_does_not_import_torch_s_compiler():
+    code = (
+        "import sys, torch; from twinrank.train.arithmetic import AdamW\n"
+        "weight = torch.nn.Parameter(torch.ones(2)); optimizer = AdamW([weight], fused=True)\n"
+        "optimizer.zero_grad(); weight.sum().backward(); optimizer.step()\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_bf16_products_round_no_more_than_what_is_multiplied():

@@ -16,7 +16,7 @@ from torch import Tensor
 from twinrank.data import Queries
 from twinrank.model import Passages, Past, Towers, in_chunks, total
 from twinrank.recipe import TrainingSettings
-from twinrank.train.arithmetic import products_in
+from twinrank.train.arithmetic import keep_freed_memory, products_in
 from twinrank.train.checkpoint import Checkpoint
 from twinrank.train.choice import index_of
 from twinrank.train.index import Candidates, ExactIndex, Index, SampledIndex, StaleIndex
@@ -105,6 +105,7 @@ def fit_towers(
     Returns:
         A record an epoch, from before training (epoch 0) on.
     """
+    keep_freed_memory()
     team = team or Team()
     device = towers.log_scale.device
     features = torch.as_tensor(train.features, device=device)

@@ -17,6 +17,7 @@ from torch.nn.utils import clip_grad_norm_
 from twinrank.errors import DivergedError
 from twinrank.model.towers import Towers
 from twinrank.recipe import Keep, PretrainingSettings, TrainingSettings, TuningSettings
+from twinrank.train.arithmetic import AdamW
 from twinrank.train.checkpoint import Checkpoint, State, optimizer_state, restore_optimizer
 from twinrank.train.index import Index
 from twinrank.train.team import Team
@@ -59,7 +60,7 @@ class Stepper:
             {"params": parameters, "lr": rate, "rate": rate, "weight_decay": decay}
             for parameters, rate, decay in zip((weights, scalars), rates, decays, strict=True)
         ]
-        self.optimizer = torch.optim.AdamW(groups, fused=True)
+        self.optimizer = AdamW(groups, fused=True)
         self.rate = f"{TABLES[type(settings)]}.learning_rate = {settings.learning_rate:g}"
         self._parameters = [*weights, *scalars]
         self._clip = settings.clip
