@@ -123,6 +123,7 @@ def test_dividing_and_casting_lose_nothing(graded, tmp_path):
     assert after["corpus.jsonl"] == before["corpus.jsonl"]
     for old, new in zip(*(f["queries.jsonl"].splitlines() for f in (before, after)), strict=True):
         old, new = json.loads(old), json.loads(new)
+        assert [*new][: len(old)] == [*old]
         assert new["metadata"].pop("type") == "question"
         old.get("metadata", {}).pop("type", None)
         thread = old.get("metadata", {}).pop("thread", None)

@@ -119,7 +119,8 @@ def merge_query(record: Record, row: dict[str, Any]) -> Record:
     known = record.get("metadata") or {}
     if record and "thread" not in known and row["thread"] == row["id"]:
         del metadata["thread"]  # nobody wrote one
-    return {"_id": row["id"], **record, "text": row["text"], "metadata": {**known, **metadata}}
+    merged = {**record, "_id": record.get("_id", row["id"]), "text": row["text"]}
+    return {**merged, "metadata": {**known, **metadata}}
 
 
 def dump(record: Record) -> str:
