@@ -158,6 +158,15 @@ FORMS = {
     "UTF-32": (C, UTF16.encode("utf-32"), "UTF-16 or UTF-32"),
     "TREC": (TR, b"q1 0 a1 1\nq2 0 a2 1\n", "TREC's form"),
     "TREC with tabs": (TR, b"q1\t0\ta1\t1\nq2\t0\ta2\t1\n", "TREC's form"),
+    "bzip2": (C, b"BZh91AY&SY", "compressed by bzip2"),
+    "xz": (C, b"\xfd7zXZ\x00", "compressed by xz"),
+    "zstd": (C, b"\x28\xb5\x2f\xfd", "compressed by zstd"),
+    "an object over lines": (
+        C,
+        b'{\n "_id": "a1",\n "title": "x"\n}\n',
+        "JSON with an object over",
+    ),
+    "commas": (TR, b"query-id,corpus-id,score\n", "no header: the line is 'query-id,corpus-id,"),
     "a page": (C, b"<!DOCTYPE html><html>sign in</html>", "an HTML page"),
 }
 
@@ -178,13 +187,68 @@ def test_a_file_under_a_like_name_is_named(tmp_path):
     ]
 
 
+def test_a_link_to_nothing_is_named(tmp_path):
+    def change(folder):
+        (folder / C).unlink()
+        (folder / C).symlink_to("gone")
+
+    [fault] = faults_after(tmp_path, change)
+    assert fault.startswith(f"{C}: a link to what is not there")
+
+
+def test_a_cut_utf16_text_is_no_text(tmp_path):
+    def change(folder):
+        (folder / C).write_bytes(UTF16.encode("utf-16-le")[:-1])
+
+    assert faults_after(tmp_path, change) == [
+        f"{C}:1: the line is not UTF-8; save the file as UTF-8"
+    ]
+
+
+def test_quotes_and_empty_cells_of_other_writers_change_no_label(tmp_path):
+    folder = sound(tmp_path)
+    before = Dataset.load(folder).labels
+    head, *rest = (folder / TR).read_text().splitlines()
+    quoted = ["\t".join(f'"{cell}"' for cell in line.split("\t")) for line in (head, *rest)]
+    (folder / TR).write_text("\t\n".join(quoted))
+    assert Dataset.load(folder).labels.equals(before)
+
+
+def test_columns_of_qrels_that_a_save_would_lose_are_named(tmp_path):
+    folder = sound(tmp_path)
+    lines = (folder / TR).read_text().splitlines()
+    (folder / TR).write_text("\n".join(f"{line}\tnote" for line in lines))
+    [said] = Dataset.load(folder).left_out
+    assert "columns that are not read, and not saved: note" in said
+
+
+def test_an_id_as_it_is_goes_before_one_of_another_form(tmp_path):
+    folder = sound(tmp_path)
+    for name, file in (("007", C), ("7", C)):
+        with (folder / file).open("a") as lines:
+            lines.write(row(_id=name, title="x") + "\n")
+    with (folder / TR).open("a") as lines:
+        lines.write("q1\t7.0\t1\n")
+    assert ("q1", "7", "train") in Dataset.load(folder).labels.rows()
+
+
+def test_qrels_that_is_a_file_is_named(tmp_path):
+    folder = sound(tmp_path)
+    (folder / "qrels").rename(folder / "x")
+    (folder / "qrels").write_text("")
+    assert any("not read" in said for said in Dataset.load(folder).left_out)
+
+
 def test_a_split_of_another_name_is_read_or_named(tmp_path):
     folder = sound(tmp_path)
     (folder / TE).rename(folder / "qrels" / "valid.tsv")
     (folder / "qrels" / "trec.tsv").write_text("q1 0 a1 1\n")
     dataset = Dataset.load(folder)
     assert dataset.labelled().keys() == {"train", "validation"}
-    assert dataset.left_out == (f"{folder / 'qrels' / 'trec.tsv'}: not read: 1",)
+    [said] = dataset.left_out
+    assert said.startswith(
+        f"{folder / 'qrels' / 'trec.tsv'}: not read: no split is called so; call"
+    )
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

@@ -123,10 +123,12 @@ def test_dividing_and_casting_lose_nothing(graded, tmp_path):
     assert after["corpus.jsonl"] == before["corpus.jsonl"]
     for old, new in zip(*(f["queries.jsonl"].splitlines() for f in (before, after)), strict=True):
         old, new = json.loads(old), json.loads(new)
+        assert [*new][: len(old)] == [*old]
         assert new["metadata"].pop("type") == "question"
         old.get("metadata", {}).pop("type", None)
-        thread = new["metadata"].pop("thread")
-        assert thread == f"{old.get('metadata', {}).pop('thread', old['_id'])}".removesuffix(".0")
+        thread = old.get("metadata", {}).pop("thread", None)
+        now = new["metadata"].pop("thread", None)
+        assert now == (thread and f"{thread}".removesuffix(".0"))
         assert new == {"metadata": {}, **old}
     rows = [row.split("\t") for row in after["qrels/validation.tsv"].decode().splitlines()[1:]]
     given = [pair for pairs in GRADED.values() for pair in pairs]

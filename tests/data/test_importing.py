@@ -1,11 +1,12 @@
 import json
 import logging
+import math
 
 import polars as pl
 import pytest
 
 from twinrank.data import Columns, Dataset, describe, import_tables
-from twinrank.errors import DataError, TwinrankError
+from twinrank.errors import ArgumentError, DataError, TwinrankError
 
 ANSWERS = [
     {"id": "a1", "title": "Log in", "content": "Press, then\nwait."},
@@ -489,3 +490,54 @@ def test_a_folder_that_is_a_file_is_named(tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(DataError, match="out: a file, not a folder"):
         imported(tmp_path)
+
+
+def test_cells_that_other_programs_write_for_nothing_are_named(tmp_path, caplog):
+    queries = [{"text": "t", "title": "NA"}, {"text": "u", "title": "x"}, {"text": "nan"}]
+    imported(tmp_path, queries=queries, suffix=".csv")
+    assert (
+        "2 rows have cells such as NA, nan or #N/A, read as text; the first in line 2"
+        in caplog.text
+    )
+
+
+@pytest.mark.parametrize("name", ["relevance", "Label"])
+def test_grades_beside_named_answers_are_not_passed_over_in_silence(tmp_path, caplog, name):
+    imported(tmp_path, queries=[{"text": "t", "answer": "a1", name: 0}], suffix=".csv")
+    assert f"{name} is not read, and all answers count as right" in caplog.text
+
+
+@pytest.mark.parametrize("named", [[{"id": "a1"}], {"id": "a1"}])
+def test_an_answer_that_is_an_object_is_a_fault_of_its_row(tmp_path, named):
+    [found] = said(tmp_path, queries=[{"id": "q1", "text": "t", "answer": named}], suffix=".jsonl")
+    assert found == ("queries.jsonl", 1, "answer is a JSON object, not text")
+
+
+@pytest.mark.parametrize("name", [2.0**53 + 2, math.inf])
+def test_a_float_that_is_no_exact_id_is_refused(tmp_path, name):
+    queries = pl.DataFrame({"id": [name], "text": ["t"], "answer": ["a1"]})
+    [found] = said(tmp_path, queries=queries, suffix=".parquet")
+    assert found[1:] == (1, "_id is a number beyond what a float holds exactly, not text")
+
+
+def test_a_thread_keeps_its_zeros(tmp_path):
+    queries = [{"text": "t", "thread": "007"}, {"text": "u", "thread": "8.0"}]
+    dataset = imported(tmp_path, queries=queries, suffix=".csv")
+    assert dataset.queries.collect()["thread"].to_list() == ["007", "8"]
+
+
+def test_a_column_is_given_once():
+    with pytest.raises(TwinrankError, match="give each FIELD once"):
+        Columns.parse(["query_text=a", "query_text=b"])
+
+
+def test_separators_in_a_quoted_name_are_not_counted(tmp_path):
+    (tmp_path / "a.csv").write_text('"id";"title, or, name, of, it";"text"\na1;T;one\n')
+    (tmp_path / "q.csv").write_text("id,text\nq1,t\n")
+    tables = {"answers": tmp_path / "a.csv", "queries": tmp_path / "q.csv"}
+    assert import_tables(tmp_path / "out", **tables).answers["text"].to_list() == ["one"]
+
+
+def test_a_table_that_is_no_path_is_an_argument_error(tmp_path):
+    with pytest.raises(ArgumentError, match="answers is None"):
+        import_tables(tmp_path / "out", answers=None, queries=tmp_path / "q.csv")

@@ -138,7 +138,7 @@ class Dataset:
             )
             if not any(score > 0 for _, _, score, _, _ in rows) and len(faults) == known:
                 what, mend = "holds no label with a score above zero", "label some queries"
-                faults.append(Fault(file, None, what, mend, "splits without labels"))
+                faults.append(Fault(file, None, what, mend, what))
             judged += rows
         hard = [f for f in faults if not f.outcome or (strict and f.outcome != FOLLOWS)]
         if hard:

@@ -22,6 +22,7 @@ ANSWER_FIELDS: dict[str, pl.DataType | type[pl.DataType]] = {
     "text": pl.String,
     "metadata": pl.Struct({"url": pl.String, "sections": SECTIONS}),
 }
+NO_SPLIT = "not read: no split is called so"
 QREL_FIELDS = {  # the columns of qrels, and what else they are called
     "query": ("query-id", "query", "qid"),
     "answer": ("corpus-id", "answer", "docid", "doc-id", "pid"),
@@ -33,7 +34,7 @@ def qrels_files(path: Path, faults: list[Fault]) -> dict[str, Path]:
     """Find the qrels files of a data set by split, and name those that are not read."""
     files: dict[str, Path] = {}
     folder = path / "qrels"
-    given = sorted(folder.iterdir()) if folder.is_dir() else sorted(path.glob("*.tsv"))
+    given = sorted(folder.iterdir()) if folder.is_dir() else sorted(path.glob("qrels*"))
     for file in given:
         split = SPELLINGS.get(file.stem, file.stem)
         if folder.is_dir() and file.suffix == ".tsv" and split in SPLITS:
@@ -43,7 +44,7 @@ def qrels_files(path: Path, faults: list[Fault]) -> dict[str, Path]:
             files[split] = file
         elif file.is_file() and not file.name.startswith((".", "README")):
             mend = f"call it qrels/SPLIT.tsv, SPLIT one of {', '.join(SPLITS)}"
-            faults.append(Fault(file, None, "not read: no split is called so", mend, "not read"))
+            faults.append(Fault(file, None, NO_SPLIT, mend, f"{NO_SPLIT}; {mend}"))
     return {split: files[split] for split in SPLITS if split in files}
 
 
@@ -58,16 +59,23 @@ def read_qrels(file: Path, split: str, faults: list[Fault]) -> Iterator[Judgemen
         elif not line.strip():
             continue
         elif places is None:
-            names = [cell.strip().lower().replace("_", "-") for cell in cells]
+            names = [cell.strip(' "').lower().replace("_", "-") for cell in cells]
             spelled = {kind: [n for n in QREL_FIELDS[kind] if n in names] for kind in QREL_FIELDS}
             if not all(spelled.values()):
                 header = ", ".join(known[0] for known in QREL_FIELDS.values())
                 mend = f"begin the file with the columns {header}, tabs between"
-                faults.append(Fault(file, number, "no header", mend))
+                what = f"no header: the line is {line.strip()[:80]!r}"
+                faults.append(Fault(file, number, what, mend))
                 return
+            read = [found[0] for found in spelled.values()]
+            if unread := [name for name in names if name not in (*read, "")]:
+                outcome = f"columns that are not read, and not saved: {', '.join(unread)}"
+                faults.append(
+                    Fault(file, number, outcome, "keep a copy if they matter", outcome, loses=False)
+                )
             places = {kind: names.index(found[0]) for kind, found in spelled.items()}
-            width = len(cells)
-        elif len(cells) != width:
+            width = len("\t".join(names).rstrip("\t").split("\t"))
+        elif len(cells) < width or any(map(str.strip, cells[width:])):
             what = f"{len(cells)} columns instead of {width}"
             mend = "write query-id, corpus-id and score, tabs between"
             faults.append(Fault(file, number, what, mend))
@@ -108,8 +116,11 @@ def merge_answer(record: Record, row: dict[str, Any]) -> Record:
 def merge_query(record: Record, row: dict[str, Any]) -> Record:
     """Put what a row of queries says into the record it came from, which says more."""
     metadata = {"type": row["type"], "thread": row["thread"]}
-    merged = {**record, "_id": row["id"], "text": row["text"]}
-    return {**merged, "metadata": {**(record.get("metadata") or {}), **metadata}}
+    known = record.get("metadata") or {}
+    if record and "thread" not in known and row["thread"] == row["id"]:
+        del metadata["thread"]  # nobody wrote one
+    merged = {**record, "_id": record.get("_id", row["id"]), "text": row["text"]}
+    return {**merged, "metadata": {**known, **metadata}}
 
 
 def dump(record: Record) -> str:

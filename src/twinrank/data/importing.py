@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
+from twinrank.arguments import AnyPath, path_of
 from twinrank.data.cast import cast_short
 from twinrank.data.dataset import Dataset
 from twinrank.data.files import ANSWERS, SPELLINGS, SPLITS
@@ -37,6 +38,11 @@ NEEDED = {  # of each group at least one
     "query": (("query_text", "query_title"),),
     "label": (("label_query",), ("label_answer",)),
 }
+FILLERS = {  # what programs write into cells that are empty or failed
+    *("na", "n/a", "nan", "none", "null", "<na>", "\\n"),
+    *("#n/a", "#ref!", "#name?", "#value!", "#null!", "#div/0!", "#num!"),
+}
+SCORES = "score relevance relevant rel grade label judgement judgment rating gain correct"
 LOOKS_LIKE = {  # words in the name of a column that is not read, and the field it may be meant for
     "answer_id": "id key number",
     "answer_title": "title subject heading name",
@@ -49,7 +55,7 @@ LOOKS_LIKE = {  # words in the name of a column that is not read, and the field 
     "query_thread": "thread ticket conversation",
     "query_answer": "answer answers article articles solution",
     "query_split": "split fold subset",
-    "label_score": "score relevance relevant rel grade label judgement judgment rating gain",
+    "label_score": f"{SCORES} right value weight helpful",
     "label_split": "split fold subset",
 }
 
@@ -102,6 +108,8 @@ class Columns:
             TwinrankError: if an item is not of that form, or names no such field.
         """
         named = dict(item.partition("=")[::2] for item in given)
+        if len(named) < len(given):
+            raise TwinrankError(f"{', '.join(given)}: give each FIELD once, NAME|NAME for several")
         known = [field.name for field in fields(cls)]
         for field_name, name in named.items():
             if field_name not in known or not name:
@@ -129,11 +137,11 @@ class _Table:
 
 
 def import_tables(
-    out: Path | str,
+    out: AnyPath,
     *,
-    queries: Path | str,
-    answers: Path | str,
-    labels: Path | str | None = None,
+    queries: AnyPath,
+    answers: AnyPath,
+    labels: AnyPath | None = None,
     columns: Columns = Columns(),
     cast_below: int | None = None,
     skip_faulty: bool = False,
@@ -156,14 +164,14 @@ def import_tables(
     Raises:
         DataError: with every fault of every table; nothing is written then.
     """
-    out = Path(out)
+    out = path_of(out, "out")
     if out.is_file() or (out / ANSWERS).exists():
         what = "a file, not a folder" if out.is_file() else "there is a data set already"
         raise DataError([Fault(out, None, what, "choose another folder")])
     faults: list[Fault] = []
-    paths = {"answer": Path(answers), "query": Path(queries)}
+    paths = {"answer": path_of(answers, "answers"), "query": path_of(queries, "queries")}
     if labels is not None:
-        paths["label"], columns = Path(labels), replace(columns, query_answer="")
+        paths["label"], columns = path_of(labels, "labels"), replace(columns, query_answer="")
     tables = {kind: _read(file, kind, columns, faults) for kind, file in paths.items()}
     if any(fault.line is None for fault in faults) or not all(t.rows for t in tables.values()):
         raise DataError(faults)
@@ -246,12 +254,20 @@ def _read(file: Path, kind: str, columns: Columns, faults: list[Fault]) -> _Tabl
             faults.append(Fault(file, None, "no rows to import", "check the file"))
         return table
     found = _resolve(file, kind, asked, list(names), faults)
+    fills = {line for line, cells in table.rows if any(_is_filler(v) for v in cells.values())}
+    if fills:
+        said = "%s: %s rows have cells such as NA, nan or #N/A, read as text; the first in line %d"
+        log.warning(said, file, f"{len(fills):,}", min(fills))
     table.rows = [
         (line, {f.removeprefix(prefix): cells.get(name) for f, name in found.items() if name})
         for line, cells in table.rows
     ]
     _name_unread(file, found, [name for name in names if name not in found.values()])
     return table
+
+
+def _is_filler(cell: object) -> bool:
+    return isinstance(cell, str) and cell.strip().lower() in FILLERS
 
 
 def _plain(name: str) -> str:
@@ -293,6 +309,11 @@ def _name_unread(file: Path, found: dict[str, str | None], unread: list[str]) ->
                 said = "%s: the column %r is not read; if it is wanted: --column '%s=%s'"
                 log.warning(said, file, column, name, column)
                 break
+    if found.get("query_answer"):
+        graded = [name for name in unread if set(_plain(name).split("_")) & set(SCORES.split())]
+        if graded:
+            said = "%s: %s is not read, and all answers count as right: give a table of --labels"
+            log.warning(said, file, " and ".join(graded))
     if "metadata" in map(_plain, unread):
         log.warning("%s: the column metadata is not read: make columns of what it holds", file)
 
@@ -341,9 +362,12 @@ def _named_answers(
     """Give a judgement for each right answer that a query names, with the query's split."""
     for (line, record), (_, cells) in zip(records, table.rows, strict=True):
         named = _listed(cells.get("answer"))
-        parts = named if isinstance(named, list) else f"{_cell(named) or ''}".split(separator)
-        for name in dict.fromkeys(part for part in map(_cell, parts) if part):
-            if queries.lines.get(f"{record['_id']}") == line:  # else the id is not its own
+        parts = named.split(separator) if isinstance(named, str) else named
+        parts = parts if isinstance(parts, list) else [parts]
+        listed = [_cell(part) for part in parts]
+        for place, name in enumerate(listed):
+            is_own = queries.lines.get(f"{record['_id']}") == line
+            if name and is_own and name not in listed[:place]:
                 yield Judgement(line, record["_id"], name, 1, ""), cells.get("split")
 
 

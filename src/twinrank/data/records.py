@@ -27,6 +27,7 @@ IsWanted = Callable[[str], bool]
 
 KILOBYTE = 1_000
 MAX_FIELD = 2**31 - 1  # characters; the largest that csv takes on every system
+LARGEST_EXACT = 2**53  # of the whole numbers that a float tells from the next
 FLOAT_SHAPED = re.compile(r"[+-]?\d{1,18}(\.\d*)?([eE][+-]?\d{1,2})?", re.ASCII)
 TREC = re.compile(r"\S+[ \t]+(0|Q0)[ \t]+\S+[ \t]+-?\d+(\.\d+)?\s*", re.ASCII)
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -37,6 +38,11 @@ FORMS = (  # how a file begins, what it is, and the mend
     (b"PK\x03\x04", "a ZIP archive, as Excel's files are", "unpack it, or save it as CSV UTF-8"),
     (b"PAR1", "a Parquet file", "name it .parquet"),
     (b"\xd0\xcf\x11\xe0", "an old Excel file", "save it as CSV UTF-8"),
+    (b"BZh91AY&SY", "compressed by bzip2", "unpack it"),
+    (b"\xfd7zXZ\x00", "compressed by xz", "unpack it"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd", "unpack it"),
+    (b"ARROW1", "an Arrow or Feather file", "save it as Parquet"),
+    (b"%PDF", "a PDF", "export its table as CSV UTF-8"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "run `git lfs pull`"),
     (b"<!doctype html", "an HTML page", "download the file itself"),
     (b"<html", "an HTML page", "download the file itself"),
@@ -69,6 +75,8 @@ def as_text(value: object) -> str | None:
             return f"{value}".lower()
         case float() if math.isnan(value):
             return None
+        case float() if abs(value) > LARGEST_EXACT:
+            raise NotTextError("a number beyond what a float holds exactly")
         case int() | float() | Decimal():
             return as_integer(f"{value}") or f"{value}"
         case bytes():
@@ -164,7 +172,8 @@ def read_lines(file: Path, faults: list[Fault]) -> Iterator[Line]:
     ):
         done = 0
         for number, line in enumerate(lines, 1):
-            yield number, line
+            # what is no UTF-16 is told from other text, as what is no UTF-8 is
+            yield number, line.replace("\ufffd", "\udcff") if errors == "replace" else line
             done += len(line)
             if done > 1_000 * KILOBYTE:
                 advance(done // KILOBYTE)
@@ -175,6 +184,9 @@ def missing(file: Path) -> Fault:
     """Name a file that is not there, or no file, and what stands there under a like name."""
     if file.is_dir():
         return Fault(file, None, "a folder, not a file", "give a file")
+    if file.is_symlink() or file.exists():
+        what = "no plain file, such as a device" if file.exists() else "a link to what is not there"
+        return Fault(file, None, what, "put the file itself there")
     stem = file.name.split(".")[0].lower()
     near = sorted(file.parent.glob("*")) if file.parent.is_dir() else []
     alike = [other.name for other in near if other.name.split(".")[0].lower() == stem]
@@ -200,6 +212,9 @@ def recognise(file: Path) -> Fault | None:
         if not rest or rest.startswith("{"):
             what = "one JSON array, not an object a line"
             return Fault(file, None, what, "write it as JSONL: `jq -c '.[]' FILE > FILE.jsonl`")
+    if file.suffix.lower() in (".jsonl", ".ndjson") and text.split("\n", 1)[0].rstrip() == "{":
+        what = "JSON with an object over many lines"
+        return Fault(file, None, what, "write each on one line: `jq -c . FILE > FILE.jsonl`")
     if TREC.fullmatch(text.partition("\n")[0]):
         what = "TREC's form of judgements (query 0 answer score, without a header)"
         mend = "write the columns query-id, corpus-id and score, with a header and tabs between"
@@ -245,7 +260,7 @@ def _read_csv(file: Path, faults: list[Fault], is_wanted: IsWanted) -> Iterator[
             faults.append(Fault(file, None, "the file is empty", "check the file"))
         return
     limit = csv.field_size_limit(MAX_FIELD)
-    separator = separator or max(",;\t|", key=header.count)
+    separator = separator or max(",;\t|", key=re.sub('"[^"]*"', "", header).count)
     rows = csv.reader(chain([header], lines), delimiter=separator, strict=True)
     begins = before + 1
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import string
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,9 @@ JUDGEMENTS_SCHEMA = {
     "split": pl.String,
     "is_known": pl.Boolean,
 }
+BLANK_OR_QUOTE = f'{string.whitespace}\xa0"'
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+SCORES = {"true": "1", "false": "0"}
 LARGEST_SCORE = 1e9
 REPEATED = "repeated rows left out"
 FOLLOWS = "judgements of rows that are left out, left out too"
@@ -62,7 +65,8 @@ class Ids:
 
     def find(self, given: str) -> str | None:
         """Find an id as it is given; else the one that differs in form alone, if there is one."""
-        return given if given in self.lines else self._forms.get(simplify_id(given))
+        form = simplify_id(given)
+        return next((n for n in (given, form) if n in self.lines), None) or self._forms.get(form)
 
     @cached_property
     def _forms(self) -> dict[str, str | None]:
@@ -76,10 +80,10 @@ class Ids:
 def simplify_id(given: str) -> str:
     """Leave out of an id what differs by the program that wrote it.
 
-    That is the normal form of Unicode, invisible characters, blanks around it, and the `.0` that
-    a column of integers with gaps gets.
+    That is the normal form of Unicode, invisible characters, blanks and quotes around it, and the
+    `.0` that a column of integers with gaps gets.
     """
-    visible = "".join(c for c in given if unicodedata.category(c) != "Cf").strip()
+    visible = "".join(c for c in given if unicodedata.category(c) != "Cf").strip(BLANK_OR_QUOTE)
     return as_integer(visible) or unicodedata.normalize("NFC", visible)
 
 
@@ -127,7 +131,7 @@ def check_queries(
         kind, thread = metadata.read_name("type"), metadata.read_name("thread")
         if needs_type and not kind and not metadata.is_faulty:
             row.add("no type, though others have one", "give it one")
-        thread = as_integer(thread) or thread or name
+        thread = (as_integer(thread) if "." in thread else None) or thread or name
         cells = {"line": line, "id": name, "type": kind or DEFAULT_TYPE, "thread": thread}
         table.add({**cells, "text": text}, row, is_faulty=row.is_faulty or metadata.is_faulty)
     return pl.DataFrame(table.rows, schema=QUERIES_SCHEMA), table.ids
@@ -189,8 +193,8 @@ def say_outcomes(faults: Sequence[Fault]) -> list[str]:
     for fault in faults:
         kinds.setdefault((fault.file, fault.outcome), []).append(fault)
     return [
-        f"{file}: {outcome}: {len(alike):,}"
-        + (f", the first in line {alike[0].line}" if alike[0].line else "")
+        f"{file}: {outcome}"
+        + (f": {len(alike):,}, the first in line {alike[0].line}" if alike[0].line else "")
         for (file, outcome), alike in kinds.items()
     ]
 
@@ -297,9 +301,9 @@ class _Row:
     def read_score(self) -> float:
         """Read the score of a judgement; what is more than zero is right."""
         given = self.record["score"]
-        text = f"{given}".strip().lower()
+        text = f"{given}".strip(BLANK_OR_QUOTE).lower()
         try:
-            score = float({"true": "1", "false": "0"}.get(text, text))
+            score = math.nan if "_" in text else float(SCORES.get(text, text))
         except ValueError:
             score = math.nan
         if not abs(score) <= LARGEST_SCORE:
