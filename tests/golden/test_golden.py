@@ -163,7 +163,7 @@ def on_tiny_encoder(name: str, model: Path, **training: float) -> Recipe:
 
 def test_recipes_score_as_they_did(help_centre, tiny_model, tmp_path):
     queries = help_centre.split("test").texts[::7][:20]
-    recipes = {name: on_tiny_encoder(name, tiny_model) for name in (*RECIPES, *CHAOTIC)}
+    recipes = {name: on_tiny_encoder(name, tiny_model) for name in RECIPES}
     for name in CHAOTIC:
         untrained = on_tiny_encoder(name, tiny_model, learning_rate=UNTRAINED)
         recipes[f"{name}, untrained"] = untrained
@@ -176,7 +176,7 @@ def test_recipes_score_as_they_did(help_centre, tiny_model, tmp_path):
     before = load_file(HERE / "scores.safetensors")
     assert scores.keys() == before.keys()
     same = same_kind_of_cpu()
-    for name in scores.keys() - (set() if same else set(CHAOTIC)):
+    for name in scores:  # those of CHAOTIC, trained, differ from process to process
         apart = np.abs(scores[name] - before[name]).max() / np.abs(before[name]).max()
         assert apart <= (1e-6 if same else 1e-4), name
 

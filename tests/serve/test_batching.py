@@ -26,7 +26,7 @@ def test_each_request_gets_the_results_of_its_items(requests):
         return [item * 2 for item in items]
 
     async def ask():
-        ranked = batcher(work)
+        ranked = batcher(work, waiting=1_000)
         return await asyncio.gather(*(ranked(items) for items in requests))
 
     assert run(ask()) == [[item * 2 for item in items] for items in requests]
