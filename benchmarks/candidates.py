@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from twinrank.data import Dataset
-from twinrank.encode import FeatureStore
-from twinrank.search import Bm25, RankedAnswer, Ranker, shortlist
-from twinrank.search.index import build_index
+from twinrank.encoding import FeatureStore
+from twinrank.ranking import Bm25, RankedAnswer, Ranker, shortlist
+from twinrank.ranking.index import build_index
 
 NUMBERS = (200, 100, 50, 20)
 AT = 10

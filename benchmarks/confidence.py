@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from twinrank import Dataset, Ranker
-from twinrank.encode import FeatureStore
+from twinrank.encoding import FeatureStore
 from twinrank.evaluation import expected_calibration_error
 
 

@@ -28,9 +28,9 @@ from sentence_transformers import SentenceTransformer
 
 from floor import Floor
 from twinrank.data import Dataset
-from twinrank.encode import POOLINGS, Encoder
-from twinrank.encode.hardware import cpu_name
-from twinrank.encode.resolve import resolve
+from twinrank.encoding import POOLINGS, Encoder
+from twinrank.encoding.hardware import cpu_name
+from twinrank.encoding.model_files import resolve
 
 ALONE = 50  # texts, one a call
 EVERY = (("fp32", "torch"), ("bf16", "torch"), ("fp32", "openvino"), ("bf16", "openvino"))

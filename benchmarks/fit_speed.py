@@ -26,11 +26,11 @@ from rich.console import Console
 from rich.table import Table
 
 from twinrank.data import Dataset
-from twinrank.encode import FeatureStore
-from twinrank.experiment.material import Material, reader_for
+from twinrank.encoding import FeatureStore
+from twinrank.ranking import towers_of
 from twinrank.recipe import Recipe
-from twinrank.search import towers_of
-from twinrank.train import fit_towers
+from twinrank.training import fit_towers
+from twinrank.training.material import Material, reader_for
 
 HERE = Path(__file__).resolve().parents[1]
 

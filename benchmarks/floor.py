@@ -16,12 +16,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
-from twinrank.encode import Encoder
-from twinrank.encode.batches import TOKENS_A_BATCH
-from twinrank.encode.network import DTYPES
-from twinrank.encode.openvino_network import core, load_openvino
-from twinrank.encode.resolve import EncoderFiles, resolve
-from twinrank.encode.threads import spread
+from twinrank.encoding import Encoder
+from twinrank.encoding.batches import TOKENS_A_BATCH
+from twinrank.encoding.model_files import EncoderFiles, resolve
+from twinrank.encoding.network import DTYPES
+from twinrank.encoding.openvino_network import core, load_openvino
+from twinrank.encoding.threads import spread
 
 RATE_S = 0.2
 TOKENS = TOKENS_A_BATCH["cpu"]

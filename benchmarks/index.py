@@ -25,12 +25,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from twinrank.model import Passages
-from twinrank.search.index import local
-from twinrank.search.index.interface import AnswerIndex
-from twinrank.search.index.local import LocalIndex
-from twinrank.search.index.milvus import MilvusIndex
-from twinrank.search.index.milvus_place import MilvusPlace
+from twinrank.ranking import Passages
+from twinrank.ranking.index import local
+from twinrank.ranking.index.interface import AnswerIndex
+from twinrank.ranking.index.local import LocalIndex
+from twinrank.ranking.index.milvus import MilvusIndex
+from twinrank.ranking.index.milvus_place import MilvusPlace
 
 DIM, QUERIES, WARM, BATCH = 384, 500, 50, 10_000
 A_TOPIC, A_THEME = 400, 20  # vectors

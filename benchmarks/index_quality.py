@@ -16,9 +16,9 @@ import typer
 from rich.console import Console
 
 from twinrank import Dataset, Recipe
-from twinrank.encode import FeatureStore
-from twinrank.experiment import compare
-from twinrank.report import comparison_table, write_comparison
+from twinrank.encoding import FeatureStore
+from twinrank.experiments import compare
+from twinrank.reports import comparison_table, write_comparison
 
 
 def main(

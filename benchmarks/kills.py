@@ -34,13 +34,12 @@ from rich.table import Table
 import nodes
 from twinrank.cluster import Crew, calls_on_cluster, encoded_on_cluster
 from twinrank.data import Dataset
-from twinrank.encode import Encoder, FeatureStore
+from twinrank.encoding import Encoder, FeatureStore
 from twinrank.errors import TwinrankError
-from twinrank.experiment import fit
-from twinrank.experiment.sweep import Ranges, Search, sweep
+from twinrank.experiments.sweep import Ranges, Search, sweep
+from twinrank.ranking import Dense, encoder_of
 from twinrank.recipe import Recipe
-from twinrank.search import Dense, encoder_of
-from twinrank.train import Record
+from twinrank.training import Record, fit
 
 TRIALS = 8
 CLOSE = 1e-4  # float error of two processes that add up what one does

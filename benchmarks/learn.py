@@ -23,9 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from twinrank import Dataset, Recipe, fit
-from twinrank.data import Verdict
-from twinrank.encode import FeatureStore
-from twinrank.experiment import Compared, Learning, learn
+from twinrank.encoding import FeatureStore
+from twinrank.feedback import Compared, Learning, Verdict, learn
 
 METRICS = ("accuracy@3", "map@10")
 

@@ -21,9 +21,9 @@ import typer
 from scipy.stats import binomtest
 
 from twinrank import Dataset, Ranker
-from twinrank.encode import FeatureStore
+from twinrank.encoding import FeatureStore
 from twinrank.evaluation.metrics import per_query
-from twinrank.search import best_first
+from twinrank.ranking import best_first
 
 AT = 3
 

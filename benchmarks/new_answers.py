@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from twinrank import Dataset, Ranker, Recipe, evaluate, fit
-from twinrank.encode import FeatureStore
+from twinrank.encoding import FeatureStore
 
 METRIC = "accuracy@3"
 Row = dict[str, float]

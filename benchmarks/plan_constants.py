@@ -33,31 +33,32 @@ from scipy.optimize import nnls
 from index import DIM, apart, building, draw, searching
 from memory import Anonymous, anonymous_mb
 from twinrank.data import Dataset, section_texts
-from twinrank.encode import Encoder, FeatureStore, Store
-from twinrank.encode.hardware import cpu_name
-from twinrank.experiment.fusing import confidence_of, fused
-from twinrank.experiment.material import Material
-from twinrank.experiment.runs import encode
-from twinrank.model import Passages, Past
+from twinrank.encoding import Encoder, FeatureStore, Store
+from twinrank.encoding.hardware import cpu_name
+from twinrank.experiments.runs import encode
 from twinrank.planning import Measured, Shape, Workload, workload_of
 from twinrank.planning.encoding import encode_bytes
 from twinrank.planning.indexing import FEW
 from twinrank.planning.scoring import scored_seconds, word_tokens
 from twinrank.planning.training import Index, held_of, step_of
-from twinrank.recipe import Recipe
-from twinrank.search import (
+from twinrank.ranking import (
     PARTS,
     Bm25,
     Confidence,
     Dense,
     Fused,
     Origin,
+    Passages,
+    Past,
     PastQueries,
     Ranker,
     Reader,
     towers_of,
 )
-from twinrank.train import Examples, fit_towers
+from twinrank.recipe import Recipe
+from twinrank.training import Examples, fit_towers
+from twinrank.training.fusing import confidence_of, fused
+from twinrank.training.material import Material
 
 Figures = dict[str, Any]
 MARK = "\N{NUMERO SIGN}"  # not in Latin-1

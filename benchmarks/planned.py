@@ -40,9 +40,8 @@ from plan_constants import (
     times,
 )
 from twinrank.data import Dataset
-from twinrank.encode import Encoder, FeatureStore
-from twinrank.experiment import fit
-from twinrank.experiment.runs import encode
+from twinrank.encoding import Encoder, FeatureStore
+from twinrank.experiments.runs import encode
 from twinrank.planning import Machine, Measured, Shape, Workload, workload_of
 from twinrank.planning.encoding import core_seconds, encode_bytes, text_bytes
 from twinrank.planning.fusing import fuse
@@ -50,8 +49,9 @@ from twinrank.planning.indexing import flat, flat_search_seconds, hnsw, hnsw_sea
 from twinrank.planning.serving import rank_seconds
 from twinrank.planning.training import epoch_seconds, steps_of, training_bytes
 from twinrank.planning.units import duration, size
+from twinrank.ranking import Ranker
 from twinrank.recipe import Recipe
-from twinrank.search import Ranker
+from twinrank.training import fit
 
 CORE = Machine(cores=1, memory=0.0)
 WITHIN = 0.3

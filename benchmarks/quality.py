@@ -49,7 +49,7 @@ from peers.table import (
 )
 from peers.task import Ready, Task
 from twinrank.data import Dataset
-from twinrank.encode import Encoder
+from twinrank.encoding import Encoder
 from twinrank.errors import TwinrankError
 from twinrank.recipe import Recipe, recipe_names
 

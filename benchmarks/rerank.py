@@ -33,10 +33,10 @@ from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 
 from twinrank import Dataset, Ranker
 from twinrank.data import Queries
-from twinrank.encode import FeatureStore
-from twinrank.encode.resolve import resolve
+from twinrank.encoding import FeatureStore
+from twinrank.encoding.model_files import resolve
 from twinrank.evaluation import measure, summarise
-from twinrank.search import best_first
+from twinrank.ranking import best_first
 
 FIRST = 20
 WRONG_A_QUERY = 4

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from twinrank.data import Dataset, Readable, readable_answers
-from twinrank.encode import Encoder
+from twinrank.encoding import Encoder
 from twinrank.text import Idf, Selection, sentences
 
 MADE_UP = 50

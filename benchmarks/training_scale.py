@@ -33,18 +33,18 @@ from rich.console import Console
 from scipy import sparse, stats
 
 from memory import highest_mb
-from twinrank.encode.hardware import cpu_name
+from twinrank.encoding.hardware import cpu_name
 from twinrank.files import write_file
-from twinrank.model import Passages, Towers
+from twinrank.ranking import Passages, Towers
 from twinrank.recipe import TrainingSettings
-from twinrank.report.drawing import panels, styled
-from twinrank.report.geometry import COLOURS
-from twinrank.report.page import Rows, Section, page
-from twinrank.report.tables import aligned
-from twinrank.train import Examples, fit_towers
-from twinrank.train.choice import index_of
-from twinrank.train.index import POOL
-from twinrank.train.loop import Stepper
+from twinrank.reports.drawing import panels, styled
+from twinrank.reports.geometry import COLOURS
+from twinrank.reports.page import Rows, Section, page
+from twinrank.reports.terminal import aligned
+from twinrank.training import Examples, fit_towers
+from twinrank.training.choice import index_of
+from twinrank.training.index import POOL
+from twinrank.training.loop import Stepper
 
 DIM, BATCH = 384, 128
 INDEXES = ("exact", "stale", "sampled")
@@ -240,7 +240,7 @@ def crossings(costs: list[Cost]) -> list[Cost]:
 
 
 def constants(costs: list[Cost]) -> dict[str, float]:
-    """What `twinrank.train.choice` reckons with, in time of a passage where indexes change places.
+    """What `twinrank.training.choice` reckons with: time of a passage where indexes change places.
 
     What is looked through, begun with and held is told by the largest settings.
     """

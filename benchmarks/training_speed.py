@@ -31,13 +31,12 @@ from rich.table import Table
 from torch.nn.utils import clip_grad_norm_
 
 from twinrank.data import Dataset, Queries
-from twinrank.encode import POOLINGS, Encoder
-from twinrank.encode.resolve import resolve
-from twinrank.model import Passages, Towers
+from twinrank.encoding import POOLINGS, Encoder
+from twinrank.encoding.model_files import resolve
+from twinrank.ranking import Passages, Towers, towers_of
 from twinrank.recipe import Recipe
-from twinrank.search import towers_of
-from twinrank.train import Examples, cross_entropy, fit_towers
-from twinrank.train.index import StaleIndex
+from twinrank.training import Examples, cross_entropy, fit_towers
+from twinrank.training.index import StaleIndex
 
 CLS = POOLINGS.index("cls")
 

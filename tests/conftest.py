@@ -89,8 +89,8 @@ def recipes(recipe_files) -> dict[str, Recipe]:
 @pytest.fixture(scope="session")
 def trained(recipes, help_centre, tmp_path_factory) -> Path:
     """A ranker's folder that no test may change."""
-    from twinrank.encode import FeatureStore
-    from twinrank.experiment import fit
+    from twinrank.encoding import FeatureStore
+    from twinrank.training import fit
 
     folder = tmp_path_factory.mktemp("trained") / "ranker"
     fit(help_centre, recipes["fused"], store=FeatureStore(), out=folder)

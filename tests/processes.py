@@ -4,7 +4,7 @@ import multiprocessing
 import os
 from contextlib import suppress
 
-IMPORTED = ("pytest", "hypothesis", "twinrank.experiment.sweep", "twinrank.serve.feedback")
+IMPORTED = ("pytest", "hypothesis", "twinrank.experiments.sweep", "twinrank.feedback.database")
 
 if os.name == "posix":
     _CONTEXT = multiprocessing.get_context("forkserver")

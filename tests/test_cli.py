@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from twinrank.cli import main
-from twinrank.search import Ranker, read_card
+from twinrank.ranking import Ranker, read_card
 
 
 @dataclass

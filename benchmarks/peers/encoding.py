@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from peers.files import write_whole
-from twinrank.encode import Encoder, Features, FeatureStore
+from twinrank.encoding import Encoder, Features, FeatureStore
 
 
 class TimedStore(FeatureStore):

@@ -6,9 +6,9 @@ import shutil
 
 from peers.task import Ready, Task
 from twinrank.data import Dataset
-from twinrank.experiment import fit
+from twinrank.ranking import Ranker
 from twinrank.recipe import Recipe
-from twinrank.search import Ranker
+from twinrank.training import fit
 
 
 def prepare(dataset: Dataset, recipe: Recipe, task: Task) -> Ready:

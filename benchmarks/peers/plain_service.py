@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from sentence_transformers import SentenceTransformer
 
 from twinrank import Dataset
-from twinrank.encode.resolve import resolve
+from twinrank.encoding.model_files import resolve
 
 
 class Query(BaseModel):

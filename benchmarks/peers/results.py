@@ -18,7 +18,7 @@ from peers.files import write_whole
 from peers.task import Ready, Task, reach
 from twinrank.data import Queries
 from twinrank.evaluation import measure
-from twinrank.search import best_first
+from twinrank.ranking import best_first
 
 SHOWN = 10  # answers that a timed ranking gives
 TIMED, WARM_UP = 50, 5  # queries

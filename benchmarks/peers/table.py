@@ -14,7 +14,7 @@ from rich.text import Text
 
 from peers.results import Result
 from twinrank.evaluation import METRICS, Difference, Evaluation, differences, holm, summarise
-from twinrank.report.tables import TYPES_SHOWN, aligned, figure, interval
+from twinrank.reports.terminal import TYPES_SHOWN, aligned, figure, interval
 
 TESTED = ("accuracy@3", "map@10")
 Cells = list[tuple[str, str]]  # a figure, and what is said in small print

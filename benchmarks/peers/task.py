@@ -12,7 +12,7 @@ from scipy import sparse
 
 from peers.encoding import TimedStore
 from twinrank.data import Queries
-from twinrank.encode.resolve import resolve
+from twinrank.encoding.model_files import resolve
 from twinrank.evaluation import means, measure
 
 Scorer = Callable[[Sequence[str]], np.ndarray]  # n texts to n x m scores

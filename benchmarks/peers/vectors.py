@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 from sklearn.linear_model import LogisticRegression
 
 from peers.task import Ready, Task, best_of, over_all_answers, pairs
-from twinrank.encode import POOLINGS, Encoder
+from twinrank.encoding import POOLINGS, Encoder
 
 SETTINGS: dict[str, Any] = {"C": [1.0, 10.0, 100.0, 1000.0], "iterations": 1000}
 

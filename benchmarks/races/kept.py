@@ -21,7 +21,7 @@ from typing import Any
 
 from peers.files import write_whole
 from races.race import Turn
-from twinrank.encode.hardware import cpu_name
+from twinrank.encoding.hardware import cpu_name
 
 Json = dict[str, Any]
 HERE = Path(__file__).parent

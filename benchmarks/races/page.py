@@ -12,10 +12,10 @@ from rich.text import Text
 from races.kept import Stored
 from races.ratio import AS_BEFORE, Ratio
 from races.results import Result, Results
-from twinrank.report.drawing import GREEN, RED, bars, styled
-from twinrank.report.geometry import COLOURS, GREY
-from twinrank.report.page import Note, Rows, Section, page
-from twinrank.report.tables import aligned
+from twinrank.reports.drawing import GREEN, RED, bars, styled
+from twinrank.reports.geometry import COLOURS, GREY
+from twinrank.reports.page import Note, Rows, Section, page
+from twinrank.reports.terminal import aligned
 
 BUSY = 0.1  # share of the cores that others kept busy, beyond which a machine is called busy
 TICKS = [a * 10**p for p in range(-2, 5) for a in (1, 3)]

@@ -12,12 +12,11 @@ import Stemmer
 
 from races.race import Race, Unit, milliseconds
 from races.setting import VECTORS, Setting
-from twinrank.model import Passages
-from twinrank.search import Bm25
-from twinrank.search.index import local
-from twinrank.search.index.local import LocalIndex
-from twinrank.search.index.local_card import Kind
-from twinrank.search.order import best_first
+from twinrank.ranking import Bm25, Passages
+from twinrank.ranking.index import local
+from twinrank.ranking.index.local import LocalIndex
+from twinrank.ranking.index.local_card import Kind
+from twinrank.ranking.order import best_first
 
 ASKED, CANDIDATES, SHOWN = 50, 200, 10  # queries, one at a time; answers
 BUILT = 4_000  # vectors of a graph

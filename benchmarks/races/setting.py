@@ -13,11 +13,11 @@ from sentence_transformers import SentenceTransformer
 
 from index import draw
 from twinrank.data import Dataset
-from twinrank.encode import Encoder, FeatureStore
-from twinrank.encode.resolve import resolve
-from twinrank.experiment import fit
+from twinrank.encoding import Encoder, FeatureStore
+from twinrank.encoding.model_files import resolve
+from twinrank.ranking import Ranker
 from twinrank.recipe import Recipe
-from twinrank.search import Ranker
+from twinrank.training import fit
 
 ENCODER, MAX_TOKENS = "all-MiniLM-L6-v2", 128
 VECTORS = 20_000

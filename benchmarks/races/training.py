@@ -12,11 +12,10 @@ import torch
 from peers.frozen import seconds_a_query
 from races.race import Race, Unit
 from races.setting import Setting
-from twinrank.encode import POOLINGS
-from twinrank.model import Passages
+from twinrank.encoding import POOLINGS
+from twinrank.ranking import Passages, towers_of
 from twinrank.recipe import Recipe
-from twinrank.search import towers_of
-from twinrank.train import Examples, fit_towers
+from twinrank.training import Examples, fit_towers
 
 EPOCHS = 5  # the first one is a warm-up
 STEPS = 1  # of the peer, after a warm-up

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from twinrank.client import AsyncClient, Client
     from twinrank.data import Dataset
     from twinrank.evaluation import evaluate
-    from twinrank.experiment import fit
+    from twinrank.ranking import Ranker
     from twinrank.recipe import Recipe
-    from twinrank.search import Ranker
+    from twinrank.training import fit
 
 __version__ = "0.1.0"
 __all__ = ["AsyncClient", "Client", "Dataset", "Ranker", "Recipe", "evaluate", "fit"]
@@ -22,10 +22,10 @@ _HOMES = {
     "AsyncClient": "twinrank.client",
     "Client": "twinrank.client",
     "Dataset": "twinrank.data",
-    "Ranker": "twinrank.search",
+    "Ranker": "twinrank.ranking",
     "Recipe": "twinrank.recipe",
     "evaluate": "twinrank.evaluation",
-    "fit": "twinrank.experiment",
+    "fit": "twinrank.training",
 }
 
 

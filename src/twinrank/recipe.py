@@ -86,7 +86,7 @@ class TowerSettings(_Settings):
     """The trained heads that map features into the space where scores are dot products.
 
     Args:
-        kind: see `twinrank.model.Towers`.
+        kind: see `twinrank.ranking.Towers`.
         dual: whether answers have a tower of their own.
         dropout: while training.
         offsets: whether each answer of training also learns a vector of its own, which is added
@@ -100,7 +100,7 @@ class TowerSettings(_Settings):
 
 
 class MemorySettings(_Settings):
-    """What labelled queries of the past say, beside the towers; see `twinrank.model.Memory`.
+    """What labelled queries of the past say, beside the towers; see `twinrank.ranking.Memory`.
 
     Args:
         newcomer: what an answer that came after training is given instead of a past, in nats,
@@ -191,7 +191,7 @@ class PretrainingSettings(_Settings):
             puts new towers on top of it; `joint` adds `weight` times its loss to the ranking
             loss of one training, whose optimiser it shares.
         sides: which towers inherit.
-        pairing: who is paired with whom; see `twinrank.train.pairing`.
+        pairing: who is paired with whom; see `twinrank.training.pairing`.
         projector: width of the layers put on top and thrown away; absent has none.
         off_diagonal: lambda of the loss.
         weight: of the loss beside the ranking loss.

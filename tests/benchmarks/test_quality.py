@@ -20,9 +20,9 @@ from peers.results import Result
 from peers.table import Measured, best_of_ours, compared
 from peers.task import over_all_answers, pairs
 from twinrank.data import Dataset
-from twinrank.encode import Encoder
+from twinrank.encoding import Encoder
 from twinrank.evaluation import METRICS, evaluate
-from twinrank.experiment import fit
+from twinrank.training import fit
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training_scale import Limits, Setting, crossings, drawn, exponents, fitted, growing
-from twinrank.train.loop import Stepper
+from twinrank.training.loop import Stepper
 
 SIZES = [1_000, 10_000, 100_000, 1_000_000]
 

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.browser.service import serving
-from twinrank.experiment import fit
+from twinrank.training import fit
 
 expect.set_options(timeout=30_000)  # ms: other tests may share the cores
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from playwright.sync_api import Page
 
-from tests.serve.test_server import served
-from twinrank.data import Verdict
-from twinrank.serve.feedback import Feedback
+from tests.service.test_server import served
+from twinrank.feedback import Verdict
+from twinrank.feedback.database import Feedback
 
 QUESTION = "it wont let me in again"
 

@@ -9,8 +9,8 @@ from playwright.sync_api import expect
 from statsmodels.stats.proportion import proportion_confint
 
 from tests.browser.service import serving
-from twinrank.data import Verdict
-from twinrank.serve.feedback import Feedback, Traffic
+from twinrank.feedback import Verdict
+from twinrank.feedback.database import Feedback, Traffic
 
 TODAY = datetime.now(UTC)
 SIZES = [(width, scheme) for width in (400, 1600) for scheme in ("light", "dark")]

@@ -4,7 +4,7 @@ import plotly.graph_objects as go
 import pytest
 from plotly.subplots import make_subplots
 
-from twinrank.report.page import Note, Section, page
+from twinrank.reports.page import Note, Section, page
 
 LOOK = """
 () => {

@@ -6,9 +6,10 @@ import polars as pl
 import pytest
 
 from twinrank.data import Dataset
-from twinrank.encode import FeatureStore
-from twinrank.experiment import examine, fit
-from twinrank.report.run_page import write_report
+from twinrank.encoding import FeatureStore
+from twinrank.experiments import examine
+from twinrank.reports.run_page import write_report
+from twinrank.training import fit
 
 TAG = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\">"
 

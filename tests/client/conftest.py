@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from tests.asynchronous import run
-from tests.service import serving
+from tests.serving_help import serving
 from twinrank import AsyncClient, Client
-from twinrank.experiment import fit
+from twinrank.training import fit
 
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # before anything imports it
 

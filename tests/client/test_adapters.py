@@ -17,7 +17,7 @@ from twinrank.client import ClientError, Ranked
 from twinrank.client.contents import Passage, Reader
 from twinrank.client.haystack import TwinrankRetriever as Component
 from twinrank.client.langchain import TwinrankRetriever as Retriever
-from twinrank.serve.schemas import Answer
+from twinrank.service.schemas import Answer
 
 ASKED = "guessed too often, now blocked, and I still don't know the password"
 TOLD = {"id", "title", "url", "score", "confidence"}

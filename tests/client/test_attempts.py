@@ -20,7 +20,7 @@ from twinrank.client import ClientError, attempts
 from twinrank.client.attempts import Attempts
 from twinrank.client.calls import BATCH_BYTES, Request, _batches
 from twinrank.client.service import CONNECTIONS
-from twinrank.serve.schemas import BATCH
+from twinrank.service.schemas import BATCH
 
 URL = "http://service.example"
 READY = (200, {"ready": True, "ranker": "r", "answers": 3})

@@ -14,7 +14,7 @@ from tests.asynchronous import run
 from tests.client.conftest import READ, WRITE
 from twinrank import AsyncClient, Client
 from twinrank.client import ClientError, Ranking, Section, Turn
-from twinrank.serve.feedback import Feedback
+from twinrank.feedback.database import Feedback
 
 README = Path(__file__).parents[2] / "README.md"
 

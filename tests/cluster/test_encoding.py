@@ -5,7 +5,7 @@ import pytest
 
 from tests.test_cli import twinrank
 from twinrank.cluster import connected, encoded_on_cluster
-from twinrank.encode import Encoder, FeatureStore
+from twinrank.encoding import Encoder, FeatureStore
 from twinrank.errors import ClusterError, EncoderError, StoreError
 
 
@@ -39,7 +39,7 @@ def test_a_node_killed_while_encoding_costs_time_alone(second_node, encoder, tmp
 @pytest.mark.usefixtures("whole_cluster")
 def test_what_a_killed_call_has_stored_is_not_encoded_again(encoder, tmp_path, monkeypatch):
     texts = texts_of(200)
-    monkeypatch.setattr("twinrank.encode.home.PUBLISH_S", 0.0)
+    monkeypatch.setattr("twinrank.encoding.home.PUBLISH_S", 0.0)
 
     def killed(encoder, texts):
         batches = encoded_on_cluster(encoder, texts, device="cpu")

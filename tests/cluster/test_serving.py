@@ -12,14 +12,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 import nodes
-from tests.serve.test_server import PATIENCE_S, QUERY, Load, kept, served, until
+from tests.service.test_server import PATIENCE_S, QUERY, Load, kept, served, until
 from tests.test_cli import twinrank
 from twinrank.client import Client
-from twinrank.encode import FeatureStore
+from twinrank.encoding import FeatureStore
 from twinrank.errors import ClusterError, ServeError
-from twinrank.experiment import fit
-from twinrank.serve.app import create_app
-from twinrank.serve.settings import Settings
+from twinrank.service.app import create_app
+from twinrank.service.settings import Settings
+from twinrank.training import fit
 
 serving_ray = pytest.importorskip("twinrank.cluster.serving")
 TEXTS = [QUERY["text"], "my clients say the page shows nothing they could book", "invoice refund"]

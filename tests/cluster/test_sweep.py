@@ -4,11 +4,11 @@ import time
 import pytest
 
 from twinrank.cluster import calls_on_cluster, check_shared
-from twinrank.encode import FeatureStore
+from twinrank.encoding import FeatureStore
 from twinrank.errors import ClusterError
-from twinrank.experiment.sweep import Ranges, Search, storage, sweep
-from twinrank.experiment.sweep.storage import Place
-from twinrank.experiment.sweep.trial import UNDER_WAY, Means, count, study_of
+from twinrank.experiments.sweep import Ranges, Search, storage, sweep
+from twinrank.experiments.sweep.storage import Place
+from twinrank.experiments.sweep.trial import UNDER_WAY, Means, count, study_of
 
 WIDE = "[training]\nlearning_rate = { low = 1e-5, high = 1e-1, log = true }\n"
 

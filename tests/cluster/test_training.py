@@ -7,9 +7,8 @@ import torch
 from torch.distributed import TCPStore
 
 from twinrank.cluster import Crew, training
-from twinrank.encode import FeatureStore
-from twinrank.experiment import fit
-from twinrank.train import TeamLostError
+from twinrank.encoding import FeatureStore
+from twinrank.training import TeamLostError, fit
 
 
 @pytest.mark.parametrize("kill", [False, True])

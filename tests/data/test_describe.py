@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from twinrank.data import Dataset, describe
-from twinrank.data.describe import unspaced_warning
+from twinrank.data.statistics import unspaced_warning
 from twinrank.data.validation import JUDGEMENTS_SCHEMA
 
 QUERIES = dict.fromkeys(("id", "type", "thread", "text"), pl.String)
@@ -107,7 +107,7 @@ def test_what_the_encoder_would_not_read_is_a_share_of_all_tokens():
 
 
 def test_tokens_of_many_texts_are_counted_in_a_sample_that_is_named(monkeypatch):
-    module = importlib.import_module("twinrank.data.describe")  # the package names its function
+    module = importlib.import_module("twinrank.data.statistics")  # the package names its function
     monkeypatch.setattr(module, "SAMPLED", 40)
     monkeypatch.setattr(module, "COUNTED_AT_ONCE", 7)
     queries = [(f"q{i}", "ab"[i % 5 == 0], f"q{i}", "word " * (i + 1)) for i in range(150)]

@@ -4,10 +4,10 @@ import pytest
 from scipy import sparse
 
 from twinrank.data import Queries
-from twinrank.encode import FeatureStore
+from twinrank.encoding import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.evaluation import METRICS, evaluate, evaluation, measure, per_query, summarise
-from twinrank.experiment import fit
+from twinrank.training import fit
 
 
 def rows(values, types, threads):

@@ -16,12 +16,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
-from twinrank.encode import FeatureStore
+from twinrank.encoding import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.evaluation import centroid_views, geometry
 from twinrank.evaluation.geometry import measure_space
-from twinrank.experiment import fit
-from twinrank.model import Passages
+from twinrank.ranking import Passages
+from twinrank.training import fit
 
 pytestmark = pytest.mark.filterwarnings("error")
 

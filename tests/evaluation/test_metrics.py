@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 
 from twinrank.evaluation import METRICS, per_query
 from twinrank.evaluation.metrics import ranks_of_right
-from twinrank.search import best_first
+from twinrank.ranking import best_first
 
 
 def case(seed: int, queries: int, answers: int, *, ties: bool):

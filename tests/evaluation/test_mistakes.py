@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from twinrank.encode import FeatureStore
+from twinrank.encoding import FeatureStore
 from twinrank.evaluation import evaluate, mistakes
 from twinrank.evaluation.mistakes import outcomes
-from twinrank.experiment import fit
+from twinrank.training import fit
 
 ANSWERS = ["a", "b", "c"]
 pairs = st.lists(st.tuples(st.sampled_from(ANSWERS), st.sampled_from(ANSWERS)), max_size=30)

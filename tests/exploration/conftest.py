@@ -6,7 +6,7 @@ import pytest
 from scipy import sparse
 
 from twinrank.data import Dataset
-from twinrank.encode import Encoder, FeatureStore
+from twinrank.encoding import Encoder, FeatureStore
 from twinrank.exploration.sample import Sample
 
 QUERIES = dict.fromkeys(("id", "type", "thread", "text"), pl.String)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.exploration.conftest import dataset
 from twinrank.exploration import explore, findings
 from twinrank.exploration import sample as sampling
-from twinrank.report.explore_page import exploration_page
+from twinrank.reports.explore_page import exploration_page
 
 Q = [(f"q{i}", "ab"[i % 2], f"t{i // 2}", f"reset password number {i}") for i in range(8)]
 ANSWERS = [(f"a{i}", f"Title {i}", f"text of {i}") for i in range(3)]

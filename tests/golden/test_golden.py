@@ -23,15 +23,16 @@ from threadpoolctl import threadpool_limits
 
 from tests.data import test_check, test_importing
 from tests.test_cli import twinrank
-from twinrank.data import Dataset, Verdict, import_tables
-from twinrank.encode import FeatureStore
+from twinrank.data import Dataset, import_tables
+from twinrank.encoding import FeatureStore
 from twinrank.errors import DataError
-from twinrank.experiment import fit
+from twinrank.feedback import Verdict
+from twinrank.feedback.database import Feedback
+from twinrank.ranking import Ranker
 from twinrank.recipe import Recipe
-from twinrank.search import Ranker
-from twinrank.serve.app import create_app
-from twinrank.serve.feedback import Feedback
-from twinrank.serve.settings import Settings
+from twinrank.service.app import create_app
+from twinrank.service.settings import Settings
+from twinrank.training import fit
 
 HERE = Path(__file__).parent
 WRITE = os.environ.get("TWINRANK_GOLDEN") == "write"

@@ -3,7 +3,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from twinrank.cli.app import app
+from twinrank.cli.common import app
 from twinrank.errors import PlanError
 from twinrank.planning.units import duration, size
 

@@ -10,15 +10,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from floor import flops
 from plan_constants import shares
-from twinrank.encode import Encoder, FeatureStore, resolve
+from twinrank.encoding import Encoder, FeatureStore, resolve
 from twinrank.errors import PlanError
-from twinrank.model import Passages, Past, total
 from twinrank.planning import Shape, workload_of
 from twinrank.planning.encoding import text_bytes
 from twinrank.planning.training import step_of
+from twinrank.ranking import Passages, Past, total, towers_of
 from twinrank.recipe import Recipe
-from twinrank.search import towers_of
-from twinrank.train.index import ExactIndex, SampledIndex, StaleIndex
+from twinrank.training.index import ExactIndex, SampledIndex, StaleIndex
 
 
 @pytest.mark.parametrize("tokens", [8, 40, 64])

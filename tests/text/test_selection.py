@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from twinrank.data import Readable, readable_answers
-from twinrank.encode import Encoder
+from twinrank.encoding import Encoder
 from twinrank.text import Idf, Selection, selection, sentences
 from twinrank.text.scores import Scored
 

@@ -11,10 +11,15 @@ try:
 
     # Each adds its commands, in the order of `--help`.
     # isort: off
-    from twinrank.cli import data, runs, rankers, service  # noqa: F401
+    from twinrank.cli import (  # noqa: F401
+        data_commands,
+        training_commands,
+        ranker_commands,
+        service_commands,
+    )
 
     # isort: on
-    from twinrank.cli.app import app, say
+    from twinrank.cli.common import app, say
     from twinrank.errors import TwinrankError
     from twinrank.terminal import VisibleFormatter
 except KeyboardInterrupt:  # the imports take a tenth of a second, and `main` is not there yet

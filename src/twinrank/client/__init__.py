@@ -7,7 +7,7 @@ check_installed("clients", "client", "httpx")
 from twinrank.client.calls import Query  # noqa: E402 (once it is sure that they can be imported)
 from twinrank.client.client import AsyncClient, Client  # noqa: E402
 from twinrank.errors import ClientError  # noqa: E402
-from twinrank.serve.schemas import (  # noqa: E402
+from twinrank.service.schemas import (  # noqa: E402
     Answer,
     FoundAnswers,
     Ranked,

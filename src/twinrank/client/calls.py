@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError, to_json
 
 from twinrank.errors import ClientError
-from twinrank.serve.schemas import (
+from twinrank.service.schemas import (
     BATCH,
     Answer,
     FoundAnswers,

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from twinrank.client.client import AsyncClient, Client
 from twinrank.errors import ClientError
-from twinrank.serve.schemas import Answer, Ranked
+from twinrank.service.schemas import Answer, Ranked
 
 Content = Literal["answer", "section", "sentence"]
 FETCHED_AT_ONCE = 8  # by threads

@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import RayTaskError
 
 from twinrank.cluster.connection import LOST, Slot, told_by
-from twinrank.encode import Encoder
+from twinrank.encoding import Encoder
 from twinrank.errors import ClusterError
 
 # Texts at a time, which is what a worker's death costs: enough to sort by length, few enough

@@ -37,12 +37,12 @@ from twinrank.cluster.connection import (
     other_machines,
 )
 from twinrank.errors import ClusterError, ServeError
-from twinrank.search.index.milvus_place import is_milvus
-from twinrank.serve.app import in_process
-from twinrank.serve.feedback import file_of
-from twinrank.serve.guard import AT_ONCE, NAMED, RETRY_S
-from twinrank.serve.server import ENVIRONMENT, address_of, check, listening
-from twinrank.serve.settings import GRACE_S, Settings
+from twinrank.feedback.database import file_of
+from twinrank.ranking.index.milvus_place import is_milvus
+from twinrank.service.app import in_process
+from twinrank.service.guard import AT_ONCE, NAMED, RETRY_S
+from twinrank.service.server import ENVIRONMENT, address_of, check, listening
+from twinrank.service.settings import GRACE_S, Settings
 
 NAME = "twinrank"  # of the application, and of all that this command has on a cluster
 HEAD = "node:__internal_head__"  # what Ray says that its head alone has

@@ -16,8 +16,8 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from twinrank.cluster.connection import LOST, Slot, told_by
 from twinrank.errors import ClusterError
-from twinrank.experiment.training import Fitting
-from twinrank.train import Checkpoint, OnEpoch, Record, Team, TeamLostError, Validate
+from twinrank.training import Checkpoint, OnEpoch, Record, Team, TeamLostError, Validate
+from twinrank.training.stages import Fitting
 
 BEGIN_S = 60.0  # within which a worker has to begin to be of the team
 PATIENCE_S = 300.0  # until a worker that says nothing, and whose machine says nothing, is lost

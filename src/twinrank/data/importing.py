@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from twinrank.arguments import AnyPath, path_of
-from twinrank.data.cast import cast_short
+from twinrank.data.casting import cast_short
 from twinrank.data.dataset import Dataset
 from twinrank.data.files import ANSWERS, SPELLINGS, SPLITS
 from twinrank.data.markup import count_markup, describe_markup

@@ -17,7 +17,7 @@ from twinrank.errors import RankerError
 from twinrank.evaluation.confidence import Calibration, calibrations, plain
 from twinrank.evaluation.metrics import METRICS, per_query
 from twinrank.evaluation.mistakes import outcomes
-from twinrank.search import Ranker
+from twinrank.ranking import Ranker
 
 Figures = dict[str, float]
 Intervals = dict[str, tuple[float, float] | None]

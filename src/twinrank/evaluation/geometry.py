@@ -33,7 +33,7 @@ from twinrank.evaluation.space import (
     snapped,
     unit_vectors,
 )
-from twinrank.search import Ranker
+from twinrank.ranking import Ranker
 
 SAMPLE = 2000  # vectors of which all pairs are taken
 FOLDS = 5

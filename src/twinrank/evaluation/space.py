@@ -20,7 +20,7 @@ from sklearn.decomposition import PCA
 from twinrank.data import Dataset, Queries
 from twinrank.errors import RankerError
 from twinrank.evaluation.evaluation import labels_in_ranker
-from twinrank.search import Ranker
+from twinrank.ranking import Ranker
 
 ROUNDING = 1e-6  # of the largest value: some units in the last place of float32
 

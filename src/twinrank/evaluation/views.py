@@ -9,7 +9,7 @@ import polars as pl
 
 from twinrank.data import Dataset
 from twinrank.evaluation.space import Points, cells_of, lengths, main_axes, placed, snapped
-from twinrank.search import Ranker
+from twinrank.ranking import Ranker
 
 REDUCED = 30  # dimensions of the second view, as in the handover
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from twinrank.data import SPLITS
-from twinrank.data.describe import FEW
+from twinrank.data.statistics import FEW
 from twinrank.exploration.counts import ANSWERS, SECTIONS, unread
 from twinrank.exploration.exploration import Exploration
 from twinrank.exploration.finding import Finding, listed, many

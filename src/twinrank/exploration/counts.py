@@ -9,7 +9,7 @@ import polars as pl
 from jaxtyping import Int
 
 from twinrank.data import Dataset, answer_texts, section_texts
-from twinrank.encode import Encoder
+from twinrank.encoding import Encoder
 from twinrank.exploration.sample import Sample
 
 COMMONEST = 3  # answers that are named for every query by a ranker that knows nothing else

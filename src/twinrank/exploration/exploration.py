@@ -9,8 +9,8 @@ import polars as pl
 from jaxtyping import Float
 
 from twinrank.data import Dataset, Description, describe
-from twinrank.data.describe import unspaced_warning
-from twinrank.encode import Encoder, FeatureStore
+from twinrank.data.statistics import unspaced_warning
+from twinrank.encoding import Encoder, FeatureStore
 from twinrank.evaluation.geometry import measure_space
 from twinrank.evaluation.space import main_axes
 from twinrank.exploration.counts import (

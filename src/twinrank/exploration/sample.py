@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
 from twinrank.data import Dataset, Queries, answer_texts
-from twinrank.encode import Encoder, FeatureStore
+from twinrank.encoding import Encoder, FeatureStore
 from twinrank.evaluation.space import unit_vectors
-from twinrank.search import Reader
+from twinrank.ranking import Reader
 
 # At most as many are read: queries of threads with a label, of threads without, and answers.
 LABELLED, UNLABELLED, ANSWERS = 15_000, 5_000, 20_000

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from twinrank.encode import POOLINGS
-from twinrank.encode.home import PUBLISH_BYTES
-from twinrank.encode.parts import KEY
+from twinrank.encoding import POOLINGS
+from twinrank.encoding.home import PUBLISH_BYTES
+from twinrank.encoding.parts import KEY
 from twinrank.planning.constants import Assumed, Measured
 from twinrank.planning.machine import Machine
 from twinrank.planning.needs import FLOAT, Needs, Stage

@@ -11,10 +11,10 @@ from twinrank.planning.machine import Machine
 from twinrank.planning.needs import FLOAT, Needs, Stage
 from twinrank.planning.units import duration
 from twinrank.planning.workload import Workload
+from twinrank.ranking.dense import CELLS_A_CHUNK
 from twinrank.recipe import TrainingSettings
-from twinrank.search.dense import CELLS_A_CHUNK
-from twinrank.train.choice import WORTH, saved_by_sampling
-from twinrank.train.index import POOL
+from twinrank.training.choice import WORTH, saved_by_sampling
+from twinrank.training.index import POOL
 
 Index = Literal["exact", "stale", "sampled"]
 

@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 
 from twinrank.data import Dataset, answer_texts, section_texts
-from twinrank.encode import Encoder
-from twinrank.encode.resolve import resolve
+from twinrank.encoding import Encoder
+from twinrank.encoding.model_files import resolve
 from twinrank.errors import PlanError
 from twinrank.planning.constants import Assumed
+from twinrank.ranking import encoder_of
 from twinrank.recipe import Recipe
-from twinrank.search import encoder_of
 
 SAMPLED = 2_000  # texts whose tokens are counted
 NAMES = {

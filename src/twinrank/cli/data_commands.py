@@ -1,0 +1,270 @@
+"""Commands for data sets: make one, divide it, look at it, plan for a larger one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twinrank.cli.common import (
+    AsJson,
+    Data,
+    Device,
+    FileOption,
+    FolderOption,
+    Ray,
+    Strict,
+    app,
+    feature_store,
+    say,
+    show,
+)
+
+PANEL = "Data"
+
+
+@app.command("import", rich_help_panel=PANEL)
+def import_(
+    out: Annotated[Path, typer.Argument(file_okay=False, help="Folder for the data set.")],
+    queries: Annotated[Path, FileOption(help="Table of queries: CSV, TSV, JSONL or Parquet.")],
+    answers: Annotated[Path, FileOption(help="Table of answers.")],
+    labels: Annotated[
+        Path | None,
+        FileOption(help="Table of right answers, if the queries do not name them."),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=NAME", help="A column's name: query_text=body; repeat."),
+    ] = None,
+    separator: Annotated[str, typer.Option(help="Between several right answers.")] = ";",
+    cast_below: Annotated[
+        int | None,
+        typer.Option(min=1, help="Make questions of conversations with fewer characters."),
+    ] = None,
+    skip_faulty: Annotated[
+        bool, typer.Option("--skip-faulty", help="Leave out rows that cannot be used.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Make a data set of tables of answers and queries.
+
+    Columns are found by their usual names, such as id, title, text or content, type, answer.
+    Without a column that says the split, all labels go to train: divide them with `split`.
+
+    Example: `twinrank import data/mine --answers articles.csv --queries tickets.csv`
+    """
+    from twinrank.data import Columns, import_tables
+    from twinrank.data import describe as described
+
+    named = Columns.parse([*(column or []), f"separator={separator}"])
+    dataset = import_tables(
+        out,
+        queries=queries,
+        answers=answers,
+        labels=labels,
+        columns=named,
+        cast_below=cast_below,
+        skip_faulty=skip_faulty,
+    )
+    description = described(dataset)
+    show(description.as_dict() if json else description.tables())
+
+
+@app.command(rich_help_panel=PANEL)
+def split(
+    data: Data,
+    out: Annotated[
+        Path,
+        FolderOption(help="Folder for the divided data set; may be DATA itself."),
+    ],
+    validation: Annotated[float, typer.Option(min=0, max=1, help="Share of the threads.")] = 0.15,
+    test: Annotated[float, typer.Option(min=0, max=1, help="Share of the threads.")] = 0.15,
+    seed: Annotated[int, typer.Option(help="Another seed divides otherwise.")] = 0,
+    strict: Strict = False,
+    json: AsJson = False,
+) -> None:
+    """Divide the labels into train, validation and test; no thread falls in two of them.
+
+    Example: `twinrank split data/mine --out data/mine --test 0.2`
+    """
+    from twinrank.data import Dataset
+    from twinrank.data import describe as described
+    from twinrank.data import split as divided
+
+    dataset = Dataset.load(data, strict=strict)
+    dataset = divided(dataset, validation=validation, test=test, seed=seed)
+    dataset.save(out)
+    description = described(replace(dataset, name=out.resolve().name))
+    show(description.as_dict() if json else description.tables())
+
+
+@app.command(rich_help_panel=PANEL)
+def describe(
+    data: Data,
+    encoder: Annotated[
+        str, typer.Option(help="Whose tokens to count; `none` counts none.")
+    ] = "all-MiniLM-L6-v2",
+    max_tokens: Annotated[int, typer.Option(min=8, help="Where the encoder cuts.")] = 128,
+    strict: Strict = False,
+    json: AsJson = False,
+) -> None:
+    """Show what a data set holds: counts, balance of types, lengths, and what to beware of.
+
+    Example: `twinrank describe examples/help-centre`
+    """
+    from twinrank.data import Dataset
+    from twinrank.data import describe as described
+    from twinrank.encoding import Encoder
+
+    count = None if encoder == "none" else Encoder(encoder, max_tokens=max_tokens).count_tokens
+    description = described(Dataset.load(data, strict=strict), count, max_tokens)
+    show(description.as_dict() if json else description.tables())
+
+
+@app.command(rich_help_panel=PANEL)
+def explore(
+    data: Data,
+    out: Annotated[
+        Path | None, FileOption(help="The page; default runs/DATA/explore.html.")
+    ] = None,
+    encoder: Annotated[str, typer.Option(help="Whose features to look at.")] = "all-MiniLM-L6-v2",
+    max_tokens: Annotated[int, typer.Option(min=8, help="Where the encoder cuts.")] = 128,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    device: Device = "auto",
+    strict: Strict = False,
+    json: AsJson = False,
+) -> None:
+    """Look at a data set before training: a page of findings, each with what to do about it.
+
+    Balance of types, common and unused answers, what the encoder's limit cuts, labels that look
+    wrong, near twins, the raw features in the plane, words that mark a type.
+
+    Example: `twinrank explore examples/help-centre --open`
+    """
+    from twinrank.data import Dataset
+    from twinrank.encoding import Encoder, FeatureStore
+    from twinrank.exploration import explore as explored
+    from twinrank.exploration import findings
+    from twinrank.reports import check_installed, findings_table, write_exploration
+
+    check_installed()  # now, not when all is computed
+    dataset = Dataset.load(data, strict=strict)
+    reader = Encoder(encoder, max_tokens=max_tokens, device=device)
+    found = explored(dataset, reader, FeatureStore())
+    file = write_exploration(out or Path("runs") / dataset.name / "explore.html", found)
+    listed = findings(found)
+    show([finding.as_dict() for finding in listed] if json else findings_table(listed))
+    say(f"written: {file}")
+    if open_:
+        typer.launch(str(file))
+
+
+@app.command(rich_help_panel=PANEL)
+def encode(
+    data: Data,
+    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a TOML file.")] = "even",
+    ray: Ray = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: how many; default: one for each core.")
+    ] = None,
+    device: Device = "auto",
+    strict: Strict = False,
+    json: AsJson = False,
+) -> None:
+    """Encode what a recipe reads of a data set; later commands find it in the feature store.
+
+    Features are stored every few seconds: run the same command again after a kill, and only what
+    is missing is encoded.
+
+    Example: `twinrank encode examples/help-centre --recipe even`
+
+    Example: `twinrank encode data/mine --ray 10.0.0.5:6379`
+    """
+    from twinrank.data import Dataset
+    from twinrank.errors import RecipeError
+    from twinrank.experiments.runs import encode as encoded
+    from twinrank.ranking import encoder_of
+    from twinrank.recipe import Recipe
+
+    if workers and not ray:
+        raise typer.BadParameter("--workers are those of a cluster: give --ray too")
+    chosen = Recipe.load(recipe)
+    if not chosen.encoder or chosen.tuning:
+        own = "tunes an encoder of its own" if chosen.tuning else "takes no encoder"
+        raise RecipeError(f"{chosen.name} {own}: there is nothing to encode ahead of a run")
+    dataset = Dataset.load(data, strict=strict)
+    encoder = encoder_of(chosen, device)
+    with feature_store(ray, device=device, workers=workers) as store:
+        before = store.held(encoder)
+        encoded(dataset, chosen, store=store, device=device)
+        held = store.held(encoder)
+    summary = {
+        "encoder": encoder.name,
+        "max_tokens": encoder.max_tokens,
+        "precision": encoder.precision,
+        "new": held - before,
+        "stored": held,
+    }
+    kind = f"{encoder.name}, {encoder.max_tokens} tokens, {encoder.precision}"
+    show(summary if json else f"{kind}: {held - before:,} texts encoded, {held:,} stored")
+
+
+@app.command(rich_help_panel=PANEL)
+def plan(
+    answers: Annotated[
+        float | None, typer.Option(help="How many: 1e8; default: those of --data.")
+    ] = None,
+    queries: Annotated[
+        float | None, typer.Option(help="Labelled, to train on; default: those of --data.")
+    ] = None,
+    qps: Annotated[float, typer.Option(help="Questions a second to rank.")] = 0.0,
+    gpu: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Machines with one, such as h200."),
+    ] = None,
+    cpu: Annotated[
+        int | None, typer.Option(min=1, help="Machines with so many cores; default: as here.")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(metavar="GB", help="Beside the cores; default: assumed.")
+    ] = None,
+    within: Annotated[float, typer.Option(metavar="HOURS", help="In which to encode.")] = 24.0,
+    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a TOML file.")] = "even",
+    data: Annotated[
+        Path | None, typer.Option(help="Data set whose texts are like those planned for.")
+    ] = None,
+    constants: Annotated[
+        Path | None,
+        FileOption(
+            help="Measured elsewhere, by benchmarks/plan_constants.py; default: the package's.",
+        ),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Estimate what a size takes that is not at hand: memory, disk, hours, machines.
+
+    Times of a processor come from constants that were measured on one core, those of a GPU from
+    its published peak and an assumed share of it. What each figure rests on is said below.
+
+    Example: `twinrank plan --answers 1e8 --queries 1e9 --qps 5000 --gpu h200`
+
+    Example: `twinrank plan --data examples/help-centre --answers 1e5 --cpu 16 --recipe residual`
+    """
+    import os
+
+    from twinrank.data import Dataset
+    from twinrank.planning import Measured, machine_of, workload_of
+    from twinrank.planning import plan as planned
+    from twinrank.recipe import Recipe
+    from twinrank.reports import plan_table
+
+    if gpu and cpu:
+        raise typer.BadParameter("give --gpu or --cpu, not both")
+    machine = machine_of(gpu=gpu, cpu=cpu or os.cpu_count() or 1, memory_gb=memory)
+    texts = Dataset.load(data) if data else None
+    chosen = Recipe.load(recipe)
+    workload = workload_of(chosen, answers=answers, queries=queries, qps=qps, data=texts)
+    found = planned(workload, machine, Measured.load(constants), within_hours=within)
+    show(found.as_dict() if json else plan_table(found))

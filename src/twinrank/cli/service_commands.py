@@ -1,0 +1,237 @@
+"""Commands for what lasts: the index, the service, the cache."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twinrank.cli.common import AsJson, Device, RankerFolder, Ray, app, say, show
+
+PANEL = "Service"
+
+
+@app.command(rich_help_panel=PANEL)
+def index(
+    ranker: RankerFolder,
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="PLACE",
+            help="`local`, a folder, a Milvus Lite file FILE.db, or a Milvus server http://HOST:PORT.",
+        ),
+    ] = "local",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume/--fresh", help="Go on from what is there, or make it anew beside."),
+    ] = True,
+    json: AsJson = False,
+) -> None:
+    """Put the vectors of a ranker's answers into an index, and check that they are there.
+
+    `local` is the folder `index` in RANKER. Behind a Milvus place, `#NAME` names the collections
+    (default `twinrank`), and `?shards=N&replicas=N&consistency=LEVEL` says how a server holds and
+    searches them; $MILVUS_TOKEN is its token. Run the same command again after a kill, or when
+    answers have changed: it adds what is missing and removes what is gone. With `--fresh` readers
+    keep the index that is there until the new one is whole.
+
+    Example: `twinrank index runs/first --to answers.db`
+
+    Example: `twinrank index runs/first --to 'http://milvus:19530?shards=2&replicas=2'`
+    """
+    from twinrank.ranking import index_folder
+
+    indexed = index_folder(ranker, to, fresh=not resume, progress="Indexing")
+    show(indexed.as_dict() if json else str(indexed))
+
+
+@app.command(rich_help_panel=PANEL)
+def serve(
+    ranker: RankerFolder,
+    host: Annotated[str, typer.Option(help="Address; beyond this machine it needs --keys.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that rank.")] = 1,
+    ray: Ray = None,
+    index: Annotated[
+        str | None,
+        typer.Option(metavar="PLACE", help="Rank by an answer index; see `twinrank index`."),
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="File of keys: `read|feedback|write KEY [NAME]` a line.")
+    ] = None,
+    feedback: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Database of feedback; default: RANKER.feedback.db."),
+    ] = None,
+    rate: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Queries a minute by key or address; 6000 beyond this machine.",
+        ),
+    ] = None,
+    restore_days: Annotated[
+        float, typer.Option(min=0, help="How long a deleted answer can be restored.")
+    ] = 7.0,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="Another site whose pages may call the API; repeatable."),
+    ] = None,
+    keep_feedback_days: Annotated[
+        int | None,
+        typer.Option(min=1, max=36_500, help="Erase verdicts so old; default: as before, or 365."),
+    ] = None,
+    show_past_queries: Annotated[
+        bool,
+        typer.Option("--show-past-queries", help="Show the texts of past queries to all who ask."),
+    ] = False,
+    log_texts: Annotated[bool, typer.Option("--log-texts", help="Log what is asked.")] = False,
+    log_addresses: Annotated[
+        bool, typer.Option("--log-addresses", help="Log the address of who asks.")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Serve a ranker: HTTP API, web page, feedback; follows the folder when the ranker changes.
+
+    Pages at / and /admin, the API's description at /docs, Prometheus' figures at /metrics. With
+    --ray, the processes are replicas of Ray Serve on a cluster whose machines share RANKER.
+
+    Example: `twinrank serve runs/first --port 8000`
+
+    Example: `twinrank serve /shared/first --ray auto --workers 8 --feedback postgresql://twinrank@db/feedback`
+    """
+    from twinrank.extras import check_installed
+
+    check_installed("services", "serve", "fastapi", "uvicorn", "sqlalchemy", "limits")
+    from twinrank.service.logs import log_as_json
+    from twinrank.service.server import serve as served
+    from twinrank.service.settings import RATE_BEYOND, Settings
+
+    settings = Settings(
+        ranker=ranker.resolve(),
+        host=host,
+        port=port,
+        workers=workers,
+        index=index,
+        keys=keys and keys.resolve(),
+        feedback=feedback or f"{ranker.resolve()}.feedback.db",
+        rate=rate,
+        restore_days=restore_days,
+        origins=tuple(origin or ()),
+        log_texts=log_texts,
+        log_addresses=log_addresses,
+        show_past_queries=show_past_queries,
+        keep_feedback_days=keep_feedback_days,
+        device=device,
+    )
+    if rate is None and not settings.loopback:
+        settings = settings.model_copy(update={"rate": RATE_BEYOND})
+
+    log_as_json()
+
+    def announce(address: str) -> None:
+        say(f"serving {ranker} at {address}")
+
+    if not ray:
+        served(settings, announce)
+        return
+    check_installed("services on clusters", "cluster", "ray", "grpc_reflection")
+    from twinrank.cluster.serving import serve_on_cluster
+
+    serve_on_cluster(settings, ray, announce)
+
+
+@app.command(rich_help_panel=PANEL)
+def forget(
+    ranker: RankerFolder,
+    text: Annotated[
+        str | None, typer.Option(help="What stands in the texts; spaces and case do not count.")
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="A regular expression that is found in the texts.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Key of a verdict, or id of a past query.")
+    ] = None,
+    before: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Verdicts that are older than this day (UTC)."),
+    ] = None,
+    feedback: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Database of feedback; default: RANKER.feedback.db."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and erase nothing.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Erase what people wrote: verdicts, and what the ranker and the one before it learned of them.
+
+    A service that runs takes the changed ranker up; a rollback brings nothing back.
+
+    Example: `twinrank forget runs/first --text jane@example.org --dry-run`
+
+    Example: `twinrank forget runs/first --before 2026-01-31`
+    """
+    from contextlib import closing, nullcontext
+
+    from twinrank.extras import check_installed
+
+    check_installed("databases of feedback", "serve", "sqlalchemy")
+    from twinrank.feedback.database import Feedback
+    from twinrank.feedback.forget import forget as forgotten
+
+    url = feedback or f"{ranker.resolve()}.feedback.db"
+    there = feedback is not None or Path(url).exists()
+    database = closing(Feedback.open(url, create=False)) if there else nullcontext()
+    with database as opened:
+        gone = forgotten(
+            ranker,
+            opened,
+            text=text,
+            pattern=pattern,
+            key=key,
+            before=before and before.replace(tzinfo=UTC),
+            dry_run=dry_run,
+        )
+    show(gone.as_dict() if json else gone.said(dry_run=dry_run))
+
+
+@app.command(rich_help_panel=PANEL)
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove what is stored.")] = False,
+    encoder: Annotated[
+        str | None, typer.Option(help="With --clear: only the one whose fingerprint begins so.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="With --clear: do not ask.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Show what is stored of each encoder, or clear it.
+
+    Stored are features of texts, and models converted for OpenVINO. All of it is in
+    `$TWINRANK_CACHE`, by default `~/.cache/twinrank/features`.
+
+    Example: `twinrank cache`
+    """
+    from twinrank.encoding import FeatureStore, clear_cache, kept_networks
+    from twinrank.reports import cache_table, networks_table
+
+    store = FeatureStore()
+    entries, networks = store.entries(), kept_networks()
+    if clear:
+        whose = f"of {encoder}" if encoder else "of all encoders"
+        if not yes:
+            typer.confirm(f"Remove what is stored {whose} from {store.root}?", abort=True)
+        freed = clear_cache(store, encoder)
+        show({"freed_bytes": freed} if json else f"{freed / 1e6:,.1f} MB freed")
+        return
+    if json:
+        features = [entry.as_dict() for entry in entries]
+        show({"features": features, "networks": [network.as_dict() for network in networks]})
+        return
+    show(cache_table(entries, store.root))
+    if networks:
+        show(networks_table(networks))

@@ -1,0 +1,344 @@
+"""Commands that train: one run, many side by side, a search, a lesson from feedback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from twinrank.cli.common import (
+    AsJson,
+    Data,
+    Device,
+    FileOption,
+    FolderOption,
+    RankerFolder,
+    Ray,
+    Split,
+    Strict,
+    Track,
+    app,
+    feature_store,
+    say,
+    show,
+    warn_of_few,
+)
+
+PANEL = "Training"
+
+
+@app.command(rich_help_panel=PANEL)
+def train(
+    data: Data,
+    out: Annotated[Path, FolderOption(help="Folder for the run; it becomes the ranker.")],
+    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a TOML file.")] = "even",
+    seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume/--fresh", help="Go on from what OUT holds, or start over.")
+    ] = True,
+    track: Track = None,
+    ray: Ray = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --ray: processes, this one too; default: one a core."),
+    ] = None,
+    device: Device = "auto",
+    strict: Strict = False,
+    json: AsJson = False,
+) -> None:
+    """Carry out a recipe: encode what is new, fit the towers, leave a ranker.
+
+    Run the same command again after a kill and it goes on from the last epoch. With --ray, workers
+    of a cluster encode, and share every step of the fitting with this process.
+
+    Example: `twinrank train examples/help-centre --recipe even --out runs/first`
+
+    Example: `twinrank train data/mine --out runs/first --ray 10.0.0.5:6379 --workers 4`
+    """
+    from twinrank.data import Dataset
+    from twinrank.recipe import Recipe
+    from twinrank.reports import quality_table
+    from twinrank.training import check_tracker, fit, is_main, tracking
+    from twinrank.training.stages import Together, alone
+
+    if workers and not ray:
+        raise typer.BadParameter("--workers are those of a cluster: give --ray too")
+    check_tracker(track)
+    chosen = Recipe.load(recipe)
+    dataset = Dataset.load(data, strict=strict)
+    with (
+        feature_store(ray, device=device) as store,
+        tracking(track, dataset, chosen, seed=seed, out=out) as tracker,
+    ):
+        together: Together = alone
+        if ray:
+            from twinrank.cluster import Crew
+
+            together = Crew(workers)
+        ranker = fit(
+            dataset,
+            chosen,
+            seed=seed,
+            out=out,
+            store=store,
+            resume=resume,
+            on_record=tracker.epoch,
+            device=device,
+            together=together,
+        )
+        tracker.reached(ranker.origin.quality)
+    summary = {"ranker": str(out), "recipe": chosen.name, **ranker.origin.model_dump()}
+    if is_main():  # of several that tuned together
+        if ranker.origin.quality:
+            warn_of_few((ranker.origin.labelled or {}).get("validation", {}), "validation")
+        show(summary if json else quality_table(ranker, out))
+
+
+@app.command(rich_help_panel=PANEL)
+def compare(
+    data: Data,
+    recipes: Annotated[
+        str | None, typer.Option(help="Names or TOML files, with commas between.")
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="A set of recipes with a page that explains them: handover.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="How many seeds for each recipe; 3, or 5 in a study.")
+    ] = None,
+    split: Split = "test",
+    out: Annotated[
+        Path | None,
+        FolderOption(help="Folder for runs and tables; default runs/DATA."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs at once; default: one for each core.")
+    ] = None,
+    device: Device = "auto",
+    strict: Strict = False,
+    json: AsJson = False,
+) -> None:
+    """Encode once, train all, and put the recipes side by side in one table.
+
+    Runs that OUT holds already are not done again. The table is also written there, as
+    comparison.json and comparison.md; a study writes its tables, figures and page to OUT/STUDY.
+
+    Example: `twinrank compare examples/help-centre --recipes bm25,zero-shot,even --seeds 3`
+
+    Example: `twinrank compare examples/help-centre --study handover`
+    """
+    from twinrank.data import Dataset
+    from twinrank.encoding import FeatureStore
+    from twinrank.experiments import compare as compared
+    from twinrank.experiments import results, run_study, study_named
+    from twinrank.recipe import Recipe
+    from twinrank.reports import (
+        check_installed,
+        comparison_table,
+        study_tables,
+        write_comparison,
+        write_study,
+    )
+
+    if not recipes and not study:
+        raise typer.BadParameter("give --recipes, or --study, or both")
+    plan = study_named(study) if study else None
+    if plan:
+        check_installed()  # now, not when the runs are done
+    chosen = [Recipe.load(name.strip()) for name in (recipes or "").split(",") if name.strip()]
+    dataset = Dataset.load(data, strict=strict)
+    warn_of_few(dataset.labelled().get(split, {}), split)
+    home = out or Path("runs") / dataset.name
+    store = FeatureStore()
+    if plan:
+        studied = run_study(
+            plan,
+            dataset,
+            added=chosen,
+            seeds=seeds or 5,
+            split=split,
+            out=home,
+            store=store,
+            device=device,
+            workers=workers,
+        )
+        found = results(studied)
+        written = write_study(found, studied.views, home / plan.name)
+        show(found if json else study_tables(found))
+    else:
+        comparison = compared(
+            dataset,
+            chosen,
+            seeds=seeds or 3,
+            split=split,
+            out=home,
+            store=store,
+            device=device,
+            workers=workers,
+        )
+        written = write_comparison(comparison, home)
+        show(comparison.as_dict() if json else comparison_table(comparison))
+    for path in written:
+        say(f"written: {path}")
+
+
+@app.command(rich_help_panel=PANEL)
+def sweep(
+    data: Data,
+    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a TOML file.")] = "even",
+    ranges: Annotated[
+        Path | None,
+        FileOption(help="TOML with ranges; default: dropout, learning rate, batch, decay."),
+    ] = None,
+    objective: Annotated[
+        Literal["loss", "worst-type"],
+        typer.Option(help="Validation loss, or MAP@10 of the worst type."),
+    ] = "loss",
+    trials: Annotated[int, typer.Option(min=1, help="How many in all, over all calls.")] = 40,
+    sampler: Annotated[
+        Literal["tpe", "gp"], typer.Option(help="Parzen estimators, or a Gaussian process.")
+    ] = "tpe",
+    seed: Annotated[int, typer.Option(help="Of the search, and of every training.")] = 0,
+    out: Annotated[
+        Path | None,
+        FolderOption(help="Folder; default runs/DATA/sweeps/RECIPE-DIGEST."),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="A database to share; default: SQLite in OUT."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Trials at once; default: one for each core.")
+    ] = None,
+    ray: Ray = None,
+    track: Track = None,
+    device: Device = "auto",
+    strict: Strict = False,
+    json: AsJson = False,
+) -> None:
+    """Search for the values of a recipe that are best on validation, by Bayesian search.
+
+    Run the same command again after a kill, or on another machine with the same --storage, and
+    it takes part: at most the trials under way are lost. Writes best.toml, sweep.json and a page.
+
+    Example: `twinrank sweep examples/help-centre --recipe residual --trials 40`
+
+    Example: `twinrank sweep data/mine --ray 10.0.0.5:6379 --storage postgresql://twinrank@db/sweeps`
+    """
+    from twinrank.data import Dataset
+    from twinrank.experiments.runs import Calls, at_once
+    from twinrank.experiments.sweep import Ranges, Search
+    from twinrank.experiments.sweep import sweep as swept
+    from twinrank.recipe import Recipe
+    from twinrank.reports.sweep import sweep_table, write_sweep
+    from twinrank.training import check_tracker
+
+    check_tracker(track)
+    chosen = Recipe.load(recipe)
+    dataset = Dataset.load(data, strict=strict)
+    search = Search(dataset, chosen, Ranges.load(ranges, chosen), objective, seed)
+    home = out or Path("runs") / dataset.name / "sweeps" / search.name
+    with feature_store(ray, device=device, workers=workers) as store:
+        calls: Calls = at_once
+        if ray:
+            from twinrank.cluster import calls_on_cluster, check_shared
+
+            check_shared(storage)
+            calls = calls_on_cluster
+        found = swept(
+            search,
+            trials=trials,
+            out=home.resolve(),  # workers stand elsewhere
+            storage=storage,
+            sampler=sampler,
+            store=store,
+            track=track,
+            device=device,
+            workers=workers,
+            calls=calls,
+        )
+    written = write_sweep(found, home)
+    show(found.as_dict() if json else sweep_table(found))
+    for path in written:
+        say(f"written: {path}")
+
+
+@app.command(rich_help_panel=PANEL)
+def learn(
+    ranker: RankerFolder,
+    feedback: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Database of feedback; default: RANKER.feedback.db."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Data set; default: what the ranker was trained on.")
+    ] = None,
+    hold_back: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of the feedback to measure on.")
+    ] = 0.2,
+    margin: Annotated[
+        float, typer.Option(min=0, help="MAP@10 that a type may lose on the test split.")
+    ] = 0.02,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Compare, and leave the ranker as it is.")
+    ] = False,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Put the ranker that was replaced in place again.")
+    ] = False,
+    index: Annotated[
+        str | None,
+        typer.Option(metavar="PLACE", help="Have the ranker's index there before it changes."),
+    ] = None,
+    device: Device = "auto",
+    json: AsJson = False,
+) -> None:
+    """Train a ranker anew with what people said of it, and replace it if that is not worse.
+
+    Old and new are compared for every type on the test split, which is a gate here and nothing
+    else, and on feedback that was held back. A service that runs takes the new ranker up.
+
+    Example: `twinrank learn runs/first --dry-run`
+
+    Example: `twinrank learn runs/first --feedback postgresql://twinrank@db/feedback`
+
+    Example: `twinrank learn runs/first --index http://milvus:19530`
+    """
+    from contextlib import closing
+
+    from twinrank.encoding import FeatureStore
+    from twinrank.extras import check_installed
+    from twinrank.feedback import learn as learned
+    from twinrank.feedback import roll_back
+    from twinrank.reports import learning_table
+
+    if rollback:
+        former = roll_back(ranker, index=index, store=FeatureStore(), device=device)
+        summary = {"ranker": str(ranker), **former.origin.model_dump()}
+        done = f"{ranker}: the ranker that was replaced is in place again, the other is kept"
+        show(summary if json else done)
+        return
+    check_installed("databases of feedback", "serve", "sqlalchemy")
+    from twinrank.feedback.database import Feedback
+    from twinrank.feedback.forget import expire
+
+    url = feedback or f"{ranker.resolve()}.feedback.db"
+    with closing(Feedback.open(url, create=False)) as opened:
+        old = expire(ranker, opened, dry_run=dry_run).verdicts
+        if old:
+            done = "would be erased" if dry_run else "are erased"
+            what = f"{old:,} verdicts older than {opened.kept_days:,} days {done}"
+            typer.echo(f"{what}; `serve --keep-feedback-days` says how long", err=True)
+        verdicts = opened.verdicts()[old if dry_run else 0 :]
+    learning = learned(
+        ranker,
+        verdicts,
+        data=data,
+        hold_back=hold_back,
+        margin=margin,
+        dry_run=dry_run,
+        index=index,
+        store=FeatureStore(),
+        device=device,
+    )
+    show(learning.as_dict() if json else learning_table(learning))

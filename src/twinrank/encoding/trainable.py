@@ -1,0 +1,129 @@
+"""An encoder in training: features with gradients, in bounded memory; the encoder it becomes."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from twinrank.encoding.batches import plan, tokens_a_batch
+from twinrank.encoding.model_files import EncoderFiles
+from twinrank.encoding.network import Network, quiet
+from twinrank.errors import EncoderError
+
+
+class Trainable(nn.Module):
+    """A copy of an encoder whose weights are trained; always without dropout.
+
+    Args:
+        files: of the encoder it starts from.
+        precision: bf16 computes products in it; the weights are fp32 in any case.
+        device: where.
+        pooling: the number of the pooling that is read.
+        rank: of LoRA's matrices, which alone are trained then; none trains every weight.
+        held_tokens: padded tokens of a call whose activations are held for the way back.
+
+    Raises:
+        EncoderError: if the weights cannot be loaded, or peft is not installed.
+    """
+
+    def __init__(
+        self,
+        files: EncoderFiles,
+        precision: str,
+        device: str,
+        *,
+        pooling: int,
+        rank: int | None,
+        held_tokens: int,
+    ) -> None:
+        super().__init__()
+        self._files = files
+        self._network = Network(files, precision=precision, device=device, trained=True)
+        if rank:
+            self._network.model = _with_lora(self._network.model, rank)
+        self.model = self._network.model
+        self.dim = files.dim
+        self._pooling = pooling
+        self._budget = tokens_a_batch(device)
+        self._held_tokens = held_tokens
+
+    def train(self, mode: bool = True) -> Trainable:
+        """Dropout stays off: which queries are near which must not depend on it."""
+        super().train(mode)
+        self.model.eval()
+        return self
+
+    def forward(self, ids: Sequence[np.ndarray]) -> Float[Tensor, "n d"]:
+        """Features of n token sequences, with gradients.
+
+        Activations beyond `held_tokens` are thrown away and computed again on the way back:
+        gradient caching (Gao et al. 2021), exact because there is no dropout.
+        """
+        device = next(self.model.parameters()).device
+        rows, features, held = [np.empty(0, np.int64)], [], 0
+        for batch in plan([len(sequence) for sequence in ids], self._budget) if ids else []:
+            sequences = [ids[row] for row in batch]
+            held += len(batch) * max(map(len, sequences))
+            rows.append(batch)
+            if held <= self._held_tokens:
+                features.append(self._features(sequences))
+            else:
+                again = checkpoint(
+                    self._features, sequences, use_reentrant=False, preserve_rng_state=False
+                )
+                features.append(again)
+        if not features:
+            return torch.empty(0, self.dim, device=device)
+        back = torch.as_tensor(np.argsort(np.concatenate(rows)), device=device)
+        return torch.cat(features)[back]
+
+    def features(self, ids: Sequence[np.ndarray]) -> Float[np.ndarray, "n d"]:
+        """The same without gradients, as fast as the frozen encoder."""
+        found = np.empty((len(ids), self.dim), np.float32)
+        batches = plan([len(sequence) for sequence in ids], self._budget) if ids else []
+        inputs = [[ids[row] for row in batch] for batch in batches]
+        for batch, pooled in zip(batches, self._network.map(inputs), strict=True):
+            found[batch] = pooled[:, self._pooling]
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write the encoder as it is now, with its tokenizer, as a folder that appears whole."""
+        aside = folder.with_name(f".{folder.name}.tmp")
+        shutil.rmtree(aside, ignore_errors=True)
+        model = self.model
+        if hasattr(model, "merge_and_unload"):
+            model = copy.deepcopy(model).merge_and_unload()
+        with quiet():
+            model.save_pretrained(aside)
+        for file in aside.glob("*.safetensors"):  # by itself it is its owner's alone
+            shutil.copymode(aside / "config.json", file)
+        for file in self._files.tokenizer:
+            shutil.copyfile(file, aside / file.name)
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+
+    def _features(self, sequences: Sequence[np.ndarray]) -> Float[Tensor, "n d"]:
+        return self._network.pooled(sequences)[:, self._pooling]
+
+
+def _with_lora(model: nn.Module, rank: int) -> nn.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of libraries that peft looks for
+            from peft import LoraConfig, get_peft_model
+    except ImportError:
+        raise EncoderError(
+            "method = 'lora' takes peft: pip install 'twinrank[tune]', or choose method = 'full'"
+        ) from None
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", lora_dropout=0.0)
+    adapted: nn.Module = get_peft_model(model, config)
+    return adapted

@@ -1,0 +1,478 @@
+"""The ranker: what a run leaves to use."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float, Int
+
+from twinrank.arguments import (
+    Answers,
+    AnyPath,
+    Count,
+    Texts,
+    check_type,
+    count_of,
+    path_of,
+    texts_of,
+)
+from twinrank.encoding import Store
+from twinrank.errors import ArgumentError, RankerError
+from twinrank.ranking import folder
+from twinrank.ranking.bm25 import Bm25
+from twinrank.ranking.card import Origin
+from twinrank.ranking.confidence import Confidence
+from twinrank.ranking.dense import Dense
+from twinrank.ranking.fused import Fused
+from twinrank.ranking.index import Indexed, Last, build_index, check, open_index
+from twinrank.ranking.order import best_first
+from twinrank.ranking.passages import Passages
+from twinrank.ranking.removed import Removed
+from twinrank.ranking.shortlist import Row, Shortlist
+from twinrank.ranking.towers import total
+from twinrank.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class RankedAnswer:
+    """One answer in a ranking.
+
+    Attributes:
+        rank: counts from one.
+        id: of the answer.
+        title: of the answer.
+        score: by which it was ranked.
+        parts: what each channel gave to the score, where several are fused.
+        confidence: the probability that it is right, if the ranker saw a validation split.
+    """
+
+    rank: int
+    id: str
+    title: str
+    score: float
+    parts: dict[str, float] | None = None
+    confidence: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, without what is none."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass
+class Ranker:
+    """Ranks answers for what people write.
+
+    Attributes:
+        recipe: how it was made.
+        answers: id, title, text, url and sections, in the order of the scores' columns.
+        channel: what scores them.
+        origin: what it was trained on, and what it reached there.
+        confidence: how likely its first answer is right; none without a validation split.
+        shortlist: finds the candidates that `rank` scores; none has it score every answer.
+        removed: answers that `restore_answer` can bring back.
+    """
+
+    recipe: Recipe
+    answers: pl.DataFrame
+    channel: folder.Channel
+    origin: Origin
+    confidence: Confidence | None = None
+    shortlist: Shortlist | None = None
+    removed: tuple[Removed, ...] = ()
+    _saved: tuple[Path, dict[str, Any]] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def dense(self) -> Dense | None:
+        """The channel that has a space, alone or fused with others; words have none."""
+        channel = self.channel.dense if isinstance(self.channel, Fused) else self.channel
+        return channel if isinstance(channel, Dense) else None
+
+    @property
+    def vectors(self) -> Passages[np.ndarray]:
+        """Of the answers' passages (v x d), as an answer index holds them.
+
+        Raises:
+            RankerError: if it ranks by words alone.
+        """
+        if self.dense is None:
+            raise RankerError("this ranker goes by words alone: it has no vectors to index")
+        return self.dense.vectors.of(self.dense.vectors.rows.cpu().numpy())
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what was trained (32 hex digits): the same after answers come and go."""
+        digest = hashlib.sha256(self.recipe.model_dump_json().encode())
+        digest.update(self.origin.data_fingerprint.encode())
+        if self.dense:
+            digest.update(self.dense.reader.encoder.identity.encode())
+            for name, tensor in sorted(self.dense.towers.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+    def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "n m"]:
+        """Scores of every answer (columns, in the order of `answers`) for every text (rows).
+
+        Raises:
+            RankerError: if one is not finite.
+        """
+        return _finite(self.channel.scores(texts))
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Encode many texts at once, into the store if there is one, before they are scored."""
+        if self.dense and self.dense.reader.store:
+            self.dense.reader(texts, progress="Encoding queries")
+
+    def rank(
+        self, texts: Texts, k: Count = 10, *, min_confidence: float = 0.0
+    ) -> list[list[RankedAnswer]]:
+        """The k best answers for each text, best first; ties in the order of `answers`.
+
+        Args:
+            texts: one text or several.
+            k: how many; fewer come back if there are fewer answers.
+            min_confidence: a text whose first answer is less likely right gets no answer.
+
+        Raises:
+            RankerError: if a text is empty, k is less than one, or a confidence is asked for
+                that the ranker never learned, or that is none from 0 to 1.
+        """
+        texts, k = texts_of(texts), count_of(k, "k")
+        if k < 1:
+            raise RankerError(f"k is {k}; ask for one answer or more")
+        for i, text in enumerate(texts):
+            if not text.strip():
+                raise RankerError(f"text {i + 1} of {len(texts)} is empty; give it some words")
+        if not (isinstance(min_confidence, Real) and 0 <= min_confidence <= 1):  # nor NaN
+            raise RankerError(f"min_confidence is {min_confidence!r}; give a number from 0 to 1")
+        if min_confidence > 0 and self.confidence is None:
+            raise RankerError(
+                "this ranker saw no validation split, so that it knows no confidence; "
+                "train it on data with one, or leave min_confidence out"
+            )
+        rankings = self._ranked(texts, k) if texts else []
+        return [
+            [] if min_confidence > 0 and (ranking[0].confidence or 0) < min_confidence else ranking
+            for ranking in rankings
+        ]
+
+    def _ranked(self, texts: list[str], k: int) -> list[list[RankedAnswer]]:
+        ids, titles = self.answers["id"], self.answers["title"]
+        rankings = []
+        for places, scores, parts in self._scored(texts, k):
+            best = best_first(scores, k)
+            sure = self.confidence.of_each(scores, best).tolist() if self.confidence else None
+            rankings.append(
+                [
+                    RankedAnswer(
+                        rank=rank + 1,
+                        id=ids[int(places[j])],
+                        title=titles[int(places[j])],
+                        score=float(scores[j]),
+                        parts={name: float(part[j]) for name, part in parts.items()} or None,
+                        confidence=sure[rank] if sure else None,
+                    )
+                    for rank, j in enumerate(best.tolist())
+                ]
+            )
+        return rankings
+
+    def _scored(
+        self, texts: list[str], k: int
+    ) -> Iterator[tuple[Int[np.ndarray, " c"], Float[np.ndarray, " c"], Row]]:
+        """For each text the places of its candidates, their scores, and the parts if fused."""
+        fused = isinstance(self.channel, Fused)
+        if self.shortlist and not isinstance(self.channel, Bm25):
+            for places, parts in self.shortlist.scored(self.channel, texts, k):
+                yield places, _finite(total(parts)), parts if fused else {}
+            return
+        every = self.channel.parts(texts) if isinstance(self.channel, Fused) else {}
+        for i, scores in enumerate(_finite(total(every)) if every else self.scores(texts)):
+            yield np.arange(len(scores)), scores, {name: part[i] for name, part in every.items()}
+
+    def copy(self) -> Ranker:
+        """Another whose answers can be changed while this one ranks, even in another thread.
+
+        What neither changes is shared, and so is an index: it follows every change at once.
+        """
+        return replace(self, channel=copy(self.channel), shortlist=copy(self.shortlist))
+
+    def add_answers(self, answers: Answers) -> None:
+        """Take answers in without retraining (columns as in `Dataset.answers`).
+
+        Raises:
+            ArgumentError: if it is no such frame; `url` and `sections` may be left out.
+            RankerError: if an id is already there, or stands twice; nothing is added then.
+        """
+        answers = self._answers_of(answers)
+        known = answers["id"].filter(answers["id"].is_in(self.answers["id"].to_list()))
+        if len(known):
+            raise RankerError(f"answer {known[0]!r} is already there; put it, or remove it first")
+        self.put_answers(answers)
+
+    def put_answers(self, answers: Answers) -> None:
+        """Take answers in as `add_answers` does, or in place of those that have their ids.
+
+        What takes another's place keeps the labels of past queries.
+
+        Raises:
+            RankerError: if an id stands twice; nothing is changed then.
+            AnswerIndexError: if its index cannot follow; the ranker itself has them then.
+        """
+        answers = self._answers_of(answers)
+        if answers.is_empty():
+            return
+        ids = answers["id"]
+        twice = ids.filter(ids.is_duplicated())
+        if len(twice):
+            raise RankerError(f"answer {twice[0]!r} stands twice; give each once")
+        places = {id_: row for row, id_ in enumerate(self.answers["id"])}
+        rows = np.array([places.setdefault(id_, len(places)) for id_ in ids], np.int64)
+        self._saved = None
+        self.channel.put(answers, rows)
+        columns = pl.concat([self.answers.filter(~pl.col("id").is_in(ids.implode())), answers])
+        order = columns["id"].map_elements(places.__getitem__, pl.Int64).arg_sort()
+        self.answers = columns[order]
+        if self.shortlist and self.dense:
+            self.shortlist.put(self.answers["id"].to_list(), ids.to_list(), self.dense.vectors)
+
+    def remove_answers(self, ids: Texts) -> None:
+        """Forget an answer, or several, without retraining.
+
+        Raises:
+            RankerError: if an id is unknown, or none would be left; nothing is removed then.
+            AnswerIndexError: if its index cannot follow; the ranker itself is without them then.
+        """
+        gone = set(texts_of(ids, "ids"))
+        unknown = gone.difference(self.answers["id"])
+        if unknown:
+            raise RankerError(f"there is no answer {min(unknown)!r}; check the id")
+        if len(gone) == self.answers.height:
+            raise RankerError("a ranker needs an answer; leave at least one")
+        kept = ~self.answers["id"].is_in(list(gone))
+        self._saved = None
+        self.channel.keep(kept.to_numpy())
+        self.answers = self.answers.filter(kept)
+        if self.shortlist:
+            self.shortlist.remove(self.answers["id"].to_list(), gone)
+
+    def set_aside(self, id_: str) -> None:
+        """Forget an answer as `remove_answers` does, but so that it can be restored.
+
+        Raises: see `remove_answers`.
+        """
+        former = [record for record in self.removed if record.answer["id"] == id_]
+        rows = [row for row, known in enumerate(self.answers["id"]) if known == id_]
+        records = [self._record(row, former) for row in rows]
+        self.remove_answers([id_])
+        self.removed = (*(old for old in self.removed if old not in former), *records)
+
+    def _record(self, row: int, former: Sequence[Removed]) -> Removed:
+        """Write down what restores an answer; a former one of its id adds its past queries."""
+        past = self.channel.past if isinstance(self.channel, Fused) else None
+        offsets = self.dense.offsets if self.dense else None
+        queries = past.labelled(row) if past else []
+        queries += [text for record in former for text in record.past if text not in queries]
+        return Removed(
+            at=datetime.now(UTC),
+            answer=self.answers.row(row, named=True),
+            past=tuple(queries),
+            newcomer=bool(past.newcomers[row]) if past else True,
+            ranker=self.fingerprint,
+            offset=None if offsets is None else tuple(offsets[row].tolist()),
+        )
+
+    def restore_answer(self, id_: str) -> None:
+        """Bring back an answer that was set aside, with its past queries, as it was.
+
+        In another ranker than that it was removed from, past queries which that one lacks are
+        read anew, and it has no offset.
+
+        Raises:
+            RankerError: if none was set aside under this id, or another has the id by now.
+            AnswerIndexError: if its index cannot follow; the ranker itself has it then.
+        """
+        removed = next((record for record in self.removed if record.answer["id"] == id_), None)
+        if removed is None:
+            raise RankerError(f"no answer {id_!r} was set aside; check the id")
+        frame = pl.DataFrame([removed.answer], schema=self.answers.schema)
+        self.add_answers(frame)
+        row = self.answers.height - 1
+        if self.dense and self.dense.offsets is not None and removed.ranker == self.fingerprint:
+            self.dense.offsets[row] = torch.as_tensor(removed.offset)
+            self.put_answers(frame)  # which keeps the offset
+        if isinstance(self.channel, Fused):
+            self.channel.restore_past(row, removed.past, newcomer=removed.newcomer)
+        self.removed = tuple(record for record in self.removed if record is not removed)
+
+    def match_answers(self, answers: Answers) -> None:
+        """Have these answers and no others: put those that are new or differ, forget the rest.
+
+        Raises:
+            RankerError: if an id stands twice, or none would be left.
+        """
+        answers = self._answers_of(answers)
+        there = {row["id"]: row for row in self.answers.iter_rows(named=True)}
+        rows = answers.iter_rows(named=True)
+        other = pl.Series([there.get(row["id"]) != row for row in rows], dtype=pl.Boolean)
+        if other.any():
+            self.put_answers(answers.filter(other))
+        if gone := set(there).difference(answers["id"]):
+            self.remove_answers(gone)
+
+    def _answers_of(self, answers: Answers) -> pl.DataFrame:
+        """A caller's answers, with the columns and types of this ranker's."""
+        mend = f"give a polars DataFrame with the columns {', '.join(self.answers.columns)}"
+        check_type(answers, pl.DataFrame, mend)
+        missing = [name for name in ("id", "title", "text") if name not in answers.columns]
+        if missing:
+            raise ArgumentError(f"the answers have no {missing[0]}; {mend}")
+        ids = answers["id"]
+        if ids.dtype.is_float() or ids.null_count() or (ids.cast(pl.String) == "").any():
+            raise ArgumentError("an answer has no id, or a fraction as one; give each a text")
+        try:
+            columns = pl.concat(
+                [
+                    self.answers.clear(),
+                    answers.select(
+                        pl.col(name).cast(kind)
+                        for name, kind in self.answers.schema.items()
+                        if name in answers.columns
+                    ),
+                ],
+                how="diagonal",
+            )
+        except pl.exceptions.PolarsError as error:
+            raise ArgumentError(f"the answers: {str(error).splitlines()[0]}; {mend}") from None
+        return columns.with_columns(
+            pl.col("title", "text").fill_null(""), pl.col("sections").fill_null([])
+        )
+
+    def build_index(
+        self,
+        to: str,
+        *,
+        home: Path,
+        fresh: bool = False,
+        instead: bool = False,
+        progress: str | None = None,
+        last: Last | None = None,
+    ) -> Indexed:
+        """Make an answer index hold the vectors of these answers; see `build_index`."""
+        return build_index(
+            to,
+            home=home,
+            fingerprint=self.fingerprint,
+            ids=self.answers["id"].to_list(),
+            vectors=self.vectors,
+            fresh=fresh,
+            instead=instead,
+            progress=progress,
+            last=last,
+        )
+
+    def use_index(self, to: str, *, home: Path) -> None:
+        """Rank by an answer index from now on; see `Ranker.load`."""
+        opened = open_index(to, home=home, fingerprint=self.fingerprint)
+        ids = self.answers["id"].to_list()
+        check(opened, ids, self.vectors)
+        self.shortlist = Shortlist(opened, ids)
+
+    def save(self, path: AnyPath, *, keep: bool = False) -> None:
+        """Write the ranker folder, or put this ranker in place of that in it, at once.
+
+        Who loads it meanwhile gets the one or the other, and a kill leaves one of them. Its index,
+        if it ranks by one, is saved before, where that is.
+
+        Args:
+            path: the folder.
+            keep: the ranker that is there, to go back to: `load` gives it as the `previous` one.
+        """
+        path = path_of(path, "path")
+        held = (self.recipe, self.answers, self.channel, self.origin, self.confidence, self.removed)
+        if self.shortlist:
+            self.shortlist.index.save()
+        folder.save(path, folder.Contents(*held), keep=keep)
+        if not self.shortlist:  # whose place is not known
+            self._saved = (path.absolute(), {})
+
+    @classmethod
+    def load(
+        cls,
+        path: AnyPath,
+        *,
+        store: Store | None = None,
+        device: str = "auto",
+        previous: bool = False,
+        index: str | None = None,
+    ) -> Ranker:
+        """Open a ranker folder.
+
+        Args:
+            path: the folder.
+            store: where features of texts are kept and found; without one each text that is
+                ranked is encoded anew.
+            device: where the encoder runs: `cpu`, `cuda`, `mps`, or `auto`.
+            previous: open the ranker that was kept there when this one took its place.
+            index: an answer index to rank by (see `Shortlist`), where `twinrank index` put it;
+                without one every answer is scored.
+
+        Raises:
+            RankerError: if the folder is incomplete or damaged, of another format version, or
+                made with another encoder than the one found here; it says what differs.
+            AnswerIndexError: if the index cannot be reached, or does not hold just the vectors of
+                this ranker's answers.
+        """
+        path = path_of(path, "path")
+        held = folder.load(path, store=store, device=device, previous=previous)
+        ranker = cls(held.recipe, held.answers, held.channel, held.origin, held.confidence)
+        ranker.removed = held.removed
+        if index is not None:
+            ranker.use_index(index, home=path)
+        options = {"device": device, "previous": previous, "index": index}
+        ranker._saved = (path.absolute(), options)
+        return ranker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as the folder that holds this very ranker.
+
+        Raises:
+            RankerError: if none does.
+        """
+        if self._saved is None:
+            raise RankerError(
+                "this ranker is in no folder as it is now, so that it cannot be pickled; save it"
+            )
+        return _reopened, (*self._saved, self.fingerprint)
+
+    def __copy__(self) -> Ranker:
+        """Be copied as `copy` does."""
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Ranker:
+        """Be copied as `copy` does."""
+        return self.copy()
+
+
+def _reopened(path: Path, options: dict[str, Any], fingerprint: str) -> Ranker:
+    ranker = Ranker.load(path, **options)
+    if ranker.fingerprint != fingerprint:
+        raise RankerError(f"{path}: another ranker took the place of the one that was pickled")
+    return ranker
+
+
+def _finite(scores: np.ndarray) -> np.ndarray:
+    """Scores, refused if one is not finite: nothing could be ranked by it."""
+    if not np.isfinite(scores).all():
+        raise RankerError("this ranker gives scores that are not finite; train it anew")
+    return scores

@@ -1,0 +1,154 @@
+"""One HTML document that holds its figures and tables, and asks the network for nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twinrank.errors import TwinrankError
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+Rows = Sequence[Sequence[str]]  # the head first
+
+LONG = 60  # characters; a longer cell is wrapped,
+FOLDED = 300  # and one longer than this opens on a click
+CONFIG = {
+    "responsive": True,
+    "displaylogo": False,
+    # No button that uploads what people wrote, and no address it could go to.
+    "modeBarButtonsToRemove": ["sendChartToCloud"],
+    "plotlyServerURL": "",
+    "toImageButtonOptions": {"format": "svg"},  # a data: image, which the page's policy allows
+}
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something found, and what to do about it.
+
+    Attributes:
+        tone: `mend`, `know` or `fine`: its colour.
+        mark: the same in a word or two.
+        says: what was found.
+        do: what to do about it; what stands between backticks is code.
+        to: the heading of the section with the details, if there is one.
+    """
+
+    tone: str
+    mark: str
+    says: str
+    do: str
+    to: str | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page: what it says, then its notes, its figures and its tables.
+
+    Attributes:
+        heading: of the section.
+        paragraphs: plain text.
+        figures: each with its caption.
+        tables: each title with its rows, the head first; a line break in a cell is kept.
+        notes: in a list.
+        folded: tables of which only the title shows until it is opened.
+    """
+
+    heading: str
+    paragraphs: Sequence[str] = ()
+    figures: Sequence[tuple[Figure, str]] = ()
+    tables: Sequence[tuple[str, Rows]] = ()
+    notes: Sequence[Note] = ()
+    folded: Sequence[tuple[str, Rows]] = ()
+
+
+def check_installed() -> None:
+    """Say what to install where pages cannot be made.
+
+    Raises:
+        TwinrankError: if plotly or jinja2 is missing.
+    """
+    try:
+        import jinja2  # noqa: F401
+        import plotly  # noqa: F401
+    except ImportError:
+        raise TwinrankError(
+            "pages need plotly and jinja2: pip install 'twinrank[report]'"
+        ) from None
+
+
+def page(title: str, sections: Sequence[Section]) -> str:
+    """A whole document; every text in it is escaped, and plotly.js is in it once.
+
+    Raises:
+        TwinrankError: if plotly or jinja2 is missing.
+    """
+    check_installed()
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        loader=PackageLoader("twinrank.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        "numeric": numeric_columns,
+        "long": long_columns,
+        "wordy": wordy,
+        "FOLDED": FOLDED,
+    }
+    return environment.get_template("page.html").render(
+        title=title,
+        sections=sections,
+        places={section.heading: i for i, section in enumerate(sections, 1)},
+        plotly=get_plotlyjs(),
+        drawn=script_json(_drawn([plot for section in sections for plot, _ in section.figures])),
+    )
+
+
+def script_json(value: object) -> str:
+    """JSON for inside a script element, which nothing in it can end."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def numeric_columns(rows: Rows) -> list[bool]:
+    """For each column, whether all its cells look like figures."""
+    head, *body = rows
+    return [
+        all(row[i][:1] in "+-.<≈0123456789" for row in body) and i > 0 for i in range(len(head))
+    ]
+
+
+def wordy(rows: Rows) -> bool:
+    """Whether long texts make a table wider than a screen, unless its cells are wrapped."""
+    longest = [max(map(len, cells), default=0) for cells in zip(*rows[1:], strict=True)]
+    return sum(min(length, LONG) for length in longest) > 2 * LONG and max(longest) > LONG
+
+
+def long_columns(rows: Rows) -> list[bool]:
+    """For each column, whether it holds text that has to be wrapped."""
+    return [
+        any(len(cell) > LONG or "\n" in cell for cell in column)
+        for column in zip(*rows, strict=True)
+    ]
+
+
+def _drawn(plots: Sequence[Figure]) -> dict[str, Any]:
+    """The figures as plain values; hover texts, and their lines, are kept once for all figures."""
+    texts: dict[str, int] = {}
+    figures = [json.loads(plot.to_json()) for plot in plots]
+    for figure in figures:
+        for trace in figure["data"]:
+            if isinstance(trace.get("hovertext"), list):
+                trace["hovertext"] = [texts.setdefault(t, len(texts)) for t in trace["hovertext"]]
+    lines: dict[str, int] = {}
+    split = [[lines.setdefault(p, len(lines)) for p in t.split("<br>")] for t in texts]
+    return {"figures": figures, "texts": split, "lines": list(lines), "config": CONFIG}

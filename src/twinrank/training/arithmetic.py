@@ -1,0 +1,68 @@
+"""How a training computes: the precision of its products, its optimiser, the memory it frees."""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+
+from twinrank.encoding.hardware import cpu_flags
+
+UNROUNDED, ROUNDED = "avx512_bf16", "amx_bf16"  # what oneDNN does with leave for bf16
+# Of glibc's malloc.h: from how many bytes on memory is mapped, and how many free ones are kept.
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1
+MAPPED_FROM, KEPT_BYTES = 32 << 20, 1 << 30  # the highest threshold it takes
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's, called past the wrappers that import its compiler: a second or more of a processor.
+
+    All methods that are wrapped so are unwrapped here; a new one would cost the import, no more.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    load_state_dict = inspect.unwrap(torch.optim.AdamW.load_state_dict)
+    state_dict = inspect.unwrap(torch.optim.AdamW.state_dict)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
+
+
+@contextmanager
+def products_in(precision: str, device: torch.device) -> Iterator[None]:
+    """Matrix products of fp32 tensors on a CPU in this precision, until the block is left.
+
+    `bf16` lets oneDNN round what it multiplies, where the processor gains by that (AMX); it adds
+    up in fp32. With AVX-512 alone it computes in fp32 as before, but by its own kernels, on AMD
+    at twice the rate of MKL's. Holds for the whole process, and leaves accelerators alone.
+
+    Args:
+        precision: `fp32`, `bf16`, or `auto`: `bf16` where that is faster and rounds nothing.
+        device: where towers are trained.
+    """
+    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = products.fp32_precision
+    if precision == "auto":
+        precision = "bf16" if UNROUNDED in cpu_flags() and ROUNDED not in cpu_flags() else "fp32"
+    if device.type == "cpu" and precision == "bf16":
+        products.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Let glibc hand a step's tensors to the next step; elsewhere, nothing.
+
+    It gives each back to the system when it is freed, so that every step pays for its pages
+    anew: a seventh of its time.
+    """
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        mallopt(M_MMAP_THRESHOLD, MAPPED_FROM)
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)

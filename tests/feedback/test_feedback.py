@@ -1,0 +1,431 @@
+"""Feedback on SQLite and on a real PostgreSQL server: durable, counted once, added up."""
+
+import signal
+import sqlite3
+import threading
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.postgres import empty_database
+from tests.processes import heard, started
+from twinrank.errors import FeedbackError
+from twinrank.feedback.database import Day, Feedback, Miss, Traffic, Verdict, Wanted
+
+NUMBERS = count()
+LONG = "where is my invoice? " * 20
+
+
+def write(address, name, verdicts, says):
+    """Add verdicts, and say the key of each once it is acknowledged."""
+    feedback = Feedback.open(address)
+    for n in range(verdicts):
+        key = f"{name}-{n}"
+        assert feedback.add(Verdict(key, LONG, "question", "a1", True, ("a1",)))
+        says.send(key)
+
+
+def take_back(address, verdicts, says):
+    """Add verdicts and take each back, and say its key once that is acknowledged."""
+    feedback = Feedback.open(address)
+    for n in range(verdicts):
+        assert feedback.add(Verdict(f"{n}", LONG, "question", "a1", True, ("a1",)))
+        assert feedback.remove(f"{n}")
+        says.send(f"{n}")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def address(request, tmp_path):
+    """Of a database that is still empty."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'feedback.db'}"
+    return empty_database(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture
+def feedback(address):
+    with closing(Feedback.open(address)) as opened:
+        yield opened
+
+
+def verdict(key="k", *, answer="a1", right=True, shown=("a1", "a2"), kind="question", at=None):
+    at = at or datetime.now(UTC)
+    return Verdict(key, f"text of {key}", kind, answer, right, shown, "0123abcd", at)
+
+
+def test_what_is_added_comes_back_in_order(feedback, address):
+    now = datetime.now(UTC)
+    said = [
+        verdict("late", at=now),
+        verdict("early", answer=None, right=False, shown=(), at=now - timedelta(days=3)),
+        verdict("not shown", shown=None, at=now - timedelta(days=2)),
+        verdict("odd", answer="ø", shown=("ø", "b"), kind="", at=now - timedelta(microseconds=1)),
+    ]
+    assert [feedback.add(one) for one in said] == [True] * 4
+    expected = [said[1], said[2], said[3], said[0]]
+    assert feedback.find("odd") == said[3]
+    assert feedback.verdicts() == expected
+    with closing(Feedback.open(address, create=False)) as again:
+        assert again.verdicts() == expected
+
+
+def test_a_key_counts_once(feedback):
+    first = verdict("twice")
+    assert feedback.add(first)
+    assert not feedback.add(verdict("twice", right=False))
+    assert feedback.verdicts() == [first]
+
+
+def test_a_verdict_that_is_taken_back_is_gone_and_its_key_is_free(feedback, address):
+    kept, mistaken, better = verdict("kept"), verdict("k"), verdict("k", right=False)
+    assert feedback.add(kept)
+    assert feedback.add(mistaken)
+    assert feedback.remove("k")
+    with closing(Feedback.open(address, create=False)) as again:
+        assert again.verdicts() == [kept]
+        assert again.find("k") is None
+    assert not feedback.remove("k")
+    assert feedback.add(better)
+    assert feedback.verdicts() == [kept, better]
+
+
+@pytest.mark.parametrize(
+    "key", ["nul \0", "half \ud800", "'; DROP TABLE twinrank_verdicts", "ø/%_"]
+)
+def test_a_verdict_of_any_key_is_taken_back(feedback, key):
+    feedback.add(verdict(key))
+    assert feedback.remove(key)
+    assert feedback.verdicts() == []
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.text(st.characters(codec=None), max_size=20),
+    st.text(st.characters(codec=None), max_size=20),
+)
+def test_any_text_can_be_kept(feedback, text, answer):
+    key = f"k{next(NUMBERS)}"
+    assert feedback.add(Verdict(key, text, "question", answer, True, (answer,)))
+    kept = next(one for one in feedback.verdicts() if one.key == key)
+
+    def held(text):
+        return "".join("�" if c == "\0" else "?" if 0xD800 <= ord(c) < 0xE000 else c for c in text)
+
+    assert (kept.text, kept.answer, kept.shown) == (held(text), held(answer), (held(answer),))
+
+
+def test_traffic_adds_up_over_threads(feedback):
+    today, before = datetime.now(UTC).date(), datetime.now(UTC).date() - timedelta(days=1)
+    one = {(today, "question"): Traffic(3, 2, 1), (before, "chat"): Traffic(1)}
+    other = {(before, "chat"): Traffic(1, 1), (today, "question"): Traffic(1)}
+    threads = [
+        threading.Thread(target=lambda what=what: [feedback.count(what) for _ in range(10)])
+        for what in (one, other)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    feedback.count({})
+    assert feedback.stats(2).days == (
+        Day(before, "chat", requests=20, confident=10),
+        Day(today, "question", requests=40, confident=20, withheld=10),
+    )
+    assert [day.date for day in feedback.stats(1).days] == [today]
+
+
+def test_stats_count_texts_by_the_last_words_on_them(feedback):
+    now = datetime.now(UTC)
+    old = now - timedelta(days=40)
+    said = [
+        verdict("1"),
+        verdict("2", answer="a2", right=False),
+        verdict("3", answer="a2", right=False, kind="chat"),
+        verdict("4", answer="a2"),
+        verdict("5", answer="a9"),  # the right one, that was not shown
+        verdict("6", answer="a9", shown=()),
+        verdict("7", answer="a8"),
+        verdict("8", answer=None, right=False),
+        verdict("9", answer="a7", right=False, at=old),
+        verdict("10", answer="a9", shown=None),  # nobody said what was shown
+    ]
+    for one in said:
+        feedback.add(one)
+    feedback.count({(now.date(), "question"): Traffic(30, 20, 1)})
+    stats = feedback.stats(30)
+    assert stats.days == (
+        Day(now.date(), "chat", wrong=1),
+        Day(now.date(), "question", 30, 20, 1, right=3, wrong=5),
+    )
+    assert stats.misses == (Miss("a2", wrong=2, right=1),)
+    assert stats.wanted == (Wanted("a9", 2), Wanted("a8", 1))
+    assert (stats.verdicts, stats.learnable) == (9, 6)
+    assert stats.types == ("question", "chat")
+    assert feedback.stats(50).verdicts == 10
+    assert feedback.stats(50).days[0].date == old.date()
+    for key in ("2", "3", "6", "1"):
+        feedback.remove(key)
+    stats = feedback.stats(30)
+    assert stats.days == (Day(now.date(), "question", 30, 20, 1, right=2, wrong=3),)
+    assert stats.misses == ()
+    assert stats.wanted == (Wanted("a8", 1), Wanted("a9", 1))
+    assert stats.verdicts == 5
+
+
+SHOWN = ("a1", "a2", "a3", "a4", "a5")
+RIGHT_THEN_NONE = [("a1", True), ("a2", True), (None, False)]
+
+
+@pytest.mark.parametrize(
+    ("said", "right", "learnable", "misses"),
+    [
+        ([("a1", True), *((answer, False) for answer in SHOWN[1:])], 1, 1, 4),
+        (RIGHT_THEN_NONE, 0, 0, 0),
+        ([*RIGHT_THEN_NONE, ("a1", True)], 1, 1, 0),
+        ([("a1", True), ("a1", False)], 0, 0, 1),
+        ([("a1", True)] * 3, 1, 1, 0),
+        ([("a9", True)], 0, 1, 0),
+    ],
+)
+def test_what_is_said_of_one_query_counts_once(feedback, said, right, learnable, misses):
+    for n, (answer, is_right) in enumerate(said):
+        text = "Where is it?" if n % 2 else " where  IS it?"
+        at = datetime.now(UTC) + timedelta(microseconds=n)
+        feedback.add(Verdict(f"{n}", text, "q", answer, is_right, SHOWN, at=at))
+    stats = feedback.stats(2)
+    day = stats.days[-1]
+    assert (day.right, day.wrong) == (right, 1 - right)
+    assert (stats.learnable, len(stats.misses)) == (learnable, misses)
+
+
+def test_erased_verdicts_are_in_no_file(tmp_path):
+    with closing(Feedback.open(str(tmp_path / "f.db"))) as feedback:
+        for n in range(1_200):
+            feedback.add(Verdict(f"{n}", f"secret {LONG}", "q", None, False))
+        feedback.remove("0")  # as some builds of SQLite leave it
+        feedback.erase([f"{n}" for n in range(1, 1_200)])
+        assert sum(b"secret" in file.read_bytes() for file in tmp_path.iterdir()) == 0
+        assert feedback.verdicts() == []
+
+
+def test_a_database_of_before_is_opened_and_made_its_owners_alone(tmp_path):
+    file = tmp_path / "f.db"
+    Feedback.open(str(file)).close()
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("DROP TABLE twinrank_settings")
+    file.chmod(0o644)
+    with closing(Feedback.open(str(file), create=False)) as feedback:
+        assert feedback.kept_days == 365
+        feedback.keep(7)
+        assert feedback.kept_days == 7
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.chmod(0o660)  # somebody chose that
+    Feedback.open(str(file)).close()
+    assert file.stat().st_mode & 0o777 == 0o660
+
+
+def test_threads_share_one_store(feedback):
+    def work(name):
+        for n in range(20):
+            feedback.add(verdict(f"{name}-{n}"))
+            feedback.add(verdict(f"shared-{n}"))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abcdefgh"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(feedback.verdicts()) == 8 * 20 + 20
+
+
+def test_of_threads_that_take_back_the_same_verdict_one_did(feedback):
+    for n in range(20):
+        feedback.add(verdict(f"{n}"))
+    with ThreadPoolExecutor(8) as threads:
+        removed = list(threads.map(feedback.remove, [f"{n}" for n in range(20) for _ in range(4)]))
+    assert sum(removed) == 20
+    assert feedback.verdicts() == []
+
+
+def test_two_processes_write_at_once_into_a_new_database(address):
+    writers = [started(write, address, name, 40) for name in ("one", "two")]
+    said = [key for _, hears in writers for key in heard(hears)]
+    for process, _ in writers:
+        process.join()
+    assert [process.exitcode for process, _ in writers] == [0, 0]
+    with closing(Feedback.open(address)) as feedback:
+        kept = [one.key for one in feedback.verdicts()]
+    assert len(kept) == 80
+    assert sorted(said) == sorted(kept)
+
+
+def test_twenty_killed_writers_lose_nothing_they_acknowledged(address):
+    acknowledged = []
+    for batch in range(5):
+        writers = [started(write, address, f"{batch}-{n}", 10**6) for n in range(4)]
+        for n, (process, hears) in enumerate(writers):
+            acknowledged.append(hears.recv())  # it is under way
+            time.sleep(0.003 * ((5 * batch + n) % 7))
+            process.kill()
+        for process, hears in writers:
+            acknowledged += heard(hears)
+            process.join()
+            assert process.exitcode == -signal.SIGKILL
+        with closing(Feedback.open(address)) as feedback:
+            kept = [one.key for one in feedback.verdicts()]
+        assert set(acknowledged) <= set(kept)
+        assert len(kept) == len(set(kept))
+    assert len(acknowledged) > 40
+
+
+def test_what_was_taken_back_stays_so_after_a_kill(address):
+    process, hears = started(take_back, address, 10**6)
+    acknowledged = [hears.recv() for _ in range(20)]
+    process.kill()
+    acknowledged += heard(hears)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    with closing(Feedback.open(address)) as feedback:
+        kept = {one.key for one in feedback.verdicts()}
+    assert kept.isdisjoint(acknowledged)
+    assert len(kept) <= 1  # what it was about to take back
+
+
+def test_sqlite_is_in_wal_mode_and_synced(tmp_path):
+    with closing(Feedback.open(str(tmp_path / "new" / "feedback.db"))) as feedback:
+        feedback.add(verdict())
+        with feedback._engine.connect() as connection:
+            modes = [
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                for name in ("journal_mode", "synchronous", "busy_timeout")
+            ]
+        assert modes == ["wal", 2, 30_000]
+    with closing(sqlite3.connect(tmp_path / "new" / "feedback.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_a_commit_waits_for_the_disk_whatever_the_server_says(postgres):
+    off = f"{postgres}&options=-csynchronous_commit%3Doff"
+    with closing(Feedback.open(off)) as feedback, feedback._engine.connect() as connection:
+        shown = connection.exec_driver_sql("SHOW synchronous_commit").scalar()
+    assert shown == "on"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("", "empty"),
+        ("mysql://root@localhost/x", "'mysql'"),
+        ("sqlite+aiosqlite:///x.db", "aiosqlite"),
+        ("sqlite://", "memory"),
+        ("sqlite:///:memory:", "memory"),
+        (":memory:", "memory"),
+        ("file::memory:?cache=shared", "memory"),
+        ("sqlite:///file:x?mode=memory&uri=true", "memory"),
+        ("sqlite://secret@host/x.db", "no host"),
+        ("sqlite:///x.db?password=secret", "no settings"),
+        ("://", "no URL"),
+        ("postgresql://nobody:secret@localhost:1/x", "refused"),
+        ("postgresql://localhost:1/x?password=secret", "refused"),
+        ("postgresql://nobody:a@secret@localhost:1/x", "as %40"),
+        ("postgresql://nobody:p@localhost:secret/x", "no URL"),
+        ("host=127.0.0.1 port=1 dbname=fb user=tw password=secret", "neither a URL nor a path"),
+        ("dbname=fb", "neither a URL nor a path"),
+        ("Server=db;User Id=tw;Password=secret", "neither a URL nor a path"),
+        ("tw:secret@db/fb", "neither a URL nor a path"),
+        ("postgresql:/tw:secret@db/fb", "neither a URL nor a path"),
+        ("jdbc:postgresql://db/fb?password=secret", "no URL"),
+        ("db:5432:fb:tw:secret", "neither a URL nor a path"),
+        ("/run/postgresql password=secret", "neither a URL nor a path"),
+    ],
+)
+def test_an_address_that_cannot_be_used(url, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FeedbackError, match=said) as raised:
+        Feedback.open(url)
+    assert "secret" not in "".join(traceback.format_exception(raised.value))
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", ["f.db", "my feedback.db", "sub/f", "./host=db", "{tmp}/a@b.db"])
+def test_a_path_is_a_file(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Feedback.open(path.format(tmp=tmp_path)).close()
+    assert (tmp_path / path.format(tmp=tmp_path)).exists()
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_server_of_any_encoding_holds_every_text_or_is_refused(encoding, postgres):
+    engine = sa.create_engine(
+        sa.make_url(postgres).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        connection.exec_driver_sql(
+            f"CREATE DATABASE {encoding} ENCODING '{encoding}' TEMPLATE template0 "
+            "LC_COLLATE 'C' LC_CTYPE 'C'"
+        )
+    engine.dispose()
+    address = postgres.replace("/postgres?", f"/{encoding.lower()}?")
+    if encoding == "LATIN1":
+        with pytest.raises(FeedbackError, match="its encoding, LATIN1, cannot hold every text"):
+            Feedback.open(address)
+        return
+    with closing(Feedback.open(address)) as feedback:
+        said = Verdict("ø€", "ø € 漢字", "question", "ø", True, ("ø",))
+        assert feedback.add(said)
+        assert feedback.verdicts() == [said]
+
+
+def test_files_that_hold_no_feedback(tmp_path):
+    with pytest.raises(FeedbackError, match="a folder"):
+        Feedback.open(str(tmp_path))
+    with pytest.raises(FeedbackError, match="no such file"):
+        Feedback.open(str(tmp_path / "none.db"), create=False)
+    assert not (tmp_path / "none.db").exists()
+    (tmp_path / "text.db").write_text("not a database, but long enough to be looked at" * 50)
+    with pytest.raises(FeedbackError, match="not a database"):
+        Feedback.open(str(tmp_path / "text.db"))
+    sqlite3.connect(tmp_path / "other.db").close()
+    with pytest.raises(FeedbackError, match="holds no feedback"):
+        Feedback.open(str(tmp_path / "other.db"), create=False)
+
+
+def test_a_verdict_knows_the_place_of_its_answer():
+    assert verdict(answer="a2").place == 2
+    assert verdict(answer="a9").place is None
+    assert verdict(answer=None, right=False).place is None
+    assert date.today() >= verdict().at.date() - timedelta(days=1)
+
+
+@pytest.mark.parametrize("then", ["removed", "replaced"])
+def test_no_verdict_is_acknowledged_that_is_stored_nowhere(tmp_path, then):
+    file = tmp_path / "feedback.db"
+    with closing(Feedback.open(str(file))) as feedback:
+        feedback.add(verdict("before"))
+        file.rename(tmp_path / "moved.db")
+        if then == "replaced":
+            Feedback.open(str(file)).close()
+        for work in (lambda: feedback.add(verdict("k")), lambda: feedback.remove("before")):
+            with pytest.raises(FeedbackError, match="removed or replaced since it was opened"):
+                work()
+        assert file.exists() == (then == "replaced")
+        if then == "removed":
+            (tmp_path / "moved.db").replace(file)
+            assert feedback.add(verdict("after"))
+
+
+def test_a_file_that_is_removed_while_a_verdict_is_stored_is_noticed(tmp_path):
+    file = tmp_path / "feedback.db"
+    with closing(Feedback.open(str(file))) as feedback:
+        sa.event.listen(feedback._engine, "commit", lambda _: file.unlink(missing_ok=True))
+        with pytest.raises(FeedbackError, match="removed or replaced"):
+            feedback.add(verdict())

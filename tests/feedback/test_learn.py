@@ -1,0 +1,407 @@
+"""Learning from feedback: what is trained, what is compared, and what takes whose place."""
+
+import json
+import logging
+import shutil
+import sys
+from collections import Counter
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from twinrank.cli import main
+from twinrank.data import Dataset
+from twinrank.encoding import FeatureStore
+from twinrank.errors import AnswerIndexError, FeedbackError, RankerError
+from twinrank.feedback import Verdict, learn, roll_back
+from twinrank.feedback.database import Feedback
+from twinrank.feedback.forget import forget
+from twinrank.ranking import Ranker, read_card
+from twinrank.recipe import Recipe
+from twinrank.training import fit, resume, stages
+
+TEXTS = ["it wont let me in again", "where is my money??"]
+learn_module = sys.modules[learn.__module__]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture(scope="module")
+def data(help_centre, tmp_path_factory):
+    """Half of the labels of train, and verdicts that say the other half."""
+    fewer = help_centre.fewer_labels(0.5)
+    gone = help_centre.labels.join(fewer.labels, on=["query", "answer", "split"], how="anti")
+    told = gone.join(help_centre.queries.collect(), left_on="query", right_on="id")
+    folder = tmp_path_factory.mktemp("data") / "half"
+    stays = ~pl.col("id").is_in(gone["query"].implode())
+    replace(fewer, queries=help_centre.queries.filter(stays)).save(folder)
+    verdicts = [
+        Verdict(f"{n}", row["text"], row["type"], row["answer"], True, (row["answer"],))
+        for n, row in enumerate(told.sort("query", "answer").iter_rows(named=True))
+    ]
+    return folder, verdicts
+
+
+@pytest.fixture(scope="module")
+def trained(data, recipes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "ranker"
+    fit(Dataset.load(data[0]), recipes["fused"], seed=3, out=folder, store=FeatureStore())
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "ranker")
+
+
+@pytest.fixture
+def learned(folder, data):
+    """Learn in the folder; a margin and a level that let anything pass, unless told otherwise."""
+
+    def learned(verdicts=data[1], **options):
+        return learn(folder, verdicts, store=FeatureStore(), **({"margin": 1.0} | options))
+
+    return learned
+
+
+@pytest.fixture
+def lenient(monkeypatch):
+    monkeypatch.setattr("twinrank.feedback.gate.LEVEL", 0.0)
+
+
+def new_answer(ranker, answer_id="new", text="Moor your zeppelin."):
+    row = ranker.answers[:1]
+    return row.with_columns(id=pl.lit(answer_id), title=pl.lit("Zeppelins"), text=pl.lit(text))
+
+
+@pytest.mark.usefixtures("lenient")
+def test_it_learns_and_takes_its_own_place(folder, data, learned):
+    old, before = Ranker.load(folder), read_card(folder)
+    learning = learned()
+    assert learning.replaced
+    assert learning.worse == ()
+    counts = learning.counts
+    assert counts.learned > counts.held_back > 0
+    assert [each.on for each in learning.compared] == ["test", "feedback"]
+    assert learning.compared[0].new.counts["overall"] == len(Dataset.load(data[0]).split("test"))
+    assert learning.compared[1].new.counts["overall"] == counts.held_back
+
+    new, card = Ranker.load(folder), read_card(folder)
+    assert card.previous == before
+    assert (new.recipe, new.origin.seed) == (old.recipe, 3)
+    assert new.origin.learned.queries == counts.learned
+    trained_on = sum(new.origin.labelled["train"].values())
+    assert trained_on == sum(old.origin.labelled["train"].values()) + counts.learned
+    assert new.origin.dataset().fingerprint == old.origin.data_fingerprint
+    assert f"{counts.learned} were labelled by people" in (folder / "README.md").read_text()
+    taught = set(new.channel.past.texts) - set(old.channel.past.texts)
+    assert len(taught) == counts.learned
+    assert taught <= {verdict.text for verdict in data[1]}
+    assert not np.allclose(new.scores(TEXTS), old.scores(TEXTS))
+
+    roll_back(folder)
+    np.testing.assert_allclose(Ranker.load(folder).scores(TEXTS), old.scores(TEXTS), rtol=1e-5)
+    roll_back(folder)
+    np.testing.assert_allclose(Ranker.load(folder).scores(TEXTS), new.scores(TEXTS), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("lenient")
+def test_what_was_learned_is_forgotten_for_good(folder, learned):
+    before = set(Ranker.load(folder).channel.past.texts)
+    assert learned().replaced
+    text = next(iter(set(Ranker.load(folder).channel.past.texts) - before))
+    roll_back(folder)
+    assert forget(folder, None, text=text).past_queries == 1
+    roll_back(folder)
+    form = json.dumps(text, ensure_ascii=False)[1:-1].encode()
+    files = [file for file in folder.parent.rglob("*") if file.is_file()]
+    assert [file for file in files if form in file.read_bytes()] == []
+    past = Ranker.load(folder).channel.past
+    assert text not in past.texts
+    assert any(id_.startswith("feedback-") for id_ in past.ids)
+
+
+@pytest.mark.usefixtures("lenient")
+def test_too_few_to_tell_by_leave_the_old_ranker_and_that_is_said(folder, learned, data):
+    before = (folder / "ranker.json").read_bytes()
+    learning = learned(data[1][:12])
+    assert learning.counts.held_back < 6
+    assert not learning.replaced
+    assert any(note.startswith("too few to tell") for note in learning.notes)
+    assert (folder / "ranker.json").read_bytes() == before
+    assert learned(data[1][:12], hold_back=0.0).replaced
+
+
+def test_what_is_too_old_is_erased_before_anything_is_learned(folder, data, monkeypatch, capsys):
+    long_ago = datetime.now(UTC) - timedelta(366)
+    with closing(Feedback.open(f"{folder}.feedback.db")) as feedback:
+        for verdict in data[1][:3]:
+            feedback.add(replace(verdict, at=long_ago))
+        for option, left in (("--dry-run", 3), ("--json", 0)):
+            assert run(monkeypatch, "learn", folder, option) == 2
+            said = capsys.readouterr().err
+            assert "3 verdicts older than 365 days" in said
+            assert "no verdicts yet" in said
+            assert len(feedback.verdicts()) == left
+
+
+@pytest.mark.usefixtures("lenient")
+def test_what_a_learning_leaves_is_its_owners_alone(folder, learned):
+    learned(dry_run=True)
+    (file,) = folder.parent.rglob("verdicts.json")
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.usefixtures("lenient")
+def test_what_is_held_back_stays_so_and_is_learned_by_nobody(folder, learned, data):
+    first = learned(data[1][:-20])
+    again = learned()  # by the ranker that learned
+    assert again.replaced
+    assert again.counts.held_back >= first.counts.held_back
+    assert again.counts.learned > first.counts.learned
+    held = set(again.compared[1].new.per_query["text"])
+    assert not held & set(Ranker.load(folder).channel.past.texts)
+    assert not held & set(Ranker.load(folder, previous=True).channel.past.texts)
+
+
+@pytest.mark.usefixtures("lenient")
+def test_the_same_is_not_learned_twice_nor_what_was_taken_back(folder, learned, monkeypatch):
+    learned()
+    card = read_card(folder)
+    monkeypatch.setattr(stages, "fit_towers", None)
+    again = learned()
+    assert (again.replaced, again.compared) == (False, ())
+    assert again.notes == ("the ranker has learned all of this already",)
+    roll_back(folder)
+    (note,) = learned().notes
+    assert "taken back" in note
+    roll_back(folder)
+    assert read_card(folder) == card
+
+
+@pytest.mark.usefixtures("lenient")
+def test_a_dry_run_changes_nothing_and_is_not_done_again(folder, learned, monkeypatch):
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    dry = learned(dry_run=True)
+    assert not dry.replaced
+    assert before == {file.name: file.read_bytes() for file in folder.iterdir()}
+    monkeypatch.setattr(stages, "fit_towers", None)
+    wet = learned()
+    assert wet.replaced
+    assert wet.compared[0].as_dict() == dry.compared[0].as_dict()
+
+
+def test_a_ranker_that_is_worse_does_not_take_the_place(folder, learned, monkeypatch):
+    before = (folder / "ranker.json").read_bytes()
+    monkeypatch.setattr(learn_module, "worse", lambda *_, **__: ["it is worse"])
+    learning = learned()
+    assert (learning.replaced, learning.worse) == (False, ("it is worse",))
+    assert (folder / "ranker.json").read_bytes() == before
+
+
+@pytest.mark.usefixtures("lenient")
+def test_after_a_kill_it_goes_on_with_the_verdicts_it_began_with(
+    folder, learned, monkeypatch, data, caplog
+):
+    whole = shutil.copytree(folder, folder.with_name("whole"))
+    learn(whole, data[1][:-5], margin=1.0, store=FeatureStore())
+    real = stages.fit_towers
+
+    def dying(*args, on_epoch, **kwargs):
+        def on_epoch_and_die(checkpoint):
+            on_epoch(checkpoint)
+            if checkpoint.history[-1]["epoch"] == 2:
+                raise Killed
+
+        return real(*args, on_epoch=on_epoch_and_die, **kwargs)
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(stages, "fit_towers", dying)
+        patched.setattr(resume, "SAVED_EVERY_S", 0)
+        learned(data[1][:-5])
+    caplog.set_level(logging.INFO)
+    learning = learned(data[1][1:])
+    said = "5 that came since, and 1 that were taken back, wait for the next time"
+    assert said in caplog.text
+    assert "going on after epoch 2" in caplog.text
+    assert learning.counts.verdicts == len(data[1]) - 5
+    assert read_card(folder).files == read_card(whole).files
+    assert learned(data[1]).counts.verdicts == len(data[1])
+
+
+@pytest.mark.usefixtures("lenient")
+def test_answers_are_those_there_are_by_now(folder, learned, data, monkeypatch):
+    ranker = Ranker.load(folder)
+    often = Counter(verdict.answer for verdict in data[1]).most_common(2)
+    gone, edited = (answer for answer, _ in often)
+    ranker.remove_answers([gone])
+    ranker.put_answers(ranker.answers.filter(id=edited).with_columns(text=pl.lit("Written anew.")))
+    ranker.add_answers(pl.concat([new_answer(ranker), new_answer(ranker, "taught", "Anchors.")]))
+    ranker.save(folder)
+    said = [Verdict(f"t{n}", f"how do I anchor it {n}", "question", "taught", True) for n in (1, 2)]
+
+    real = learn_module.worse
+
+    def meanwhile(*args, **kwargs):
+        now = Ranker.load(folder)
+        now.set_aside(now.answers["id"][0])
+        now.add_answers(new_answer(now, "late"))
+        now.save(folder)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(learn_module, "worse", meanwhile)
+    learning = learned([*data[1], *said], hold_back=0.0)
+    assert learning.replaced
+    assert learning.counts.unknown == sum(verdict.answer == gone for verdict in data[1])
+    assert any("queries are not measured" in note for note in learning.notes)
+
+    new = Ranker.load(folder)
+    wanted = {*ranker.answers["id"][1:], "late"}
+    assert set(new.answers["id"]) == wanted
+    assert new.answers.filter(id=edited)["text"].to_list() == ["Written anew."]
+    newcomers = set(new.answers.filter(pl.Series(new.channel.past.newcomers))["id"])
+    assert newcomers == {"new", "late"}
+    assert new.rank("how do I anchor it", k=1)[0][0].id == "taught"
+
+    roll_back(folder)
+    back = Ranker.load(folder)
+    assert set(back.answers["id"]) == wanted
+    for one in (new, back):  # what was deleted meanwhile can be restored in either
+        one.restore_answer(ranker.answers["id"][0])
+        assert one.channel.past.labelled(one.answers.height - 1)
+
+
+def test_its_index_is_there_before_it_takes_the_place(folder, learned, monkeypatch):
+    old = Ranker.load(folder)
+    old.build_index("local", home=folder)
+    save = Ranker.save
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Ranker, "save", lambda r, path, **k: kill(path, folder) or save(r, path, **k))
+        learned(index="local")
+    assert Ranker.load(folder, index="local").fingerprint == old.fingerprint
+    assert learned(index="local").replaced
+    new = Ranker.load(folder, index="local")
+    assert new.fingerprint != old.fingerprint
+    roll_back(folder, index="local")
+    assert Ranker.load(folder, index="local").fingerprint == old.fingerprint
+
+
+def kill(path, folder):
+    if path == folder:
+        raise Killed
+
+
+def test_a_place_that_is_none_is_said_before_it_trains(learned):
+    with pytest.raises(AnswerIndexError, match="shards=none"):
+        learned(index="http://127.0.0.1:1?shards=none")
+
+
+@pytest.mark.usefixtures("lenient")
+def test_another_ranker_that_took_the_place_meanwhile_stays(folder, learned, monkeypatch):
+    def meanwhile(*_, **__):
+        other = Ranker.load(folder)
+        other.origin = other.origin.model_copy(update={"seed": 9})
+        other.save(folder)
+        return []
+
+    monkeypatch.setattr(learn_module, "worse", meanwhile)
+    with pytest.raises(RankerError, match="another ranker took its place meanwhile"):
+        learned()
+    assert Ranker.load(folder).origin.seed == 9
+
+
+def test_without_test_labels_validation_is_the_gate(learned, data, tmp_path):
+    own = shutil.copytree(data[0], tmp_path / "own")
+    (own / "qrels" / "test.tsv").unlink()
+    learning = learned(data=own, dry_run=True)
+    assert learning.compared[0].on == "validation"
+    assert any("no test labels" in note for note in learning.notes)
+    assert any("was trained on other data" in note for note in learning.notes)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "error", "said"),
+    [
+        (lambda said: [], FeedbackError, "there are no verdicts yet"),
+        (lambda said: [replace(v, right=False) for v in said], FeedbackError, "nothing to learn"),
+        (lambda said: [replace(v, answer="x") for v in said], FeedbackError, "does not have"),
+    ],
+)
+def test_nothing_to_learn_is_said(learned, data, verdicts, error, said):
+    with pytest.raises(error, match=said):
+        learned(verdicts(data[1]))
+
+
+def test_a_ranker_that_learns_nothing_or_has_lost_its_data(
+    recipes, help_centre, data, tmp_path, folder
+):
+    fit(help_centre, recipes["bm25"], out=tmp_path / "words")
+    with pytest.raises(RankerError, match="bm25 is not trained on labels"):
+        learn(tmp_path / "words", data[1], store=FeatureStore())
+    ranker = Ranker.load(folder)
+    ranker.origin = ranker.origin.model_copy(update={"folder": str(tmp_path / "moved")})
+    ranker.save(folder)
+    with pytest.raises(RankerError, match="give --data"):
+        learn(folder, data[1], store=FeatureStore())
+    with pytest.raises(RankerError, match="no previous ranker is kept"):
+        roll_back(folder)
+
+
+@pytest.mark.usefixtures("lenient")
+def test_a_ranker_with_its_own_encoder_tunes_it_anew(recipe_files, data, tmp_path):
+    text = recipe_files["towers"].read_text().replace("epochs = 8", "epochs = 1")
+    (tmp_path / "tuned.toml").write_text(f"{text}\n[tuning]\nepochs = 1\nbatch_size = 64\n")
+    dataset, store = Dataset.load(data[0]), FeatureStore()
+    out = tmp_path / "ranker"
+    old = fit(dataset, Recipe.load(tmp_path / "tuned.toml"), out=out, store=store)
+    learning = learn(out, data[1], margin=1.0, store=store)
+    encoder = read_card(out).encoder
+    assert encoder != f"encoder-{old.dense.reader.encoder.identity[:12]}"
+    assert learning.replaced
+    assert len(list(out.glob("encoder-*"))) == 2
+    assert Ranker.load(out).rank(TEXTS, k=1)
+
+
+def run(monkeypatch, *args):
+    monkeypatch.setattr("sys.argv", ["twinrank", *map(str, args)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
+
+
+def test_the_command(folder, data, monkeypatch, capsys):
+    assert run(monkeypatch, "learn", folder) == 2
+    assert "ranker.feedback.db: there is no such file" in capsys.readouterr().err
+    feedback = Feedback.open(f"{folder}.feedback.db")
+    feedback.add(data[1][0])
+    feedback.remove(data[1][0].key)
+    assert run(monkeypatch, "learn", folder) == 2
+    assert "no verdicts yet" in capsys.readouterr().err
+    for verdict in data[1]:
+        feedback.add(verdict)
+    feedback.close()
+    assert run(monkeypatch, "learn", folder, "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "the old ranker stays" in " ".join(shown.split())  # lines are as wide as a screen
+    assert all(f"  {kind}" in shown for kind in ("overall", "conversation", "question"))
+    assert run(monkeypatch, "learn", folder, "--margin", 1, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["feedback"]["verdicts"] == len(data[1])
+    assert told["replaced"] is not bool(told["worse"])
+    if told["replaced"]:
+        assert run(monkeypatch, "learn", folder, "--rollback") == 0
+        assert "is in place again" in " ".join(capsys.readouterr().out.split())
+    else:
+        assert run(monkeypatch, "learn", folder, "--rollback") == 2
+
+
+@pytest.mark.parametrize("wrong", [{"margin": np.nan}, {"hold_back": np.nan}, {"hold_back": 1.0}])
+def test_a_share_or_margin_that_is_none_is_refused(folder, wrong):
+    with pytest.raises(FeedbackError, match=r"is (nan|1); give a number from 0 to"):
+        learn(folder, [], store=FeatureStore(), **wrong)

@@ -1,0 +1,389 @@
+import copy
+import json
+import pickle
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from twinrank.encoding import Encoder, FeatureStore
+from twinrank.errors import ArgumentError, RankerError
+from twinrank.evaluation import evaluate
+from twinrank.ranking import Bm25, Ranker, read_card
+from twinrank.ranking.generations import put
+from twinrank.recipe import Recipe
+from twinrank.training import fit
+
+CHANNELS = ["bm25", "zero-shot", "towers", "fused"]
+TEXTS = ["it wont let me in again", "User: hello\nAgent: hi\nUser: where is my money??"]
+
+
+@pytest.fixture(params=CHANNELS)
+def ranker(request, recipes, help_centre):
+    return fit(help_centre, recipes[request.param], store=FeatureStore())
+
+
+def new_answer(ranker, answer_id="new"):
+    sections = pl.Series("sections", [[]], dtype=ranker.answers.schema["sections"])
+    row = {"id": [answer_id], "title": ["Zeppelins"], "text": ["Moor your zeppelin."]}
+    return pl.DataFrame({**row, "url": pl.Series([None], dtype=pl.String), "sections": sections})
+
+
+def test_saved_and_loaded_it_scores_the_same(ranker, tmp_path):
+    ranker.save(tmp_path)
+    loaded = Ranker.load(tmp_path)
+    np.testing.assert_allclose(loaded.scores(TEXTS), ranker.scores(TEXTS), rtol=1e-5)
+    assert loaded.recipe == ranker.recipe
+    assert loaded.origin == ranker.origin
+    assert loaded.answers.equals(ranker.answers)
+
+
+def test_the_folder_holds_json_safetensors_and_a_card_alone(ranker, tmp_path):
+    ranker.save(tmp_path)
+    suffixes = {
+        file.suffix for file in tmp_path.iterdir() if file.name not in ("README.md", ".lock")
+    }
+    assert suffixes <= {".json", ".jsonl", ".safetensors"}
+
+
+def test_rank_gives_the_best_first(ranker):
+    scores = ranker.scores(TEXTS)
+    for row, answers in zip(scores, ranker.rank(TEXTS, k=7), strict=True):
+        assert [a.rank for a in answers] == list(range(1, 8))
+        np.testing.assert_allclose([a.score for a in answers], np.sort(row)[::-1][:7])
+        assert answers[0].id == ranker.answers["id"][int(np.argmax(row))]
+
+
+def test_k_beyond_the_answers_gives_them_all(ranker):
+    (answers,) = ranker.rank("hello", k=10_000)
+    assert sorted(a.id for a in answers) == sorted(ranker.answers["id"])
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_an_empty_text_is_refused(ranker, text):
+    with pytest.raises(RankerError, match="text 2 of 2 is empty"):
+        ranker.rank(["fine", text])
+
+
+def test_an_added_answer_is_found_and_a_removed_one_is_not(ranker):
+    before = ranker.scores(TEXTS)
+    ranker.add_answers(new_answer(ranker))
+    assert "new" in {a.id for a in ranker.rank("how do I moor a zeppelin", k=3)[0]}
+    ranker.remove_answers(["new"])
+    np.testing.assert_allclose(ranker.scores(TEXTS), before, rtol=1e-6)
+
+
+def test_an_answer_put_in_place_of_another_and_back_changes_nothing(ranker):
+    before, answers = ranker.scores(TEXTS), ranker.answers
+    rows = answers[[0, 3]]
+    ranker.put_answers(rows.reverse().with_columns(text=pl.lit("Moor your zeppelin.")))
+    changed = ranker.scores(TEXTS)
+    assert not np.allclose(changed[:, [0, 3]], before[:, [0, 3]])
+    if not ranker.recipe.words:  # of which every other answer's depend on all
+        rest = np.delete(np.arange(len(answers)), [0, 3])
+        np.testing.assert_allclose(changed[:, rest], before[:, rest], rtol=1e-5)
+    ranker.put_answers(rows)
+    assert ranker.answers.equals(answers)
+    np.testing.assert_allclose(ranker.scores(TEXTS), before, rtol=1e-5)
+
+
+@pytest.mark.parametrize("ranker", ["fused"], indirect=True)
+def test_an_answer_put_in_place_of_another_keeps_its_past(ranker):
+    labels = ranker.channel.past.labels.toarray()
+    both = pl.concat([new_answer(ranker), ranker.answers.head(1)])
+    ranker.put_answers(both.with_columns(text=pl.lit("Moor your zeppelin.")))
+    past = ranker.channel.past
+    np.testing.assert_array_equal(past.labels.toarray()[:, :-1], labels)
+    assert past.newcomers.tolist() == [False] * labels.shape[1] + [True]
+    assert ranker.answers["id"][-1] == "new"
+
+
+def test_a_copy_changes_by_itself(ranker):
+    before, answers = ranker.scores(TEXTS), ranker.answers
+    copy = ranker.copy()
+    copy.put_answers(new_answer(ranker))
+    copy.put_answers(new_answer(ranker, answers["id"][0]))
+    copy.remove_answers(answers["id"][1:3])
+    np.testing.assert_array_equal(ranker.scores(TEXTS), before)
+    assert ranker.answers.equals(answers)
+    ranker.put_answers(new_answer(ranker))
+    ranker.put_answers(new_answer(ranker, answers["id"][0]))
+    ranker.remove_answers(answers["id"][1:3])
+    np.testing.assert_array_equal(ranker.scores(TEXTS), copy.scores(TEXTS))
+
+
+def test_answers_matched_are_those_given(ranker):
+    wanted = pl.concat([new_answer(ranker), ranker.answers[3:]])
+    edited = wanted.with_columns(
+        text=pl.when(pl.col("id") == wanted["id"][5]).then(pl.lit("Other.")).otherwise("text")
+    )
+    ranker.match_answers(edited)
+    assert ranker.answers.sort("id").equals(edited.sort("id"))
+    assert ranker.scores(TEXTS).shape[1] == edited.height
+    before = ranker.channel.scores(TEXTS)
+    ranker.match_answers(edited.reverse())
+    np.testing.assert_array_equal(ranker.scores(TEXTS), before)
+    with pytest.raises(RankerError, match="at least one"):
+        ranker.match_answers(edited.clear())
+
+
+def test_an_id_that_stands_twice_is_refused(ranker):
+    with pytest.raises(RankerError, match="'new' stands twice"):
+        ranker.put_answers(pl.concat([new_answer(ranker)] * 2))
+
+
+@pytest.mark.parametrize("ranker", ["bm25", "zero-shot", "towers"], indirect=True)
+def test_removing_and_adding_gives_what_a_fresh_start_gives(ranker, tmp_path):
+    first = ranker.answers.head(1)
+    before = ranker.scores(TEXTS)
+    ranker.remove_answers(first["id"])
+    assert ranker.scores(TEXTS).shape == (2, before.shape[1] - 1)
+    ranker.add_answers(first)
+    np.testing.assert_allclose(ranker.scores(TEXTS), np.roll(before, -1, axis=1), atol=1e-4)
+    ranker.save(tmp_path)
+    np.testing.assert_allclose(Ranker.load(tmp_path).scores(TEXTS), ranker.scores(TEXTS), rtol=1e-5)
+
+
+def test_bad_changes_leave_the_ranker_alone(ranker):
+    before = ranker.answers
+    with pytest.raises(RankerError, match="is already there"):
+        ranker.add_answers(ranker.answers.head(2))
+    with pytest.raises(RankerError, match="no answer 'nonsense'"):
+        ranker.remove_answers(["nonsense", before["id"][0]])
+    with pytest.raises(RankerError, match="needs an answer"):
+        ranker.remove_answers(before["id"])
+    assert ranker.answers.equals(before)
+    assert ranker.scores(TEXTS).shape[1] == before.height
+
+
+def test_bm25_equals_the_textbook(help_centre):
+    """Okapi's term frequencies and Lucene's idf, in float64 over the same words."""
+    texts = help_centre.answer_texts()
+    channel = Bm25(texts, language="english")
+    words, query = channel._answers, channel._words([TEXTS[1]])[0]
+    mean = np.mean([len(w) for w in words])
+    expected = np.zeros(len(texts))
+    for word in query:
+        having = sum(word in w for w in words)
+        idf = np.log(1 + (len(words) - having + 0.5) / (having + 0.5))
+        for j, w in enumerate(words):
+            tf = w.count(word)
+            expected[j] += idf * tf / (tf + 1.5 * (1 - 0.75 + 0.75 * len(w) / mean))
+    np.testing.assert_allclose(channel.scores([TEXTS[1]])[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_bm25_without_a_shared_word_scores_nothing(help_centre):
+    channel = Bm25(help_centre.answer_texts(), language="english")
+    assert not channel.scores(["", "xyzzy"]).any()
+
+
+@pytest.fixture
+def saved(recipes, help_centre, tmp_path):
+    fit(help_centre, recipes["towers"], store=FeatureStore()).save(tmp_path / "ranker")
+    return tmp_path / "ranker"
+
+
+def test_a_folder_that_is_no_ranker(tmp_path):
+    with pytest.raises(RankerError, match=r"no ranker.json here"):
+        Ranker.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["towers.safetensors", "vectors.safetensors", "corpus.jsonl"])
+def test_a_missing_or_changed_file_is_named(saved, name):
+    file = saved / read_card(saved).file(name)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(RankerError, match=rf"{file.name}: not as ranker.json says"):
+        Ranker.load(saved)
+    file.unlink()
+    with pytest.raises(RankerError, match=rf"{file.name}: missing"):
+        Ranker.load(saved)
+
+
+def edit(saved, **changes):
+    card = json.loads((saved / "ranker.json").read_text())
+    (saved / "ranker.json").write_text(json.dumps(card | changes))
+
+
+@pytest.mark.parametrize("version", [1, 2, 99])
+def test_another_format_version_is_refused(saved, version):
+    edit(saved, format=version)
+    with pytest.raises(RankerError, match=r"format: .*reads format 3: train again"):
+        Ranker.load(saved)
+
+
+def test_another_encoder_is_refused(saved):
+    edit(saved, encoder_identity="0" * 64)
+    with pytest.raises(RankerError, match="whose weights or tokenizer differ"):
+        Ranker.load(saved)
+
+
+def test_an_encoder_that_is_gone_is_refused(saved):
+    card = json.loads((saved / "ranker.json").read_text())
+    card["recipe"]["encoder"]["name"] = "./gone"
+    edit(saved, recipe=card["recipe"])
+    with pytest.raises(RankerError, match="its encoder cannot be opened"):
+        Ranker.load(saved)
+
+
+def test_towers_of_another_recipe_are_refused(saved):
+    card = read_card(saved)
+    state = load_file(saved / card.file("towers.safetensors"))
+    state.pop(sorted(state)[-1])
+    digest = put(saved, "towers.safetensors", partial(save_file, dict(state)))
+    edit(saved, files=card.files | {"towers.safetensors": digest})
+    with pytest.raises(RankerError, match="towers do not fit the recipe"):
+        Ranker.load(saved)
+
+
+@pytest.fixture(scope="module")
+def words(help_centre, tmp_path_factory):
+    """By names and paths alone."""
+    out = str(tmp_path_factory.mktemp("words") / "run")
+    fit(help_centre, "bm25", out=out)
+    return Ranker.load(out)
+
+
+FRAME = pl.DataFrame({"text": TEXTS})
+
+
+NO_TEXTS = [None, 5, b"bytes", {"q": "hello"}, FRAME, ["a", None], [float("nan")], [["a"]], [b"a"]]
+
+
+@pytest.mark.parametrize("texts", NO_TEXTS)
+def test_what_is_no_text_is_refused(words, texts):
+    with pytest.raises(ArgumentError, match="give"):
+        words.rank(texts)
+
+
+@pytest.mark.parametrize("texts", [FRAME["text"], np.array(TEXTS), tuple(TEXTS), iter(TEXTS)])
+def test_texts_come_in_any_iterable(words, texts):
+    assert words.rank(texts) == words.rank(TEXTS)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda words, data: words.rank("a", k="2"),
+        lambda words, data: words.rank("a", k=2.5),
+        lambda words, data: words.remove_answers(5),
+        lambda words, data: words.remove_answers([b"nw-101"]),
+        lambda words, data: words.add_answers([{"id": "z", "title": "t", "text": "x"}]),
+        lambda words, data: words.add_answers(pl.DataFrame({"id": ["z"], "title": ["t"]})),
+        lambda words, data: words.add_answers(data.answers.with_columns(id=pl.lit(1.5))),
+        lambda words, data: words.put_answers(data.answers.with_columns(id=pl.lit(""))),
+        lambda words, data: words.put_answers(data.answers.with_columns(sections=pl.lit("one"))),
+        lambda words, data: words.save(None),
+        lambda words, data: fit("data", "bm25"),
+        lambda words, data: fit(data, None),
+        lambda words, data: fit(data, "bm25", out=5),
+        lambda words, data: evaluate("run", data),
+        lambda words, data: evaluate(words, "data"),
+        lambda words, data: Ranker.load(None),
+        lambda words, data: Recipe.load(None),
+        lambda words, data: Encoder(None),
+        lambda words, data: Encoder(max_tokens="128"),
+        lambda words, data: Encoder().encode(None),
+    ],
+)
+def test_a_wrong_argument_is_an_error_that_says_what_to_give(words, help_centre, call):
+    with pytest.raises(ArgumentError, match="give"):
+        call(words.copy(), help_centre)
+
+
+def test_one_id_is_not_taken_for_letters(words):
+    one = words.copy()
+    one.remove_answers("nw-101")
+    assert one.answers.height == words.answers.height - 1
+
+
+def test_answers_may_lack_what_they_need_not_have(words):
+    one = words.copy()
+    one.add_answers(pl.DataFrame({"id": [7], "title": [None], "text": ["Moor your zeppelin."]}))
+    assert one.rank("zeppelin", k=1)[0][0].id == "7"
+    one.put_answers(one.answers.clear())
+    assert one.answers.height == words.answers.height + 1
+
+
+def test_a_ranker_travels_as_its_folder(words):
+    assert pickle.loads(pickle.dumps(words)).rank(TEXTS) == words.rank(TEXTS)  # noqa: S301
+    changed = copy.deepcopy(words)
+    changed.remove_answers("nw-101")
+    assert changed.answers.height < words.answers.height
+    with pytest.raises(RankerError, match="save it"):
+        pickle.dumps(changed)
+
+
+@pytest.mark.parametrize("where", ["towers", "vectors"])
+def test_a_ranker_whose_numbers_are_not_finite_is_not_loaded_and_does_not_rank(
+    recipes, help_centre, tmp_path, where
+):
+    ranker = fit(help_centre, recipes["towers"], store=FeatureStore())
+    with torch.inference_mode():
+        towers, rows = ranker.dense.towers, ranker.dense.vectors.rows
+        (towers.log_scale if where == "towers" else rows).fill_(torch.nan)
+    for refused in (ranker.rank, ranker.scores):
+        with pytest.raises(RankerError, match="scores that are not finite"):
+            refused(TEXTS)
+    ranker.save(tmp_path)
+    with pytest.raises(RankerError, match="not finite; train it anew"):
+        Ranker.load(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"weights": {"dense": "NaN"}}, {"scale": "Infinity"}])
+def test_a_card_whose_numbers_are_not_finite_is_refused(saved, change):
+    edit(saved, **change)
+    with pytest.raises(RankerError, match="finite number"):
+        Ranker.load(saved)
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_an_answer_that_was_set_aside_comes_back_as_it_was(ranker, tmp_path, saved):
+    before = ranker.scores(TEXTS)
+    row, id_ = 3, ranker.answers["id"][3]
+    answer = ranker.answers.row(row, named=True)
+    ranker.set_aside(id_)
+    assert id_ not in ranker.answers["id"]
+    if saved:
+        ranker.save(tmp_path)
+        ranker = Ranker.load(tmp_path)
+    ranker.restore_answer(id_)
+    assert ranker.answers.row(-1, named=True) == answer
+    order = [*range(row), *range(row + 1, before.shape[1]), row]
+    np.testing.assert_allclose(ranker.scores(TEXTS), before[:, order], rtol=1e-4, atol=1e-5)
+    assert ranker.removed == ()
+    with pytest.raises(RankerError, match="no answer"):
+        ranker.restore_answer(id_)
+
+
+def test_past_queries_come_back_to_a_ranker_that_lacks_them(recipes, help_centre):
+    ranker = fit(help_centre, recipes["fused"], store=FeatureStore())
+    id_, before = ranker.answers["id"][3], ranker.scores(TEXTS)
+    solved = ranker.channel.past.labelled(3)
+    assert solved
+    ranker.set_aside(id_)
+    theirs = help_centre.labels.filter(pl.col("answer") == id_)["query"]
+    labels = help_centre.labels.filter(~pl.col("query").is_in(theirs.implode()))
+    other = fit(replace(help_centre, labels=labels), recipes["fused"], store=FeatureStore())
+    other.match_answers(ranker.answers)
+    other.removed = ranker.removed
+    assert not set(solved) & set(other.channel.past.texts)
+    other.restore_answer(id_)
+    assert sorted(other.channel.past.labelled(other.answers.height - 1)) == sorted(solved)
+    best = [ranking[0].id for ranking in other.rank(solved, k=1)]
+    assert best.count(id_) > len(solved) / 2
+    assert before.shape == other.scores(TEXTS).shape
+
+
+def test_what_was_put_and_removed_again_comes_back_with_the_first_ones_past(recipes, help_centre):
+    ranker = fit(help_centre, recipes["fused"], store=FeatureStore())
+    id_, solved = ranker.answers["id"][3], ranker.channel.past.labelled(3)
+    ranker.set_aside(id_)
+    ranker.put_answers(new_answer(ranker, id_))
+    ranker.set_aside(id_)
+    ranker.restore_answer(id_)
+    assert ranker.answers["title"][-1] == "Zeppelins"
+    assert ranker.channel.past.labelled(ranker.answers.height - 1) == solved

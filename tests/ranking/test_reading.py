@@ -1,0 +1,134 @@
+"""Chosen sentences reach the encoder alike in training, in ranking, and from a folder on disk."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from twinrank.data import readable_answers, readable_sections
+from twinrank.encoding import FeatureStore
+from twinrank.errors import RankerError
+from twinrank.evaluation import evaluate
+from twinrank.ranking import Ranker, read_card
+from twinrank.recipe import Recipe
+from twinrank.text import Idf
+from twinrank.training import fit
+from twinrank.training.material import Material, reader_for
+
+LONG = "Agent: hello.\nUser: my calendar is lost, and nobody can book. Where is it?\n" * 3
+
+
+def reading(recipe, **settings):
+    values = recipe.values()
+    values["encoder"] |= settings
+    return Recipe.validated(values, source="reading")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("towers", "tfidf", "whole"),
+        ("towers", "sections", "whole"),
+        ("fused", "tfidf", "sections"),
+    ],
+    ids=["tfidf", "sections", "a vector a section"],
+)
+def recipe(request, recipes):
+    name, text, answers = request.param
+    return reading(recipes[name], text=text, answers=answers)
+
+
+@pytest.fixture(scope="module")
+def trained(recipe, help_centre, tmp_path_factory):
+    out = tmp_path_factory.mktemp("reading")
+    return fit(help_centre, recipe, out=out, store=FeatureStore()), out
+
+
+def test_it_ranks_alike_from_a_folder_with_a_store_and_without(trained, help_centre):
+    ranker, out = trained
+    texts = [*help_centre.split("test").texts[:20], LONG]
+    expected = ranker.rank(texts, k=5)
+    for store in (FeatureStore(), None):
+        ranked = Ranker.load(out, store=store).rank(texts, k=5)
+        assert [[a.id for a in r] for r in ranked] == [[a.id for a in r] for r in expected]
+    again = Ranker.load(out, store=FeatureStore())
+    assert again.scores(texts) == pytest.approx(ranker.scores(texts), abs=1e-5)
+
+
+def test_ranking_and_training_read_the_same(trained, help_centre, recipe):
+    _, out = trained
+    seen = reader_for(help_centre, recipe, FeatureStore(), "cpu")
+    loaded = Ranker.load(out).dense.reader
+    asked = help_centre.split("train").texts
+    assert list(loaded.queries(asked)) == list(seen.queries(asked))
+    assert loaded.queries(asked) != asked
+    answers = [reader.passages(help_centre.answers).rows for reader in (loaded, seen)]
+    assert answers[0] == answers[1]
+
+    material = Material.read(help_centre, recipe, seen)
+    assert loaded(asked[:50]) == pytest.approx(material.train.features[:50], abs=1e-5)
+    features = loaded.features(answers[0][:50])
+    assert features == pytest.approx(material.answers.rows[:50], abs=1e-5)
+
+
+def test_an_answer_that_is_added_is_read_as_those_trained_on(trained, help_centre):
+    _, out = trained
+    ranker = Ranker.load(out)
+    first = help_centre.answers.head(1)
+    vectors = ranker.dense.vectors
+    width = 1 if vectors.owner is None else int((vectors.owner == 0).sum())
+    ranker.add_answers(first.with_columns(pl.lit("copy").alias("id")))
+    rows, offsets = ranker.dense.vectors.rows, ranker.dense.offsets
+    read = rows[:width] - (0 if offsets is None else offsets[0])
+    assert rows[-width:].numpy() == pytest.approx(read.numpy(), abs=1e-5)
+
+
+def test_what_is_saved_again_holds_the_weights_of_words(trained, tmp_path):
+    _, out = trained
+    Ranker.load(out).save(tmp_path)
+    name = read_card(out).file("idf.json")
+    assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
+    (tmp_path / name).unlink()
+    with pytest.raises(RankerError, match=rf"{name}: missing; copy the whole folder"):
+        Ranker.load(tmp_path)
+
+
+def test_words_are_weighed_by_answers_and_by_queries_training_may_see(trained, help_centre):
+    held = json.loads((trained[1] / read_card(trained[1]).file("idf.json")).read_text())
+    texts = [*help_centre.answer_texts(), *help_centre.for_pretraining().texts]
+    assert Idf(**held) == Idf.of(texts)
+    threads = {
+        name: set(help_centre.split(name).frame["thread"]) for name in ("validation", "test")
+    }
+    seen = set(help_centre.for_pretraining().frame["thread"])
+    assert not seen & (threads["validation"] | threads["test"])
+
+
+def test_evaluation_reads_as_ranking_does(trained, help_centre):
+    ranker, _ = trained
+    test = help_centre.split("test")
+    best = np.array([[a.id for a in r] for r in ranker.rank(test.texts, k=1)])[:, 0]
+    columns = {name: i for i, name in enumerate(help_centre.answers["id"])}
+    right = [test.labels[i, columns[name]] for i, name in enumerate(best)]
+    assert evaluate(ranker, help_centre).overall["accuracy@1"] == pytest.approx(np.mean(right))
+
+
+def test_head_reads_beginnings_and_keeps_no_weights(recipes, help_centre, tmp_path):
+    ranker = fit(help_centre, recipes["zero-shot"], out=tmp_path)
+    assert ranker.dense.reader.queries([LONG]) == [LONG]
+    assert not list(tmp_path.glob("idf*"))
+
+
+def test_sections_of_one_vector_and_vectors_of_sections_are_told_apart(help_centre):
+    answers = help_centre.answers.head(3)
+    one = readable_answers(answers, by_section=True)
+    each, owner = readable_sections(answers)
+    assert len(one) == 3 < len(each) == len(owner)
+    assert [len(text.sections) for text in one] == np.bincount(owner).tolist()
+    assert {len(text.sections) for text in each} == {1}
+    second = answers["sections"][0][1]
+    title = answers["title"][0]
+    assert each[1].title == f"{title}. {second['title']}."
+    assert each[1].whole == f"{title}. {second['title']}. {second['text']}"
+    assert one[0].sections[1] == f"{second['title']}. {second['text']}"

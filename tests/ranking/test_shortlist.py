@@ -1,0 +1,124 @@
+import numpy as np
+import polars as pl
+import pytest
+
+from tests.ranking.test_ranker import TEXTS, new_answer
+from twinrank.encoding import FeatureStore
+from twinrank.errors import AnswerIndexError, RankerError
+from twinrank.ranking import Ranker, shortlist
+from twinrank.ranking.index import LocalIndex, build_index
+from twinrank.training import fit
+
+PLACES = ["local", "answers.db"]
+
+
+@pytest.fixture(params=["zero-shot", "towers", "fused"])
+def saved(request, recipes, help_centre, tmp_path):
+    folder = tmp_path / "ranker"
+    fit(help_centre, recipes[request.param], store=FeatureStore()).save(folder)
+    return folder
+
+
+def indexed(folder, to="local"):
+    ranker = Ranker.load(folder)
+    place = to if to == "local" else str(folder / to)
+    build_index(
+        place,
+        home=folder,
+        fingerprint=ranker.fingerprint,
+        ids=ranker.answers["id"].to_list(),
+        vectors=ranker.vectors,
+    )
+    return Ranker.load(folder, index=place)
+
+
+def same(rankings, expected):
+    for ranking, others in zip(rankings, expected, strict=True):
+        assert [answer.id for answer in ranking] == [answer.id for answer in others]
+        for answer, other in zip(ranking, others, strict=True):
+            assert answer.score == pytest.approx(other.score, abs=1e-4)
+            assert answer.confidence == pytest.approx(other.confidence, abs=1e-4)
+            assert (answer.parts or {}) == pytest.approx(other.parts or {}, abs=1e-4)
+
+
+@pytest.mark.parametrize("to", PLACES)
+def test_with_all_answers_as_candidates_it_ranks_as_without(saved, to):
+    ranker, k = indexed(saved, to), 10_000
+    same(ranker.rank(TEXTS, k), Ranker.load(saved).rank(TEXTS, k))
+
+
+def test_only_candidates_are_ranked_and_fully_scored(saved, monkeypatch):
+    monkeypatch.setattr(shortlist, "CANDIDATES", 6)
+    ranker = indexed(saved)
+    scores = Ranker.load(saved).scores(TEXTS)
+    place = {id_: i for i, id_ in enumerate(ranker.answers["id"])}
+    rows = ranker.shortlist.scored(ranker.channel, TEXTS, 3)
+    for (places, _), ranking, row in zip(rows, ranker.rank(TEXTS, 3), scores, strict=True):
+        assert len(places) == 6 if ranker.recipe.name != "fused" else 6 <= len(places) <= 12
+        best = places[np.argsort(-row[places], kind="stable")][:3]
+        assert [place[answer.id] for answer in ranking] == best.tolist()
+        assert [a.score for a in ranking] == pytest.approx(row[best], abs=1e-4)
+
+
+def test_whom_others_speak_for_is_a_candidate_however_far_it_is(
+    recipes, help_centre, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(shortlist, "CANDIDATES", 1)
+    fit(help_centre, recipes["fused"], store=FeatureStore()).save(tmp_path)
+    ranker = indexed(tmp_path)
+    beside = ranker.channel.beside(TEXTS, ranker.dense.reader(TEXTS))
+    best = sum(beside.values()).argmax(axis=1)
+    rows = ranker.shortlist.scored(ranker.channel, TEXTS, 1)
+    assert all(b in places for b, (places, _) in zip(best, rows, strict=True))
+
+
+@pytest.mark.parametrize("to", PLACES)
+def test_answers_come_and_go_in_the_index_too(saved, to):
+    ranker, plain = indexed(saved, to), Ranker.load(saved)
+    first, second = ranker.answers["id"][:2]
+    for some in (ranker, plain):
+        some.add_answers(new_answer(some))
+        some.remove_answers([first])
+        text = pl.lit("Sails are mended at the dock.").alias("text")
+        some.put_answers(new_answer(some, second).with_columns(text))
+    assert "new" in {a.id for a in ranker.rank("how do I moor a zeppelin", 3)[0]}
+    same(ranker.rank(TEXTS, 10_000), plain.rank(TEXTS, 10_000))
+    ranker.save(saved)
+    ranker.shortlist.index.close()
+    place = to if to == "local" else str(saved / to)
+    same(Ranker.load(saved, index=place).rank(TEXTS), plain.rank(TEXTS))
+
+
+def test_an_index_that_fell_behind_is_refused_and_brought_up_to_date(saved):
+    indexed(saved)
+    ranker = Ranker.load(saved)
+    ranker.add_answers(new_answer(ranker))
+    ranker.save(saved)
+    with pytest.raises(AnswerIndexError, match="up to date: twinrank index"):
+        Ranker.load(saved, index="local")
+    assert "new" in indexed(saved).shortlist.index.held()
+
+
+def test_another_rankers_index_is_refused(saved, recipes, help_centre, tmp_path):
+    indexed(saved)
+    fit(help_centre, recipes["towers"], seed=1, store=FeatureStore()).save(tmp_path / "other")
+    with pytest.raises(AnswerIndexError, match="index of another ranker"):
+        Ranker.load(tmp_path / "other", index=str(saved / "index"))
+
+
+def test_a_fingerprint_outlives_saving_and_new_answers(saved):
+    ranker = Ranker.load(saved)
+    before = ranker.fingerprint
+    ranker.add_answers(new_answer(ranker))
+    ranker.save(saved)
+    assert Ranker.load(saved).fingerprint == before
+
+
+def test_words_alone_have_no_vectors(recipes, help_centre, tmp_path):
+    ranker = fit(help_centre, recipes["bm25"], store=FeatureStore())
+    with pytest.raises(RankerError, match="no vectors to index"):
+        _ = ranker.vectors
+    ranker.save(tmp_path)
+    LocalIndex(tmp_path / "index", "flat", ranker.fingerprint, 8).save()
+    with pytest.raises(RankerError, match="no vectors to index"):
+        Ranker.load(tmp_path, index="local")

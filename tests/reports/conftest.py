@@ -1,0 +1,54 @@
+"""A whole study of the handover's recipes on the tiny encoder, a few epochs each."""
+
+from typing import NamedTuple
+
+import pytest
+
+from twinrank.encoding import FeatureStore
+from twinrank.experiments import Plan, results, run_study
+from twinrank.recipe import Recipe
+
+PLAN = Plan(
+    name="small",
+    recipes=(
+        "bm25",
+        "zero-shot-cls",
+        "handover-dual",
+        "handover-barlow-zero-shot",
+        "handover-barlow-freeze",
+        "residual",
+        "barlow-inherit",
+    ),
+    controls=("control-across", "control-large-answers"),
+    few_labels=("residual", "barlow-inherit"),
+    shares=(0.25,),
+    rare=0.25,
+    few_seeds=1,
+    pictured=("zero-shot-cls", "barlow-inherit"),
+    reading=(("handover-sections", "handover-dual"), ("tfidf-128", "residual")),
+)
+
+
+class Found(NamedTuple):
+    results: dict
+    views: dict
+
+
+@pytest.fixture(scope="package")
+def found(tiny_model, help_centre, tmp_path_factory):
+    load = Recipe.load
+
+    def tiny(name):
+        values = load(name).values()
+        if "encoder" in values:
+            values["encoder"] |= {"name": str(tiny_model), "max_tokens": 64, "precision": "fp32"}
+        for stage in ("pretraining", "training"):
+            if values.get(stage):
+                values[stage]["epochs"] = 2
+        return Recipe.validated(values, source=name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recipe, "load", tiny)
+        out = tmp_path_factory.mktemp("study")
+        study = run_study(PLAN, help_centre, seeds=2, out=out, store=FeatureStore(), workers=1)
+    return Found(results(study), study.views)

@@ -1,0 +1,163 @@
+import builtins
+import importlib.resources
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from plotly.graph_objects import Figure
+from plotly.offline import get_plotlyjs
+
+from twinrank.errors import TwinrankError
+from twinrank.evaluation import centroid_views, geometry
+from twinrank.reports import write_geometry
+from twinrank.reports.geometry import COLUMNS, READINGS
+from twinrank.reports.page import Section, numeric_columns, page, script_json
+from twinrank.training import fit
+
+NASTY = "</script><script>alert('x')</script> & <b>"
+
+
+class Seen(HTMLParser):
+    """What a browser would find: every tag with its attributes, the text of scripts and cells."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.scripts, self.texts, self._open = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        inside = self._open[-1] if self._open else ""
+        (self.scripts if inside == "script" else self.texts).append(data)
+
+    def of(self, name):
+        return [attrs for tag, attrs in self.tags if tag == name]
+
+
+def drawn(text):
+    """The values that the page's script draws."""
+    return json.loads(re.search(r'id="drawn">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def hover_texts(text):
+    """All hover texts, as the page's script puts them together."""
+    values = drawn(text)
+    return ["<br>".join(values["lines"][i] for i in own) for own in values["texts"]]
+
+
+@pytest.fixture
+def nasty():
+    plot = Figure()
+    plot.add_scatter(x=[1, 2], y=[3, 4], hovertext=[NASTY, "plain"], name=NASTY)
+    rows = [["name", "value", "about"], [NASTY, ".5", NASTY], ["two", "-", "word"]]
+    return page(NASTY, [Section(NASTY, [NASTY], [(plot, NASTY)], [(NASTY, rows)])])
+
+
+def test_what_people_wrote_stays_text(nasty):
+    seen = Seen(nasty)
+    assert len(seen.of("script")) == 3  # the values, plotly.js, what draws
+    assert not seen.of("b")
+    assert sum(NASTY in text for text in seen.texts) >= 6
+    (figure,) = drawn(nasty)["figures"]
+    assert figure["data"][0]["name"] == NASTY
+    assert hover_texts(nasty) == [NASTY, "plain"]
+
+
+def test_nothing_is_asked_of_the_network(nasty):
+    seen = Seen(nasty)
+    for _, attrs in seen.tags:
+        for name in ("src", "href", "data", "action", "srcset"):
+            value = attrs.get(name) or ""
+            assert value.startswith(("#", "data:")) or not value
+    policies = {a["content"] for a in seen.of("meta") if a.get("http-equiv")}
+    assert policies == {
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    }
+    assert "url(" not in "".join(re.findall(r"<style>(.*?)</style>", nasty, re.DOTALL))
+
+
+def test_plotly_is_there_once_and_whole():
+    plots = [Figure().add_scatter(y=[i]) for i in range(3)]
+    text = page("Three", [Section("All", figures=[(plot, "one") for plot in plots])])
+    assert text.count(get_plotlyjs()) == 1
+    assert len(text.encode()) < len(get_plotlyjs().encode()) + 40_000
+    assert len(drawn(text)["figures"]) == 3
+
+
+def test_headings_captions_and_tables_are_marked_up(nasty):
+    seen = Seen(nasty)
+    assert seen.of("html") == [{"lang": "en"}]
+    assert len(seen.of("h1")) == len(seen.of("h2")) == len(seen.of("figcaption")) == 1
+    assert len(seen.of("caption")) == 1
+    assert [a["scope"] for a in seen.of("th")] == ["col"] * 3 + ["row"] * 2
+    assert [a.get("class") for a in seen.of("td")] == ["number", None] * 2
+    ids = [a["id"] for _, a in seen.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert {a["aria-labelledby"] for _, a in seen.tags if "aria-labelledby" in a} <= set(ids)
+
+
+def test_hover_texts_that_figures_share_are_kept_once():
+    plots = [Figure().add_scatter(y=[1, 2], hovertext=["a head<br>long", "long"]) for _ in "ab"]
+    text = page("Two", [Section("All", figures=[(plot, "one") for plot in plots])])
+    assert drawn(text)["lines"] == ["a head", "long"]
+    assert hover_texts(text) == ["a head<br>long", "long"]
+
+
+def test_numeric_columns():
+    rows = [["name", "a", "b", "c"], ["1", "-.5", "x", "<.001"], ["2", "-", "1", ".2 (.1-.3)"]]
+    assert numeric_columns(rows) == [False, True, False, True]
+
+
+@pytest.mark.parametrize("text", [NASTY, "<!--", "a\u2028b", "\\u003c", '"'])
+def test_json_in_a_script_reads_back_and_ends_nothing(text):
+    there = script_json([text])
+    assert "<" not in there and "\u2028" not in there
+    assert json.loads(there) == [text]
+
+
+@pytest.mark.parametrize("missing", ["plotly", "jinja2"])
+def test_without_the_extra_it_says_what_to_install(monkeypatch, missing):
+    real = builtins.__import__
+
+    def refuse(name, *args, **kwargs):
+        if name.split(".")[0] == missing:
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(TwinrankError, match=r"pages need .* pip install 'twinrank\[report\]'"):
+        page("A page", [])
+
+
+def test_the_template_is_a_file_of_the_package():
+    files = importlib.resources.files("twinrank.reports")
+    assert (files / "templates" / "page.html").is_file()
+
+
+def test_the_page_of_a_geometry(recipes, help_centre, tmp_path):
+    ranker = fit(help_centre, recipes["zero-shot"])
+    measured = geometry(ranker, help_centre)
+    file = tmp_path / "geometry.html"
+    write_geometry(file, [(NASTY, measured)], [(NASTY, centroid_views(ranker, help_centre))])
+    text = file.read_text(encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["geometry.html"]
+    seen = Seen(text)
+    for key, value in measured.figures.items():
+        shown = "-" if value is None else f"{value:.3f}".removeprefix("0")
+        assert shown in seen.texts
+        assert READINGS[key] in seen.texts
+    assert set(READINGS) == set(COLUMNS)
+    (figure,) = drawn(text)["figures"]
+    assert len(figure["layout"]["annotations"]) == 3
+    queries = help_centre.split("test").texts
+    assert len(hover_texts(text)) >= len(set(queries)) - 1
+    assert len(text.encode()) < 6e6

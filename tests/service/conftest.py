@@ -1,0 +1,44 @@
+"""A ranker in a folder, and the service of it in this process."""
+
+import shutil
+from contextlib import ExitStack
+
+import pytest
+from fastapi.testclient import TestClient
+
+from twinrank.service.app import create_app
+from twinrank.service.settings import Settings
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "ranker")
+
+
+@pytest.fixture
+def settings(folder, tmp_path):
+    return Settings(ranker=folder, feedback=str(tmp_path / "feedback.db"))
+
+
+@pytest.fixture
+def service():
+    """Starts a service of some settings, and gives its client."""
+    with ExitStack() as stack:
+
+        def started(settings):
+            client = TestClient(create_app(settings), raise_server_exceptions=False)
+            return stack.enter_context(client)
+
+        yield started
+
+
+@pytest.fixture
+def client(service, settings):
+    return service(settings)
+
+
+def keys_file(tmp_path):
+    file = tmp_path / "keys"
+    lines = [f"read {'r' * 20}", f"feedback {'f' * 20}", f"write {'w' * 20} anna  # an editor's"]
+    file.write_text("\n".join(["# for tests", *lines, ""]))
+    return file

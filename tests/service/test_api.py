@@ -1,0 +1,795 @@
+import json
+import logging
+import os
+import re
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from threading import Event
+from unittest.mock import Mock
+from urllib.parse import quote
+
+import polars as pl
+import pytest
+
+from tests.asynchronous import run
+from tests.service.conftest import keys_file
+from twinrank.encoding import RecentFeatures
+from twinrank.errors import AnswerIndexError, FeedbackError, RankerError
+from twinrank.feedback.database import Feedback
+from twinrank.ranking import Ranker
+from twinrank.ranking.shortlist import Shortlist
+from twinrank.service import live_ranker, metrics
+from twinrank.service.batching import BusyError
+from twinrank.service.logs import log_as_json
+from twinrank.service.metrics import Metrics
+from twinrank.service.threads import Threads
+
+TEXT = "it wont let me in again"
+NEW = {"title": "Zeppelins", "text": "Moor your zeppelin with a rope."}
+
+
+def rank(client, body):
+    reply = client.post("/v1/rank", json=body)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def test_a_ranking_is_the_rankers_own(client, folder):
+    ranking = rank(client, {"text": TEXT, "k": 4})
+    (expected,) = Ranker.load(folder).rank(TEXT, 4)
+    assert [a["id"] for a in ranking["answers"]] == [a.id for a in expected]
+    for got, answer in zip(ranking["answers"], expected, strict=True):
+        assert (got["rank"], got["title"]) == (answer.rank, answer.title)
+        assert got["score"] == pytest.approx(answer.score, rel=1e-5)
+        assert got["confidence"] == pytest.approx(answer.confidence, rel=1e-4)
+        assert sum(got["channels"].values()) == pytest.approx(got["score"], rel=1e-5)
+        assert got["sentence"]
+    assert ranking["confidence"] == ranking["answers"][0]["confidence"]
+    assert not ranking["withheld"]
+
+
+def test_turns_are_read_as_data_sets_write_them(client):
+    turns = [{"role": "user", "text": "hello"}, {"role": "agent", "text": "hi"}]
+    written = rank(client, {"text": "User: hello\nAgent: hi"})
+    assert rank(client, {"turns": turns}) == written
+    assert rank(client, {"turns": [{"text": "hello"}, turns[1]]}) == written
+
+
+def test_a_batch_is_a_list_of_what_each_alone_gives(client):
+    queries = [{"text": TEXT, "k": 2}, {"text": "the refund", "explain": False}]
+    together = rank(client, queries)
+    for got, query in zip(together, queries, strict=True):
+        alone = rank(client, query)
+        assert [a["id"] for a in got["answers"]] == [a["id"] for a in alone["answers"]]
+        assert got["confidence"] == pytest.approx(alone["confidence"], rel=1e-4)
+    assert [len(each["answers"]) for each in together] == [2, 5]
+    assert together[1]["answers"][0]["channels"] is None
+
+
+def test_an_answer_too_unlikely_is_withheld(client):
+    sure = rank(client, {"text": TEXT})["confidence"]
+    silent = rank(client, {"text": TEXT, "min_confidence": min(1, sure * 1.01)})
+    assert (silent["answers"], silent["withheld"]) == ([], True)
+    assert silent["confidence"] == pytest.approx(sure)
+    assert not rank(client, {"text": TEXT, "min_confidence": sure * 0.99})["withheld"]
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({}, "give either text or turns"),
+        ({"text": TEXT, "turns": [{"text": "hi"}]}, "give either text or turns"),
+        ({"text": " \n"}, "text: is empty"),
+        ({"turns": []}, "turns: List should have at least 1 item"),
+        ({"turns": [{"text": " "}]}, "turns.0.text: is empty"),
+        ({"turns": [{"role": "a:b", "text": "hi"}]}, "turns.0.role: "),
+        ({"text": "x" * 50_001}, "text: String should have at most 50000"),
+        ({"turns": [{"text": "x" * 30_000}] * 2}, "turns have more than 50,000"),
+        ({"text": TEXT, "k": 0}, "k: Input should be greater than or equal to 1"),
+        ({"text": TEXT, "k": 101}, "k: Input should be less than or equal to 100"),
+        ({"text": TEXT, "min_confidence": 1.5}, "min_confidence: "),
+        ({"text": TEXT, "kk": 3}, "kk: Extra inputs are not permitted"),
+        ({"text": "nul \x00"}, "text: holds a NUL character"),
+        ([], "List should have at least 1 item"),
+        ([{"text": TEXT}] * 65, "List should have at most 64 items"),
+        ([{"text": TEXT}, {"text": ""}], "1.text: "),
+        ("text", "Input should be a valid dictionary"),
+    ],
+)
+def test_what_is_wrong_with_a_query_is_said_in_a_line(client, body, detail):
+    reply = client.post("/v1/rank", json=body)
+    assert reply.status_code == 422
+    assert reply.json()["detail"].startswith(detail)
+    assert "\n" not in reply.json()["detail"]
+
+
+def test_a_min_confidence_that_is_no_number_is_refused(client):
+    body = f'{{"text": "{TEXT}", "min_confidence": NaN}}'
+    reply = client.post(
+        "/v1/rank", content=body.encode(), headers={"Content-Type": "application/json"}
+    )
+    assert reply.status_code == 422
+    assert reply.json()["detail"].startswith("min_confidence: ")
+
+
+def test_half_a_surrogate_pair_is_refused(client):
+    reply = client.post(
+        "/v1/rank", content=rb'{"text": "\ud800"}', headers={"Content-Type": "application/json"}
+    )
+    assert reply.status_code == 422
+
+
+def test_a_body_that_is_not_json_is_refused(client):
+    header = {"Content-Type": "application/json"}
+    broken = client.post("/v1/rank", content=b'{"text": "a', headers=header)
+    assert broken.status_code == 422
+    assert "JSON" in broken.json()["detail"]
+    form = client.post("/v1/rank", data={"text": TEXT})
+    assert form.status_code == 415
+    assert "application/json" in form.json()["detail"]
+
+
+def test_a_new_answer_is_ranked_at_once_and_kept(client, folder):
+    before = client.get("/readyz").json()
+    assert client.put("/v1/answers/new", json=NEW).status_code == 201
+    found = rank(client, {"text": "moor a zeppelin with a rope", "k": 3})["answers"]
+    assert "new" in [answer["id"] for answer in found]
+    assert client.get("/v1/answers/new").json() == {"id": "new", "url": None, "sections": [], **NEW}
+    after = client.get("/readyz").json()
+    assert after["answers"] == before["answers"] + 1
+    assert after["ranker"] != before["ranker"]
+    assert "new" in Ranker.load(folder).answers["id"]
+    assert client.delete("/v1/answers/new").status_code == 204
+    assert client.get("/v1/answers/new").status_code == 404
+    assert "new" not in Ranker.load(folder).answers["id"]
+
+
+@pytest.mark.parametrize("place", ["local", "{tmp}/answers.db"])
+def test_by_an_index_it_ranks_and_changes_as_without(service, settings, tmp_path, place):
+    expected = rank(service(settings), {"text": TEXT})["answers"]
+    indexed = settings.model_copy(update={"index": place.format(tmp=tmp_path)})
+    client = service(indexed)
+    found = rank(client, {"text": TEXT})["answers"]
+    assert [a["id"] for a in found] == [a["id"] for a in expected]
+    assert client.put("/v1/answers/new", json=NEW).status_code == 201
+    found = rank(client, {"text": "moor a zeppelin with a rope", "k": 3})["answers"]
+    assert "new" in [answer["id"] for answer in found]
+    assert client.delete("/v1/answers/new").status_code == 204
+    client.__exit__(None, None, None)  # a place of Milvus Lite has one process at a time
+    found = rank(service(indexed), {"text": TEXT})["answers"]
+    assert [a["id"] for a in found] == [a["id"] for a in expected]
+
+
+def test_a_ranker_that_could_not_be_loaded_is_tried_again(client, folder, monkeypatch, caplog):
+    before = client.get("/readyz").json()
+    load, faults = live_ranker.Opened.load, [RankerError("not yet"), ValueError("nor now")]
+
+    def loaded(*args):
+        if faults:
+            raise faults.pop(0)
+        return load(*args)
+
+    monkeypatch.setattr(live_ranker, "REFUSED_S", 0.0)
+    monkeypatch.setattr(live_ranker.Opened, "load", loaded)
+    ranker = Ranker.load(folder)
+    ranker.remove_answers([ranker.answers["id"][0]])
+    ranker.save(folder)
+    end = time.monotonic() + 60
+    while client.get("/readyz").json()["answers"] == before["answers"]:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    for what in ("not yet", "nor now"):
+        assert caplog.text.count(f"the former ranker stays: {what}") == 1
+
+
+def test_an_answer_that_is_edited_keeps_its_past_queries(client):
+    answer = next(a for a in rank(client, {"text": TEXT})["answers"] if a["past_queries"])
+    past = [query["id"] for query in answer["past_queries"]]
+    assert all(past)
+    assert answer["solved"] >= len(past)
+    reply = client.put(f"/v1/answers/{answer['id']}", json={**NEW, "url": "https://example.org"})
+    assert reply.status_code == 200
+    found = rank(client, {"text": TEXT, "k": 100})["answers"]
+    edited = next(each for each in found if each["id"] == answer["id"])
+    assert (edited["title"], edited["url"]) == ("Zeppelins", "https://example.org")
+    assert [query["id"] for query in edited["past_queries"]] == past
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_what_people_wrote_is_shown_to_others_only_where_the_operator_said_so(
+    service, settings, folder, shown
+):
+    client = service(settings.model_copy(update={"show_past_queries": shown}))
+    wrote = set(Ranker.load(folder).channel.past.texts)
+    reply = client.post("/v1/rank", json={"text": TEXT})
+    past = [query for answer in reply.json()["answers"] for query in answer["past_queries"]]
+    assert past
+    assert {query["text"] for query in past} <= (wrote if shown else {None})
+    assert shown is any(json.dumps(text)[1:-1] in reply.text for text in wrote)
+
+
+def test_verdicts_are_listed_and_searched(client):
+    for n, text in enumerate(["My IBAN is lost", "50 % off", "50 percent off"]):
+        client.post("/v1/feedback", json={"key": f"{n}", "text": text, "right": False})
+
+    def keys(**asked):
+        found = client.get("/v1/feedback", params=asked).json()
+        return [verdict["key"] for verdict in found["verdicts"]], found["total"]
+
+    today = client.get("/v1/feedback").json()["verdicts"][0]["at"][:10]
+    assert keys() == (["2", "1", "0"], 3)
+    assert keys(limit=1, offset=1) == (["1"], 3)
+    assert keys(search="my iban") == (["0"], 1)
+    assert keys(search="50 %") == (["1"], 1)
+    assert keys(since=today, until=today) == (["2", "1", "0"], 3)
+    assert keys(until="2020-01-01") == ([], 0)
+    assert client.get("/v1/feedback", params={"limit": 101}).status_code == 422
+
+
+def test_a_change_that_cannot_be_saved_is_undone(client, monkeypatch, caplog):
+    full = OSError(28, "No space left on device")
+    with monkeypatch.context() as patched:
+        patched.setattr(Ranker, "save", Mock(side_effect=full))
+        reply = client.put("/v1/answers/new", json=NEW)
+        assert reply.status_code == 503
+        assert "is undone" in reply.json()["detail"]
+        assert "No space" in caplog.text
+    assert client.get("/v1/answers/new").status_code == 404
+    assert client.put("/v1/answers/new", json=NEW).status_code == 201
+
+
+def test_a_change_of_a_folder_that_broke_is_not_made(client, folder):
+    (folder / "ranker.json").write_text("{")
+    reply = client.put("/v1/answers/new", json=NEW)
+    assert (reply.status_code, reply.headers["Retry-After"]) == (503, "1")
+    assert rank(client, {"text": TEXT})["answers"]
+
+
+def test_an_answer_that_is_not_there_is_not_saved_either(client, monkeypatch):
+    monkeypatch.setattr(Ranker, "save", Mock(side_effect=OSError(28, "No space left on device")))
+    assert client.delete("/v1/answers/nobody").status_code == 404
+
+
+def test_an_index_half_changed_is_mended_as_soon_as_can_be(service, settings, monkeypatch, caplog):
+    client = service(settings.model_copy(update={"index": "local"}))
+    id_ = rank(client, {"text": TEXT, "explain": False})["answers"][0]["id"]
+    load, lost = live_ranker.Opened.load, AnswerIndexError("the index does not answer")
+    loads = [lost, lost]
+
+    def loaded(*args):
+        if loads:
+            raise loads.pop()
+        return load(*args)
+
+    def half_put(shortlist, _, new, __):
+        shortlist.index.remove(new)
+        raise lost
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(live_ranker, "REFUSED_S", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(Shortlist, "put", half_put)
+        patched.setattr(live_ranker.Opened, "load", loaded)
+        for _ in range(2):  # by then it is half changed, and cannot be mended yet
+            assert client.put(f"/v1/answers/{id_}", json=NEW).status_code == 503
+        end = time.monotonic() + 60
+        while "loaded" not in caplog.text:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    assert rank(client, {"text": TEXT, "explain": False})["answers"][0]["id"] == id_
+    assert client.put(f"/v1/answers/{id_}", json=NEW).status_code == 200
+
+
+@pytest.mark.parametrize("place", [None, "local"])
+def test_nobody_who_asks_waits_for_a_change(service, settings, monkeypatch, place):
+    client = service(settings.model_copy(update={"index": place}))
+    saving, asked, save = Event(), Event(), Ranker.save
+
+    def slow(ranker, *args):
+        saving.set()
+        assert asked.wait(60)
+        save(ranker, *args)
+
+    monkeypatch.setattr(Ranker, "save", slow)
+    query = {"text": "moor a zeppelin with a rope", "k": 100}
+    with ThreadPoolExecutor(1) as other:
+        put = other.submit(client.put, "/v1/answers/new", json=NEW)
+        assert saving.wait(60)
+        assert "new" not in [answer["id"] for answer in rank(client, query)["answers"]]
+        asked.set()
+        assert put.result().status_code == 201
+    assert "new" in [answer["id"] for answer in rank(client, query)["answers"]]
+
+
+@pytest.mark.parametrize(
+    "id_", ["a b", "ä", "a/b", "//", "a/../b", "'; DROP TABLE verdicts; --", "{{7*7}}", "<b>"]
+)
+def test_an_id_is_taken_as_it_is(client, id_):
+    place = f"/v1/answers/{quote(id_, safe='')}"
+    assert client.put(place, json=NEW).json()["id"] == id_
+    assert client.get(place).json()["id"] == id_
+    assert client.delete(place).status_code == 204
+
+
+def test_the_last_answer_stays(client):
+    ids = [a["id"] for a in client.get("/v1/answers", params={"limit": 100}).json()["answers"]]
+    for id_ in ids[1:]:
+        assert client.delete(f"/v1/answers/{id_}").status_code == 204
+    reply = client.delete(f"/v1/answers/{ids[0]}")
+    assert reply.status_code == 422
+    assert "leave at least one" in reply.json()["detail"]
+
+
+def test_answers_are_found_by_words_of_their_titles(client, help_centre):
+    found = client.get("/v1/answers", params={"search": "PASSWORD your", "limit": 100}).json()
+    titles = [title for title in help_centre.answers["title"] if "password" in title.lower()]
+    expected = [title for title in titles if "your" in title.lower()]
+    assert [a["title"] for a in found["answers"]] == expected
+    assert found["total"] == len(expected) > 0
+    everything = client.get("/v1/answers", params={"limit": 3}).json()
+    assert (len(everything["answers"]), everything["total"]) == (3, help_centre.answers.height)
+    assert client.get("/v1/answers", params={"search": "(.*"}).json()["total"] == 0
+
+
+def test_feedback_is_stored_once_for_each_key(client, settings):
+    answer = rank(client, {"text": TEXT})["answers"][0]["id"]
+    verdict = {"key": "k1", "text": TEXT, "answer": answer, "right": True, "shown": [answer]}
+    first, second = (client.post("/v1/feedback", json=verdict) for _ in range(2))
+    told = {"key": "k1", "stored": True}
+    assert (first.status_code, first.json()) == (201, told | {"duplicate": False})
+    assert (second.status_code, second.json()) == (200, told | {"duplicate": True})
+    turns = {"key": "k2", "turns": [{"text": "hello"}], "right": False, "type": "conversation"}
+    assert client.post("/v1/feedback", json=turns).status_code == 201
+    stored = Feedback.open(settings.feedback).verdicts()
+    assert [(v.key, v.text, v.type, v.answer, v.right) for v in stored] == [
+        ("k1", TEXT, "", answer, True),
+        ("k2", "User: hello", "conversation", None, False),
+    ]
+
+
+@pytest.mark.parametrize("key", ["k", "a/b", "ø", "a b?c#d", "--'"])
+def test_a_verdict_is_taken_back_by_its_key(client, settings, key):
+    place = f"/v1/feedback/{quote(key, safe='')}"
+    verdict = {"key": key, "text": TEXT, "right": False}
+    for _ in range(2):  # its key is free again
+        assert client.post("/v1/feedback", json=verdict).status_code == 201
+        assert client.get("/v1/stats").json()["verdicts"] == 1
+        reply = client.delete(place)
+        assert (reply.status_code, reply.content) == (204, b"")
+        assert client.get("/v1/stats").json()["days"] == []
+    again = client.delete(place)
+    assert again.status_code == 404
+    assert again.json() == {"detail": f"there is no verdict {key!r}; check the key"}
+    assert Feedback.open(settings.feedback).verdicts() == []
+
+
+def test_a_key_that_no_verdict_can_have_is_said(client):
+    reply = client.delete(f"/v1/feedback/{'k' * 65}")
+    assert reply.status_code == 422
+    assert reply.json()["detail"] == "key: String should have at most 64 characters"
+
+
+def test_a_verdict_sent_again_is_known_though_its_answer_is_gone(client):
+    verdict = {"key": "k1", "text": TEXT, "answer": "new", "right": True}
+    client.put("/v1/answers/new", json=NEW)
+    assert client.post("/v1/feedback", json=verdict).status_code == 201
+    client.delete("/v1/answers/new")
+    again = client.post("/v1/feedback", json=verdict)
+    assert (again.status_code, again.json()["duplicate"]) == (200, True)
+    assert client.post("/v1/feedback", json=verdict | {"key": "k2"}).status_code == 404
+
+
+def test_an_answer_is_shown_though_it_is_larger_than_one_may_put(service, settings, folder):
+    ranker = Ranker.load(folder)
+    long = ranker.answers.head(1).with_columns(
+        sections=pl.lit([{"title": "t" * 2_000, "text": "x" * 300_000}])
+    )
+    ranker.put_answers(long)
+    ranker.save(folder)
+    shown = service(settings).get(f"/v1/answers/{long['id'][0]}")
+    assert shown.status_code == 200
+    assert len(shown.json()["sections"][0]["text"]) == 300_000
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "detail"),
+    [
+        ({"answer": "nobody"}, 404, "there is no answer 'nobody'"),
+        ({"answer": None, "right": True}, 422, "right is true, but of no answer"),
+        ({"key": ""}, 422, "key: "),
+        ({"key": "two\nlines"}, 422, "key: "),
+        ({"right": None}, 422, "right: "),
+        ({"text": "nul \0"}, 422, "text: holds a NUL character"),
+        ({"shown": ["nul \0"]}, 422, "shown.0: holds a NUL character"),
+    ],
+)
+def test_feedback_that_says_nothing_is_refused(client, change, status, detail):
+    reply = client.post("/v1/feedback", json={"key": "k", "text": TEXT, "right": False} | change)
+    assert reply.status_code == status
+    assert reply.json()["detail"].startswith(detail)
+
+
+def test_a_database_that_is_gone_is_said_and_ranking_goes_on(client, monkeypatch):
+    gone = Mock(side_effect=FeedbackError("x.db: disk I/O error"))
+    monkeypatch.setattr(Feedback, "add", gone)
+    monkeypatch.setattr(Feedback, "remove", gone)
+    monkeypatch.setattr(Feedback, "stats", gone)
+    for reply in (
+        client.delete("/v1/feedback/k"),
+        client.post("/v1/feedback", json={"key": "k", "text": TEXT, "right": False}),
+        client.get("/v1/stats"),
+    ):
+        assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+        assert "x.db" not in reply.text
+    assert rank(client, {"text": TEXT})["answers"]
+
+
+def test_stats_count_what_was_asked_and_said(service, settings):
+    client = service(settings)
+    for kind in ("question", "question", "nonsense"):
+        rank(client, {"text": TEXT, "type": kind, "min_confidence": 1, "explain": False})
+    shown = [a["id"] for a in rank(client, {"text": TEXT})["answers"]]
+    wanted = next(a["id"] for a in listed(client) if a["id"] not in shown)
+    for number, (answer, right) in enumerate([(shown[0], False), (shown[0], True), (wanted, True)]):
+        body = {"key": f"{number}", "text": TEXT, "type": "question", "shown": shown}
+        client.post("/v1/feedback", json=body | {"answer": answer, "right": right})
+    client.__exit__(None, None, None)  # traffic is kept when the service stops
+    stats = service(settings).get("/v1/stats").json()
+    days = {day["type"]: day for day in stats["days"]}
+    assert {kind: day["requests"] for kind, day in days.items()} == {
+        "": 1,
+        "question": 2,
+        "other": 1,
+    }
+    assert (days["question"]["withheld"], days[""]["withheld"]) == (2, 0)
+    assert (days["question"]["right"], days["question"]["wrong"]) == (1, 0)
+    assert stats["misses"] == []
+    assert [(w["id"], w["times"]) for w in stats["wanted"]] == [(wanted, 1)]
+    assert stats["wanted"][0]["title"]
+    assert (stats["verdicts"], stats["learnable"]) == (3, 1)
+    assert stats["types"] == ["question", "", "other"]
+
+
+def test_a_thumb_that_says_not_what_was_shown_counts_as_it_says(client):
+    (id_,) = [answer["id"] for answer in listed(client)[:1]]
+    for key in "abc":
+        verdict = {"key": key, "text": TEXT, "answer": id_, "right": True}
+        assert client.post("/v1/feedback", json=verdict).status_code == 201
+    stats = client.get("/v1/stats").json()
+    assert [(day["right"], day["wrong"]) for day in stats["days"]] == [(1, 0)]  # of one text
+    assert (stats["misses"], stats["wanted"]) == ([], [])
+
+
+def test_a_client_makes_no_new_types(client):
+    for n in range(5):
+        verdict = {"key": f"{n}", "text": TEXT, "right": False, "type": f"type {n}"}
+        assert client.post("/v1/feedback", json=verdict).status_code == 201
+    assert [day["type"] for day in client.get("/v1/stats").json()["days"]] == ["other"]
+
+
+def test_another_verdict_with_the_same_key_is_refused(client, settings):
+    first = {"key": "k", "text": TEXT, "right": False}
+    assert client.post("/v1/feedback", json=first).status_code == 201
+    id_ = listed(client)[0]["id"]
+    for change in ({"text": "another"}, {"answer": id_}, {"answer": id_, "right": True}):
+        reply = client.post("/v1/feedback", json=first | change)
+        assert reply.status_code == 409
+        assert "another verdict has the key 'k'" in reply.json()["detail"]
+    assert client.post("/v1/feedback", json=first).json()["duplicate"]
+    assert len(Feedback.open(settings.feedback).verdicts()) == 1
+
+
+def test_a_deleted_answer_is_restored_with_its_past_queries(client, folder):
+    def ranked():
+        ranking = rank(client, {"text": TEXT, "k": 100})["answers"]
+        return next(a for a in ranking if a["id"] == id_)
+
+    before = rank(client, {"text": TEXT, "k": 100})["answers"]
+    id_ = next(a["id"] for a in before if a["past_queries"])
+    place, whole, found = f"/v1/answers/{id_}", client.get(f"/v1/answers/{id_}").json(), ranked()
+    assert client.delete(place).status_code == 204
+    reply = client.post(f"{place}/restore")
+    assert (reply.status_code, reply.json()) == (200, whole)
+    assert ranked()["past_queries"] == found["past_queries"]
+    assert ranked()["score"] == pytest.approx(found["score"], rel=1e-4)
+    assert client.post(f"{place}/restore").json() == whole  # its reply may have been lost
+    assert client.post("/v1/answers/nobody/restore").status_code == 404
+    assert not list(folder.glob("removed-*"))
+
+
+def test_what_was_put_since_is_not_replaced(client):
+    id_ = listed(client)[0]["id"]
+    place = f"/v1/answers/{id_}"
+    assert client.delete(place).status_code == 204
+    assert client.put(place, json=NEW).status_code == 201
+    assert client.post(f"{place}/restore").status_code == 409
+    assert client.get(place).json()["title"] == NEW["title"]
+
+
+@pytest.mark.parametrize("days", [0, 1e-9])
+def test_what_is_deleted_can_be_restored_for_a_time(service, settings, folder, monkeypatch, days):
+    monkeypatch.setattr(live_ranker, "FOLLOWED_EVERY_S", 0.05)
+    client = service(settings.model_copy(update={"restore_days": days}))
+    id_ = listed(client)[0]["id"]
+    assert client.delete(f"/v1/answers/{id_}").status_code == 204
+    end = time.monotonic() + 60
+    while list(folder.glob("removed-*")):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert client.post(f"/v1/answers/{id_}/restore").status_code == 404
+
+
+def test_every_change_leaves_a_line_on_who_and_what(service, settings, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "twinrank.audit")
+    client = service(settings.model_copy(update={"keys": keys_file(tmp_path)}))
+    client.headers = {"Authorization": f"Bearer {'w' * 20}"}
+    client.put("/v1/answers/new", json=NEW)
+    client.put("/v1/answers/new", json=NEW)
+    client.delete("/v1/answers/new")
+    client.post("/v1/answers/new/restore")
+    client.post("/v1/feedback", json={"key": "k", "text": TEXT, "right": False})
+    client.delete("/v1/feedback/k")
+    refused = [client.delete("/v1/answers/nobody"), client.delete("/v1/feedback/k")]
+    assert [reply.status_code for reply in refused] == [404, 404]
+    lines = [json.loads(r.message) for r in caplog.records if r.name == "twinrank.audit"]
+    assert [(line["did"], line.get("id") or line["key"]) for line in lines] == [
+        ("added an answer", "new"),
+        ("replaced an answer", "new"),
+        ("deleted an answer", "new"),
+        ("restored an answer", "new"),
+        ("gave a verdict", "k"),
+        ("took a verdict back", "k"),
+    ]
+    assert {line["by"] for line in lines} == {"anna"}
+    assert all(line["time"].startswith("20") and len(line["request"]) == 32 for line in lines)
+    assert "w" * 20 not in caplog.text
+
+
+def test_an_answer_without_a_word_is_refused(client):
+    reply = client.put("/v1/answers/new", json={"title": "!", "text": "... ?"})
+    assert reply.status_code == 422
+    assert "has no words" in reply.json()["detail"]
+    for id_ in [answer["id"] for answer in listed(client)][1:]:
+        client.delete(f"/v1/answers/{id_}")
+    (last,) = [answer["id"] for answer in listed(client)]
+    reply = client.put(f"/v1/answers/{last}", json={"title": "the"})  # no word that counts
+    assert reply.status_code == 422
+
+
+def test_where_nobody_may_write_a_change_is_not_made(client, folder):
+    (folder / ".lock").unlink()
+    (folder / ".lock").mkdir()
+    for reply in (client.put("/v1/answers/new", json=NEW), client.delete("/v1/answers/nobody")):
+        assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+    (folder / "ranker.json").write_text("{")
+    verdict = {"key": "k", "text": TEXT, "answer": "nobody", "right": True}
+    assert client.post("/v1/feedback", json=verdict).status_code == 503
+    (folder / "ranker.json").unlink()
+    assert client.post("/v1/feedback", json=verdict).status_code == 503
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_the_docs_have_a_place_for_a_key(service, settings, tmp_path, locked):
+    keys = keys_file(tmp_path) if locked else None
+    api = service(settings.model_copy(update={"keys": keys})).get("/openapi.json").json()
+    assert api["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    assert {tag["name"] for tag in api["tags"]} == {"ranking", "answers", "feedback", "health"}
+    for path, operations in api["paths"].items():
+        for operation in operations.values():
+            expected = ([{"key": []}] if locked else [{}, {"key": []}]) if "/v1" in path else None
+            assert operation.get("security") == expected
+            assert len(operation["tags"]) == 1
+
+
+def listed(client):
+    return client.get("/v1/answers", params={"limit": 100}).json()["answers"]
+
+
+def test_prometheus_is_told_of_routes_and_types_never_of_texts(client):
+    rank(client, [{"text": TEXT, "type": "question"}, {"text": TEXT}])
+    client.get("/v1/answers/nobody")
+    client.post("/v1/feedback", json={"key": "mine", "text": TEXT, "right": False})
+    client.delete("/v1/feedback/mine")
+    told = client.get("/metrics").text
+    assert 'twinrank_queries_total{type="question"} 1.0' in told
+    line = 'twinrank_requests_total{method="GET",route="/v1/answers/{id}",status="404"} 1.0'
+    assert line in told
+    assert 'twinrank_verdicts_total{right="false"} 1.0' in told
+    taken_back = 'method="DELETE",route="/v1/feedback/{key}",status="204"'
+    assert f"twinrank_requests_total{{{taken_back}}} 1.0" in told
+    for text in ("let me in", "nobody", "mine"):
+        assert text not in told
+
+
+def test_figures_of_a_replica_have_its_name():
+    counted = Metrics("here:7")
+    counted.queries.labels("question").inc()
+    counted.seconds.labels("/v1/rank").observe(0.3)
+    told = counted.text()[0].decode()
+    assert 'twinrank_queries_total{replica="here:7",type="question"} 1.0' in told
+    bucket = 'twinrank_request_seconds_bucket{le="0.5",replica="here:7",route="/v1/rank"} 1.0'
+    assert bucket in told
+
+
+def test_prometheus_is_told_which_ranker_is_served_and_that_a_newer_one_is_not(
+    service, settings, folder, monkeypatch
+):
+    monkeypatch.setattr(live_ranker, "FOLLOWED_EVERY_S", 0.1)
+    client = service(settings)
+    digest = client.get("/readyz").json()["ranker"]
+    figures = client.get("/metrics").text
+    assert f'twinrank_ranker_info{{digest="{digest}"}} 1.0' in figures
+    (since,) = re.findall(r"\ntwinrank_ranker_since_timestamp_seconds (\S+)", figures)
+    assert 0 <= time.time() - float(since) < 600
+    assert "\ntwinrank_ranker_refused 0.0" in figures
+    good = (folder / "ranker.json").read_text()
+    (folder / "ranker.json").write_text("{}")
+    wait_for(client, "\ntwinrank_ranker_refused 1.0")
+    assert f'twinrank_ranker_info{{digest="{digest}"}} 1.0' in client.get("/metrics").text
+    (folder / "ranker.json").write_text(good)
+    wait_for(client, "\ntwinrank_ranker_refused 0.0")
+    assert client.put("/v1/answers/new", json=NEW).status_code == 201
+    figures = client.get("/metrics").text
+    newer = client.get("/readyz").json()["ranker"]
+    assert f'twinrank_ranker_info{{digest="{newer}"}} 1.0' in figures
+    assert digest not in figures  # else each change would leave a series behind
+
+
+def wait_for(client, line):
+    end = time.monotonic() + 60
+    while line not in client.get("/metrics").text:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_worker_that_is_gone_serves_no_ranker(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    file = tmp_path / f"gauge_livesum_{gone.pid}.db"
+    file.touch()
+    (tmp_path / f"gauge_livesum_{os.getpid()}.db").touch()
+    metrics._clear_dead(tmp_path)
+    assert [left.name for left in tmp_path.iterdir()] == [f"gauge_livesum_{os.getpid()}.db"]
+
+
+@pytest.mark.parametrize("addresses", [False, True])
+def test_the_log_says_when_and_what_was_changed(service, settings, caplog, addresses):
+    caplog.set_level(logging.INFO, "twinrank")
+    client = service(settings.model_copy(update={"log_addresses": addresses}))
+    client.put("/v1/answers/new", json=NEW)
+    client.delete("/v1/answers/new")
+    client.post("/v1/feedback", json={"key": "mine", "text": TEXT, "right": False})
+    client.delete("/v1/feedback/mine")
+    lines, changes = (
+        [json.loads(r.message) for r in caplog.records if r.name == f"twinrank.{name}"]
+        for name in ("access", "audit")
+    )
+    assert [change.get("id") for change in changes] == ["new", "new", None, None]
+    assert [change.get("key") for change in changes] == [None, None, "mine", "mine"]
+    assert [change["request"] for change in changes] == [line["request"] for line in lines]
+    known = {line.get("address") for line in lines + changes}
+    assert known == ({"testclient"} if addresses else {None})
+    assert all(datetime.fromisoformat(line["time"]).tzinfo for line in lines)
+
+
+def test_every_line_of_the_log_is_json(capsys):
+    root = logging.getLogger()
+    former = root.handlers, root.level
+    try:
+        log_as_json()
+        logging.getLogger("uvicorn.error").info("two\nlines")
+        logging.getLogger("twinrank.access").info('{"route": "/"}')
+        try:
+            raise ZeroDivisionError("why")
+        except ZeroDivisionError:
+            logging.getLogger("twinrank").exception("it %s", "failed")
+    finally:
+        logging.captureWarnings(False)
+        root.handlers, root.level = former
+    one, two, three = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (one["level"], one["message"], two["route"]) == ("info", "two\nlines", "/")
+    assert "ZeroDivisionError: why" in three["error"]
+
+
+@pytest.mark.parametrize("log_texts", [False, True])
+def test_the_log_holds_texts_only_if_asked(service, settings, caplog, log_texts):
+    caplog.set_level(logging.INFO, "twinrank.access")
+    client = service(settings.model_copy(update={"log_texts": log_texts}))
+    request_id = client.post("/v1/rank", json={"text": TEXT}).headers["x-request-id"]
+    lines = [json.loads(r.message) for r in caplog.records if r.name == "twinrank.access"]
+    (line,) = [line for line in lines if line["request"] == request_id]
+    assert (line["route"], line["status"]) == ("/v1/rank", 200)
+    assert line.get("texts") == ([TEXT] if log_texts else None)
+    assert (TEXT in caplog.text) == log_texts
+
+
+def test_a_ranker_without_confidence_says_so(service, settings, folder):
+    card = json.loads((folder / "ranker.json").read_text())
+    del card["confidence"]
+    (folder / "ranker.json").write_text(json.dumps(card))
+    client = service(settings)
+    ranking = rank(client, {"text": TEXT})
+    assert ranking["confidence"] is None
+    assert ranking["answers"][0]["confidence"] is None
+    reply = client.post("/v1/rank", json={"text": TEXT, "min_confidence": 0.5})
+    assert reply.status_code == 422
+    assert "knows no confidence" in reply.json()["detail"]
+
+
+def test_the_docs_page_loads_nothing_from_outside(client):
+    page = client.get("/docs").text
+    assert "http" not in page.replace("https://", "http://").split("<title>")[1]
+    for place in ("/static/swagger/swagger-ui-bundle.js", "/static/docs.js", "/openapi.json"):
+        assert client.get(place).status_code == 200
+
+
+def test_a_locked_database_hides_nothing(client, monkeypatch):
+    """Verdicts wait, more than there are threads; figures, probes and the folder do not."""
+    locked, waiting = Event(), ThreadPoolExecutor(40)
+    monkeypatch.setattr(Feedback, "add", lambda *_: locked.wait(60))
+    body = {"text": TEXT, "right": False}
+    said = [
+        waiting.submit(client.post, "/v1/feedback", json={**body, "key": f"{n}"}) for n in range(40)
+    ]
+    try:
+        for path in ("/metrics", "/v1/stats", "/healthz", "/readyz", "/static/app.css"):
+            assert client.get(path, timeout=20).status_code == 200, path
+        assert client.put("/v1/answers/new", json=NEW).status_code == 201
+        assert not any(each.done() for each in said)
+    finally:
+        locked.set()
+    assert {each.result().status_code for each in said} == {201}
+
+
+def test_work_that_blocks_is_waited_for_in_bounds():
+    go = Event()
+
+    async def ask():
+        threads = Threads("storing", 1, 0.05)
+        with pytest.raises(BusyError, match="storing takes too long"):
+            await threads(go.wait, 60)
+        done = []
+        with pytest.raises(BusyError):
+            await threads(done.append, 1)  # it waits behind the other, and never begins
+        go.set()
+        threads.close()
+        return done
+
+    assert run(ask()) == []
+
+
+def test_a_long_answer_is_encoded_in_turns(client, monkeypatch):
+    encoded, features = [], RecentFeatures.features
+
+    def heard(self, encoder, texts, *args, **options):
+        encoded.append(sum("the invoice" in text for text in texts))
+        return features(self, encoder, texts, *args, **options)
+
+    monkeypatch.setattr(RecentFeatures, "features", heard)
+    sections = [{"title": f"Part {n}", "text": f"the invoice {n}"} for n in range(30)]
+    before = client.put("/v1/answers/new", json={"title": "Long", "sections": sections})
+    assert before.status_code == 201
+    first = encoded[: encoded.index(30)]  # then all of them are there
+    assert sum(first) >= 30
+    assert max(first) <= live_ranker.PASSAGES_A_TURN
+
+
+def test_a_change_that_does_not_end_is_said_to_the_next(client, monkeypatch):
+    begun, go = Event(), Event()
+
+    def stuck(*_):
+        begun.set()
+        go.wait(60)
+
+    monkeypatch.setattr(Ranker, "save", stuck)
+    monkeypatch.setattr(live_ranker, "STUCK_S", 0.0)
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(client.put, "/v1/answers/new", json=NEW)
+        begun.wait(60)
+        reply = client.put("/v1/answers/other", json=NEW)
+        go.set()
+    assert reply.status_code == 503
+    assert "does not end" in reply.json()["detail"]

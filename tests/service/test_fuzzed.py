@@ -1,0 +1,89 @@
+"""Whatever its own OpenAPI allows, and much that it does not, the service answers as it says."""
+
+import os
+import shutil
+import socket
+import threading
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from uvicorn import Config, Server
+
+from twinrank.service.app import create_app
+from twinrank.service.settings import Settings
+
+EXAMPLES = int(os.environ.get("TWINRANK_FUZZ", "20"))  # of each route
+ROUTES = [
+    "POST /v1/rank",
+    "GET /v1/answers",
+    "GET /v1/answers/{id}",
+    "PUT /v1/answers/{id}",
+    "DELETE /v1/answers/{id}",
+    "POST /v1/answers/{id}/restore",
+    "GET /v1/feedback",
+    "POST /v1/feedback",
+    "DELETE /v1/feedback/{key}",
+    "GET /v1/stats",
+    "GET /healthz",
+    "GET /readyz",
+]
+CHECKS = [
+    not_a_server_error,
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+]
+
+
+@pytest.fixture(scope="module")
+def schema(trained, tmp_path_factory):
+    """Of a service whose ranker the fuzzer may change."""
+    home = tmp_path_factory.mktemp("fuzzed")
+    folder = shutil.copytree(trained, home / "ranker")
+    app = create_app(Settings(ranker=folder, feedback=str(home / "feedback.db")))
+    server = Server(Config(app, log_config=None))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        yield schemathesis.openapi.from_url(
+            f"http://127.0.0.1:{listening.getsockname()[1]}/openapi.json"
+        )
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+@pytest.mark.parametrize("route", ROUTES)
+def test_every_answer_is_one_that_openapi_tells_of(schema, route, mode):
+    method, path = route.split()
+    operation = schema[path][method]
+
+    @given(case=operation.as_strategy(generation_mode=mode))
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+    )
+    def fuzz(case):
+        response = case.call()
+        case.validate_response(response, checks=CHECKS)
+
+    try:
+        fuzz()
+    except Unsatisfiable:
+        assert mode is GenerationMode.NEGATIVE  # nothing can be wrong with it
+
+
+def test_every_route_is_fuzzed(schema):
+    documented = {f"{method.upper()} {path}" for path in schema for method in schema[path]}
+    assert documented == set(ROUTES)

@@ -1,0 +1,355 @@
+import asyncio
+import time
+from unittest.mock import Mock
+
+import pytest
+
+from tests.service.conftest import keys_file
+from twinrank.errors import ServeError
+from twinrank.service.live_ranker import Live, Opened
+from twinrank.service.server import check
+from twinrank.service.settings import ROLES, Keys, Settings
+
+QUERY = {"text": "hello", "k": 1, "explain": False}
+VERDICT = {"key": "k", "text": "hello", "right": False}
+
+
+def rank(client, **more):
+    return client.post("/v1/rank", json=QUERY, **more)
+
+
+def bearer(key):
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.fixture
+def locked(service, settings, tmp_path):
+    return service(settings.model_copy(update={"keys": keys_file(tmp_path)}))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "role"),
+    [
+        ("POST", "/v1/rank", QUERY, "read"),
+        ("GET", "/v1/answers", None, "read"),
+        ("HEAD", "/v1/answers", None, "read"),
+        ("GET", "/metrics", None, "read"),
+        ("GET", "/v1/stats", None, "write"),
+        ("HEAD", "/v1/stats", None, "write"),
+        ("POST", "/v1/feedback", VERDICT, "feedback"),
+        ("DELETE", "/v1/feedback/k", None, "feedback"),
+        ("GET", "/v1/feedback/k", None, "write"),
+        ("GET", "/v1/feedback", None, "write"),
+        ("PUT", "/v1/answers/new", {"title": "New"}, "write"),
+        ("DELETE", "/v1/answers/nobody", None, "write"),
+        ("POST", "/v1/answers/nobody/restore", None, "write"),
+        ("DELETE", "/v1/answers/v1/feedback/", None, "write"),
+    ],
+)
+def test_what_each_role_may_do(locked, method, path, body, role):
+    for key in ({}, bearer("x" * 20)):
+        reply = locked.request(method, path, json=body, headers=key)
+        assert (reply.status_code, "www-authenticate" in reply.headers) == (401, True)
+    for other in ROLES:
+        reply = locked.request(method, path, json=body, headers=bearer(other[0] * 20))
+        may = ROLES.index(other) >= ROLES.index(role)
+        assert (reply.status_code != 403) == may, reply.text
+        assert "www-authenticate" not in reply.headers
+
+
+def test_pages_and_health_need_no_key(locked):
+    for path in ("/healthz", "/readyz", "/docs", "/openapi.json", "/static/docs.js"):
+        assert locked.get(path).status_code == 200, path
+
+
+def test_without_a_key_no_body_is_read(locked):
+    assert locked.post("/v1/rank", content=b"x" * 5_000_000).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("admin " + "k" * 20, "keys:2: not a role and a key"),
+        ("read " + "k" * 20 + " " + "k" * 64, "keys:2: not a role and a key"),
+        ("read " + "k" * 20 + " two words", "keys:2: not a role and a key"),
+        ("read short", "keys:2: not a role and a key"),
+        ("read", "keys:2: not a role and a key"),
+        ("write " + "a" * 20, "keys:2: this key stands twice"),
+    ],
+)
+def test_a_file_of_keys_with_a_mistake_is_refused(tmp_path, line, what):
+    file = tmp_path / "keys"
+    file.write_text(f"read {'a' * 20}\n{line}\n")
+    with pytest.raises(ServeError, match=what):
+        Keys(file)
+
+
+def test_a_file_without_a_key_is_refused(tmp_path):
+    (tmp_path / "keys").write_text("# none yet\n")
+    with pytest.raises(ServeError, match="no key in it"):
+        Keys(tmp_path / "keys")
+    with pytest.raises(ServeError, match="cannot be read"):
+        Keys(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, 0), (0o640, 0), (0o644, 1), (0o660, 1)])
+def test_a_file_of_keys_that_others_may_read_is_warned_of(tmp_path, caplog, mode, warned):
+    file = keys_file(tmp_path)
+    file.chmod(mode)
+    Keys(file)
+    assert caplog.text.count("chmod 600 it") == warned
+
+
+def test_keys_are_not_held_as_they_are(tmp_path):
+    keys = Keys(keys_file(tmp_path))
+    assert "rrrr" not in repr(vars(keys))
+    assert keys.find("r" * 20).role == "read"
+    assert keys.find("r" * 20).name.startswith("read-")
+    assert keys.find("w" * 20).name == "anna"
+    assert keys.find("r" * 19) is None
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_file_of_keys_has_several_of_each_role_with_names(tmp_path, start, end):
+    lines = [f"read {'a' * 20}", f"feedback {'b' * 20} anna  # old", f"feedback {'c' * 20} anna"]
+    (tmp_path / "keys").write_text(start + end.join(lines) + end, encoding="utf-8", newline="")
+    keys = Keys(tmp_path / "keys")
+    assert [keys.find(k * 20).role for k in "abc"] == ["read", "feedback", "feedback"]
+    assert [keys.find(k * 20).name for k in "bc"] == ["anna", "anna"]
+
+
+def test_a_file_of_keys_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "keys").write_text(f"read {'a' * 20}\n", encoding="utf-16")
+    with pytest.raises(ServeError, match="save it as UTF-8"):
+        Keys(tmp_path / "keys")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104
+def test_beyond_this_machine_it_needs_keys(settings, host, tmp_path):
+    open_ = settings.model_copy(update={"host": host})
+    with pytest.raises(ServeError, match="there are no keys; give --keys"):
+        check(open_)
+    check(open_.model_copy(update={"keys": keys_file(tmp_path)}))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.8.8"])
+def test_on_this_machine_it_needs_none(settings, host):
+    check(settings.model_copy(update={"host": host}))
+
+
+def test_a_name_pointed_at_this_machine_is_refused(client):
+    """DNS rebinding: a page of evil.example whose name now means 127.0.0.1."""
+    reply = rank(client, headers={"Host": "evil.example:8000"})
+    assert reply.status_code == 403
+    assert rank(client, headers={"Host": "localhost:8000"}).status_code == 200
+    assert rank(client, headers={"Host": "[::1]:8000"}).status_code == 200
+
+
+def test_another_sites_page_cannot_post_or_delete(client):
+    evil = {"Origin": "http://evil.example"}
+    assert client.delete("/v1/feedback/k", headers=evil).status_code == 403
+    assert rank(client, headers={"Origin": "http://evil.example"}).status_code == 403
+    assert rank(client, headers={"Origin": "null"}).status_code == 403
+    assert rank(client, headers={"Origin": "http://testserver"}).status_code == 200
+
+
+@pytest.mark.parametrize("allowed", [(), ("https://desk.example",), ("*",)])
+def test_other_sites_pages_may_ask_only_if_a_setting_says_so(service, settings, tmp_path, allowed):
+    keys = keys_file(tmp_path)
+    client = service(settings.model_copy(update={"keys": keys, "origins": allowed}))
+    origin = {"Origin": "https://desk.example"}
+    wanted = {"Access-Control-Request-Method": "PUT"}
+    asked = {"Access-Control-Request-Headers": "authorization,content-type"}
+    before = client.options("/v1/answers/x", headers={**origin, **wanted, **asked})
+    assert (before.status_code == 200) == bool(allowed)
+    for reply in (before, rank(client, headers=origin)):  # a refusal can be read, too
+        assert ("access-control-allow-origin" in reply.headers) == bool(allowed)
+    other = rank(client, headers={"Origin": "https://evil.example"}).headers
+    assert ("access-control-allow-origin" in other) == (allowed == ("*",))
+
+
+def test_an_allowed_origin_may_change_without_keys(service, settings):
+    client = service(settings.model_copy(update={"origins": ("http://localhost:3000",)}))
+    assert rank(client, headers={"Origin": "http://localhost:3000"}).status_code == 200
+    assert rank(client, headers={"Origin": "http://localhost:3001"}).status_code == 403
+
+
+@pytest.mark.parametrize("origin", ["*", "desk.example", "https://desk.example/", "http://["])
+def test_an_origin_that_cannot_be_is_refused(settings, origin):
+    with pytest.raises(ServeError, match="--origin"):
+        check(settings.model_copy(update={"origins": (origin,)}))
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "X-Forwarded-Proto", "CF-Connecting-IP"],
+)
+def test_without_keys_nothing_comes_through_a_proxy(client, locked, header):
+    through = {header: "203.0.113.5"}
+    for reply in (rank(client, headers=through), client.get("/", headers=through)):
+        assert reply.status_code == 403
+        assert "proxy" in reply.json()["detail"]
+        assert "--keys" in reply.json()["detail"]
+    assert rank(locked, headers={**through, **bearer("r" * 20)}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header", [{"Host": "["}, {"Host": "[::1"}, {"Origin": "http://["}], ids=str
+)
+def test_a_host_or_origin_that_is_no_address_is_a_bad_request(client, header):
+    assert rank(client, headers=header).status_code == 400
+    assert client.get("/healthz", headers=header).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/", "/docs", "/static/app.css"])
+def test_probes_ask_by_any_means(client, path):
+    reply = client.head(path)
+    assert (reply.status_code, reply.content) == (200, b"")
+    length = client.get(path, headers={"Accept-Encoding": "identity"}).headers["content-length"]
+    same = client.head(path, headers={"Accept-Encoding": "identity"})
+    assert same.headers["content-length"] == length
+    for method in ("GET", "HEAD", "OPTIONS"):
+        assert client.request(method, path, headers={"Host": ""}).status_code == 200
+
+
+def test_head_gives_what_get_gives(client):
+    assert client.head("/v1/answers").status_code == 200
+    assert client.head("/v1/answers/nobody").status_code == 404
+    assert client.head("/v1/rank").status_code == 405
+    told = client.get("/metrics").text
+    assert 'method="HEAD",route="/v1/answers/{id}",status="404"' in told
+
+
+def test_a_rate_beyond_the_limit_is_refused_with_when_to_come_back(service, settings):
+    client = service(settings.model_copy(update={"rate": 3}))
+    replies = [rank(client) for _ in range(5)]
+    assert [reply.status_code for reply in replies] == [200, 200, 200, 429, 429]
+    assert 1 <= int(replies[-1].headers["retry-after"]) <= 60
+    assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+
+
+def test_each_key_has_a_rate_of_its_own(service, settings, tmp_path):
+    limited = settings.model_copy(update={"rate": 2, "keys": keys_file(tmp_path)})
+    client = service(limited)
+    statuses = [rank(client, headers=bearer(key * 20)).status_code for key in "rrrww"]
+    assert statuses == [200, 200, 429, 200, 200]
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_a_body_beyond_the_limit_is_refused(service, settings, said):
+    client = service(settings.model_copy(update={"body_bytes": 1_000}))
+    body = b'{"text": "' + b"x" * 2_000 + b'"}'
+    header = {"Content-Type": "application/json"}
+    reply = client.post("/v1/rank", content=body if said else iter([body]), headers=header)
+    assert reply.status_code == 413
+    assert reply.json()["detail"]
+    assert rank(client).status_code == 200
+
+
+def test_too_many_that_wait_are_sent_away(service, settings):
+    client = service(settings.model_copy(update={"waiting": 2}))
+    reply = client.post("/v1/rank", json=[QUERY] * 3)
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+    assert client.post("/v1/rank", json=[QUERY] * 2).status_code == 200
+
+
+def test_what_takes_too_long_is_given_up(service, settings, monkeypatch):
+    client = service(settings.model_copy(update={"timeout_s": 0.1}))
+    monkeypatch.setattr(Live, "put", lambda self, answer: asyncio.sleep(60))
+    began = time.monotonic()
+    reply = client.put("/v1/answers/new", json={"title": "New"})
+    assert time.monotonic() - began < 10
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+
+
+def test_an_accident_shows_a_client_nothing(client, monkeypatch, caplog):
+    monkeypatch.setattr(Opened, "rank", Mock(side_effect=ZeroDivisionError("secret")))
+    reply = rank(client)
+    assert reply.status_code == 500
+    assert reply.headers["x-request-id"] in reply.json()["detail"]
+    assert "secret" not in reply.text
+    assert "secret" in caplog.text  # but the log has it
+
+
+@pytest.mark.parametrize("path", ["/docs", "/v1/answers", "/v1/answers/nobody", "/nowhere"])
+def test_every_answer_has_the_headers_that_make_it_safe(client, path):
+    headers = client.get(path).headers
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "script-src 'self'" in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert len(headers["x-request-id"]) == 32
+    assert "server" not in headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../settings.py",
+        "/static/%2e%2e/settings.py",
+        "/static/..%2fsettings.py",
+        "/static//etc/passwd",
+        "/static/swagger/../../core.py",
+    ],
+)
+def test_nothing_beside_the_pages_can_be_fetched(client, path):
+    assert client.get(path).status_code in (404, 405)
+
+
+def test_settings_are_passed_on_whole(tmp_path, monkeypatch):
+    settings = Settings(ranker=tmp_path, feedback="x.db", keys=tmp_path / "keys", rate=7)
+    monkeypatch.setenv("TWINRANK_SERVE", settings.model_dump_json())
+    assert Settings.from_environment() == settings
+
+
+def test_pages_are_compressed_and_asked_for_anew(client):
+    reply = client.get("/static/app.css")
+    assert reply.headers["content-encoding"] == "gzip"
+    assert reply.headers["cache-control"] == "no-cache"
+    tag = {"If-None-Match": reply.headers["etag"]}
+    assert client.get("/static/app.css", headers=tag).status_code == 304
+
+
+def test_what_is_fetched_often_is_compressed_once(client, monkeypatch):
+    bundle = "/static/swagger/swagger-ui-bundle.js"
+    plain = client.get(bundle, headers={"Accept-Encoding": "identity"})
+    monkeypatch.setattr("gzip.GzipFile", Mock(side_effect=AssertionError))
+    monkeypatch.setattr("gzip.compress", Mock(side_effect=AssertionError))
+    small = client.get(bundle)
+    assert small.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert small.content == plain.content
+
+
+def test_pages_have_a_rate_of_their_own(service, settings, monkeypatch):
+    monkeypatch.setattr("twinrank.service.guard.PAGE_RATE", 3)
+    client = service(settings.model_copy(update={"rate": 1}))
+    paths = ("/", "/docs", "/openapi.json", "/static/app.css")
+    assert [client.get(path).status_code for path in paths] == [200, 200, 200, 429]
+    assert rank(client).status_code == client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/rank", [QUERY] * 3),
+        ("POST", "/v1/rank", {**QUERY, "text": "hello " * 400}),
+        ("POST", "/v1/feedback", {**VERDICT, "text": "hello " * 400}),
+        ("PUT", "/v1/answers/new", {"title": "New", "text": "hello " * 400}),
+        ("PUT", "/v1/answers/new", {"title": "New", "sections": [{"text": "hello " * 400}]}),
+    ],
+)
+def test_a_rate_counts_queries_and_characters(service, settings, method, path, body):
+    client = service(settings.model_copy(update={"rate": 4}))
+    replies = [client.request(method, path, json=body) for _ in range(2)]
+    assert [reply.status_code // 100 for reply in replies] == [2, 4]
+    assert replies[1].status_code == 429
+    assert "retry-after" in replies[1].headers
+
+
+def test_what_no_minute_allows_is_said(service, settings):
+    client = service(settings.model_copy(update={"rate": 3}))
+    reply = client.post("/v1/rank", json=[QUERY] * 4)
+    assert reply.status_code == 422
+    assert "counts as 4 requests, and 3 a minute are allowed" in reply.json()["detail"]
