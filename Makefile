@@ -4,10 +4,10 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test lint types check bench clean
+.PHONY: help install demo test test-all lint types check bench clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(INSTALLED)  ## make .venv and install twinrank with everything to develop it
 
@@ -21,6 +21,9 @@ demo: $(INSTALLED)  ## the main job on the bundled data: compare, train, save, r
 	BIN=$(BIN) examples/demo.sh
 
 test: $(INSTALLED)  ## the fast suite
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow"
+
+test-all: $(INSTALLED)  ## the fast suite, and all that takes longer
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 lint: $(INSTALLED)  ## ruff: rules and formatting; import-linter: which room may import which
@@ -31,7 +34,7 @@ lint: $(INSTALLED)  ## ruff: rules and formatting; import-linter: which room may
 types: $(INSTALLED)  ## mypy, strict
 	$(BIN)/mypy
 
-check: lint types test  ## all that CI runs
+check: lint types test-all  ## all that CI runs
 
 bench: $(INSTALLED)  ## speed and quality beside peers, and what has changed; DATA=FOLDER
 	$(BIN)/python benchmarks/run.py $(DATA)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from twinrank.progress import Advance, progress_bar
 from twinrank.training.checkpoint import Checkpoint
@@ -13,6 +13,7 @@ from twinrank.training.loop import Record
 from twinrank.training.resume import Keeper, OnRecord, saved_in
 
 
+@runtime_checkable
 class Stage(Protocol):
     """A training that can go on from a checkpoint."""
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from filelock import FileLock
@@ -31,6 +31,7 @@ from twinrank.training.tower_training import fit_towers
 log = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class Fitting(Protocol):
     """`fit_towers`, with all that it is given but who measures, who takes part, and where from."""
 
@@ -44,6 +45,7 @@ class Fitting(Protocol):
     ) -> list[Record]: ...
 
 
+@runtime_checkable
 class Together(Protocol):
     """Who carries a fitting out, in this process and maybe others; this one's towers are fitted."""
 
