@@ -238,7 +238,7 @@ def plan(
     constants: Annotated[
         Path | None,
         FileOption(
-            help="Measured elsewhere, by benchmarks/plan_constants.py; default: the package's.",
+            help="TOML file of constants measured elsewhere; default: the package's.",
         ),
     ] = None,
     json: AsJson = False,
@@ -255,16 +255,16 @@ def plan(
     import os
 
     from twinrank.data import Dataset
-    from twinrank.planning import Measured, machine_of, workload_of
-    from twinrank.planning import plan as planned
+    from twinrank.planning import build_workload, find_machine, load_constants
+    from twinrank.planning import plan as estimate
     from twinrank.recipe import Recipe
     from twinrank.reports import plan_table
 
     if gpu and cpu:
         raise typer.BadParameter("give --gpu or --cpu, not both")
-    machine = machine_of(gpu=gpu, cpu=cpu or os.cpu_count() or 1, memory_gb=memory)
+    machine = find_machine(gpu=gpu, cpu=cpu or os.cpu_count() or 1, memory_gb=memory)
     texts = Dataset.load(data) if data else None
     chosen = Recipe.load(recipe)
-    workload = workload_of(chosen, answers=answers, queries=queries, qps=qps, data=texts)
-    found = planned(workload, machine, Measured.load(constants), within_hours=within)
-    show(found.as_dict() if json else plan_table(found))
+    workload = build_workload(chosen, answers=answers, queries=queries, qps=qps, data=texts)
+    estimated = estimate(workload, machine, load_constants(constants), within_hours=within)
+    show(estimated.as_dict() if json else plan_table(estimated))

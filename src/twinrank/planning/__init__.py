@@ -1,20 +1,19 @@
-"""What a size that is not at hand would take: memory, disk, hours, machines."""
+"""Plans for a size that is not at hand: memory, disk, hours, machines."""
 
-from twinrank.planning.constants import Assumed, Measured
-from twinrank.planning.machine import Machine, machine_of
-from twinrank.planning.needs import Needs
+from twinrank.planning.constants import Machine, find_machine, load_constants
+from twinrank.planning.estimate import Requirement
 from twinrank.planning.plan import Plan, plan
-from twinrank.planning.workload import Shape, Workload, workload_of
+from twinrank.planning.workload import Shape, Workload, build_workload, read_shape
 
 __all__ = [
-    "Assumed",
     "Machine",
-    "Measured",
-    "Needs",
     "Plan",
+    "Requirement",
     "Shape",
     "Workload",
-    "machine_of",
+    "build_workload",
+    "find_machine",
+    "load_constants",
     "plan",
-    "workload_of",
+    "read_shape",
 ]

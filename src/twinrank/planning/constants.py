@@ -1,77 +1,90 @@
-"""The constants of a plan, as data: what was measured, what makers publish, what is assumed."""
+"""The constants of a plan: measured on one core, published by makers, or assumed."""
 
 from __future__ import annotations
 
+import math
 import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from twinrank.errors import PlanError
 from twinrank.files import read_text
 
-Count = Field(ge=0, allow_inf_nan=False)
+GB = 1e9
 
 
-class _Constants(BaseModel):
-    """Frozen; an unknown name is an error; a field's description is its line under a plan."""
+@dataclass
+class Constants:
+    """The constants by name; it notes the names that are read.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    Attributes:
+        values: of each name.
+        lines: meaning of each name.
+        measured: names that were measured; the others are assumed.
+        source: a line that says when, where and how they were measured.
+        read: names that were read, in order.
+    """
+
+    values: Mapping[str, float]
+    lines: Mapping[str, str]
+    measured: frozenset[str]
+    source: str
+    read: dict[str, None] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> float:
+        """Give a constant, and note that it was read."""
+        self.read[name] = None
+        return self.values[name]
 
     def line(self, name: str) -> str:
-        """What a constant means, and its value."""
-        return f"{type(self).model_fields[name].description}: {getattr(self, name):,.4g}"
+        """Say what a constant means, and its value."""
+        kind = "measured" if name in self.measured else "assumed"
+        return f"{kind}: {self.lines[name]}: {self.values[name]:,.4g}"
 
 
-class Assumed(_Constants):
-    """What nothing here could measure; `assumed.toml` has the values."""
+def load_constants(file: Path | None = None) -> Constants:
+    """Read the package's constants, with the values of a TOML file in place of some.
 
-    sections: float = Field(gt=0, description="sections an answer, as in mozilla-support")
-    passage_tokens: float = Field(gt=0, description="tokens a passage, as in mozilla-support")
-    query_tokens: float = Field(gt=0, description="tokens a query, as in mozilla-support")
-    token_bytes: float = Field(gt=0, description="bytes of text a token, as in mozilla-support")
-    validation_queries: float = Field(gt=0, description="validation queries, as in mozilla-support")
-    epochs: float = Field(gt=0, description="epochs until early stopping, as on mozilla-support")
-    gpu_encode_share: float = Field(
-        gt=0, le=1, description="share of a GPU's peak bf16 rate that encoding reaches"
-    )
-    gpu_train_share: float = Field(
-        gt=0, le=1, description="share of a GPU's peak fp32 rate that a step's products reach"
-    )
-    gpu_bandwidth_share: float = Field(
-        gt=0, le=1, description="share of a GPU's memory bandwidth that a step reaches"
-    )
-    gpu_passes: float = Field(
-        gt=0, description="times that a step reads or writes each number on a GPU"
-    )
-    gpu_step_s: float = Field(ge=0, description="seconds a step on a GPU, whatever its size")
-    host_cores: int = Field(gt=0, description="processor cores beside a GPU")
-    host_memory_gb: float = Field(gt=0, description="GB of memory beside a GPU")
-    memory_a_core_gb: float = Field(gt=0, description="GB of memory a core, without a GPU")
-    milvus_bytes_a_vector: float = Field(
-        gt=0, description="bytes of memory a vector, in a Milvus server (docs/index.md, at 100,000)"
-    )
-    milvus_disk_a_vector: float = Field(
-        gt=0, description="bytes of disk a vector, in Milvus Lite (docs/index.md, at 100,000)"
-    )
-    milvus_s_a_vector: float = Field(
-        gt=0, description="seconds a vector until a Milvus server has indexed it (docs/index.md)"
-    )
-    load_share: float = Field(
-        gt=0, le=1, description="share of its time that a core ranks, so that p99 stays near p50"
-    )
+    Args:
+        file: has a table [measured] or [assumed] with `name = value`, and may have [source].
 
-    @classmethod
-    @cache
-    def load(cls) -> Assumed:
-        """The values of the package."""
-        return cls.model_validate(_assumptions()["assumed"])
+    Raises:
+        PlanError: if the file cannot be read, or has an unknown name or a value below 0.
+    """
+    tables = _packaged_constants()
+    pairs = {**tables["measured"], **tables["assumed"]}
+    values = {name: float(value) for name, (value, _) in pairs.items()}
+    source = tables["source"]
+    if file is not None:
+        try:
+            given = tomllib.loads(read_text(file, "file of constants", PlanError))
+        except tomllib.TOMLDecodeError as error:
+            raise PlanError(f"{file}: no TOML: {error}; see docs/plan.md") from None
+        source = source | given.pop("source", {"on": str(file)})
+        for table, entries in given.items():
+            for name, value in entries.items() if isinstance(entries, dict) else [(table, entries)]:
+                if name not in values:
+                    raise PlanError(f"{file}: no constant is called {name}; see docs/plan.md")
+                if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                    raise PlanError(f"{file}: {name} is {value!r}; give a number of 0 or more")
+                values[name] = float(value)
+    line = f"measured by `{source['command']}`, {source['date']}, {source['on']}"
+    lines = {name: line for name, (_, line) in pairs.items()}
+    return Constants(values, lines, frozenset(tables["measured"]), line)
 
 
-class Gpu(_Constants):
+@cache
+def _packaged_constants() -> dict[str, Any]:
+    packaged = resources.files("twinrank.planning") / "constants.toml"
+    return tomllib.loads(packaged.read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Gpu:
     """One card, as its maker publishes it."""
 
     name: str
@@ -81,93 +94,50 @@ class Gpu(_Constants):
     fp32_tflop_s: float
 
 
-@cache
-def gpus() -> dict[str, Gpu]:
-    """The cards that are known, by the names that `--gpu` takes."""
-    return {name: Gpu.model_validate(of) for name, of in _assumptions()["gpus"].items()}
+@dataclass(frozen=True)
+class Machine:
+    """One of the machines that a plan counts.
+
+    Attributes:
+        cores: of its processor.
+        memory: bytes beside them.
+        gpu: one card; None computes on the processor.
+        assumed: names of the constants that its cores and memory are, if nobody gave them.
+    """
+
+    cores: int
+    memory: float
+    gpu: Gpu | None = None
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Describe it in words."""
+        host = f"{self.cores} cores, {self.memory / GB:,.0f} GB"
+        return f"{self.gpu.name}, beside it {host}" if self.gpu else host
 
 
-class Measured(_Constants):
-    """What `benchmarks/plan_constants.py` measured on one core; `measured.json` has the values."""
+def find_machine(
+    *, gpu: str | None = None, cpu: int = 1, memory_gb: float | None = None
+) -> Machine:
+    """Find a GPU by its name, or take a number of cores.
 
-    on: str = Field(description="machine")
-    date: str = Field(description="day")
-    command: str = Field(description="made by")
+    Args:
+        gpu: as `--gpu` names it; None computes on the processor.
+        cpu: cores, without a GPU.
+        memory_gb: of the processor; None takes the assumption.
 
-    process_bytes: float = Field(ge=0, description="bytes of a process that has its libraries")
-    encode_flop_s: float = Field(gt=0, description="FLOP/s of the encoder's products, a core")
-    encode_text_s: float = Field(ge=0, description="seconds to encode a text, besides products")
-    encode_token_bytes: float = Field(
-        ge=0, description="bytes a token that is read, while all texts are encoded"
-    )
-    tokenise_tokens_s: float = Field(gt=0, description="tokens a second that a core makes of texts")
-
-    train_flop_s: float = Field(gt=0, description="FLOP/s of a training step's products, a core")
-    train_cell_s: float = Field(ge=0, description="seconds a score in a step, besides products")
-    train_fresh_s: float = Field(
-        ge=0, description="seconds a number of vectors that a step projects, besides products"
-    )
-    train_stale_s: float = Field(ge=0, description="seconds a number of vectors that stay stale")
-    train_step_s: float = Field(ge=0, description="seconds a step, whatever its size")
-    train_fresh_copies: float = Field(
-        ge=0, description="copies that a step holds of vectors it projects"
-    )
-    train_vector_copies: float = Field(
-        ge=0, description="copies that training holds of all passages' vectors"
-    )
-    train_offset_copies: float = Field(ge=0, description="copies that training holds of offsets")
-    train_query_copies: float = Field(
-        ge=0, description="copies that training holds of queries' vectors"
-    )
-    train_cell_copies: float = Field(ge=0, description="copies that a step holds of its scores")
-    score_cell_copies: float = Field(
-        ge=0, description="copies held of the scores of queries that are scored at once"
-    )
-
-    words_token_s: float = Field(ge=0, description="seconds a token to index the words of texts")
-    words_token_bytes: float = Field(ge=0, description="bytes a token, of the words of texts")
-    fuse_cell_s: float = Field(
-        ge=0, description="seconds a validation query and answer, to weigh channels"
-    )
-    fuse_cell_bytes: float = Field(
-        ge=0, description="bytes a validation query and answer, while channels are weighed"
-    )
-
-    index_copies: float = Field(gt=0, description="copies of the vectors while an index is built")
-    flat_vector_bytes: float = Field(ge=0, description="bytes a vector of FAISS flat, besides it")
-    flat_vector_s: float = Field(gt=0, description="seconds a vector to build FAISS flat")
-    hnsw_vector_bytes: float = Field(ge=0, description="bytes a vector of HNSW, besides it")
-    hnsw_vector_s: float = Field(ge=0, description="seconds a vector to build HNSW of 10,000")
-    hnsw_doubling_s: float = Field(ge=0, description="and more a vector for each doubling")
-    flat_search_float_s: float = Field(gt=0, description="seconds a number that flat compares")
-    hnsw_search_s: float = Field(ge=0, description="seconds a search in HNSW of 10,000 vectors")
-    hnsw_search_doubling_s: float = Field(ge=0, description="and more a search for each doubling")
-
-    rank_query_s: float = Field(ge=0, description="seconds to rank a query, whatever the size")
-    rank_passage_s: float = Field(ge=0, description="seconds a passage that is scored")
-    rank_answer_s: float = Field(ge=0, description="seconds an answer, for words and prior")
-    rank_past_s: float = Field(ge=0, description="seconds a past query that votes")
-
-    @classmethod
-    def load(cls, file: Path | None = None) -> Measured:
-        """The values in a file; none gives those of the package.
-
-        Raises:
-            PlanError: if the file is not there, or does not hold just these constants.
-        """
-        if file is None:
-            packaged = resources.files("twinrank.planning") / "measured.json"
-            return cls.model_validate_json(packaged.read_text(encoding="utf-8"))
-        mend = "make it with `python benchmarks/plan_constants.py DATA --out FILE`"
-        try:
-            return cls.model_validate_json(read_text(file, "file of constants", PlanError))
-        except ValidationError as error:
-            first = error.errors()[0]
-            what = f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}"
-            raise PlanError(f"{file}: {what}; {mend}") from None
-
-
-@cache
-def _assumptions() -> dict[str, Any]:
-    packaged = resources.files("twinrank.planning") / "assumed.toml"
-    return tomllib.loads(packaged.read_text(encoding="utf-8"))
+    Raises:
+        PlanError: if no such GPU is known, or there is no memory.
+    """
+    constants, gpus = load_constants(), _packaged_constants()["gpus"]
+    if memory_gb is not None and not (math.isfinite(memory_gb) and memory_gb > 0):
+        raise PlanError(f"memory is {memory_gb:g} GB; give more than 0")
+    if gpu is None:
+        names = () if memory_gb else ("memory_a_core_gb",)
+        return Machine(cpu, GB * (memory_gb or cpu * constants["memory_a_core_gb"]), assumed=names)
+    if gpu.lower() not in gpus:
+        raise PlanError(f"no GPU is called {gpu!r} here; choose one of {', '.join(gpus)}")
+    names = ("host_cores", *(() if memory_gb else ("host_memory_gb",)))
+    memory = GB * (memory_gb or constants["host_memory_gb"])
+    return Machine(int(constants["host_cores"]), memory, Gpu(**gpus[gpu.lower()]), names)
