@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -178,12 +179,16 @@ def _choose(
         def score(rows: Any, decide: Any = decide, classes: np.ndarray = classes) -> np.ndarray:  # noqa: ANN401
             return _over_all_answers(decide(rows), classes, len(task.answers))
 
-        reached[value] = map_at_10(lambda part, score=score: score(inputs[part]), task.validation)
+        reached[value] = map_at_10(partial(_score_rows, score, inputs), task.validation)
         if best is None or reached[value] > reached[best[0]]:
             best = (value, score)
     assert best  # noqa: S101 (there are values)
     chosen, scorer = best
     return System(lambda texts: scorer(read(texts)), {"C": chosen, "map@10": reached})
+
+
+def _score_rows(score: Callable[[Any], np.ndarray], inputs: Any, part: slice) -> np.ndarray:  # noqa: ANN401
+    return score(inputs[part])
 
 
 def _over_all_answers(scores: np.ndarray, classes: np.ndarray, answers: int) -> np.ndarray:
@@ -253,7 +258,7 @@ EVALUATION: dict[str, Any] = {
 }
 
 
-def _retrieval(task: Task) -> tuple[dict[str, str], dict[str, str], dict[str, set[str]]]:
+def _retrieval(task: Task) -> tuple[Any, Any, Any]:
     right: dict[str, set[str]] = {}
     for row, answer in zip(*task.labels(task.validation), strict=True):
         right.setdefault(str(row), set()).add(str(answer))

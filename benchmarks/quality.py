@@ -152,7 +152,7 @@ def _report(
         table.add_column(column, justify="right")
     lines = {}
     for name, evaluation in evaluations.items():
-        seeds = [pl.DataFrame(result["rows"])["accuracy@3"].mean() for result in results[name]]
+        seeds = [float(np.mean(result["rows"]["accuracy@3"])) for result in results[name]]
         spread = f" ±{stdev(seeds):.3f}" if len(seeds) > 1 else ""
         low, high = evaluation.intervals["overall"]["accuracy@3"] or (float("nan"),) * 2
         times = [np.mean([r[key] for r in results[name]]) for key in ("training_s", "query_ms")]

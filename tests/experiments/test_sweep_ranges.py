@@ -1,7 +1,7 @@
 import pytest
 
 from twinrank.errors import RecipeError
-from twinrank.experiments.sweep import Between, Choices, Ranges
+from twinrank.experiments.sweep_ranges import Between, Choices, Ranges
 from twinrank.recipe import Recipe
 
 NESTED = """
@@ -32,7 +32,7 @@ def load(tmp_path):
 
 @pytest.mark.parametrize("toml", [NESTED, DOTTED])
 def test_a_file_looks_like_a_recipe_or_names_its_fields(load, toml):
-    assert dict(load(toml).of) == {
+    assert dict(load(toml).fields) == {
         "training.learning_rate": Between(low=1e-5, high=1e-2, log=True),
         "training.batch_size": Between(low=16, high=64),
         "training.index": Choices(choices=("exact", "stale")),
@@ -41,14 +41,16 @@ def test_a_file_looks_like_a_recipe_or_names_its_fields(load, toml):
 
 
 def test_numbers_are_of_the_type_of_their_field(load):
-    dropout, batch = (load(NESTED).of[path] for path in ("towers.dropout", "training.batch_size"))
+    dropout, batch = (
+        load(NESTED).fields[path] for path in ("towers.dropout", "training.batch_size")
+    )
     assert [type(bound) for bound in dropout.bounds] == [float, float]
     assert [type(bound) for bound in batch.bounds] == [int, int]
 
 
 def test_without_a_file_it_is_the_handovers_four():
     usual = Ranges.load(None, Recipe.load("handover-dual"))
-    assert [path.split(".")[1] for path in usual.of] == [
+    assert [path.split(".")[1] for path in usual.fields] == [
         *("dropout", "learning_rate", "batch_size", "weight_decay")
     ]
     assert usual.start(Recipe.load("handover-dual"))["training.learning_rate"] == 1.4e-3

@@ -1,4 +1,4 @@
-"""Where the trials of a sweep are kept: one study in a database, open to several processes."""
+"""The database of a sweep: a study of Optuna that several processes may open."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from sqlalchemy.pool import NullPool
 from twinrank.addresses import hide_passwords, read_address, show_address
 from twinrank.errors import SweepError
 
-FILE = "sweep.db"
-BEATS_EVERY_S, DEAD_AFTER_S = 5, 60  # a trial under way tells that it lives
-RETRIES = 2
-LOCK = 0x7477696E  # the number of PostgreSQL's lock: "twin"
+FILE_NAME = "sweep.db"
+HEARTBEAT_EVERY_S, DEAD_AFTER_S = 5, 60
+MAX_RETRIES = 2
+LOCK_NUMBER = 0x7477696E  # the number of PostgreSQL's lock: "twin"
 
 
 @dataclass(frozen=True)
-class Place:
-    """A database.
+class StudyDatabase:
+    """A database of studies.
 
     Attributes:
         address: as SQLAlchemy writes it.
-        own: whether it is the sweep's own file, so that no other sweep belongs in it.
+        is_file: whether it is the file in the sweep's folder, where no other sweep belongs.
     """
 
     address: str
-    own: bool
+    is_file: bool
 
     @classmethod
-    def of(cls, address: str | None, out: Path) -> Place:
-        """The database at an address; without one a SQLite file in `out`.
+    def at(cls, address: str | None, out: Path) -> StudyDatabase:
+        """Give the database at an address; without one a SQLite file in `out`.
 
         Raises:
             SweepError: if it is no address, or one in memory.
@@ -57,16 +57,16 @@ class Place:
                 ) from None
             if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
                 raise SweepError("a storage in memory would lose the sweep; give sqlite:///FILE")
-            return cls(address, own=False)
+            return cls(address, is_file=False)
         out.mkdir(parents=True, exist_ok=True)
-        return cls(f"sqlite:///{out / FILE}", own=True)
+        return cls(f"sqlite:///{out / FILE_NAME}", is_file=True)
 
     @property
     def shown(self) -> str:
-        """The address without a password."""
+        """Give the address without a password."""
         return show_address(read_address(self.address))
 
-    def study(
+    def open_study(
         self,
         name: str,
         identity: dict[str, Any],
@@ -76,14 +76,14 @@ class Place:
         sampler: optuna.samplers.BaseSampler,
         start: dict[str, Any] | None,
     ) -> optuna.Study:
-        """The study of a name; who comes first makes it, with `start` as its first trial, if any.
+        """Open the study of a name, or create it, with `start` as its first trial, if any.
 
         Raises:
             SweepError: if the database cannot be used, or is a file that holds another sweep.
         """
-        with self.errors(), self._locked():
+        with self.errors(), self._hold_lock():
             storage = self._open()
-            self._check_alone(storage, name, identity)
+            self._check_same_sweep(storage, name, identity)
             try:
                 study = optuna.create_study(
                     study_name=name,
@@ -101,31 +101,31 @@ class Place:
                 study.enqueue_trial(start)
             return study
 
-    def fail_killed(self, study: optuna.Study) -> None:
-        """Queue anew the trials under way whose process no longer tells that it lives."""
+    def requeue_killed(self, study: optuna.Study) -> None:
+        """Queue again the running trials whose process no longer gives a heartbeat."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             fail_stale_trials(study)
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """What goes wrong with the database, as one line.
+        """Say database errors in one line.
 
         Raises:
-            SweepError: for that.
+            SweepError: in place of an error of the database.
         """
         try:
             yield
         except (SQLAlchemyError, StorageInternalError) as error:
-            what = str(error.__cause__ or error).strip().splitlines()[0]
-            what = hide_passwords(what, read_address(self.address))
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            reason = hide_passwords(reason, read_address(self.address))
             raise SweepError(
-                f"{self.shown}: {what}; check the address, and run the same again: it goes on"
+                f"{self.shown}: {reason}; check the address, and run the same again: it goes on"
             ) from None  # the driver's own error may hold the password
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Take turns with all who open the database: Optuna's tables can be made by one alone."""
+    def _hold_lock(self) -> Iterator[None]:
+        """Hold a lock while the database is opened: one process alone can create its tables."""
         url = make_url(self.address)
         file = Path(url.database or "")
         try:
@@ -135,7 +135,7 @@ class Place:
                 elif url.get_backend_name() == "postgresql":
                     engine = sa.create_engine(url, poolclass=NullPool)
                     connection = stack.enter_context(engine.begin())
-                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_NUMBER)))
                 yield
         except ImportError as error:
             raise SweepError(
@@ -151,24 +151,26 @@ class Place:
                 return RDBStorage(
                     self.address,
                     engine_kwargs=engine,
-                    heartbeat_interval=BEATS_EVERY_S,
+                    heartbeat_interval=HEARTBEAT_EVERY_S,
                     grace_period=DEAD_AFTER_S,
-                    heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
+                    heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MAX_RETRIES),
                 )
         except DBAPIError as error:
-            made = isinstance(error, IntegrityError) or "already exists" in str(error)
-            if attempts == 1 or not made:
+            exists = isinstance(error, IntegrityError) or "already exists" in str(error)
+            if attempts == 1 or not exists:
                 raise
-        time.sleep(0.2)  # what takes no lock, such as Optuna's dashboard, makes the tables now
+        time.sleep(
+            0.2
+        )  # a program without the lock, such as Optuna's dashboard, creates the tables now
         return self._open(attempts - 1)
 
-    def _check_alone(self, storage: RDBStorage, name: str, identity: dict[str, Any]) -> None:
+    def _check_same_sweep(self, storage: RDBStorage, name: str, identity: dict[str, Any]) -> None:
         """Refuse a file with another sweep."""
         others = {s.study_name: s.user_attrs.get("identity", {}) for s in storage.get_all_studies()}
-        if not self.own or not others or name in others:
+        if not self.is_file or not others or name in others:
             return
-        theirs = next(iter(others.values()))
-        different = [key for key in identity if identity[key] != theirs.get(key)]
+        former = next(iter(others.values()))
+        different = [key for key in identity if identity[key] != former.get(key)]
         raise SweepError(
             f"{self.shown}: holds a sweep with another {' and another '.join(different)}; "
             "choose another folder (--out)"

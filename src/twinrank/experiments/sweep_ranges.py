@@ -1,4 +1,4 @@
-"""What a sweep varies: for some fields of a recipe, from where to where."""
+"""The ranges of a sweep: fields of a recipe, and the values that each may take."""
 
 from __future__ import annotations
 
@@ -46,8 +46,12 @@ class Between(_Range):
 
     @property
     def bounds(self) -> tuple[Value, ...]:
-        """What has to be valid for all of it to be."""
+        """Both ends: where they are valid, all between them is."""
         return (self.low, self.high)
+
+    def includes(self, value: Value | None) -> bool:
+        """Tell whether a value lies in the range."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
 
 
 class Choices(_Range):
@@ -64,14 +68,18 @@ class Choices(_Range):
 
     @property
     def bounds(self) -> tuple[Value, ...]:
-        """All of them."""
+        """All values."""
         return self.choices
+
+    def includes(self, value: Value | None) -> bool:
+        """Tell whether a value is one of the choices."""
+        return value in self.choices
 
 
 Range = Between | Choices
 
-# What the handover's own sweep varied.
-USUAL: dict[str, Range] = {
+# The four fields that the handover's own sweep varied.
+USUAL_RANGES: dict[str, Range] = {
     "towers.dropout": Between(low=0.0, high=0.6),
     "training.learning_rate": Between(low=1e-5, high=1e-2, log=True),
     "training.batch_size": Between(low=32, high=256, log=True),
@@ -84,14 +92,14 @@ class Ranges:
     """The ranges of a sweep, each valid in the recipe.
 
     Attributes:
-        of: each range by its field: `training.learning_rate`.
+        fields: each range by its field: `training.learning_rate`.
     """
 
-    of: Mapping[str, Range]
+    fields: Mapping[str, Range]
 
     @classmethod
     def load(cls, file: Path | None, recipe: Recipe) -> Ranges:
-        """Ranges from a TOML file that looks like a recipe; without one, the usual four.
+        """Load ranges from a TOML file that looks like a recipe; without one, the usual four.
 
             [training]
             learning_rate = {low = 1e-5, high = 1e-2, log = true}
@@ -102,27 +110,27 @@ class Ranges:
                 value of it is none that the recipe may have.
         """
         source = str(file) if file else "the usual ranges (give others with --ranges)"
-        found = dict(_ranges_in(_read(file), source)) if file else USUAL
-        if not found:
+        ranges = dict(_read_ranges(_read(file), source)) if file else USUAL_RANGES
+        if not ranges:
             raise RecipeError(f"{source}: no ranges; {EXAMPLE}")
-        checked = {path: _checked(path, own, recipe, source) for path, own in found.items()}
-        return cls(checked)
+        return cls({path: _check(path, given, recipe, source) for path, given in ranges.items()})
 
     def values(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {path: own.model_dump(mode="json") for path, own in self.of.items()}
+        """Give plain JSON values."""
+        return {path: given.model_dump(mode="json") for path, given in self.fields.items()}
 
     def start(self, recipe: Recipe) -> dict[str, Value] | None:
-        """The recipe's own values, if all of them lie in the ranges."""
-        own = {path: getattr(*_place(path, recipe)) for path in self.of}
-        return own if all(_holds(self.of[path], value) for path, value in own.items()) else None
+        """Give the recipe's own values, if all of them lie in the ranges."""
+        values = {path: _read_field(path, recipe) for path in self.fields}
+        inside = [self.fields[path].includes(value) for path, value in values.items()]
+        return values if all(inside) else None
 
 
 EXAMPLE = 'write, for example, "training.learning_rate" = {low = 1e-5, high = 1e-2, log = true}'
 
 
-def varied(recipe: Recipe, values: Mapping[str, Value], *, name: str, source: str) -> Recipe:
-    """The recipe with other values of some fields, and another name.
+def vary(recipe: Recipe, values: Mapping[str, Value], *, name: str, source: str) -> Recipe:
+    """Give the recipe other values of some fields, and another name.
 
     Raises:
         RecipeError: if that is no recipe.
@@ -141,16 +149,16 @@ def _read(file: Path) -> dict[str, Any]:
         raise RecipeError(f"{file}: not valid TOML: {error}") from None
 
 
-def _ranges_in(
+def _read_ranges(
     tables: Mapping[str, Any], source: str, above: str = ""
 ) -> Iterator[tuple[str, Range]]:
-    """Every range, whether its field is written as `table.field` or in its table."""
+    """Read every range, whether its field is written as `table.field` or in its table."""
     for name, value in tables.items():
         path = f"{above}{name}"
         if not isinstance(value, Mapping):
             raise RecipeError(f"{source}: {path} is no range; {EXAMPLE}")
         if "choices" not in value and not {"low", "high"} & set(value):
-            yield from _ranges_in(value, source, f"{path}.")
+            yield from _read_ranges(value, source, f"{path}.")
             continue
         kind = Choices if "choices" in value else Between
         try:
@@ -163,47 +171,43 @@ def _ranges_in(
             raise RecipeError(f"{source}: {faults}") from None
 
 
-def _place(path: str, recipe: Recipe) -> tuple[BaseModel, str]:
+def _read_field(path: str, recipe: Recipe) -> Any:  # noqa: ANN401 (of any type)
     table, field = path.split(".")
-    settings: BaseModel = getattr(recipe, table)
-    return settings, field
+    return getattr(getattr(recipe, table), field)
 
 
-def _checked(path: str, own: Range, recipe: Recipe, source: str) -> Range:
-    """The range, with numbers of its field's type.
+def _check(path: str, given: Range, recipe: Recipe, source: str) -> Range:
+    """Check a range, and give its numbers the type of its field.
 
     Raises:
         RecipeError: if the recipe has no such field, or a value is none of its values.
     """
-    table = path.split(".")[0]
-    tables = {name: value for name, value in recipe if isinstance(value, BaseModel)}
-    known = [
-        f"{name}.{inner}" for name, value in tables.items() for inner in type(value).model_fields
-    ]
-    if path not in known:
-        if "." in path and table in Recipe.model_fields and table not in tables:
-            raise RecipeError(
-                f"{source}: {path}: the recipe {recipe.name} has no [{table}] table; "
-                "add one to the recipe, or leave the range out"
-            )
-        near = get_close_matches(path, known, n=1)
-        mend = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
-        raise RecipeError(f"{source}: {path}: the recipe {recipe.name} has no such field; {mend}")
+    _check_field(path, recipe, source)
     kinds = set()
-    for value in own.bounds:
-        one = varied(
-            recipe, {path: value}, name=recipe.name, source=f"{source}: {path} = {value!r}"
-        )
-        kinds.add(type(getattr(*_place(path, one))))
-    if isinstance(own, Choices):
-        return own
+    for value in given.bounds:
+        at = f"{source}: {path} = {value!r}"
+        kinds.add(type(_read_field(path, vary(recipe, {path: value}, name=recipe.name, source=at))))
+    if isinstance(given, Choices):
+        return given
     if not kinds <= {int, float}:
         raise RecipeError(f"{source}: {path} is no number; give choices = [...] instead")
     number = kinds.pop()
-    return Between(low=number(own.low), high=number(own.high), log=own.log)
+    return Between(low=number(given.low), high=number(given.high), log=given.log)
 
 
-def _holds(own: Range, value: Value | None) -> bool:
-    if isinstance(own, Choices):
-        return value in own.choices
-    return isinstance(value, int | float) and own.low <= value <= own.high
+def _check_field(path: str, recipe: Recipe, source: str) -> None:
+    table = path.split(".")[0]
+    tables = {name: value for name, value in recipe if isinstance(value, BaseModel)}
+    fields = [
+        f"{name}.{field}" for name, value in tables.items() for field in type(value).model_fields
+    ]
+    if path in fields:
+        return
+    if "." in path and table in Recipe.model_fields and table not in tables:
+        raise RecipeError(
+            f"{source}: {path}: the recipe {recipe.name} has no [{table}] table; "
+            "add one to the recipe, or leave the range out"
+        )
+    near = get_close_matches(path, fields, n=1)
+    fix = f"did you mean {near[0]}?" if near else f"it has {', '.join(fields)}"
+    raise RecipeError(f"{source}: {path}: the recipe {recipe.name} has no such field; {fix}")

@@ -18,11 +18,13 @@ from tests.postgres import empty_database
 from tests.processes import results
 from twinrank.encoding import FeatureStore
 from twinrank.errors import DataError, SweepError
-from twinrank.experiments.sweep import Choices, Ranges, Search, Sweep, storage, sweep
-from twinrank.experiments.sweep import trial as trial_module
-from twinrank.experiments.sweep.ranges import varied
+from twinrank.experiments import sweep as sweeping
+from twinrank.experiments import sweep_database
+from twinrank.experiments.sweep import Search, Sweep, TrialContext, sweep
+from twinrank.experiments.sweep_database import StudyDatabase
+from twinrank.experiments.sweep_ranges import Choices, Ranges, vary
 from twinrank.recipe import Recipe
-from twinrank.reports.sweep import _about
+from twinrank.reports.sweep_report import describe_sweep
 from twinrank.training import fit
 
 WIDE = """
@@ -47,9 +49,13 @@ def search(recipes, help_centre, ranges_file):
     return Search(help_centre, recipe, Ranges.load(ranges_file, recipe))
 
 
-def found_in(folder, search, trials=12, **kwargs):
-    given = {"workers": 1, "store": FeatureStore(), **kwargs}
-    return sweep(search, trials=trials, out=folder, **given)
+def context_in(folder, storage=None, sampler="tpe", track=None):
+    database = StudyDatabase.at(storage, folder)
+    return TrialContext(database, sampler, FeatureStore(), folder, track, "cpu")
+
+
+def found_in(folder, search, trials=12, workers=1, **context):
+    return sweep(search, context_in(folder, **context), trials=trials, workers=workers)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +182,7 @@ def test_a_diverged_trial_fails_and_none_at_all_is_said(search, tmp_path, monkey
 @pytest.mark.parametrize("objective", ["loss", "worst-type"])
 def test_a_trial_that_diverges_fails_says_why_and_is_never_the_best(search, tmp_path, objective):
     rates = {"training.learning_rate": Choices(choices=(1e-3, 1e35))}
-    recipe = varied(search.recipe, {"training.epochs": 2}, name="short", source="")
+    recipe = vary(search.recipe, {"training.epochs": 2}, name="short", source="")
     tried = replace(search, recipe=recipe, ranges=Ranges(rates), objective=objective, seed=1)
     found = found_in(tmp_path, tried, trials=6)
     states = {trial.params["training.learning_rate"]: trial.state for trial in found.study.trials}
@@ -185,7 +191,7 @@ def test_a_trial_that_diverges_fails_says_why_and_is_never_the_best(search, tmp_
     assert len(found.trials) + len(found.failed) == 6
     told = found.as_dict()["failed"][0]
     assert "lower the recipe's training.learning_rate = 1e+35" in told["why"]
-    assert f"trial {told['number']} failed: " in _about(found)
+    assert f"trial {told['number']} failed: " in describe_sweep(found)
 
 
 def test_a_trial_that_others_took_for_dead_is_given_up_and_done_again(
@@ -196,13 +202,13 @@ def test_a_trial_that_others_took_for_dead_is_given_up_and_done_again(
     def standing_still(*args, **kwargs):
         fits.append(kwargs)
         if len(fits) == 1:
-            place = f"sqlite:///{tmp_path / storage.FILE}"
+            place = f"sqlite:///{tmp_path / sweep_database.FILE_NAME}"
             study = optuna.load_study(study_name=search.name, storage=place)
             (running,) = study.get_trials(states=(TrialState.RUNNING,))
             study._storage.set_trial_state_values(running._trial_id, state=TrialState.FAIL)
         return fit(*args, **kwargs)
 
-    monkeypatch.setattr(trial_module, "fit", standing_still)
+    monkeypatch.setattr(sweeping, "fit", standing_still)
     found = found_in(tmp_path, search, trials=2)
     states = [trial.state for trial in found.study.trials]
     assert states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
@@ -248,7 +254,7 @@ def test_too_few_trials_have_no_importance(search, tmp_path):
 
 def begun(address, out):
     """The numbers of trials, once this process has opened a study or made it."""
-    study = storage.Place.of(address, out).study(
+    study = StudyDatabase.at(address, out).open_study(
         "one",
         {},
         direction="minimize",
@@ -268,7 +274,7 @@ def test_ten_that_begin_one_sweep_at_once_make_its_tables_once(server, tmp_path,
 
 
 def test_tables_that_another_program_makes_at_this_moment_are_waited_for(tmp_path, monkeypatch):
-    opened, real = [], storage.RDBStorage
+    opened, real = [], sweep_database.RDBStorage
 
     def late(*args, **kwargs):
         opened.append(args)
@@ -276,7 +282,7 @@ def test_tables_that_another_program_makes_at_this_moment_are_waited_for(tmp_pat
             raise OperationalError("CREATE TABLE", {}, Exception("table studies already exists"))
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(storage, "RDBStorage", late)
+    monkeypatch.setattr(sweep_database, "RDBStorage", late)
     assert begun(None, tmp_path) == [0]
     assert len(opened) == 2
 
@@ -294,9 +300,7 @@ def test_kill_9_loses_at_most_the_trials_under_way(
     started = command(
         *(help_centre_folder, recipe_files["towers"], ranges_file, tmp_path, 500, "--workers", 2)
     )
-    place = storage.Place.of(None, tmp_path)
-    means = trial_module.Means(place, "tpe", FeatureStore(), tmp_path, None, "cpu")
-    study = trial_module.study_of(search, means)
+    study = sweeping.open_study(search, context_in(tmp_path))
     process = subprocess.Popen(started)
 
     def done(trials):
@@ -316,7 +320,7 @@ def test_kill_9_loses_at_most_the_trials_under_way(
     before = study.trials
     finished, lost = done(before), [t for t in before if not t.state.is_finished()]
     assert len(lost) <= 2
-    monkeypatch.setattr(storage, "DEAD_AFTER_S", 1)
+    monkeypatch.setattr(sweep_database, "DEAD_AFTER_S", 1)
     wanted = len(finished) + 2
     after = {t.number: t for t in found_in(tmp_path, search, trials=wanted).study.trials}
     assert all(after[number] == trial for number, trial in finished.items())
