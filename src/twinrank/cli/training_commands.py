@@ -226,19 +226,24 @@ def sweep(
 
     Example: `twinrank sweep data/mine --ray 10.0.0.5:6379 --storage postgresql://twinrank@db/sweeps`
     """
+    from twinrank.extras import check_installed
+
+    check_installed("sweeps", "sweep", "optuna", "sqlalchemy", "tomli_w", "plotly", "jinja2")
     from twinrank.data import Dataset
+    from twinrank.experiments import sweep as sweeping
     from twinrank.experiments.runs import Calls, at_once
-    from twinrank.experiments.sweep import Ranges, Search
-    from twinrank.experiments.sweep import sweep as swept
+    from twinrank.experiments.sweep_database import StudyDatabase
+    from twinrank.experiments.sweep_ranges import Ranges
     from twinrank.recipe import Recipe
-    from twinrank.reports.sweep import sweep_table, write_sweep
+    from twinrank.reports.sweep_report import sweep_table, write_sweep
     from twinrank.training import check_tracker
 
     check_tracker(track)
     chosen = Recipe.load(recipe)
     dataset = Dataset.load(data, strict=strict)
-    search = Search(dataset, chosen, Ranges.load(ranges, chosen), objective, seed)
-    home = out or Path("runs") / dataset.name / "sweeps" / search.name
+    search = sweeping.Search(dataset, chosen, Ranges.load(ranges, chosen), objective, seed)
+    folder = out or Path("runs") / dataset.name / "sweeps" / search.name
+    home = folder.resolve()  # workers start in other folders
     with feature_store(ray, device=device, workers=workers) as store:
         calls: Calls = at_once
         if ray:
@@ -246,20 +251,11 @@ def sweep(
 
             check_shared(storage)
             calls = calls_on_cluster
-        found = swept(
-            search,
-            trials=trials,
-            out=home.resolve(),  # workers stand elsewhere
-            storage=storage,
-            sampler=sampler,
-            store=store,
-            track=track,
-            device=device,
-            workers=workers,
-            calls=calls,
-        )
-    written = write_sweep(found, home)
-    show(found.as_dict() if json else sweep_table(found))
+        database = StudyDatabase.at(storage, home)
+        context = sweeping.TrialContext(database, sampler, store, home, track, device)
+        result = sweeping.sweep(search, context, trials=trials, workers=workers, calls=calls)
+    written = write_sweep(result, folder)
+    show(result.as_dict() if json else sweep_table(result))
     for path in written:
         say(f"written: {path}")
 

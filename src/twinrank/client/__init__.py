@@ -4,8 +4,11 @@ from twinrank.extras import check_installed
 
 check_installed("clients", "client", "httpx")
 
-from twinrank.client.calls import Query  # noqa: E402 (once it is sure that they can be imported)
-from twinrank.client.client import AsyncClient, Client  # noqa: E402
+from twinrank.client.client import (  # noqa: E402 (once it is sure that they can be imported)
+    AsyncClient,
+    Client,
+    Query,
+)
 from twinrank.errors import ClientError  # noqa: E402
 from twinrank.service.schemas import (  # noqa: E402
     Answer,

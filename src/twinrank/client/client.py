@@ -1,58 +1,49 @@
-"""The clients: one that waits, one for asyncio; what can be asked is in `calls`."""
+"""The clients of a service: one that waits for each reply, and one for asyncio."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Self, TypeAlias
+from uuid import uuid4
 
 import httpx
+from pydantic import TypeAdapter
 
-from twinrank.client import calls
-from twinrank.client.attempts import Outcome
-from twinrank.client.calls import Call, Reply, Request
-from twinrank.client.service import CONNECTIONS, LIMITS, RETRIES, TIMEOUT_S, Service, sendable
+from twinrank.client.requests import (
+    MAX_CONNECTIONS,
+    RETRIES,
+    TIMEOUT_S,
+    Attempts,
+    Outcome,
+    Reply,
+    Request,
+    Service,
+    dump_json,
+    make_batches,
+    quote_name,
+)
+from twinrank.service.schemas import (
+    Answer,
+    FoundAnswers,
+    Ranking,
+    Ready,
+    Section,
+    Statistics,
+    Stored,
+    Turn,
+)
 
-P = ParamSpec("P")
-
-
-def _now(build: Callable[P, Call[Reply]]) -> Callable[Concatenate[Client, P], Reply]:
-    """The method of `Client` that makes a call."""
-
-    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Reply:
-        return self._made(build(*args, **kwargs))
-
-    _dress(method, build)
-    return method
-
-
-def _soon(
-    build: Callable[P, Call[Reply]],
-) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, Reply]]:
-    """The method of `AsyncClient` that makes a call."""
-
-    async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> Reply:
-        return await self._made(build(*args, **kwargs))
-
-    _dress(method, build)
-    return method
-
-
-def _dress(method: Callable[..., Any], build: Callable[..., Any]) -> None:
-    """Let `help` say of a method what stands at its call."""
-    method.__name__, method.__doc__ = build.__name__, build.__doc__
-    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    taken = inspect.signature(build).parameters.values()
-    vars(method)["__signature__"] = inspect.Signature([own, *taken])
+Query: TypeAlias = str | Sequence[Turn | Mapping[str, str]]
+_RANKINGS = TypeAdapter(list[Ranking])
 
 
 class Client:
-    """Asks a running service, and waits for what it answers; threads may share one.
+    """Asks a running service, and waits for its replies; threads may share one.
 
-    What failed in passing (a lost connection, 429, 502, 503, 504) is tried again, with growing
-    pauses, or after as long as the service asks. Every method raises `ClientError`.
+    A passing failure (a lost connection, 429, 502, 503, 504) is tried again, with growing pauses,
+    or after as long as the service asks. Every method raises `ClientError`.
 
     Args:
         url: the service's address.
@@ -72,25 +63,148 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._service = Service(url, key, timeout, retries)
-        self._http = httpx.Client(
-            base_url=self._service.url,
-            headers=self._service.headers,
-            limits=LIMITS,
-            mounts=self._service.mounts,
-            transport=transport,
-        )
+        self._http = httpx.Client(**self._service.httpx_options, transport=transport)
 
-    rank = _now(calls.rank)
-    rank_batch = _now(calls.rank_batch)
-    answer = _now(calls.answer)
-    find_answers = _now(calls.find_answers)
-    put_answer = _now(calls.put_answer)
-    delete_answer = _now(calls.delete_answer)
-    restore_answer = _now(calls.restore_answer)
-    feedback = _now(calls.feedback)
-    take_back = _now(calls.take_back)
-    stats = _now(calls.stats)
-    ready = _now(calls.ready)
+    def rank(
+        self,
+        query: Query,
+        *,
+        k: int = 5,
+        type: str | None = None,
+        min_confidence: float = 0.0,
+        explain: bool = True,
+    ) -> Ranking:
+        """Rank the answers for a query.
+
+        Args:
+            query: a text, or the turns of a conversation: `Turn(role="user", text="...")`, or
+                mappings with the same fields.
+            k: how many answers.
+            type: of the query, as in the data; for the service's counts.
+            min_confidence: give no answer if the first is less likely right.
+            explain: whether to give section, sentence, channels and past queries.
+
+        Returns:
+            The ranking, best answer first; `withheld` says that there would be one but for
+            `min_confidence`.
+        """
+        body = _rank_body(query, k, type, min_confidence, explain)
+        return self._send(Request("POST", "/v1/rank", body=body), Ranking.model_validate_json)
+
+    def rank_batch(
+        self,
+        queries: Sequence[Query],
+        *,
+        k: int = 5,
+        type: str | None = None,
+        min_confidence: float = 0.0,
+        explain: bool = True,
+    ) -> list[Ranking]:
+        """Rank the answers for each of n queries, in as many requests as that takes.
+
+        Queries are texts or conversations; the options are those of `rank`, for each of them. The
+        rankings come in the queries' order.
+        """
+        rankings: list[Ranking] = []
+        for request in _batch_requests(queries, k, type, min_confidence, explain):
+            rankings += self._send(request, _RANKINGS.validate_json)
+        return rankings
+
+    def answer(self, id: str) -> Answer:
+        """Get an answer with its text."""
+        return self._send(Request("GET", _answer_path(id)), Answer.model_validate_json)
+
+    def find_answers(self, words: str = "", *, limit: int = 10) -> FoundAnswers:
+        """Find answers whose titles hold all the words: `limit` of them, and their number."""
+        request = Request("GET", "/v1/answers", {"search": words, "limit": limit})
+        return self._send(request, FoundAnswers.model_validate_json)
+
+    def put_answer(
+        self,
+        id: str,
+        *,
+        title: str,
+        text: str = "",
+        url: str | None = None,
+        sections: Sequence[Section | Mapping[str, str]] = (),
+    ) -> Answer:
+        """Insert an answer, or replace the one with this id; it can be ranked at once.
+
+        Args:
+            id: of the answer.
+            title: of the answer.
+            text: all of it, that of sections included.
+            url: where people can read it.
+            sections: its parts: `Section(title="...", text="...")`, or mappings with these
+                fields.
+
+        Returns:
+            The answer as it is stored.
+        """
+        request = _put_request(id, title, text, url, sections)
+        return self._send(request, Answer.model_validate_json)
+
+    def delete_answer(self, id: str) -> None:
+        """Delete an answer; an unknown one is an error. See `restore_answer`."""
+        self._send(Request("DELETE", _answer_path(id)), bytes)
+
+    def restore_answer(self, id: str) -> Answer:
+        """Bring back an answer that was deleted some days ago at most, with its past queries.
+
+        Returns:
+            The answer as it is stored.
+        """
+        request = Request("POST", f"{_answer_path(id)}/restore")
+        return self._send(request, Answer.model_validate_json)
+
+    def feedback(
+        self,
+        query: Query,
+        *,
+        answer: str | None = None,
+        right: bool,
+        shown: Sequence[str] | None = None,
+        type: str | None = None,
+        ranker: str | None = None,
+        key: str | None = None,
+    ) -> Stored:
+        """Store a verdict; it is on the service's disk when this returns.
+
+        Args:
+            query: a text, or the turns of a conversation.
+            answer: id of the answer that is right or wrong, shown or not; None with `right`
+                false says that none of those shown was right.
+            right: whether it is.
+            shown: ids of the answers that were shown, in their order; None if not known.
+            type: of the query, as in the data.
+            ranker: fingerprint of the ranker, from the ranking.
+            key: of the verdict, 64 characters at most: the service keeps one with each, and
+                refuses another verdict with it (409). By default one is made for this call, and
+                serves for its retries; give one where the call itself may be made again.
+
+        Returns:
+            Its `key`, by which `take_back` finds it; `duplicate` if the key was there, from this
+            call's lost attempt or another call.
+        """
+        request = _feedback_request(query, answer, right, shown, type, ranker, key)
+        return self._send(request, Stored.model_validate_json)
+
+    def take_back(self, key: str) -> None:
+        """Take a verdict back; an unknown one is an error.
+
+        Args:
+            key: of the verdict, as it was given to `feedback` or is in its reply.
+        """
+        self._send(Request("DELETE", f"/v1/feedback/{quote_name(key, 'key')}"), bytes)
+
+    def stats(self, days: int = 30) -> Statistics:
+        """Count the questions and verdicts of the last days, today (UTC) included."""
+        request = Request("GET", "/v1/stats", {"days": days})
+        return self._send(request, Statistics.model_validate_json)
+
+    def ready(self) -> Ready:
+        """Ask which ranker answers; a service that is not ready is an error."""
+        return self._send(Request("GET", "/readyz"), Ready.model_validate_json)
 
     def close(self) -> None:
         """Close the connections."""
@@ -102,23 +216,19 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _made(self, call: Call[Reply]) -> Reply:
-        return self._service.read(call, [self._sent(request) for request in call.requests])
-
-    def _sent(self, request: Request) -> bytes:
-        attempts = self._service.attempts(request)
+    def _send(self, request: Request, parse: Callable[[bytes], Reply]) -> Reply:
+        attempts = Attempts(request, self._service)
+        arguments = request.httpx_arguments()
+        outcome: Outcome
         while True:
-            outcome = self._once(request, attempts.timeout())
-            pause = attempts.pause(outcome)
+            try:
+                outcome = self._http.request(**arguments, timeout=attempts.timeout())
+            except httpx.RequestError as error:
+                outcome = error
+            pause = attempts.pause_s(outcome)
             if pause is None:
-                return attempts.body(outcome)
+                return self._service.read(attempts.body(outcome), parse)
             time.sleep(pause)
-
-    def _once(self, request: Request, timeout: httpx.Timeout) -> Outcome:
-        try:
-            return self._http.request(**sendable(request), timeout=timeout)
-        except httpx.RequestError as error:
-            return error
 
 
 class AsyncClient:
@@ -142,27 +252,97 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._service = Service(url, key, timeout, retries)
-        self._http = httpx.AsyncClient(
-            base_url=self._service.url,
-            headers=self._service.headers,
-            limits=LIMITS,
-            mounts=self._service.mounts,
-            transport=transport,
-        )
-        # httpx goes through all that wait for a connection whenever one is done: none waits there
-        self._free = asyncio.Semaphore(CONNECTIONS)
+        self._http = httpx.AsyncClient(**self._service.httpx_options, transport=transport)
+        # httpx goes through all that wait for a connection whenever one is free: none waits there
+        self._free = asyncio.Semaphore(MAX_CONNECTIONS)
 
-    rank = _soon(calls.rank)
-    rank_batch = _soon(calls.rank_batch)
-    answer = _soon(calls.answer)
-    find_answers = _soon(calls.find_answers)
-    put_answer = _soon(calls.put_answer)
-    delete_answer = _soon(calls.delete_answer)
-    restore_answer = _soon(calls.restore_answer)
-    feedback = _soon(calls.feedback)
-    take_back = _soon(calls.take_back)
-    stats = _soon(calls.stats)
-    ready = _soon(calls.ready)
+    async def rank(
+        self,
+        query: Query,
+        *,
+        k: int = 5,
+        type: str | None = None,
+        min_confidence: float = 0.0,
+        explain: bool = True,
+    ) -> Ranking:
+        """Rank the answers for a query; see `Client.rank`."""
+        body = _rank_body(query, k, type, min_confidence, explain)
+        request = Request("POST", "/v1/rank", body=body)
+        return await self._send(request, Ranking.model_validate_json)
+
+    async def rank_batch(
+        self,
+        queries: Sequence[Query],
+        *,
+        k: int = 5,
+        type: str | None = None,
+        min_confidence: float = 0.0,
+        explain: bool = True,
+    ) -> list[Ranking]:
+        """Rank the answers for each of n queries; see `Client.rank_batch`."""
+        rankings: list[Ranking] = []
+        for request in _batch_requests(queries, k, type, min_confidence, explain):
+            rankings += await self._send(request, _RANKINGS.validate_json)
+        return rankings
+
+    async def answer(self, id: str) -> Answer:
+        """Get an answer with its text."""
+        return await self._send(Request("GET", _answer_path(id)), Answer.model_validate_json)
+
+    async def find_answers(self, words: str = "", *, limit: int = 10) -> FoundAnswers:
+        """Find answers whose titles hold all the words; see `Client.find_answers`."""
+        request = Request("GET", "/v1/answers", {"search": words, "limit": limit})
+        return await self._send(request, FoundAnswers.model_validate_json)
+
+    async def put_answer(
+        self,
+        id: str,
+        *,
+        title: str,
+        text: str = "",
+        url: str | None = None,
+        sections: Sequence[Section | Mapping[str, str]] = (),
+    ) -> Answer:
+        """Insert or replace an answer; see `Client.put_answer`."""
+        request = _put_request(id, title, text, url, sections)
+        return await self._send(request, Answer.model_validate_json)
+
+    async def delete_answer(self, id: str) -> None:
+        """Delete an answer; see `Client.delete_answer`."""
+        await self._send(Request("DELETE", _answer_path(id)), bytes)
+
+    async def restore_answer(self, id: str) -> Answer:
+        """Bring back a deleted answer; see `Client.restore_answer`."""
+        request = Request("POST", f"{_answer_path(id)}/restore")
+        return await self._send(request, Answer.model_validate_json)
+
+    async def feedback(
+        self,
+        query: Query,
+        *,
+        answer: str | None = None,
+        right: bool,
+        shown: Sequence[str] | None = None,
+        type: str | None = None,
+        ranker: str | None = None,
+        key: str | None = None,
+    ) -> Stored:
+        """Store a verdict; see `Client.feedback`."""
+        request = _feedback_request(query, answer, right, shown, type, ranker, key)
+        return await self._send(request, Stored.model_validate_json)
+
+    async def take_back(self, key: str) -> None:
+        """Take a verdict back; see `Client.take_back`."""
+        await self._send(Request("DELETE", f"/v1/feedback/{quote_name(key, 'key')}"), bytes)
+
+    async def stats(self, days: int = 30) -> Statistics:
+        """Count the questions and verdicts of the last days; see `Client.stats`."""
+        request = Request("GET", "/v1/stats", {"days": days})
+        return await self._send(request, Statistics.model_validate_json)
+
+    async def ready(self) -> Ready:
+        """Ask which ranker answers; see `Client.ready`."""
+        return await self._send(Request("GET", "/readyz"), Ready.model_validate_json)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -174,21 +354,72 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _made(self, call: Call[Reply]) -> Reply:
-        return self._service.read(call, [await self._sent(request) for request in call.requests])
-
-    async def _sent(self, request: Request) -> bytes:
-        attempts = self._service.attempts(request)
+    async def _send(self, request: Request, parse: Callable[[bytes], Reply]) -> Reply:
+        attempts = Attempts(request, self._service)
+        arguments = request.httpx_arguments()
+        outcome: Outcome
         while True:
             async with self._free:
-                outcome = await self._once(request, attempts.timeout())
-            pause = attempts.pause(outcome)
+                try:
+                    outcome = await self._http.request(**arguments, timeout=attempts.timeout())
+                except httpx.RequestError as error:
+                    outcome = error
+            pause = attempts.pause_s(outcome)
             if pause is None:
-                return attempts.body(outcome)
+                return self._service.read(attempts.body(outcome), parse)
             await asyncio.sleep(pause)
 
-    async def _once(self, request: Request, timeout: httpx.Timeout) -> Outcome:
-        try:
-            return await self._http.request(**sendable(request), timeout=timeout)
-        except httpx.RequestError as error:
-            return error
+
+def _rank_body(
+    query: Query, k: int, type: str | None, min_confidence: float, explain: bool
+) -> bytes:
+    options = {"k": k, "type": type, "min_confidence": min_confidence, "explain": explain}
+    return dump_json({**_query_fields(query), **options})
+
+
+def _batch_requests(
+    queries: Sequence[Query], k: int, type: str | None, min_confidence: float, explain: bool
+) -> list[Request]:
+    items = [_rank_body(query, k, type, min_confidence, explain) for query in queries]
+    bodies = [b"[" + b",".join(batch) + b"]" for batch in make_batches(items)]
+    return [Request("POST", "/v1/rank", body=body) for body in bodies]
+
+
+def _put_request(
+    id: str,
+    title: str,
+    text: str,
+    url: str | None,
+    sections: Sequence[Section | Mapping[str, str]],
+) -> Request:
+    body = {"title": title, "text": text, "url": url, "sections": list(sections)}
+    return Request("PUT", _answer_path(id), body=dump_json(body))
+
+
+def _feedback_request(
+    query: Query,
+    answer: str | None,
+    right: bool,
+    shown: Sequence[str] | None,
+    type: str | None,
+    ranker: str | None,
+    key: str | None,
+) -> Request:
+    verdict = {
+        **_query_fields(query),
+        "key": uuid4().hex if key is None else key,
+        "type": type,
+        "answer": answer,
+        "right": right,
+        "shown": shown if shown is None else list(shown),
+        "ranker": ranker,
+    }
+    return Request("POST", "/v1/feedback", body=dump_json(verdict))
+
+
+def _query_fields(query: Query) -> dict[str, object]:
+    return {"text": query} if isinstance(query, str) else {"turns": list(query)}
+
+
+def _answer_path(id: str) -> str:
+    return f"/v1/answers/{quote_name(id, 'id')}"

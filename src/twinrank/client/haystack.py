@@ -15,8 +15,8 @@ from haystack import (  # noqa: E402 (once it is sure that it can be imported)
 from haystack.utils import Secret  # noqa: E402
 
 from twinrank.client.client import AsyncClient, Client  # noqa: E402
-from twinrank.client.contents import Content, Passage, Reader  # noqa: E402
-from twinrank.client.service import RETRIES, TIMEOUT_S  # noqa: E402
+from twinrank.client.passages import Content, Passage, PassageReader  # noqa: E402
+from twinrank.client.requests import RETRIES, TIMEOUT_S  # noqa: E402
 from twinrank.errors import ClientError  # noqa: E402
 
 
@@ -54,23 +54,23 @@ class TwinrankRetriever:
         retries: int = RETRIES,
     ) -> None:
         self.url = url
-        self.key = _checked(key)
+        self.key = _check_key(key)
         self.top_k = top_k
         self.content = content
         self.type = type
         self.min_confidence = min_confidence
         self.timeout = timeout
         self.retries = retries
-        self._reader = Reader(content, type, min_confidence)
+        self._reader = PassageReader(content, type, min_confidence)
         self._client: Client | None = None
         self._async_client: AsyncClient | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As it stands in a pipeline's file."""
+        """Write it for a pipeline's file."""
         return default_to_dict(
             self,
             url=self.url,
-            key=_checked(self.key),
+            key=_check_key(self.key),
             top_k=self.top_k,
             content=self.content,
             type=self.type,
@@ -81,7 +81,7 @@ class TwinrankRetriever:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """As a pipeline's file has it."""
+        """Read it from a pipeline's file."""
         return default_from_dict(cls, data)
 
     @component.output_types(documents=list[Document])
@@ -100,14 +100,16 @@ class TwinrankRetriever:
         """
         if self._client is None:
             self._client = Client(self.url, self._key(), self.timeout, self.retries)
-        return _documents(self._reader.read(self._client, query, self._most(top_k)))
+        return _documents(self._reader.read(self._client, query, self._count(top_k)))
 
     @component.output_types(documents=list[Document])
     async def run_async(self, query: str, top_k: int | None = None) -> dict[str, list[Document]]:
         """Rank, for asyncio; as `run`."""
         if self._async_client is None:
             self._async_client = AsyncClient(self.url, self._key(), self.timeout, self.retries)
-        passages = await self._reader.read_async(self._async_client, query, self._most(top_k))
+        passages = await self._reader.read_async(
+            self._async_client, query, self.top_k if top_k is None else top_k
+        )
         return _documents(passages)
 
     def close(self) -> None:
@@ -125,11 +127,11 @@ class TwinrankRetriever:
     def _key(self) -> str | None:
         return None if self.key is None else self.key.resolve_value()
 
-    def _most(self, top_k: int | None) -> int:
+    def _count(self, top_k: int | None) -> int:
         return self.top_k if top_k is None else top_k
 
 
-def _checked(key: Secret | None) -> Secret | None:
+def _check_key(key: Secret | None) -> Secret | None:
     if key is not None and not isinstance(key, Secret):
         raise ClientError('key: give a Secret, as Secret.from_env_var("TWINRANK_KEY")')
     return key

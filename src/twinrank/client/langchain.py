@@ -14,7 +14,7 @@ from langchain_core.documents import Document  # noqa: E402
 from langchain_core.retrievers import BaseRetriever  # noqa: E402
 
 from twinrank.client.client import AsyncClient, Client  # noqa: E402
-from twinrank.client.contents import Content, Passage, Reader  # noqa: E402
+from twinrank.client.passages import Content, Passage, PassageReader  # noqa: E402
 
 
 class TwinrankRetriever(BaseRetriever):
@@ -45,17 +45,17 @@ class TwinrankRetriever(BaseRetriever):
         *,
         run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002
     ) -> list[Document]:
-        return _documents(self._reader().read(self.client, query, self.k))
+        return _documents(self._passage_reader().read(self.client, query, self.k))
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun
     ) -> list[Document]:
         if self.async_client is None:
             return await super()._aget_relevant_documents(query, run_manager=run_manager)
-        return _documents(await self._reader().read_async(self.async_client, query, self.k))
+        return _documents(await self._passage_reader().read_async(self.async_client, query, self.k))
 
-    def _reader(self) -> Reader:
-        return Reader(self.content, self.type, self.min_confidence)
+    def _passage_reader(self) -> PassageReader:
+        return PassageReader(self.content, self.type, self.min_confidence)
 
 
 def _documents(passages: list[Passage]) -> list[Document]:
