@@ -21,9 +21,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from twinrank.data import Dataset, Readable, readable_answers
+from twinrank.data import Dataset, Readable, readable_answers, split_sentences
+from twinrank.data.text_selection import Idf, Selection
 from twinrank.encoding import Encoder
-from twinrank.text import Idf, Selection, sentences
 
 MADE_UP = 50
 Result = TypeVar("Result")
@@ -43,7 +43,7 @@ def main(
     whole = [text.whole for text in made]
     idf, weighing = _timed(lambda: Idf.of(whole))
     read, choosing = _timed(lambda: Selection(idf, language, count, budget)(made))
-    _, splitting = _timed(lambda: [sentences(text.sections[0], language) for text in made])
+    _, splitting = _timed(lambda: [split_sentences(text.sections[0], language) for text in made])
     tokens, counting = _timed(lambda: count(read))
     if tokens.max() > budget:
         over = int((tokens > budget).sum())
