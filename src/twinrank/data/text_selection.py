@@ -134,8 +134,8 @@ class Selection:
             [(n, s) for n, part in enumerate(text.sections) for s in self._split(part)]
             for text in texts
         ]
-        orders = [self._rank(text.title, part) for text, part in zip(texts, lines, strict=True)]
-        chosen = self._take(texts, lines, orders)
+        cost_of = self._count_pieces(texts, lines)
+        chosen = [self._fill(t.title, part, cost_of) for t, part in zip(texts, lines, strict=True)]
         read: list[str | None] = [None] * len(texts)
         rest = [number for number, rows in enumerate(chosen) if rows]
         while rest:
@@ -154,6 +154,28 @@ class Selection:
     def _split(self, text: str) -> list[str]:
         return split_sentences(text, self.language)
 
+    def _count_pieces(self, texts: Sequence[Readable], lines: list[Lines]) -> dict[str, int]:
+        """Count the tokens of each piece between white space, and those that every text has ("").
+
+        Their sum is exact where the tokenizer splits at white space first, as BERT's does.
+        """
+        read = chain((text.title for text in texts), (s for part in lines for _, s in part))
+        pieces = [*dict.fromkeys(piece for text in read for piece in text.split())]
+        special, *counts = self.count_tokens(["", *pieces]).tolist()
+        costs = {piece: n - special for piece, n in zip(pieces, counts, strict=True)}
+        return {"": special, **costs}
+
+    def _fill(self, title: str, lines: Lines, cost_of: dict[str, int]) -> list[int]:
+        """Fill the budget with sentences of a text, from the best on; give their numbers."""
+        left = self.budget - cost_of[""] - sum(cost_of[piece] for piece in title.split())
+        chosen = []
+        for row in self._rank(title, lines):
+            cost = sum(cost_of[piece] for piece in lines[row][1].split())
+            if cost <= left:
+                chosen.append(row)
+                left -= cost
+        return chosen
+
     def _rank(self, title: str, lines: Lines) -> list[int]:
         """Order the sentences of a text, best first; of those that score alike the earlier."""
         words = split_words([title, *(line for _, line in lines)])
@@ -169,31 +191,6 @@ class Selection:
                 next_turn[section] += 1
             order.sort(key=turns.__getitem__)
         return order
-
-    def _take(
-        self, texts: Sequence[Readable], lines: list[Lines], orders: list[list[int]]
-    ) -> list[list[int]]:
-        """Take the sentences of each text in order, each where the budget still holds it.
-
-        What a sentence costs is the sum over what stands between white space, each counted once.
-        That is exact where the tokenizer splits there first, as BERT's does.
-        """
-        sentences = (line for of_text in lines for _, line in of_text)
-        read = chain((text.title for text in texts), sentences)
-        pieces = [*dict.fromkeys(piece for text in read for piece in text.split())]
-        special, *counts = self.count_tokens(["", *pieces]).tolist()
-        cost_of = {piece: n - special for piece, n in zip(pieces, counts, strict=True)}
-        chosen = []
-        for text, of_text, order in zip(texts, lines, orders, strict=True):
-            left = self.budget - special - sum(cost_of[piece] for piece in text.title.split())
-            taken = []
-            for row in order:
-                cost = sum(cost_of[piece] for piece in of_text[row][1].split())
-                if cost <= left:
-                    taken.append(row)
-                    left -= cost
-            chosen.append(taken)
-        return chosen
 
 
 def split_words(texts: Sequence[str]) -> list[list[str]]:

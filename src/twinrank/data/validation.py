@@ -305,8 +305,7 @@ class _Row:
         if value is not None and not isinstance(value, dict):
             what = f"{name} is a JSON {JSON_KINDS.get(type(value), 'number')}, not an object"
             self.add(what, 'write {"type": ..., "thread": ...}, or leave it out')
-            value = None
-        inner: Record = value or {}
+        inner: Record = value if isinstance(value, dict) else {}
         return _Row(self.file, self.line, inner, self.faults)
 
     def read_sections(self) -> list[dict[str, str]]:
