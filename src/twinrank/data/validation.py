@@ -312,7 +312,8 @@ class _Row:
         """Read a list of sections, each an object with title and text, or a text."""
         given = self.record.get("sections") or []
         sections = []
-        for part in given if isinstance(given, list) else [None]:
+        parts: list[Any] = given if isinstance(given, list) else [None]
+        for part in parts:
             cells: Record = {"text": part} if isinstance(part, str) else part
             if not isinstance(cells, dict):
                 what = "sections is no list of sections"
