@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from twinrank.terminal import visible
-
 SHOWN_AFTER_S = 2.0
 
 
@@ -28,6 +26,8 @@ def progress_bar(label: str | None, total: int, *, unit: str = "texts") -> Itera
         return
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from twinrank.terminal import visible
 
     class LateBar(tqdm):  # type: ignore[misc]
         """A bar that a log line does not show before its time."""
