@@ -6,22 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SHOWN_OF_A_KIND = 3
-LINES_NAMED = 10
+MAX_FAULTS_OF_A_KIND = 3  # shown in full; the lines of some more are named
+MAX_LINES_NAMED = 10
 
 
 class TwinrankError(Exception):
     """Base of all errors that are the input's fault: the command line shows it, exits 2."""
 
 
-def escape_invisible(text: str) -> str:
-    """Show what an eye cannot see, such as zero-width spaces and control characters, as escapes."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong in one place of a file.
+    """One thing wrong in one line of a file.
 
     Attributes:
         file: where.
@@ -41,8 +36,10 @@ class Fault:
     loses: bool = True
 
     def __str__(self) -> str:
+        """Show what an eye cannot see, such as zero-width spaces, as escapes."""
         place = f"{self.file}:{self.line}" if self.line else f"{self.file}"
-        return escape_invisible(f"{place}: {self.what}; {self.mend}")
+        text = f"{place}: {self.what}; {self.mend}"
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class DataError(TwinrankError):
@@ -57,17 +54,18 @@ class DataError(TwinrankError):
         super().__init__("\n".join(self.lines()))
 
     def lines(self) -> list[str]:
-        """Give a line for each kind of fault in each file, so that none buries the others."""
+        """Give a line for each kind of fault in each file, so that none buries the rest."""
         kinds: dict[tuple[Path, str], list[Fault]] = {}
         for fault in self.faults:
             kinds.setdefault((fault.file, fault.mend), []).append(fault)
         lines = []
         for alike in kinds.values():
-            lines += [str(fault) for fault in alike[:SHOWN_OF_A_KIND]]
-            rest = [f"{fault.line}" for fault in alike[SHOWN_OF_A_KIND:]]
+            lines += [str(fault) for fault in alike[:MAX_FAULTS_OF_A_KIND]]
+            rest = [f"{fault.line}" for fault in alike[MAX_FAULTS_OF_A_KIND:]]
             if rest:
-                places = ", ".join(rest[:LINES_NAMED]) + (", ..." if rest[LINES_NAMED:] else "")
-                lines.append(f"{alike[0].file}: {len(rest):,} more like these, in lines {places}")
+                more = ", ..." if len(rest) > MAX_LINES_NAMED else ""
+                numbers = ", ".join(rest[:MAX_LINES_NAMED]) + more
+                lines.append(f"{alike[0].file}: {len(rest):,} more like these, in lines {numbers}")
         return lines
 
     def __reduce__(self) -> tuple[type[DataError], tuple[tuple[Fault, ...]]]:
@@ -108,7 +106,7 @@ class NoAnswerIndexError(AnswerIndexError):
 
 
 class OtherAnswerIndexError(AnswerIndexError):
-    """A place that holds other rankers' answer indexes, and not this one's."""
+    """A place that holds the answer indexes of other rankers, and not this one's."""
 
 
 class SweepError(TwinrankError):
@@ -143,9 +141,7 @@ class ClientError(TwinrankError):
     def __init__(
         self, detail: str, *, status: int | None = None, request_id: str | None = None
     ) -> None:
-        self.detail = detail
-        self.status = status
-        self.request_id = request_id
+        self.detail, self.status, self.request_id = detail, status, request_id
         known = {"HTTP": status, "request": request_id}
-        told = ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
-        super().__init__(f"{detail} ({told})" if told else detail)
+        facts = ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
+        super().__init__(f"{detail} ({facts})" if facts else detail)

@@ -32,8 +32,8 @@ def write_file(file: Path, content: Content, *, private: bool = False) -> Path:
     Raises:
         OSError: with the file's name, if it cannot be written, by whatever library.
     """
-    with _written(file, content, private=private) as beside:
-        beside.replace(file)
+    with _write_temporary(file, content, private=private) as temporary:
+        temporary.replace(file)
     return file
 
 
@@ -43,17 +43,17 @@ def write_by_content(file: Path, content: Content, *, private: bool = False) -> 
     Returns:
         That name, see `name_by_content`, and the sha256 of the content.
     """
-    with _written(file, content, private=private) as beside:
-        found = checksum(beside)
-        name = name_by_content(file.name, found)
-        beside.replace(file.with_name(name))
-    return name, found
+    with _write_temporary(file, content, private=private) as temporary:
+        digest = checksum(temporary)
+        name = name_by_content(file.name, digest)
+        temporary.replace(file.with_name(name))
+    return name, digest
 
 
-def name_by_content(name: str, found: str) -> str:
+def name_by_content(name: str, digest: str) -> str:
     """Name a file after its checksum: `towers-0123456789ab.safetensors`."""
     stem, dot, suffix = name.partition(".")
-    return f"{stem}-{found[:DIGITS]}{dot}{suffix}"
+    return f"{stem}-{digest[:DIGITS]}{dot}{suffix}"
 
 
 def checksum(file: Path) -> str:
@@ -68,16 +68,16 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
     One that is renamed or removed meanwhile is left alone.
     """
-    with failures_of(folder), _beside(folder) as beside:
-        beside.mkdir(parents=True)
-        yield beside
-        if beside.exists():
-            beside.rename(folder)
+    with failures_of(folder), _temporary_name(folder) as temporary:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if temporary.exists():
+            temporary.rename(folder)
 
 
 @contextmanager
 def failures_of(path: Path) -> Iterator[None]:
-    """Name the path in every failure to write there; libraries word a full disk in their own ways.
+    """Name the path in every failure to write there; libraries word a full disk in many ways.
 
     Raises:
         OSError: for these.
@@ -87,39 +87,39 @@ def failures_of(path: Path) -> Iterator[None]:
     except (OSError, SafetensorError, RuntimeError) as error:
         known = re.search(r"os error (\d+)", str(error))
         code = getattr(error, "errno", None) or (int(known[1]) if known else None)
-        for each in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):  # FAISS gives the words alone
-            code = each if code is None and os.strerror(each) in str(error) else code
+        for full in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):  # FAISS gives the words alone
+            code = full if code is None and os.strerror(full) in str(error) else code
         line = next(iter(str(error).splitlines()), type(error).__name__)
         what = os.strerror(code) if code else line
         raise OSError(code or errno.EIO, what, str(path)) from error
 
 
 @contextmanager
-def _written(file: Path, content: Content, *, private: bool) -> Iterator[Path]:
+def _write_temporary(file: Path, content: Content, *, private: bool) -> Iterator[Path]:
     file.parent.mkdir(parents=True, exist_ok=True)
-    with failures_of(file), _beside(file) as beside:
-        beside.touch(0o600 if private else 0o666)
-        mode = beside.stat().st_mode & 0o777
+    with failures_of(file), _temporary_name(file) as temporary:
+        temporary.touch(0o600 if private else 0o666)
+        mode = temporary.stat().st_mode & 0o777
         if callable(content):
-            content(beside)
+            content(temporary)
         else:
-            beside.write_bytes(content.encode() if isinstance(content, str) else content)
-        beside.chmod(mode)  # safetensors leaves its files to their owner alone
-        with beside.open("rb+") as stream:  # Windows syncs none that is open for reading alone
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.chmod(mode)  # safetensors leaves its files to their owner alone
+        with temporary.open("rb+") as stream:  # Windows syncs none that is open for reading alone
             os.fsync(stream.fileno())
-        yield beside
+        yield temporary
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """Give another name in the same folder, under which nothing stays behind."""
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+def _temporary_name(path: Path) -> Iterator[Path]:
+    """Give another name in the same folder, under which nothing stays if the block fails."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        yield beside
+        yield temporary
     except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         with suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
         raise
 
 

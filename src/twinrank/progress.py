@@ -1,40 +1,17 @@
-"""A progress bar with rate and time left, for what takes longer than two seconds."""
+"""A progress bar with rate and time left, for work that takes longer than two seconds."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, runtime_checkable
-
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
-
-from twinrank.terminal import PlainConsole
+from typing import Any
 
 SHOWN_AFTER_S = 2.0
 
 
-@runtime_checkable
-class Advance(Protocol):
-    """Tells a bar how much has been done since the last call, and what to say beside it."""
-
-    def __call__(self, done: int, note: str = "") -> None: ...  # noqa: D102
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        digits = 0 if (task.speed or 0) >= 10 else 1
-        unit = task.fields["unit"]
-        return Text(f"{task.speed or 0:,.{digits}f} {unit}/s", style="progress.data.speed")
+# Tells a bar how much has been done since the last call, and a note to show next to it.
+Advance = Callable[..., None]
 
 
 @contextmanager
@@ -42,31 +19,35 @@ def progress_bar(label: str | None, total: int, *, unit: str = "texts") -> Itera
     """Give a function to call with how much was done since its last call.
 
     The bar goes to stderr, if that is a terminal, and only once two seconds have passed with
-    work left. Without a label there is none.
+    work left. Log lines go above it. Without a label there is none.
     """
-    if label is None or not (console := PlainConsole(stderr=True)).is_terminal:
+    if label is None or sys.stderr is None or not sys.stderr.isatty():
         yield lambda done, note="": None
         return
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-        console=console,
-        speed_estimate_period=60,
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from twinrank.terminal import visible
+
+    class LateBar(tqdm):  # type: ignore[misc]
+        """A bar that a log line does not show before its time."""
+
+        def refresh(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 (tqdm's)
+            if self._time() > self.start_t + SHOWN_AFTER_S:
+                super().refresh(*args, **options)
+
+    bar = LateBar(
+        total=total,
+        desc=visible(label),
+        unit=f" {unit}",
+        delay=SHOWN_AFTER_S,
+        dynamic_ncols=True,
+        smoothing=0.05,
     )
-    task = bar.add_task(label, total=total, unit=unit, note="")
-    began = time.monotonic()
 
     def advance(done: int, note: str = "") -> None:
-        bar.update(task, advance=done, note=note)
-        if not bar.live.is_started and time.monotonic() - began > SHOWN_AFTER_S:
-            bar.start()
+        bar.set_postfix_str(visible(note), refresh=False)
+        bar.update(done)
 
-    try:
+    with bar, logging_redirect_tqdm(tqdm_class=tqdm):
         yield advance
-    finally:
-        if bar.live.is_started:
-            bar.stop()

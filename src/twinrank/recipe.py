@@ -23,6 +23,9 @@ from twinrank.files import read_text
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
+TwoOrMore = Annotated[int, Field(ge=2)]
+AboveZero = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Keep = Literal["loss", "worst-type"]
 # Fields that recipes once had, and why they are gone.
 GONE = {
@@ -39,26 +42,19 @@ class _Settings(BaseModel):
 
 
 class EncoderSettings(_Settings):
-    """Which frozen backbone is read, and how.
+    """Which frozen backbone is read, and how."""
 
-    Args:
-        name: a model's name, or its folder.
-        pooling: what a text's tokens become one vector by.
-        max_tokens: what is longer is cut.
-        precision: that of the arithmetic; `auto` is bf16 where the hardware is faster in it, else
-            fp32.
-        text: what is read of a text, answer or query, with more than `max_tokens`: its beginning
-            (`head`), or the sentences that score best by TF-IDF, with the title; of the whole
-            text (`tfidf`), or as many from each section of an answer (`sections`).
-        answers: how many vectors an answer is: one (`whole`), or one for each of its sections
-            (`sections`), of which `text` says what is read.
-    """
-
-    name: str = "all-MiniLM-L6-v2"
-    pooling: Literal["mean", "cls"] = "mean"
-    max_tokens: Annotated[int, Field(ge=8)] = 128
+    name: str = "all-MiniLM-L6-v2"  # of a model, or its folder
+    pooling: Literal["mean", "cls"] = "mean"  # of a text's tokens into one vector
+    max_tokens: Annotated[int, Field(ge=8)] = 128  # a longer text is cut
+    # Of the arithmetic; `auto` is bf16 where the hardware is faster in it, else fp32.
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    # What is read of a text, answer or query, with more than `max_tokens`: its beginning (`head`),
+    # or the sentences that score best by TF-IDF, with the title; of the whole text (`tfidf`), or
+    # as many from each section of an answer (`sections`).
     text: Literal["head", "tfidf", "sections"] = "head"
+    # How many vectors an answer is: one (`whole`), or one for each of its sections (`sections`),
+    # of which `text` says what is read.
     answers: Literal["whole", "sections"] = "whole"
 
     @field_validator("precision", mode="before")
@@ -79,102 +75,74 @@ class EncoderSettings(_Settings):
 
 
 class WordSettings(_Settings):
-    """That words are read, by the `bm25` channel or beside the dense one; nothing to set."""
+    """That words are read, by the `bm25` channel or with the dense one; nothing to set."""
 
 
 class TowerSettings(_Settings):
-    """The trained heads that map features into the space where scores are dot products.
+    """The trained heads that map features into the space where scores are dot products."""
 
-    Args:
-        kind: see `twinrank.ranking.Towers`.
-        dual: whether answers have a tower of their own.
-        dropout: while training.
-        offsets: whether each answer of training also learns a vector of its own, which is added
-            to those that its text gives it; an answer that comes later has none.
-    """
-
-    kind: Literal["projection", "residual"] = "residual"
-    dual: bool = False
-    dropout: Rate = 0.1
+    kind: Literal["projection", "residual"] = "residual"  # see `twinrank.ranking.Towers`
+    dual: bool = False  # whether answers have a tower of their own
+    dropout: Rate = 0.1  # while training
+    # Whether each answer of training also learns a vector, which is added to those that its text
+    # gives it; an answer that comes later has none.
     offsets: bool = False
 
 
 class MemorySettings(_Settings):
-    """What labelled queries of the past say, beside the towers; see `twinrank.ranking.Memory`.
+    """What labelled queries of the past say, next to the towers; see `twinrank.ranking.Memory`."""
 
-    Args:
-        newcomer: what an answer that came after training is given instead of a past, in nats,
-            before its weight: without it, answers with a past would nearly always be preferred.
-    """
-
-    newcomer: Annotated[float, Field(ge=0)] = 2.0
+    # What an answer that came after training is given instead of a past, in nats, before its
+    # weight: without it, answers with a past would nearly always be preferred.
+    newcomer: NotNegative = 2.0
 
 
 class TrainingSettings(_Settings):
-    """How the towers are fitted.
+    """How the towers are fitted."""
 
-    Args:
-        batch_size: queries a step.
-        learning_rate: and `weight_decay`: AdamW's.
-        epochs: at most as many.
-        patience: stop after as many epochs that were no better than the best.
-        clip: norm of the gradient.
-        keep: which epoch: of the lowest validation `loss`, or where the `worst-type` has the
-            highest MAP@10.
-        index: `exact` projects every answer at every step; `stale` re-projects `answer_batch`
-            vectors a step and scores against older ones of the rest; `sampled` projects the
-            right answers of the batch and `answer_sample` others, half of them hard; `auto` is
-            `exact`, or `sampled` where that costs less (docs/training-speed.md).
-        answer_batch: see `index`.
-        answer_sample: see `index`.
-        precision: of a step's matrix products on a CPU: `fp32`, `bf16` (oneDNN may round what
-            it multiplies; all else stays fp32), or `auto`: `bf16` where that is faster and
-            rounds nothing. Accelerators compute in fp32, and validation does everywhere.
-    """
-
-    batch_size: Positive = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    epochs: Positive = 50
-    patience: Positive = 10
-    clip: Annotated[float, Field(gt=0)] = 1.0
+    batch_size: Positive = 64  # queries a step
+    learning_rate: AboveZero = 1e-3  # AdamW's, as is `weight_decay`
+    weight_decay: NotNegative = 1e-2
+    epochs: Positive = 50  # at most
+    patience: Positive = 10  # stop after as many epochs that were no better than the best
+    clip: AboveZero = 1.0  # norm of the gradient
+    # Which epoch: of the lowest validation `loss`, or where the `worst-type` has the highest
+    # MAP@10.
     keep: Keep = "loss"
+    # `exact` projects every answer at every step; `stale` re-projects `answer_batch` vectors a
+    # step and scores against older ones of the rest; `sampled` projects the right answers of the
+    # batch and `answer_sample` more, half of them hard; `auto` is `exact`, or `sampled` where
+    # that costs less (docs/training-speed.md).
     index: Literal["auto", "exact", "stale", "sampled"] = "auto"
     answer_batch: Positive = 50
-    answer_sample: Annotated[int, Field(ge=2)] = 2048
+    answer_sample: TwoOrMore = 2048
+    # Of a step's matrix products on a CPU: `fp32`, `bf16` (oneDNN may round what it multiplies;
+    # all else stays fp32), or `auto`: `bf16` where that is faster and rounds nothing.
+    # Accelerators compute in fp32, and validation does everywhere.
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
 class TuningSettings(_Settings):
-    """How the encoder itself is trained, before its features are stored and towers fitted.
+    """How the encoder itself is trained, before its features are stored and towers fitted."""
 
-    Args:
-        method: `full` trains every weight; `lora` (Hu et al. 2022) adds a product of two thin
-            matrices to each linear layer, trains those, and merges them in the end.
-        rank: of those matrices.
-        batch_size: queries a step, over all processes.
-        fresh: passages of answers re-encoded a step: those the loss pulls at most.
-        refresh_every: queries between two refreshes of the whole index, each followed by a
-            validation and a checkpoint; an epoch begins with one in any case.
-        held_tokens: a step's tokens up to these are held for the way back; what comes beyond
-            is encoded a second time there (gradient caching), which bounds the memory.
-        learning_rate: AdamW's, the highest: it warms up over a tenth of the steps, then falls
-            to zero in a line; and `weight_decay`, `clip`, as in `TrainingSettings`.
-        epochs: passes over the labelled queries.
-        keep: as in `TrainingSettings`.
-    """
-
+    # `full` trains every weight; `lora` (Hu et al. 2022) adds a product of two thin matrices to
+    # each linear layer, trains those, and merges them in the end.
     method: Literal["full", "lora"] = "full"
-    rank: Positive = 16
-    batch_size: Positive = 32
-    fresh: Positive = 16
+    rank: Positive = 16  # of those matrices
+    batch_size: Positive = 32  # queries a step, over all processes
+    fresh: Positive = 16  # passages of answers re-encoded a step: those the loss pulls at most
+    # Queries between two refreshes of the whole index, each followed by a validation and a
+    # checkpoint; an epoch begins with one in any case.
     refresh_every: Positive = 8192
+    # A step's tokens up to these stay in memory for the way back; what comes beyond is encoded a
+    # second time there (gradient caching), which bounds the memory.
     held_tokens: Positive = 16_384
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-5
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    epochs: Positive = 2
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    keep: Keep = "worst-type"
+    # AdamW's, the highest: it warms up over a tenth of the steps, then falls to zero in a line.
+    learning_rate: AboveZero = 3e-5
+    weight_decay: NotNegative = 1e-2
+    epochs: Positive = 2  # passes over the labelled queries
+    clip: AboveZero = 1.0
+    keep: Keep = "worst-type"  # as in `TrainingSettings`
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> TuningSettings:
@@ -184,52 +152,42 @@ class TuningSettings(_Settings):
 
 
 class PretrainingSettings(_Settings):
-    """Barlow Twins on pairs of queries, and what is done with the tower it leaves.
+    """Barlow Twins on pairs of queries, and what is done with the tower it leaves."""
 
-    Args:
-        use: `zero-shot` ranks with it; `inherit` starts the ranking towers from it; `freeze`
-            puts new towers on top of it; `joint` adds `weight` times its loss to the ranking
-            loss of one training, whose optimiser it shares.
-        sides: which towers inherit.
-        pairing: who is paired with whom; see `twinrank.training.pairing`.
-        projector: width of the layers put on top and thrown away; absent has none.
-        off_diagonal: lambda of the loss.
-        weight: of the loss beside the ranking loss.
-        batch_size: pairs a step; of no effect `within-answer`, where a batch is an answer.
-        learning_rate: and `weight_decay`, `epochs`, `clip`: as in `TrainingSettings`.
-        min_pairs: answers with fewer pairs are left out `within-answer`.
-        shuffled: a control: partners across the epoch change places.
-        statistics: `all`, a control: a batch `within-answer` is standardised, in the loss and
-            in BatchNorm, together with `batch_size` pairs of all answers.
-    """
-
+    # `zero-shot` ranks with it; `inherit` starts the ranking towers from it; `freeze` puts new
+    # towers on top of it; `joint` adds `weight` times its loss to the ranking loss of one
+    # training, whose optimiser it shares.
     use: Literal["zero-shot", "inherit", "freeze", "joint"]
-    sides: Literal["both", "query"] = "both"
+    sides: Literal["both", "query"] = "both"  # which towers inherit
+    # Which queries are paired; see `twinrank.training.pairing`.
     pairing: Literal["across-answers", "within-answer", "thread"] = "across-answers"
+    # Width of the layers put on top and thrown away; absent has none.
     projector: Positive | None = None
-    off_diagonal: Annotated[float, Field(ge=0)] = 5e-3
-    weight: Annotated[float, Field(gt=0)] = 1.0
-    batch_size: Annotated[int, Field(ge=2)] = 256
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    off_diagonal: NotNegative = 5e-3  # lambda of the loss
+    weight: AboveZero = 1.0  # of the loss next to the ranking loss
+    batch_size: TwoOrMore = 256  # pairs; of no effect `within-answer`, where a batch is an answer
+    learning_rate: AboveZero = 1e-3  # this and the next three as in `TrainingSettings`
+    weight_decay: NotNegative = 1e-2
     epochs: Positive = 20
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    min_pairs: Annotated[int, Field(ge=2)] = 2
-    shuffled: bool = False
+    clip: AboveZero = 1.0
+    min_pairs: TwoOrMore = 2  # answers with fewer are left out `within-answer`
+    shuffled: bool = False  # a control: partners across the epoch are exchanged
+    # `all`, a control: a batch `within-answer` is standardised, in the loss and in BatchNorm,
+    # together with `batch_size` pairs of all answers.
     statistics: Literal["batch", "all"] = "batch"
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> PretrainingSettings:
         """A setting that would have no effect is an error, as an unknown one is."""
         within = self.pairing == "within-answer"
-        of_its_own_training = ("learning_rate", "weight_decay", "epochs", "clip")
+        of_a_stage = ("learning_rate", "weight_decay", "epochs", "clip")
         idle = {
             "sides": self.use != "inherit",
             "weight": self.use != "joint",
             "min_pairs": not within,
             "statistics": not within,
             "shuffled": within,
-            **dict.fromkeys(of_its_own_training, self.use == "joint"),
+            **dict.fromkeys(of_a_stage, self.use == "joint"),
         }
         fields = type(self).model_fields
         for name, has_no_effect in idle.items():
@@ -242,30 +200,20 @@ class PretrainingSettings(_Settings):
 
 
 class Recipe(_Settings):
-    """Every choice of one training.
+    """Every choice of one training."""
 
-    Args:
-        name: what tables call it.
-        language: of words and of sentences that are chosen, as Snowball calls it.
-        channel: `dense` scores by dot products of towers (or of bare features), `bm25` by words.
-        words: of the `bm25` channel; beside trained towers, words are fused with them.
-        encoder: of the `dense` channel alone.
-        tuning: of that encoder; absent leaves it as it is.
-        towers: absent for the untrained encoder, the zero-shot ranker.
-        memory: of labelled queries, trained with the towers and fused with them.
-        pretraining: of the towers, or of a tower under them, before they are trained or with it.
-        training: of the towers; absent if pre-training is all there is (`use = "zero-shot"`).
-    """
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    language: str = "english"
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # in tables
+    language: str = "english"  # of words and of chosen sentences, as Snowball calls it
+    # `dense` scores by dot products of towers (or of bare features), `bm25` by words.
     channel: Literal["dense", "bm25"] = "dense"
-    words: WordSettings | None = None
-    encoder: EncoderSettings | None = None
-    tuning: TuningSettings | None = None
-    towers: TowerSettings | None = None
-    memory: MemorySettings | None = None
+    words: WordSettings | None = None  # of `bm25`; with trained towers, words are fused with them
+    encoder: EncoderSettings | None = None  # of `dense` alone
+    tuning: TuningSettings | None = None  # of that encoder; absent leaves it as it is
+    towers: TowerSettings | None = None  # absent for the untrained encoder, the zero-shot ranker
+    memory: MemorySettings | None = None  # of labelled queries, trained and fused with the towers
+    # Of the towers, or of a tower under them, before they are trained or with it.
     pretraining: PretrainingSettings | None = None
+    # Of the towers; absent if pre-training is all there is (`use = "zero-shot"`).
     training: TrainingSettings | None = None
 
     @field_validator("language")
@@ -315,28 +263,24 @@ class Recipe(_Settings):
 
     @classmethod
     def load(cls, name_or_file: str | Path | Recipe) -> Recipe:
-        """A named recipe, or the one in a TOML file; a recipe is returned as it is.
+        """Load a named recipe, or the one in a TOML file; a recipe is returned as it is.
 
         Raises:
             RecipeError: if there is no such recipe, or it does not validate.
         """
         if isinstance(name_or_file, Recipe):
             return name_or_file
-        text = str(path_of(name_or_file, "a recipe's name or file"))
-        if text.endswith(".toml"):
-            file = Path(text)
-            toml = read_text(file, "recipe file", RecipeError)
-            return cls._parse(toml, source=text, name=file.stem)
-        packaged = resources.files("twinrank") / "recipes" / f"{text}.toml"
-        if text not in recipe_names():
+        source = str(path_of(name_or_file, "a recipe's name or file"))
+        if source.endswith(".toml"):
+            name, toml = Path(source).stem, read_text(Path(source), "recipe file", RecipeError)
+        elif source in recipe_names():
+            packaged = resources.files("twinrank") / "recipes" / f"{source}.toml"
+            name, toml = source, packaged.read_text(encoding="utf-8")
+        else:
             raise RecipeError(
-                f"no recipe is called {text!r}; choose one of {', '.join(recipe_names())}, "
+                f"no recipe is called {source!r}; choose one of {', '.join(recipe_names())}, "
                 "or give a file that ends in .toml"
             )
-        return cls._parse(packaged.read_text(encoding="utf-8"), source=text, name=text)
-
-    @classmethod
-    def _parse(cls, toml: str, *, source: str, name: str) -> Recipe:
         try:
             values: dict[str, Any] = tomllib.loads(toml)
         except tomllib.TOMLDecodeError as error:
@@ -345,7 +289,7 @@ class Recipe(_Settings):
 
     @classmethod
     def validated(cls, values: dict[str, Any], *, source: str) -> Recipe:
-        """A recipe from plain values; `source` is named in the error."""
+        """Make a recipe of plain values; `source` is named in the error."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -363,6 +307,6 @@ class Recipe(_Settings):
 
 
 def recipe_names() -> tuple[str, ...]:
-    """The recipes that come with twinrank, sorted."""
+    """Name the recipes that come with twinrank, sorted."""
     folder = resources.files("twinrank") / "recipes"
     return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir()))

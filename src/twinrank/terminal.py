@@ -21,7 +21,7 @@ WORD, BETWEEN = 12, 3  # characters of a word that is kept whole, and between co
 
 def visible(text: str) -> str:
     """Show control characters as JSON escapes them: a title must not clear an operator's screen."""
-    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text.replace("\r\n", "\n"))
+    return CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text.replace("\r\n", "\n"))
 
 
 class VisibleFormatter(logging.Formatter):
@@ -40,9 +40,9 @@ class PlainConsole(Console):
 
     def print_tables(self, what: RenderableType) -> None:
         """Print a table, or several in a group, in which no figure is cut."""
-        for each in what.renderables if isinstance(what, Group) else [what]:
-            if isinstance(each, Table):
-                self._make_room(each)
+        for part in what.renderables if isinstance(what, Group) else [what]:
+            if isinstance(part, Table):
+                self._make_room(part)
         self.print(what)
 
     def _make_room(self, table: Table) -> None:
@@ -73,7 +73,7 @@ class PlainConsole(Console):
 
 def _visible_text(text: Text) -> Text:
     """The text, with its styles where they were."""
-    for found in reversed(list(CONTROLS.finditer(text.plain))):
-        start, end = found.span()
-        text = text[:start].append(visible(found[0])).append_text(text[end:])
+    for match in reversed(list(CONTROLS.finditer(text.plain))):
+        start, end = match.span()
+        text = text[:start].append(visible(match[0])).append_text(text[end:])
     return text

@@ -1,4 +1,3 @@
-import importlib
 import io
 import json
 
@@ -7,8 +6,8 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from twinrank.cli.dataset_tables import dataset_tables
 from twinrank.data import Dataset, describe
-from twinrank.data.statistics import unspaced_warning
 from twinrank.data.validation import JUDGEMENTS_SCHEMA
 
 QUERIES = dict.fromkeys(("id", "type", "thread", "text"), pl.String)
@@ -49,41 +48,31 @@ def counted_by_hand():
     return dataset(queries, labels, answers, wrong=3)
 
 
-def test_counts_are_those_counted_by_hand():
+def test_figures_are_those_counted_by_hand():
     found = describe(counted_by_hand())
     assert found.counts == {
-        "answers": 4,
-        "queries": 6,
-        "threads": 4,
-        "threads_of_several_types": 1,
-        "labels": 6,
-        "judged_wrong": 3,
+        **{"answers": 4, "queries": 6, "threads": 4, "threads_of_several_types": 1},
+        **{"labels": 6, "judged_wrong": 3},
     }
     assert found.answers == {"never_right": 1, "of_every_type": 1, "top_ten_labels": 6}
-    shares = {kind: split["types"] for kind, split in found.splits.items()}
     totals = {
         name: [split[what] for what in ("queries", "labels", "threads", "answers")]
         for name, split in found.splits.items()
     }
     assert totals == {
-        "train": [3, 4, 2, 2],
-        "validation": [0, 0, 0, 0],
-        "test": [2, 2, 2, 2],
-        "unlabelled": [1, 0, 1, 0],
+        **{"train": [3, 4, 2, 2], "validation": [0, 0, 0, 0]},
+        **{"test": [2, 2, 2, 2], "unlabelled": [1, 0, 1, 0]},
     }
+    shares = {kind: split["types"] for kind, split in found.splits.items()}
     assert shares["train"]["question"] == {"count": 2, "share": pytest.approx(2 / 3)}
-    assert shares["train"]["mail"] == {"count": 1, "share": pytest.approx(1 / 3)}
     assert shares["validation"]["mail"] == {"count": 0, "share": 0.0}
     assert shares["unlabelled"]["mail"] == {"count": 1, "share": 1.0}
-
-
-def test_spreads_are_those_counted_by_hand():
-    spreads = describe(counted_by_hand()).spreads
     # a1 has 4 queries, a2 and a3 one each; q1 has two labels; t1 and t3 have two queries.
     expected = {"mean": 2.0, "median": 1.0, "p90": pytest.approx(3.4), "max": 4.0}
-    assert spreads["queries_per_answer"] == expected
-    assert spreads["labels_per_query"]["mean"] == pytest.approx(6 / 5)
-    assert spreads["queries_per_thread"]["mean"] == 1.5
+    assert found.spreads["queries_per_answer"] == expected
+    assert found.spreads["labels_per_query"]["mean"] == pytest.approx(6 / 5)
+    assert found.spreads["queries_per_thread"]["mean"] == 1.5
+    assert json.loads(json.dumps(found.as_dict()))["counts"]["labels"] == 6
 
 
 def test_lengths_count_characters_not_bytes_and_the_answer_as_the_encoder_reads_it():
@@ -107,9 +96,9 @@ def test_what_the_encoder_would_not_read_is_a_share_of_all_tokens():
 
 
 def test_tokens_of_many_texts_are_counted_in_a_sample_that_is_named(monkeypatch):
-    module = importlib.import_module("twinrank.data.statistics")  # the package names its function
-    monkeypatch.setattr(module, "SAMPLED", 40)
-    monkeypatch.setattr(module, "COUNTED_AT_ONCE", 7)
+    monkeypatch.setattr("twinrank.data.statistics.MAX_COUNTED_TEXTS", 40)
+    monkeypatch.setattr("twinrank.cli.dataset_tables.MAX_COUNTED_TEXTS", 40)
+    monkeypatch.setattr("twinrank.data.statistics.TEXTS_COUNTED_AT_ONCE", 7)
     queries = [(f"q{i}", "ab"[i % 5 == 0], f"q{i}", "word " * (i + 1)) for i in range(150)]
     seen = []
 
@@ -128,27 +117,21 @@ def test_tokens_of_many_texts_are_counted_in_a_sample_that_is_named(monkeypatch)
     assert "40 sampled texts" in printed(found)
 
 
-@pytest.mark.parametrize(
-    ("labels", "warning"),
-    [
-        ([], "no query has a label: there is nothing to train on or to measure"),
-        ([("q1", "a1", "train")], "test has no labels: `twinrank split` divides those there are"),
-        ([("q1", "a1", "train")], "train has no labelled queries of the type mail"),
-        ([("q1", "a1", "train")], "train has 1 labelled queries of the type question"),
-        (
-            [("q1", "a1", "train"), ("q2", "a2", "test")],
-            "1 answers that are right in test have no label in train",
-        ),
-    ],
-)
-def test_warnings(labels, warning):
+def test_warnings():
     queries = [("q1", "question", "q1", "a"), ("q2", "mail", "q2", "b")]
-    assert warning in describe(dataset(queries, labels)).warnings
-
-
-def test_one_type_is_warned_of():
+    [warning] = describe(dataset(queries, [])).warnings
+    assert warning == "no query has a label: there is nothing to train on or to measure"
+    assert describe(dataset(queries, [("q1", "a1", "train"), ("q2", "a2", "test")])).warnings == (
+        "train has no labelled queries of the type mail",
+        "train has 1 labelled queries of the type question",
+        "validation has no labels: `twinrank split` divides those there are",
+        "test has 1 labelled queries of the type mail",
+        "test has no labelled queries of the type question",
+        "1 answers that are right in test have no label in train",
+    )
     warnings = describe(dataset([("q1", "query", "q1", "a")], [("q1", "a1", "train")])).warnings
     assert "all queries are of one type, query: there is no parity to measure" in warnings
+    assert "0 queries" in printed(describe(dataset([], [])))
 
 
 def test_a_sound_data_set_has_no_warnings():
@@ -160,7 +143,7 @@ def test_a_sound_data_set_has_no_warnings():
 
 def printed(description, width=90):
     out = io.StringIO()
-    Console(file=out, width=width).print(description.tables())
+    Console(file=out, width=width).print(dataset_tables(description))
     return out.getvalue()
 
 
@@ -178,17 +161,6 @@ def test_tables_are_aligned_and_take_types_as_they_are():
     assert "36%" in text  # 72 of 200 tokens behind the cut
 
 
-def test_a_description_is_json():
-    found = describe(counted_by_hand(), lambda texts: np.full(len(texts), 9))
-    assert json.loads(json.dumps(found.as_dict()))["counts"]["labels"] == 6
-
-
-def test_a_data_set_without_queries_is_described():
-    found = describe(dataset([], []), lambda texts: np.full(len(texts), 9))
-    assert found.counts["queries"] == 0
-    assert "0 queries" in printed(found)
-
-
 @pytest.mark.parametrize(
     ("texts", "count"),
     [
@@ -199,8 +171,8 @@ def test_a_data_set_without_queries_is_described():
 )
 def test_texts_without_spaces_between_words_are_counted(texts, count):
     rows = [(f"q{i}", "query", f"q{i}", text) for i, text in enumerate(texts)]
-    found = unspaced_warning(dataset(rows, []))
-    assert [warning.split(" are in a script")[0] for warning in found] == (
-        [f"{count} of {len(texts) + 1} texts ({count / (len(texts) + 1):.0%})"] if count else []
-    )
-    assert set(found) <= set(describe(dataset(rows, [("q0", "a1", "train")])).warnings)
+    warnings = describe(dataset(rows, [("q0", "a1", "train")])).warnings
+    unspaced = [warning for warning in warnings if " are in a script without spaces" in warning]
+    assert len(unspaced) == bool(count)
+    share = f"{count} of {len(texts) + 1} texts ({count / (len(texts) + 1):.0%}) are in a script"
+    assert all(warning.startswith(share) for warning in unspaced)

@@ -44,7 +44,7 @@ def imported(tmp_path, answers=ANSWERS, queries=QUERIES, labels=None, suffix=".j
     )
 
 
-def said(tmp_path, **tables):
+def faults_of(tmp_path, **tables):
     """The faults of an import, as (file name, line, what); nothing may be written."""
     with pytest.raises(DataError) as caught:
         imported(tmp_path, **tables)
@@ -71,6 +71,11 @@ def test_tables_of_every_kind_become_the_same_data_set(tmp_path, suffix):
         tuple(a.values()) for a in ANSWERS
     ]
     assert dataset.fingerprint == Dataset.load(tmp_path / "out").fingerprint
+    (tmp_path / "cast").mkdir()
+    assert imported(tmp_path / "cast", suffix=suffix, cast_below=11).types == ("question",)
+    with pytest.raises(DataError, match="there is a data set already"):
+        imported(tmp_path, queries=QUERIES[:1])
+    assert Dataset.load(tmp_path / "out").fingerprint == dataset.fingerprint
 
 
 def test_columns_of_any_name_and_order(tmp_path):
@@ -90,14 +95,6 @@ def test_columns_of_any_name_and_order(tmp_path):
     )
     assert rows(dataset) == [("70", "mail", "t1", "no login")]
     assert dataset.labels.rows() == [("70", "7", "train")]
-
-
-def test_short_conversations_are_imported_as_questions(tmp_path):
-    dataset = imported(tmp_path, cast_below=11)
-    assert dataset.queries.select("type").collect()["type"].to_list() == ["question"] * 3
-    (tmp_path / "other").mkdir()
-    kept = imported(tmp_path / "other", cast_below=10)
-    assert kept.types == ("conversation", "question")
 
 
 def test_labels_of_their_own_table_with_scores_and_splits(tmp_path, caplog):
@@ -121,33 +118,14 @@ def test_labels_of_their_own_table_with_scores_and_splits(tmp_path, caplog):
     assert "1 judgements of zero or less are no labels" in caplog.text
 
 
-def test_the_split_of_queries_is_that_of_their_labels(tmp_path):
-    splits = ("train", "test", None)
-    queries = [{**q, "split": split} for q, split in zip(QUERIES, splits, strict=True)]
-    assert imported(tmp_path, queries=queries).labels["split"].to_list() == [
-        "train",
-        "test",
-        "test",
-    ]
-
-
-def test_ids_that_came_as_floats_are_integers(tmp_path):
-    answers = [{"id": 12, "content": "Press."}]
-    queries = [{"id": i, "content": "help", "answer": a} for i, a in enumerate([12.0, None])]
-    dataset = imported(tmp_path, answers=answers, queries=queries, suffix=".parquet")
-    assert dataset.labels.rows() == [("0", "12", "train")]
-
-
-@pytest.mark.parametrize("named", [["a1", "a2"], '["a1", "a2"]', "a1;a2", " a2 ;a1; ;a1"])
+@pytest.mark.parametrize("named", [["a1", "a2"], '["a1", "a2"]', "a1/a2", " a2 /a1/ /a1"])
 def test_several_right_answers_in_a_list_or_with_separators(tmp_path, named):
-    dataset = imported(tmp_path, queries=[{"id": "q", "text": "help", "answers": named}])
+    dataset = imported(
+        tmp_path,
+        queries=[{"id": "q", "text": "help", "answers": named}],
+        columns=Columns(separator="/"),
+    )
     assert set(dataset.labels["answer"]) == {"a1", "a2"}
-
-
-def test_another_separator(tmp_path):
-    queries = [{"id": "q", "text": "help", "answers": "a1, a2"}]
-    dataset = imported(tmp_path, queries=queries, columns=Columns(separator=","))
-    assert dataset.labels.height == 2
 
 
 SECTIONS = [{"title": "First", "text": "Press."}, {"title": "", "text": "Wait."}]
@@ -187,15 +165,6 @@ def test_sections_in_rows(tmp_path):
     assert dataset.answers["sections"][0].to_list() == SECTIONS
 
 
-def test_a_spreadsheets_csv_with_bom_crlf_and_semicolons(tmp_path):
-    answers, queries = tmp_path / "answers.csv", tmp_path / "queries.csv"
-    answers.write_bytes('\ufeffId;Title;Content\r\n1;Log in;"Press; wait\r\nlong"\r\n'.encode())
-    queries.write_bytes("Content;Type;Answer ID\r\nhjælp, tak;mail;1\r\n\r\n".encode())
-    dataset = import_tables(tmp_path / "out", answers=answers, queries=queries)
-    assert dataset.answers["text"].to_list() == ["Press; wait\r\nlong"]
-    assert rows(dataset) == [("q2", "mail", "q2", "hjælp, tak")]
-
-
 def query(**changes):
     sound = {"id": "q9", "text": "t", "type": "x", "thread": "t9", "answer": "a1", "split": "train"}
     return {**sound, **changes}
@@ -217,7 +186,7 @@ QUERY_FAULTS = [
 @pytest.mark.parametrize(("changes", "what"), QUERY_FAULTS)
 def test_a_faulty_query_is_named_and_left_out_if_asked(tmp_path, caplog, changes, what):
     queries = [query(id="q1", thread="t1"), query(id="q2", thread="t2"), query(**changes)]
-    [(name, line, why)] = said(tmp_path, queries=queries)
+    [(name, line, why)] = faults_of(tmp_path, queries=queries)
     assert (name, line) == ("queries.jsonl", 3)
     assert why.startswith(what)
     dataset = imported(tmp_path, queries=queries, skip_faulty=True)
@@ -225,6 +194,49 @@ def test_a_faulty_query_is_named_and_left_out_if_asked(tmp_path, caplog, changes
     assert [row[0] for row in rows(dataset)] == ["q1", "q2", *(["q9"] if its_label_alone else [])]
     assert dataset.labels["query"].to_list() == ["q1", "q2"]
     assert "queries.jsonl: left out what is wrong in 1 rows, the first in line 3" in caplog.text
+
+
+def test_what_is_wrong_without_end_leaves_nothing_to_import(tmp_path):
+    with pytest.raises(DataError, match="missing text"):
+        imported(tmp_path, queries=[query(text="")], skip_faulty=True)
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(DataError, match="out: a file, not a folder"):
+        imported(tmp_path)
+    with pytest.raises(ArgumentError, match="answers is None"):
+        import_tables(tmp_path / "new", answers=None, queries=tmp_path / "q.csv")
+
+
+@pytest.mark.parametrize("name", ["text", "type", "id", "answer"])
+@pytest.mark.parametrize("cell", [["a", "b"], {"en": "x"}, [{"role": "user"}]])
+def test_nested_values_are_no_text(tmp_path, name, cell):
+    if name == "answer" and cell == ["a", "b"]:
+        cell = [["a"]]
+    [(file, line, what)] = faults_of(tmp_path, queries=[query(**{name: cell})])
+    assert (file, line) == ("queries.jsonl", 1)
+    assert what.endswith(("a JSON array, not text", "a JSON object, not text"))
+
+
+@pytest.mark.parametrize("number", [2.0**53 + 2, math.inf])
+def test_a_float_that_is_no_exact_id_or_no_score_is_refused(tmp_path, number):
+    queries = pl.DataFrame({"id": [number], "text": ["t"], "answer": ["a1"]})
+    [found] = faults_of(tmp_path, queries=queries, suffix=".parquet")
+    assert found[1:] == (1, "_id is a number beyond what a float holds exactly, not text")
+    labels = [{"query": "q1", "answer": "a1", "score": float("nan")}]
+    found = faults_of(tmp_path, queries=[query(id="q1")], labels=labels, suffix=".parquet")
+    assert found == [("labels.parquet", 1, "score 'nan' is no number that can be a grade")]
+
+
+def test_all_faults_of_all_tables_come_at_once_in_order(tmp_path):
+    """Lines of a CSV count line breaks in cells."""
+    answers = [*ANSWERS, {"id": "a8", "title": "", "content": ""}]
+    queries = [query(text=" \n ", answer="a9"), query(id="q8", type=None)]
+    found = faults_of(tmp_path, answers=answers, queries=queries, suffix=".csv")
+    assert [(name, line) for name, line, _ in found] == [
+        ("answers.csv", 5),
+        ("queries.csv", 2),
+        ("queries.csv", 2),
+        ("queries.csv", 4),
+    ]
 
 
 ANSWER_FAULTS = [
@@ -240,7 +252,7 @@ ANSWER_FAULTS = [
 def test_a_faulty_answer_is_named_and_left_out_with_its_labels(tmp_path, caplog, changes, what):
     answers = [ANSWERS[0], {"id": "a2", "title": "Pay", "content": "Pay.", **changes}]
     queries = [query(), query(id="q8", answer=answers[1]["id"] or "a1")]
-    assert said(tmp_path, answers=answers, queries=queries) == [("answers.jsonl", 2, what)]
+    assert faults_of(tmp_path, answers=answers, queries=queries) == [("answers.jsonl", 2, what)]
     dataset = imported(tmp_path, answers=answers, queries=queries, skip_faulty=True)
     assert dataset.answers["id"].to_list() == ["a1"]
     gone = queries[1]["answer"] == "a2"
@@ -271,30 +283,11 @@ def test_a_faulty_label_is_named_and_left_out_if_asked(tmp_path, changes, what):
         {"query": "q1", "answer": "a1", "score": "1"},
         {"query": "q2", "answer": "a2", "score": "1", **changes},
     ]
-    [(name, line, why)] = said(tmp_path, queries=queries, labels=labels)
+    [(name, line, why)] = faults_of(tmp_path, queries=queries, labels=labels)
     assert (name, line) == ("labels.jsonl", 2)
     assert why.startswith(what)
     dataset = imported(tmp_path, queries=queries, labels=labels, skip_faulty=True)
     assert dataset.labels.rows() == [("q1", "a1", "train")]
-
-
-def test_all_faults_of_all_tables_come_at_once_in_order(tmp_path):
-    answers = [*ANSWERS, {"id": "a8", "title": "", "content": ""}]
-    queries = [query(text="", answer="a9"), query(id="q8", type=None)]
-    found = said(tmp_path, answers=answers, queries=queries, suffix=".csv")
-    assert [(name, line) for name, line, _ in found] == [
-        ("answers.csv", 5),
-        ("queries.csv", 2),
-        ("queries.csv", 2),
-        ("queries.csv", 3),
-    ]
-
-
-def test_lines_of_csv_count_line_breaks_in_cells(tmp_path):
-    queries = [query(text="one\ntwo\nthree"), query(id="q8", text="")]
-    assert said(tmp_path, queries=queries, suffix=".csv") == [
-        ("queries.csv", 5, "empty or missing text")
-    ]
 
 
 FILE_FAULTS = [
@@ -336,53 +329,6 @@ def test_a_file_that_breaks_is_named_and_other_rows_kept_if_asked(
     assert [row[0] for row in rows(dataset)] == ["1", "3"]
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_missing_file_is_named(tmp_path, suffix):
-    file = tmp_path / f"none{suffix}"
-    with pytest.raises(DataError) as caught:
-        import_tables(tmp_path / "out", answers=file, queries=write(tmp_path / "q.csv", QUERIES))
-    assert [fault.file for fault in caught.value.faults] == [file]
-
-
-def test_a_missing_column_is_named_with_those_there_are(tmp_path):
-    [(name, _, what)] = said(tmp_path, queries=[{"subject": "a", "mail": "b"}])
-    assert name == "queries.jsonl"
-    assert what == "no column fits query_text or query_title; the columns are subject, mail"
-
-
-def test_a_column_named_that_is_not_there_is_a_fault_though_it_is_optional(tmp_path):
-    [(_, _, what)] = said(tmp_path, columns=Columns(query_thread="ticket"))
-    assert what == "no column ticket; the columns are title, content, type, answer id"
-    [(_, _, what)] = said(tmp_path, columns=Columns(answer_id="number"))
-    assert what == "no column number; the columns are id, title, content"
-
-
-def test_two_columns_that_fit_are_named_and_either_can_be_chosen(tmp_path):
-    queries = [{"text": "a", "answer": "press it", "answer_id": "a1"}]
-    [(_, _, what)] = said(tmp_path, queries=queries)
-    assert what == "answer and answer_id could both be query_answer"
-    dataset = imported(tmp_path, queries=queries, columns=Columns(query_answer="answer_id"))
-    assert dataset.labels.height == 1
-
-
-@pytest.mark.parametrize("item", ["query_txt=body", "query_text", "query_text="])
-def test_columns_that_cannot_be_are_refused(item):
-    with pytest.raises(TwinrankError, match="write FIELD=NAME, FIELD one of answer_id"):
-        Columns.parse([item])
-
-
-def test_a_data_set_that_is_there_is_left_alone(tmp_path):
-    before = imported(tmp_path).fingerprint
-    with pytest.raises(DataError, match="there is a data set already"):
-        imported(tmp_path, queries=QUERIES[:1])
-    assert Dataset.load(tmp_path / "out").fingerprint == before
-
-
-def test_faults_everywhere_leave_nothing_to_import(tmp_path):
-    with pytest.raises(DataError, match="missing text"):
-        imported(tmp_path, queries=[query(text="")], skip_faulty=True)
-
-
 def test_scores_say_what_is_right_whatever_their_column_is_called(tmp_path, caplog):
     queries = [{"id": f"q{i}", "text": "t"} for i in range(6)]
     scores = ["1", "0", "true", "FALSE", "1.0", ""]
@@ -393,22 +339,6 @@ def test_scores_say_what_is_right_whatever_their_column_is_called(tmp_path, capl
         assert dataset.labels["query"].to_list() == ["q0", "q2", "q4", "q5"]
         assert dataset.judged_wrong == 2
         assert "1 labels without a score count as right, the first in line 7" in caplog.text
-
-
-def test_a_missing_number_of_parquet_is_a_fault_where_it_is_a_score(tmp_path):
-    queries = [{"id": "q1", "text": "t"}]
-    labels = [{"query": "q1", "answer": "a1", "score": float("nan")}]
-    found = said(tmp_path, queries=queries, labels=labels, suffix=".parquet")
-    assert found == [("labels.parquet", 1, "score 'nan' is no number that can be a grade")]
-
-
-def test_a_column_that_looks_wanted_and_is_not_read_is_named(tmp_path, caplog):
-    queries = [{"text": "t", "ticket type": "x", "answr": "a1", "colour": "red", "metadata": "{}"}]
-    imported(tmp_path, queries=queries, suffix=".csv")
-    assert "column 'ticket type' is not read; if it is wanted: --column 'query_type=" in caplog.text
-    assert "column 'answr' is not read; if it is wanted: --column 'query_answer=" in caplog.text
-    assert "metadata is not read" in caplog.text
-    assert "colour" not in caplog.text
 
 
 def test_bytes_of_parquet_are_read_as_text(tmp_path):
@@ -426,16 +356,8 @@ def test_bytes_of_parquet_are_read_as_text(tmp_path):
         import_tables(tmp_path / "bad", **files)
 
 
-@pytest.mark.parametrize("cell", [["a", "b"], {"en": "x"}, [{"role": "user"}]])
-@pytest.mark.parametrize("name", ["text", "type", "id"])
-def test_nested_values_are_no_text(tmp_path, name, cell):
-    found = said(tmp_path, queries=[query(**{name: cell})])
-    assert [(file, line) for file, line, _ in found] == [("queries.jsonl", 1)]
-    assert found[0][2].endswith(("a JSON array, not text", "a JSON object, not text"))
-
-
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
-@pytest.mark.parametrize("given", ["12.0", "12", "1.2e1", " 12\u200b"])
+@pytest.mark.parametrize("given", ["12.0", "12", "1.2e1", " 12\u200b", 12.0, 12])
 def test_ids_join_in_every_format(tmp_path, suffix, given):
     answers = [{"id": "12", "text": "Press."}]
     queries = [{"id": "q1", "text": "help", "answer": given}]
@@ -455,6 +377,7 @@ EXCEL = "id,title,body,,\r\na1,Reset,Text,,\r\n,,,,\r\na2,Plan,More,,\r\n"
         ("sep=;\r\n" + EXCEL.replace(",", ";")).encode("utf-8-sig"),
         EXCEL.replace(",", "\t").encode("utf-16"),
         EXCEL.replace(",", "|").encode(),
+        EXCEL.replace(",", ";").replace(";;", ';"some, of, many, more";', 1).encode(),
         b"id,title,body,Comment,Comment\na1,Reset,Text,x,y\na2,Plan,More\n",
     ],
 )
@@ -468,14 +391,6 @@ def test_tables_as_spreadsheets_and_trackers_write_them(tmp_path, content):
     ]
 
 
-def test_no_field_is_too_long(tmp_path):
-    """The limit is the largest that csv takes on every system: Windows has no larger."""
-    queries = write(tmp_path / "q.csv", [query(text="long " * 60_000)])
-    answers = write(tmp_path / "a.csv", ANSWERS)
-    dataset = import_tables(tmp_path / "out", answers=answers, queries=queries)
-    assert len(rows(dataset)[0][3]) == 299_999
-
-
 def test_texts_with_markup_are_counted(tmp_path, caplog):
     answers = [{"id": "a1", "text": "<p>Press &amp; wait</p>"}, {"id": "a2", "text": "a < b > c"}]
     dataset = imported(tmp_path, answers=answers, queries=[query(text="it says<br>no")])
@@ -486,58 +401,82 @@ def test_texts_with_markup_are_counted(tmp_path, caplog):
     assert any(warning.startswith(said) for warning in warnings)
 
 
-def test_a_folder_that_is_a_file_is_named(tmp_path):
-    (tmp_path / "out").write_text("mine")
-    with pytest.raises(DataError, match="out: a file, not a folder"):
-        imported(tmp_path)
+COLUMN_FAULTS = [
+    (
+        {},
+        {"subject": "a", "mail": "b"},
+        "no column fits query_text or query_title; the columns are",
+    ),
+    ({"query_thread": "ticket"}, query(), "no column ticket; the columns are id, text, type, thr"),
+    ({"answer_id": "number"}, query(), "no column number; the columns are id, title, content"),
+    (
+        {},
+        {"text": "a", "answer": "b", "answer_id": "a1"},
+        "answer and answer_id could both be query",
+    ),
+]
 
 
-def test_cells_that_other_programs_write_for_nothing_are_named(tmp_path, caplog):
-    queries = [{"text": "t", "title": "NA"}, {"text": "u", "title": "x"}, {"text": "nan"}]
-    imported(tmp_path, queries=queries, suffix=".csv")
-    assert (
-        "2 rows have cells such as NA, nan or #N/A, read as text; the first in line 2"
-        in caplog.text
-    )
+@pytest.mark.parametrize(("columns", "row", "what"), COLUMN_FAULTS)
+def test_a_column_that_cannot_be_found_is_named(tmp_path, columns, row, what):
+    [found] = faults_of(tmp_path, queries=[row], columns=Columns(**columns))
+    assert found[2].startswith(what)
 
 
-@pytest.mark.parametrize("name", ["relevance", "Label"])
-def test_grades_beside_named_answers_are_not_passed_over_in_silence(tmp_path, caplog, name):
-    imported(tmp_path, queries=[{"text": "t", "answer": "a1", name: 0}], suffix=".csv")
-    assert f"{name} is not read, and all answers count as right" in caplog.text
+def test_of_two_columns_that_fit_either_can_be_chosen(tmp_path):
+    queries = [{"text": "a", "answer": "press it", "answer_id": "a1"}]
+    dataset = imported(tmp_path, queries=queries, columns=Columns(query_answer="answer_id"))
+    assert dataset.labels.height == 1
 
 
-@pytest.mark.parametrize("named", [[{"id": "a1"}], {"id": "a1"}])
-def test_an_answer_that_is_an_object_is_a_fault_of_its_row(tmp_path, named):
-    [found] = said(tmp_path, queries=[{"id": "q1", "text": "t", "answer": named}], suffix=".jsonl")
-    assert found == ("queries.jsonl", 1, "answer is a JSON object, not text")
+@pytest.mark.parametrize(
+    "items", [["query_txt=b"], ["query_text"], ["query_text="], ["query_text=a"] * 2]
+)
+def test_columns_that_cannot_be_are_refused(items):
+    with pytest.raises(TwinrankError, match=r"give each FIELD once|write FIELD=NAME, FIELD one of"):
+        Columns.parse(items)
 
 
-@pytest.mark.parametrize("name", [2.0**53 + 2, math.inf])
-def test_a_float_that_is_no_exact_id_is_refused(tmp_path, name):
-    queries = pl.DataFrame({"id": [name], "text": ["t"], "answer": ["a1"]})
-    [found] = said(tmp_path, queries=queries, suffix=".parquet")
-    assert found[1:] == (1, "_id is a number beyond what a float holds exactly, not text")
+WARNINGS = [
+    (
+        {"ticket type": "x"},
+        "column 'ticket type' is not read; if it is wanted: --column 'query_type=",
+    ),
+    ({"answr": "a1"}, "column 'answr' is not read; if it is wanted: --column 'query_answer="),
+    ({"metadata": "{}"}, "the column metadata is not read"),
+    ({"answer": "a1", "relevance": 0}, "relevance is not read, and all answers count as right"),
+    ({"answer": "a1", "Label": 0}, "Label is not read, and all answers count as right"),
+    (
+        {"title": "NA"},
+        "1 rows have cells such as NA, nan or #N/A, read as text; the first in line 2",
+    ),
+    ({"title": "nan"}, "1 rows have cells such as NA, nan or #N/A, read as text"),
+    ({"colour": "red"}, ""),
+]
 
 
-def test_a_thread_keeps_its_zeros(tmp_path):
-    queries = [{"text": "t", "thread": "007"}, {"text": "u", "thread": "8.0"}]
+@pytest.mark.parametrize(("cells", "warning"), WARNINGS)
+def test_what_may_be_lost_is_named(tmp_path, caplog, cells, warning):
+    imported(tmp_path, queries=[{"text": "t", **cells}], suffix=".csv")
+    assert warning in caplog.text
+    assert bool(warning) == ("read" in caplog.text)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_missing_file_is_named(tmp_path, suffix):
+    file = tmp_path / f"none{suffix}"
+    with pytest.raises(DataError) as caught:
+        import_tables(tmp_path / "out", answers=file, queries=write(tmp_path / "q.csv", QUERIES))
+    assert [fault.file for fault in caught.value.faults] == [file]
+
+
+def test_splits_threads_and_long_texts_are_taken_as_they_are(tmp_path):
+    """A label has the split of its query; the limit of a cell is the largest on every system."""
+    queries = [
+        query(id="q1", thread="007", split="Dev", text="long " * 60_000),
+        query(id="q2", thread="8.0", split="test"),
+    ]
     dataset = imported(tmp_path, queries=queries, suffix=".csv")
+    assert [len(text) for text in dataset.queries.collect()["text"]] == [299_999, 1]
     assert dataset.queries.collect()["thread"].to_list() == ["007", "8"]
-
-
-def test_a_column_is_given_once():
-    with pytest.raises(TwinrankError, match="give each FIELD once"):
-        Columns.parse(["query_text=a", "query_text=b"])
-
-
-def test_separators_in_a_quoted_name_are_not_counted(tmp_path):
-    (tmp_path / "a.csv").write_text('"id";"title, or, name, of, it";"text"\na1;T;one\n')
-    (tmp_path / "q.csv").write_text("id,text\nq1,t\n")
-    tables = {"answers": tmp_path / "a.csv", "queries": tmp_path / "q.csv"}
-    assert import_tables(tmp_path / "out", **tables).answers["text"].to_list() == ["one"]
-
-
-def test_a_table_that_is_no_path_is_an_argument_error(tmp_path):
-    with pytest.raises(ArgumentError, match="answers is None"):
-        import_tables(tmp_path / "out", answers=None, queries=tmp_path / "q.csv")
+    assert dataset.labels["split"].to_list() == ["validation", "test"]

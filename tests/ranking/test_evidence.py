@@ -5,11 +5,10 @@ import polars as pl
 import pytest
 import torch
 
-from twinrank.data import titled_sections
+from twinrank.data import split_sentences, titled_sections
 from twinrank.encoding import FeatureStore, RecentFeatures
 from twinrank.ranking import Witness
 from twinrank.ranking.explanation import AHEAD, SHORTEST
-from twinrank.text import sentences
 from twinrank.training import fit
 
 TEXTS = ["it wont let me in again", "User: where is my money??\nAgent: hello\nUser: the refund"]
@@ -56,7 +55,7 @@ def test_sentence_and_section_are_those_nearest_to_the_query(ranker):
             title, section = sections_of(ranker, id_)[int(scores.argmax())]
             assert (proof.section or "") == title
             chosen = vector(proof.sentence, dense.towers.answer) @ query
-            every = [each for each in sentences(section, "english") if len(each) >= SHORTEST]
+            every = [each for each in split_sentences(section, "english") if len(each) >= SHORTEST]
             assert proof.sentence in every
             assert all(chosen >= vector(each, dense.towers.answer) @ query - 1e-4 for each in every)
 

@@ -7,12 +7,12 @@ import polars as pl
 import pytest
 
 from twinrank.data import readable_answers, readable_sections
+from twinrank.data.text_selection import Idf
 from twinrank.encoding import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.evaluation import evaluate
 from twinrank.ranking import Ranker, read_card
 from twinrank.recipe import Recipe
-from twinrank.text import Idf
 from twinrank.training import fit
 from twinrank.training.material import Material, reader_for
 

@@ -55,6 +55,7 @@ def import_(
 
     Example: `twinrank import data/mine --answers articles.csv --queries tickets.csv`
     """
+    from twinrank.cli.dataset_tables import dataset_tables
     from twinrank.data import Columns, import_tables
     from twinrank.data import describe as described
 
@@ -69,7 +70,7 @@ def import_(
         skip_faulty=skip_faulty,
     )
     description = described(dataset)
-    show(description.as_dict() if json else description.tables())
+    show(description.as_dict() if json else dataset_tables(description))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -89,6 +90,7 @@ def split(
 
     Example: `twinrank split data/mine --out data/mine --test 0.2`
     """
+    from twinrank.cli.dataset_tables import dataset_tables
     from twinrank.data import Dataset
     from twinrank.data import describe as described
     from twinrank.data import split as divided
@@ -97,7 +99,7 @@ def split(
     dataset = divided(dataset, validation=validation, test=test, seed=seed)
     dataset.save(out)
     description = described(replace(dataset, name=out.resolve().name))
-    show(description.as_dict() if json else description.tables())
+    show(description.as_dict() if json else dataset_tables(description))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -114,13 +116,14 @@ def describe(
 
     Example: `twinrank describe examples/help-centre`
     """
+    from twinrank.cli.dataset_tables import dataset_tables
     from twinrank.data import Dataset
     from twinrank.data import describe as described
     from twinrank.encoding import Encoder
 
     count = None if encoder == "none" else Encoder(encoder, max_tokens=max_tokens).count_tokens
     description = described(Dataset.load(data, strict=strict), count, max_tokens)
-    show(description.as_dict() if json else description.tables())
+    show(description.as_dict() if json else dataset_tables(description))
 
 
 @app.command(rich_help_panel=PANEL)

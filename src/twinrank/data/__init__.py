@@ -1,10 +1,14 @@
 """Data sets: loaded, checked, imported from tables, split and described."""
 
-from twinrank.data.casting import cast_short
+from twinrank.data.beir import SPLITS, read_answers, write_answers
+from twinrank.data.columns import Columns
 from twinrank.data.dataset import Dataset, Queries
-from twinrank.data.files import SPLITS, read_answers, write_answers
-from twinrank.data.importing import Columns, import_tables
-from twinrank.data.passages import (
+from twinrank.data.importing import cast_short, import_tables
+from twinrank.data.records import read_texts
+from twinrank.data.sentences import split_sentences
+from twinrank.data.splitting import split
+from twinrank.data.statistics import Description, describe
+from twinrank.data.texts import (
     Readable,
     answer_texts,
     readable_answers,
@@ -12,9 +16,6 @@ from twinrank.data.passages import (
     section_texts,
     titled_sections,
 )
-from twinrank.data.splitting import split
-from twinrank.data.statistics import Description, describe
-from twinrank.data.texts import read_texts
 
 __all__ = [
     "SPLITS",
@@ -33,6 +34,7 @@ __all__ = [
     "readable_sections",
     "section_texts",
     "split",
+    "split_sentences",
     "titled_sections",
     "write_answers",
 ]

@@ -18,29 +18,25 @@ import polars as pl
 from scipy import sparse
 
 from twinrank.arguments import AnyPath, path_of
-from twinrank.data import files
-from twinrank.data.files import SPLITS
-from twinrank.data.passages import answer_texts
+from twinrank.data import beir
+from twinrank.data.beir import SPLITS
 from twinrank.data.records import Record, read_json_lines
+from twinrank.data.texts import answer_texts
 from twinrank.data.validation import (
     FOLLOWS,
     JUDGEMENTS_SCHEMA,
-    Ids,
+    Judgement,
     Numbered,
+    Rows,
     check_answers,
     check_judgements,
     check_queries,
-    say_outcomes,
+    describe_outcomes,
 )
 from twinrank.errors import DataError, Fault
 from twinrank.files import write_file
 
 log = logging.getLogger(__name__)
-
-Check = Callable[[Numbered, Path, list[Fault]], tuple[pl.DataFrame, Ids]]
-
-NO_JUDGEMENTS = pl.DataFrame(schema=JUDGEMENTS_SCHEMA)
-NO_LINES = pl.DataFrame(schema={"id": pl.String, "json": pl.String})
 
 
 @dataclass(frozen=True)
@@ -65,19 +61,6 @@ class Queries:
 
 
 @dataclass(frozen=True)
-class Source:
-    """What one file of a data set said, to be written again with all that was there.
-
-    Attributes:
-        rows: as they were read from it.
-        lines: id and text of every line, in order; without an id what is no row.
-    """
-
-    rows: pl.DataFrame
-    lines: pl.DataFrame
-
-
-@dataclass(frozen=True)
 class Dataset:
     """Answers, queries and labels, as `load` reads them from BEIR's layout.
 
@@ -89,17 +72,18 @@ class Dataset:
         judgements: query, answer, score, split and is_known, as they were read; those of zero or
             less, and of ids that are not known, are no labels.
         folder: where it was loaded from, as given.
-        sources: the lines of its files.
-        left_out: what could not be used, a sentence each.
+        sources: for each file, `json`, the text of every line, with the row that was read from
+            it (nulls where there is none), so that `save` loses nothing.
+        left_out: what could not be used, a sentence for each kind.
     """
 
     name: str
     answers: pl.DataFrame
     queries: pl.LazyFrame
     labels: pl.DataFrame
-    judgements: pl.DataFrame = field(default_factory=NO_JUDGEMENTS.clone)
+    judgements: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=JUDGEMENTS_SCHEMA))
     folder: Path | None = None
-    sources: dict[str, Source] = field(default_factory=dict)
+    sources: dict[str, pl.DataFrame] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
 
     @classmethod
@@ -108,7 +92,7 @@ class Dataset:
 
         `corpus.jsonl`, `queries.jsonl`, and in `qrels/` any of train.tsv, validation.tsv (or dev,
         val, valid) and test.tsv. A query without `metadata.type` is of the type `query`; one
-        without `metadata.thread` is a thread of its own. Numbers as ids are read as text, 7.0 as
+        without `metadata.thread` is a thread by itself. Numbers as ids are read as text, 7.0 as
         7. What cannot be used, and does not stand in the way of the rest, is left out and logged:
         answers and queries without a text, judgements of ids that are not there, repeated rows.
 
@@ -119,48 +103,37 @@ class Dataset:
         Raises:
             DataError: with every fault of every file, by file and line.
         """
-        path = _folder(path)
+        path = path_of(path, "a data set's folder")
+        if path.is_file():
+            what, mend = "a file, not a folder", "give the folder of a data set"
+            raise DataError([Fault(path, None, what, mend)])
+        if not path.is_dir():
+            raise DataError([Fault(path, None, "no such folder", "check the path")])
         faults: list[Fault] = []
-        answers, answer_ids, answer_lines = _read(path / files.ANSWERS, check_answers, faults)
-        queries, query_ids, query_lines = _read(path / files.QUERIES, check_queries, faults)
-        thread_of = dict(queries.select("id", "thread").iter_rows())
-        threads: dict[str, tuple[Path, int, str]] = {}
-        judged = []
-        for split, file in files.qrels_files(path, faults).items():
-            known = len(faults)
-            rows = check_judgements(
-                files.read_qrels(file, split, faults),
-                file,
-                (query_ids, thread_of),
-                answer_ids,
-                threads,
-                faults,
-            )
-            if not any(score > 0 for _, _, score, _, _ in rows) and len(faults) == known:
-                what, mend = "holds no label with a score above zero", "label some queries"
-                faults.append(Fault(file, None, what, mend, what))
-            judged += rows
+        sources = {}
+        answers, sources[beir.ANSWERS] = _read(path / beir.ANSWERS, check_answers, faults)
+        queries, sources[beir.QUERIES] = _read(path / beir.QUERIES, check_queries, faults)
+        judgements = _read_judgements(path, queries, answers, faults)
         hard = [f for f in faults if not f.outcome or (strict and f.outcome != FOLLOWS)]
         if hard:
             raise DataError(hard)
-        left_out = say_outcomes(faults)
+        left_out = describe_outcomes(faults)
         for sentence in left_out:
             log.warning("%s", sentence)
+        dataset = cls.of_rows(path.resolve().name, answers, queries, judgements)
+        return replace(dataset, folder=path, sources=sources, left_out=tuple(left_out))
+
+    @classmethod
+    def of_rows(cls, name: str, answers: Rows, queries: Rows, judged: list[Judgement]) -> Dataset:
+        """Make a data set of rows that were checked."""
         judgements = pl.DataFrame(judged, schema=JUDGEMENTS_SCHEMA, orient="row")
         labels = judgements.filter((pl.col("score") > 0) & pl.col("is_known"))
-        answers, queries = answers.drop("line"), queries.drop("line")
         return cls(
-            name=path.resolve().name,
-            answers=answers,
-            queries=queries.lazy(),
+            name=name,
+            answers=answers.frame.drop("line"),
+            queries=queries.frame.drop("line").lazy(),
             labels=labels.select("query", "answer", "split"),
             judgements=judgements,
-            folder=path,
-            sources={
-                files.ANSWERS: Source(answers, answer_lines),
-                files.QUERIES: Source(queries, query_lines),
-            },
-            left_out=tuple(left_out),
         )
 
     @property
@@ -179,14 +152,14 @@ class Dataset:
             what = "a file, not a folder"
             raise DataError([Fault(path, None, what, "choose another folder for the data set")])
         queries = self.queries.collect()
-        answer_lines = self._lines(files.ANSWERS, self.answers, files.merge_answer)
-        query_lines = self._lines(files.QUERIES, queries, files.merge_query)
-        write_file(path / files.ANSWERS, partial(files.write_lines, answer_lines))
-        write_file(path / files.QUERIES, partial(files.write_lines, query_lines))
-        before, written = files.qrels_files(path, []).values(), []
+        answer_lines = self._lines(beir.ANSWERS, self.answers, beir.merge_answer)
+        query_lines = self._lines(beir.QUERIES, queries, beir.merge_query)
+        write_file(path / beir.ANSWERS, partial(beir.write_lines, answer_lines))
+        write_file(path / beir.QUERIES, partial(beir.write_lines, query_lines))
+        before, written = beir.find_qrels(path, []).values(), []
         for (split,), judged in self._judged(queries).group_by("split"):
             file = path / "qrels" / f"{split}.tsv"
-            written.append(write_file(file, partial(files.write_qrels, judged)))
+            written.append(write_file(file, partial(beir.write_qrels, judged)))
         for file in before:
             if file not in written:
                 file.unlink()
@@ -195,15 +168,15 @@ class Dataset:
         self, name: str, rows: pl.DataFrame, merge: Callable[[Record, dict[str, Any]], Record]
     ) -> Iterator[str]:
         """Give the lines of a file: as they were read, but for rows that changed or are new."""
-        source = self.sources.get(name, Source(rows.clear(), NO_LINES))
-        now = {row["id"]: row for row in rows.iter_rows(named=True)}
-        before = {row["id"]: row for row in source.rows.iter_rows(named=True)}
-        for identity, text in source.lines.iter_rows():
-            if identity is None or identity in now:
-                row = now.pop(identity, None)
-                changed = row is not None and row != before[identity]
-                yield files.dump(merge(json.loads(text), row or {})) if changed else text
-        yield from (files.dump(merge({}, row)) for row in now.values())
+        new = {row["id"]: row for row in rows.iter_rows(named=True)}
+        source = self.sources.get(name)
+        for before in source.iter_rows(named=True) if source is not None else ():
+            text, identity = before.pop("json"), before["id"]
+            if identity is None or identity in new:
+                row = new.pop(identity, None)
+                changed = row is not None and row != before
+                yield beir.dump(merge(json.loads(text), row or {})) if changed else text
+        yield from (beir.dump(merge({}, row)) for row in new.values())
 
     def _judged(self, queries: pl.DataFrame) -> pl.DataFrame:
         """Give all judgements, in the order they were read, with the splits that labels have now.
@@ -211,7 +184,7 @@ class Dataset:
         What is no label goes where the labels of its thread are.
         """
         pair = ["query", "answer"]
-        read = self.judgements.with_row_index("place")
+        read = self.judgements.with_row_index("row")
         is_label = pl.col("is_known") & (pl.col("score") > 0)
         right = read.filter(is_label).drop("split", "is_known").join(self.labels, on=pair)
         new = self.labels.join(right, on=pair, how="anti").with_columns(score=pl.lit(1.0))
@@ -220,7 +193,7 @@ class Dataset:
         wrong = read.filter(~is_label).join(threads, on="query", how="left")
         wrong = wrong.join(of_thread, on="thread", how="left")
         wrong = wrong.with_columns(split=pl.coalesce("now", "split")).select(right.columns)
-        return pl.concat([right, wrong, new], how="diagonal").sort("place", nulls_last=True)
+        return pl.concat([right, wrong, new], how="diagonal").sort("row", nulls_last=True)
 
     def split(self, name: str) -> Queries:
         """The labelled queries of `train`, `validation` or `test`.
@@ -230,21 +203,15 @@ class Dataset:
         """
         labels = self.labels.filter(pl.col("split") == name)
         if labels.is_empty():
-            there = self.labels["split"].unique(maintain_order=True).to_list()
-            what = f"no labels; this data set has {', '.join(there) or 'no labels at all'}"
+            known = self.labels["split"].unique(maintain_order=True).to_list()
+            what = f"no labels; this data set has {', '.join(known) or 'no labels at all'}"
             mend = "divide its labels with `twinrank split`, or import some"
             raise DataError([Fault(Path(self.name) / "qrels" / f"{name}.tsv", None, what, mend)])
-        chosen = pl.col("id").is_in(labels["query"].unique().implode())
-        return self._queries(self.queries.filter(chosen), labels)
+        return self._queries(_is_in("id", labels["query"]), labels)
 
-    def some(self, ids: pl.Series) -> Queries:
+    def select(self, ids: pl.Series) -> Queries:
         """The queries of these ids, with all their labels."""
-        return self._queries(self.queries.filter(pl.col("id").is_in(ids.implode())), self.labels)
-
-    def unlabelled(self) -> Queries:
-        """The queries without a right answer in any split; their labels are all zero."""
-        labelled = pl.col("id").is_in(self.labels["query"].unique().implode())
-        return self._queries(self.queries.filter(~labelled), self.labels.clear())
+        return self._queries(_is_in("id", ids), self.labels)
 
     def for_pretraining(self) -> Queries:
         """The queries that pre-training may see, with the labels of `train` alone.
@@ -253,16 +220,14 @@ class Dataset:
         validation or test ask about.
         """
         train = pl.col("split") == "train"
-        held_out = self.labels.filter(~train)["query"].unique()
-        asked = self.queries.filter(pl.col("id").is_in(held_out.implode()))
-        threads = asked.select(pl.col("thread").unique()).collect()["thread"]
-        free = self.queries.filter(~pl.col("thread").is_in(threads.implode()))
-        return self._queries(free, self.labels.filter(train))
+        asked = self.queries.filter(_is_in("id", self.labels.filter(~train)["query"]))
+        threads = asked.select("thread").collect()["thread"]
+        return self._queries(~_is_in("thread", threads), self.labels.filter(train))
 
     def fewer_labels(self, share: float, *, kind: str | None = None, seed: int = 0) -> Dataset:
         """The same data with the labels of a share of the threads in train alone.
 
-        The others' queries stay, unlabelled. A smaller share of one seed is part of a larger.
+        The queries of the rest stay, unlabelled. A smaller share of one seed is part of a larger.
 
         Args:
             share: of the threads with a label in train.
@@ -275,16 +240,14 @@ class Dataset:
         if not 0 < share <= 1:
             raise ValueError(f"a share of labels is above 0 and at most 1, not {share}")
         train = self.labels.filter(pl.col("split") == "train")
-        asked = self.queries.filter(pl.col("id").is_in(train["query"].unique().implode()))
-        threads = asked.select("id", "type", "thread").collect()
-        line = threads["thread"].unique().sort()
-        order = np.random.default_rng(seed).permutation(len(line))
-        gone = line[order[math.ceil(share * len(line)) :]]
-        loses = pl.col("thread").is_in(gone.implode())
+        asked = self.queries.filter(_is_in("id", train["query"]))
+        queries = asked.select("id", "type", "thread").collect()
+        threads = queries["thread"].unique().sort()
+        order = np.random.default_rng(seed).permutation(len(threads))
+        loses = _is_in("thread", threads[order[math.ceil(share * len(threads)) :]])
         if kind is not None:
             loses &= pl.col("type") == kind
-        queries = threads.filter(loses)["id"]
-        stays = (pl.col("split") != "train") | ~pl.col("query").is_in(queries.implode())
+        stays = (pl.col("split") != "train") | ~_is_in("query", queries.filter(loses)["id"])
         return replace(self, labels=self.labels.filter(stays), folder=None)
 
     @cached_property
@@ -294,12 +257,13 @@ class Dataset:
 
     def labelled(self) -> dict[str, dict[str, int]]:
         """How many labelled queries there are, by split and type."""
-        types = self.queries.select("id", "type").collect(engine="streaming")
-        asked = self.labels.select("query", "split").unique()
-        placed = asked.join(types, left_on="query", right_on="id").group_by("split", "type").len()
-        counts: dict[tuple[str, str], int] = {(s, t): n for s, t, n in placed.iter_rows()}
-        there = [split for split in SPLITS if any(split == s for s, _ in counts)]
-        return {s: {t: counts[s, t] for t in self.types if (s, t) in counts} for s in there}
+        types = self.queries.select("type", query="id").collect(engine="streaming")
+        asked = self.labels.select("query", "split").unique().join(types, on="query")
+        counts = {
+            (split, kind): n for split, kind, n in asked.group_by("split", "type").len().rows()
+        }
+        counted = {s: {t: counts[s, t] for t in self.types if (s, t) in counts} for s in SPLITS}
+        return {split: of_types for split, of_types in counted.items() if of_types}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -314,14 +278,14 @@ class Dataset:
         """What an encoder reads of each answer; see `answer_texts`."""
         return answer_texts(self.answers)
 
-    def _queries(self, chosen: pl.LazyFrame, labels: pl.DataFrame) -> Queries:
-        frame = chosen.collect(engine="streaming")
-        rows = frame.select(query=pl.col("id")).with_row_index("row")
-        columns = self.answers.select(answer=pl.col("id")).with_row_index("column")
-        placed = labels.join(rows, on="query").join(columns, on="answer")
-        places = (placed["row"].to_numpy(), placed["column"].to_numpy())
-        ones = np.ones(placed.height, dtype=np.float32)
-        matrix = sparse.csr_array((ones, places), shape=(frame.height, self.answers.height))
+    def _queries(self, is_chosen: pl.Expr, labels: pl.DataFrame) -> Queries:
+        frame = self.queries.filter(is_chosen).collect(engine="streaming")
+        rows = frame.select(query="id").with_row_index("row")
+        columns = self.answers.select(answer="id").with_row_index("column")
+        cells = labels.join(rows, on="query").join(columns, on="answer")
+        where = (cells["row"].to_numpy(), cells["column"].to_numpy())
+        ones = np.ones(cells.height, dtype=np.float32)
+        matrix = sparse.csr_array((ones, where), shape=(frame.height, self.answers.height))
         matrix.sum_duplicates()
         return Queries(frame, matrix)
 
@@ -340,32 +304,45 @@ class _Hash(io.RawIOBase):
         return len(data)
 
 
-def _folder(path: AnyPath) -> Path:
-    path = path_of(path, "a data set's folder")
-    if path.is_file():
-        what, mend = "a file, not a folder", "give the folder of a data set"
-        raise DataError([Fault(path, None, what, mend)])
-    if not path.is_dir():
-        raise DataError([Fault(path, None, "no such folder", "check the path")])
-    return path
+def _is_in(column: str, values: pl.Series) -> pl.Expr:
+    return pl.col(column).is_in(values.unique().implode())
 
 
-def _read(file: Path, check: Check, faults: list[Fault]) -> tuple[pl.DataFrame, Ids, pl.DataFrame]:
-    """Read the rows of a JSONL file, their ids, and its lines."""
+def _read(
+    file: Path, check: Callable[[Numbered, Path, list[Fault]], Rows], faults: list[Fault]
+) -> tuple[Rows, pl.DataFrame]:
+    """Read a JSONL file: the rows that can be used, and every line with the row it gave."""
     lines: list[tuple[int, str]] = []
     unread: list[Fault] = []
 
-    def records() -> Iterator[tuple[int, Record]]:
+    def read_records() -> Iterator[tuple[int, Record]]:
         for number, record, text in read_json_lines(file, unread):
             lines.append((number, text.rstrip("\r\n")))
             yield number, record
 
     before = len(faults)
-    rows, ids = check(records(), file, faults)
-    if not ids.lines and not unread and len(faults) == before:
-        unread.append(Fault(file, None, f"holds no {ids.kind}", "write one JSON object a line"))
-    ids.is_whole &= not unread
+    rows = check(read_records(), file, faults)
+    if not rows.lines and not unread and len(faults) == before:
+        unread.append(Fault(file, None, f"holds no {rows.kind}", "write one JSON object a line"))
+    rows.is_whole &= not unread
     faults[before:] = sorted([*unread, *faults[before:]], key=lambda fault: fault.line or 0)
     source = pl.DataFrame(lines, schema={"line": pl.Int64, "json": pl.String}, orient="row")
-    source = source.join(rows.select("line", "id"), on="line", how="left", maintain_order="left")
-    return rows, ids, source.select("id", "json")
+    source = source.join(rows.frame, on="line", how="left", maintain_order="left")
+    return rows, source.drop("line")
+
+
+def _read_judgements(
+    path: Path, queries: Rows, answers: Rows, faults: list[Fault]
+) -> list[Judgement]:
+    """Read all qrels files of a data set."""
+    judged: list[Judgement] = []
+    threads: dict[str, tuple[Path, int, str]] = {}
+    for split, file in beir.find_qrels(path, faults).items():
+        known = len(faults)
+        records = beir.read_qrels(file, split, faults)
+        rows = [*check_judgements(records, file, queries, answers, threads)]
+        if not any(score > 0 for _, _, score, _, _ in rows) and len(faults) == known:
+            what, mend = "holds no label with a score above zero", "label some queries"
+            faults.append(Fault(file, None, what, mend, what))
+        judged += rows
+    return judged

@@ -16,37 +16,35 @@ from typing import Any, NoReturn
 
 import polars as pl
 
-from twinrank.errors import Fault
+from twinrank.errors import DataError, Fault
 from twinrank.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
-Line = tuple[int, str]
 IsWanted = Callable[[str], bool]
 
-KILOBYTE = 1_000
-MAX_FIELD = 2**31 - 1  # characters; the largest that csv takes on every system
-LARGEST_EXACT = 2**53  # of the whole numbers that a float tells from the next
-FLOAT_SHAPED = re.compile(r"[+-]?\d{1,18}(\.\d*)?([eE][+-]?\d{1,2})?", re.ASCII)
-TREC = re.compile(r"\S+[ \t]+(0|Q0)[ \t]+\S+[ \t]+-?\d+(\.\d+)?\s*", re.ASCII)
+MAX_CELL_CHARACTERS = 2**31 - 1  # the largest limit that csv takes on every system
+MAX_EXACT_FLOAT = 2**53  # above it a float does not tell whole numbers apart
+FLOAT_SHAPE = re.compile(r"[+-]?\d{1,18}(\.\d*)?([eE][+-]?\d{1,2})?", re.ASCII)
+TREC_LINE = re.compile(r"\S+[ \t]+(0|Q0)[ \t]+\S+[ \t]+-?\d+(\.\d+)?\s*", re.ASCII)
 SURROGATE = re.compile("[\ud800-\udfff]")
 NOT_UTF8 = ("the line is not UTF-8", "save the file as UTF-8")
 NOT_OBJECT = "write an object, {...}, on a line of its own"
-FORMS = (  # how a file begins, what it is, and the mend
+FORMS = (  # how a file begins, in lower case; what it is; the mend
     (b"\x1f\x8b", "compressed by gzip", "unpack it with gunzip"),
-    (b"PK\x03\x04", "a ZIP archive, as Excel's files are", "unpack it, or save it as CSV UTF-8"),
-    (b"PAR1", "a Parquet file", "name it .parquet"),
+    (b"pk\x03\x04", "a ZIP archive, as Excel's files are", "unpack it, or save it as CSV UTF-8"),
+    (b"par1", "a Parquet file", "name it .parquet"),
     (b"\xd0\xcf\x11\xe0", "an old Excel file", "save it as CSV UTF-8"),
-    (b"BZh91AY&SY", "compressed by bzip2", "unpack it"),
-    (b"\xfd7zXZ\x00", "compressed by xz", "unpack it"),
+    (b"bzh91ay&sy", "compressed by bzip2", "unpack it"),
+    (b"\xfd7zxz\x00", "compressed by xz", "unpack it"),
     (b"\x28\xb5\x2f\xfd", "compressed by zstd", "unpack it"),
-    (b"ARROW1", "an Arrow or Feather file", "save it as Parquet"),
-    (b"%PDF", "a PDF", "export its table as CSV UTF-8"),
+    (b"arrow1", "an Arrow or Feather file", "save it as Parquet"),
+    (b"%pdf", "a PDF", "export its table as CSV UTF-8"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "run `git lfs pull`"),
     (b"<!doctype html", "an HTML page", "download the file itself"),
     (b"<html", "an HTML page", "download the file itself"),
-    (b"SQLite format 3", "an SQLite database", "export its tables as CSV"),
+    (b"sqlite format 3", "an SQLite database", "export its tables as CSV"),
 )
 
 
@@ -75,7 +73,7 @@ def as_text(value: object) -> str | None:
             return f"{value}".lower()
         case float() if math.isnan(value):
             return None
-        case float() if abs(value) > LARGEST_EXACT:
+        case float() if abs(value) > MAX_EXACT_FLOAT:
             raise NotTextError("a number beyond what a float holds exactly")
         case int() | float() | Decimal():
             return as_integer(f"{value}") or f"{value}"
@@ -93,7 +91,7 @@ def as_text(value: object) -> str | None:
 
 def as_integer(text: str) -> str | None:
     """Read a text in the shape of a number that is whole, such as 42.0 or 4.2e1, as an integer."""
-    if not FLOAT_SHAPED.fullmatch(text):
+    if not FLOAT_SHAPE.fullmatch(text):
         return None
     number = Decimal(text)
     return f"{int(number)}" if number == int(number) else None
@@ -104,25 +102,47 @@ def read_records(
 ) -> Iterator[tuple[int, Record]]:
     """Read the records of a table, each with the line where it begins, in Parquet its row, from 1.
 
-    What is no record goes to `faults`; without a line if no other can be used either. Columns of
-    a CSV that are not wanted may be broken: unnamed, repeated, or missing at the end of a row.
+    What is no record goes to `faults`; without a line if the rest cannot be used either. Columns
+    of a CSV that are not wanted may be broken: unnamed, repeated, or missing at the end of a row.
     """
     match file.suffix.lower():
         case ".jsonl" | ".ndjson":
-            for line, record, _ in read_json_lines(file, faults):
-                yield line, record
+            yield from ((line, record) for line, record, _ in read_json_lines(file, faults))
         case ".csv" | ".tsv":
             yield from _read_csv(file, faults, is_wanted)
         case ".parquet":
             yield from _read_parquet(file, faults)
         case suffix:
-            if not file.exists():
-                faults.append(missing(file))
-            elif not (form := recognise(file)):
-                what = f"a table cannot be a {suffix or 'file without a suffix'}"
-                faults.append(Fault(file, None, what, "give .csv, .tsv, .jsonl or .parquet"))
-            else:
-                faults.append(form)
+            what = f"a table cannot be a {suffix or 'file without a suffix'}"
+            unknown = Fault(file, None, what, "give .csv, .tsv, .jsonl or .parquet")
+            faults.append(find_form_fault(file) or unknown)
+
+
+def read_texts(file: Path) -> list[str]:
+    """Read the `text` field of every line of a JSONL file; blank lines are passed over.
+
+    Raises:
+        DataError: with every fault of the file: it is missing, or a line is not UTF-8, not JSON,
+            not an object, or has no text.
+    """
+    texts: list[str] = []
+    faults: list[Fault] = []
+    for number, record, _ in read_json_lines(file, faults):
+        text = record.get("text")
+        if text is None:
+            faults.append(Fault(file, number, "the field text is missing", 'add "text": "..."'))
+        elif not isinstance(text, str):
+            what = f"text is {json.dumps(text)[:40]}, not a string"
+            faults.append(Fault(file, number, what, "put it in quotes"))
+        elif not text.strip():
+            faults.append(Fault(file, number, "text is empty", "write one or delete the line"))
+        else:
+            texts.append(text)
+    if not texts and not faults:
+        faults.append(Fault(file, None, "holds no text", 'write {"text": ...} a line'))
+    if faults:
+        raise DataError(faults)
+    return texts
 
 
 def read_json_lines(file: Path, faults: list[Fault]) -> Iterator[tuple[int, Record, str]]:
@@ -152,35 +172,39 @@ def read_json_lines(file: Path, faults: list[Fault]) -> Iterator[tuple[int, Reco
                 faults.append(Fault(file, number, "the line is not a JSON object", NOT_OBJECT))
 
 
-def read_lines(file: Path, faults: list[Fault]) -> Iterator[Line]:
+def read_lines(file: Path, faults: list[Fault]) -> Iterator[tuple[int, str]]:
     """Read the lines of a text file, from 1, whatever ends them, without a byte order mark.
 
-    UTF-8, or UTF-16 with its mark, which is said; a byte that is neither becomes a surrogate. A
+    UTF-8, or UTF-16 with its mark, which is logged; a byte that is neither becomes a surrogate. A
     file that is missing, or known to be no text, goes to `faults` whole.
     """
-    if fault := (missing(file) if not file.is_file() else recognise(file)):
+    if fault := find_form_fault(file):
         faults.append(fault)
         return
-    encoding = "utf-16" if _begins(file)[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    if encoding == "utf-16":
+    is_utf16 = _read_start(file)[:2] in (b"\xff\xfe", b"\xfe\xff")
+    if is_utf16:
         log.info("%s: read as UTF-16", file)
-    errors = "replace" if encoding == "utf-16" else "surrogateescape"
-    size = file.stat().st_size // KILOBYTE
+    encoding, errors = ("utf-16", "replace") if is_utf16 else ("utf-8-sig", "surrogateescape")
     with (
         file.open(encoding=encoding, errors=errors, newline="") as lines,
-        progress_bar(f"reading {file.name}", size, unit="kB") as advance,
+        progress_bar(f"reading {file.name}", file.stat().st_size // 1_000, unit="kB") as advance,
     ):
-        done = 0
+        characters = 0
         for number, line in enumerate(lines, 1):
-            # what is no UTF-16 is told from other text, as what is no UTF-8 is
-            yield number, line.replace("\ufffd", "\udcff") if errors == "replace" else line
-            done += len(line)
-            if done > 1_000 * KILOBYTE:
-                advance(done // KILOBYTE)
-                done %= KILOBYTE
+            # in UTF-16 too, a surrogate marks what could not be decoded
+            yield number, line.replace("\ufffd", "\udcff") if is_utf16 else line
+            characters += len(line)
+            if characters > 1_000_000:
+                advance(characters // 1_000)
+                characters %= 1_000
 
 
-def missing(file: Path) -> Fault:
+def find_form_fault(file: Path) -> Fault | None:
+    """Find why a file cannot be read as a whole: it is not there, or of a form that is not read."""
+    return _recognise(file) if file.is_file() else _explain_missing(file)
+
+
+def _explain_missing(file: Path) -> Fault:
     """Name a file that is not there, or no file, and what stands there under a like name."""
     if file.is_dir():
         return Fault(file, None, "a folder, not a file", "give a file")
@@ -189,40 +213,37 @@ def missing(file: Path) -> Fault:
         return Fault(file, None, what, "put the file itself there")
     stem = file.name.split(".")[0].lower()
     near = sorted(file.parent.glob("*")) if file.parent.is_dir() else []
-    alike = [other.name for other in near if other.name.split(".")[0].lower() == stem]
+    alike = [path.name for path in near if path.name.split(".")[0].lower() == stem]
     if alike:
         what = f"missing, though there is {' and '.join(alike)}"
         return Fault(file, None, what, "unpack, convert or rename it")
     return Fault(file, None, "missing", "put it there, or check the path")
 
 
-def recognise(file: Path) -> Fault | None:
+def _recognise(file: Path) -> Fault | None:
     """Name a form that is known by how a file begins, and that cannot be read."""
-    start = _begins(file)
+    start, suffix = _read_start(file), file.suffix.lower()
     for magic, what, mend in FORMS:
-        if start.lower().startswith(magic.lower()) and not (
-            magic == b"PAR1" and file.suffix.lower() == ".parquet"
-        ):
+        if start.lower().startswith(magic) and (magic, suffix) != (b"par1", ".parquet"):
             return Fault(file, None, what, mend)
     if start[:4] in (b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff") or start[:2].count(b"\0") == 1:
         return Fault(file, None, "UTF-16 or UTF-32 text", "save it as UTF-8")
     text = start.decode("utf-8", errors="replace").removeprefix("\ufeff").lstrip()
-    if file.suffix.lower() in (".json", ".jsonl", ".ndjson") and text.startswith("["):
-        rest = text[1:].lstrip()
-        if not rest or rest.startswith("{"):
-            what = "one JSON array, not an object a line"
-            return Fault(file, None, what, "write it as JSONL: `jq -c '.[]' FILE > FILE.jsonl`")
-    if file.suffix.lower() in (".jsonl", ".ndjson") and text.split("\n", 1)[0].rstrip() == "{":
+    if suffix in (".json", ".jsonl", ".ndjson") and re.match(r"\[\s*(\{|\Z)", text):
+        what = "one JSON array, not an object a line"
+        return Fault(file, None, what, "write it as JSONL: `jq -c '.[]' FILE > FILE.jsonl`")
+    first = text.partition("\n")[0]
+    if suffix in (".jsonl", ".ndjson") and first.rstrip() == "{":
         what = "JSON with an object over many lines"
         return Fault(file, None, what, "write each on one line: `jq -c . FILE > FILE.jsonl`")
-    if TREC.fullmatch(text.partition("\n")[0]):
+    if TREC_LINE.fullmatch(first):
         what = "TREC's form of judgements (query 0 answer score, without a header)"
         mend = "write the columns query-id, corpus-id and score, with a header and tabs between"
         return Fault(file, None, what, mend)
     return None
 
 
-def _begins(file: Path) -> bytes:
+def _read_start(file: Path) -> bytes:
     with file.open("rb") as stream:
         return stream.read(4_096)
 
@@ -231,7 +252,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _refuse_twins(pairs: list[tuple[str, Any]]) -> Record:
+def _refuse_repeated_fields(pairs: list[tuple[str, Any]]) -> Record:
     record = dict(pairs)
     if len(record) < len(pairs):
         names = [name for name, _ in pairs]
@@ -241,7 +262,9 @@ def _refuse_twins(pairs: list[tuple[str, Any]]) -> Record:
 
 
 DECODER = json.JSONDecoder(
-    parse_constant=_refuse_constant, parse_float=JsonNumber, object_pairs_hook=_refuse_twins
+    parse_constant=_refuse_constant,
+    parse_float=JsonNumber,
+    object_pairs_hook=_refuse_repeated_fields,
 )
 
 
@@ -250,27 +273,27 @@ def _read_csv(file: Path, faults: list[Fault], is_wanted: IsWanted) -> Iterator[
 
     Rows of empty cells, and Excel's first line `sep=;`, are passed over.
     """
-    lines = _decoded(file, faults)
-    header, before = next(lines, None), 0
+    lines = _read_decoded_lines(file, faults)
+    header, skipped = next(lines, None), 0
     separator = "\t" if file.suffix.lower() == ".tsv" else ""
     if header and (given := re.fullmatch(r'"?sep=(.)"?\s*', header, re.IGNORECASE)):
-        separator, header, before = given[1], next(lines, None), 1
+        separator, header, skipped = given[1], next(lines, None), 1
     if header is None:
         if not faults or faults[-1].file != file:
             faults.append(Fault(file, None, "the file is empty", "check the file"))
         return
-    limit = csv.field_size_limit(MAX_FIELD)
     separator = separator or max(",;\t|", key=re.sub('"[^"]*"', "", header).count)
+    limit = csv.field_size_limit(MAX_CELL_CHARACTERS)
     rows = csv.reader(chain([header], lines), delimiter=separator, strict=True)
-    begins = before + 1
+    begins = skipped + 1
     try:
         names = [name.strip() for name in next(rows)]
-        columns = {i: name for i, name in enumerate(names) if name and names.count(name) == 1}
-        if fault := _header_fault(file, names, is_wanted):
+        if fault := _find_header_fault(file, names, is_wanted):
             faults.append(fault)
             return
+        columns = {i: name for i, name in enumerate(names) if name and names.count(name) == 1}
         needed = max((i for i, name in columns.items() if is_wanted(name)), default=0)
-        known, begins = len(faults), before + rows.line_num + 1
+        known, begins = len(faults), skipped + rows.line_num + 1
         for row in rows:
             is_empty = not any(cell.strip() for cell in row)
             if not is_empty and (len(row) <= needed or any(map(str.strip, row[len(names) :]))):
@@ -279,7 +302,7 @@ def _read_csv(file: Path, faults: list[Fault], is_wanted: IsWanted) -> Iterator[
                 faults.append(Fault(file, begins, what, mend))
             elif not is_empty and len(faults) == known:
                 yield begins, {name: row[i] for i, name in columns.items() if i < len(row)}
-            known, begins = len(faults), before + rows.line_num + 1
+            known, begins = len(faults), skipped + rows.line_num + 1
     except csv.Error as error:
         what = f"the record that begins in line {begins} cannot be read ({error})"
         faults.append(Fault(file, None, what, "close quotes, and double those inside a field"))
@@ -287,7 +310,14 @@ def _read_csv(file: Path, faults: list[Fault], is_wanted: IsWanted) -> Iterator[
         csv.field_size_limit(limit)
 
 
-def _header_fault(file: Path, names: list[str], is_wanted: IsWanted) -> Fault | None:
+def _read_decoded_lines(file: Path, faults: list[Fault]) -> Iterator[str]:
+    for number, line in read_lines(file, faults):
+        if SURROGATE.search(line):
+            faults.append(Fault(file, number, *NOT_UTF8))
+        yield line
+
+
+def _find_header_fault(file: Path, names: list[str], is_wanted: IsWanted) -> Fault | None:
     if not any(names):
         what = "the first line names no column"
         return Fault(file, None, what, "name each column in the first line")
@@ -298,15 +328,8 @@ def _header_fault(file: Path, names: list[str], is_wanted: IsWanted) -> Fault | 
     return None
 
 
-def _decoded(file: Path, faults: list[Fault]) -> Iterator[str]:
-    for number, line in read_lines(file, faults):
-        if SURROGATE.search(line):
-            faults.append(Fault(file, number, *NOT_UTF8))
-        yield line
-
-
 def _read_parquet(file: Path, faults: list[Fault]) -> Iterator[tuple[int, Record]]:
-    if fault := (missing(file) if not file.is_file() else recognise(file)):
+    if fault := find_form_fault(file):
         faults.append(fault)
         return
     try:

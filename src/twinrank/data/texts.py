@@ -1,36 +1,102 @@
-"""Texts to rank, from a JSONL file."""
+"""The texts that an encoder reads of answers: each as a whole, or section by section."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from typing import Any, NamedTuple
 
-from twinrank.data.records import read_json_lines
-from twinrank.errors import DataError, Fault
+import numpy as np
+import polars as pl
+from jaxtyping import Int
 
 
-def read_texts(file: Path) -> list[str]:
-    """The `text` field of every line of a JSONL file; blank lines are passed over.
+class Readable(NamedTuple):
+    """A text for an encoder, and its parts, where only some of its sentences may be read.
 
-    Raises:
-        DataError: with every fault of the file: it is missing, or a line is not UTF-8, not JSON,
-            not an object, or has no text.
+    Attributes:
+        whole: from beginning to end.
+        title: as it stands before other text; may be empty.
+        sections: what follows it, undivided or section by section.
     """
-    texts: list[str] = []
-    faults: list[Fault] = []
-    for number, record, _ in read_json_lines(file, faults):
-        text = record.get("text")
-        if text is None:
-            faults.append(Fault(file, number, "the field text is missing", 'add "text": "..."'))
-        elif not isinstance(text, str):
-            what = f"text is {json.dumps(text)[:40]}, not a string"
-            faults.append(Fault(file, number, what, "put it in quotes"))
-        elif not text.strip():
-            faults.append(Fault(file, number, "text is empty", "write one or delete the line"))
-        else:
-            texts.append(text)
-    if not texts and not faults:
-        faults.append(Fault(file, None, "holds no text", 'write {"text": ...} a line'))
-    if faults:
-        raise DataError(faults)
-    return texts
+
+    whole: str
+    title: str
+    sections: tuple[str, ...]
+
+    @classmethod
+    def plain(cls, text: str) -> Readable:
+        """A text without a title, as queries are."""
+        return cls(text, "", (text,))
+
+
+def answer_texts(answers: pl.DataFrame) -> list[str]:
+    """Give each answer as a whole: `title. text`.
+
+    No full stop is put behind a title that ends a sentence itself.
+    """
+    pairs = zip(answers["title"].str.strip_chars(), answers["text"].str.strip_chars(), strict=True)
+    return [_join(title, text) for title, text in pairs]
+
+
+def section_texts(answers: pl.DataFrame) -> tuple[list[str], Int[np.ndarray, " v"]]:
+    """Give the sections of m answers, `title. section title. text`, and each one's answer (rising).
+
+    An answer without sections is read as a whole, so that each has one text or more.
+    """
+    texts, owners = readable_sections(answers)
+    return [text.whole for text in texts], owners
+
+
+def readable_answers(answers: pl.DataFrame, *, by_section: bool = False) -> list[Readable]:
+    """Give each answer as a whole; its text undivided or, if it has sections, divided into them."""
+    readable = []
+    for whole, answer in zip(answer_texts(answers), answers.iter_rows(named=True), strict=True):
+        sections = _list_sections(answer) if by_section else []
+        texts = tuple(_join(heading, text) for heading, text in sections) or (answer["text"],)
+        readable.append(Readable(whole, _end_sentence(answer["title"]), texts))
+    return readable
+
+
+def readable_sections(answers: pl.DataFrame) -> tuple[list[Readable], Int[np.ndarray, " v"]]:
+    """Give texts and owners as `section_texts`; a section's title stays with its answer's."""
+    texts: list[Readable] = []
+    owners: list[int] = []
+    wholes = zip(readable_answers(answers), answers.iter_rows(named=True), strict=True)
+    for row, (whole, answer) in enumerate(wholes):
+        title = answer["title"].strip()
+        sections = [
+            Readable(
+                _join(title, _join(heading, text)),
+                f"{_end_sentence(title)} {_end_sentence(heading)}".strip(),
+                (text,),
+            )
+            for heading, text in _list_sections(answer)
+        ]
+        texts += sections or [whole]
+        owners += [row] * max(len(sections), 1)
+    return texts, np.array(owners, np.int64)
+
+
+def titled_sections(answers: pl.DataFrame) -> list[list[tuple[str, str]]]:
+    """Give title and text of all that `section_texts` reads; one without a title for a whole."""
+    return [
+        _list_sections(answer) or [("", answer["text"].strip() or answer["title"].strip())]
+        for answer in answers.iter_rows(named=True)
+    ]
+
+
+def _list_sections(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    """Give title and text of each section that has any, but for the answer's title once more."""
+    parts = [(part["title"].strip(), part["text"].strip()) for part in answer["sections"] or []]
+    title = answer["title"].strip()
+    return [
+        (heading if heading != title else "", text) for heading, text in parts if heading or text
+    ]
+
+
+def _join(title: str, text: str) -> str:
+    return f"{_end_sentence(title)} {text}" if title and text else title or text
+
+
+def _end_sentence(title: str) -> str:
+    title = title.strip()
+    return title if not title or title[-1] in ".?!" else f"{title}."

@@ -1,4 +1,4 @@
-"""What a record must be, whatever file it comes from; what is wrong is named by its line."""
+"""The rules a record must keep, whatever file it comes from; each fault is named by its line."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import math
 import re
 import string
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 
 from twinrank.data.records import NotTextError, Record, as_integer, as_text
 from twinrank.errors import Fault
 
-Numbered = Iterable[tuple[int, Record]]
+Numbered = Iterable[tuple[int, Record]]  # records by the line where they begin
+Judgement = tuple[str, str, float, str, bool]  # as in JUDGEMENTS_SCHEMA
 
 DEFAULT_TYPE = "query"
 SECTIONS = pl.List(pl.Struct({"title": pl.String, "text": pl.String}))
 ANSWERS_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
-    "line": pl.Int64(),
-    **dict.fromkeys(("id", "title", "text", "url"), pl.String()),
+    "line": pl.Int64,
+    **dict.fromkeys(("id", "title", "text", "url"), pl.String),
     "sections": SECTIONS,
 }
 QUERIES_SCHEMA = {"line": pl.Int64, **dict.fromkeys(("id", "type", "thread", "text"), pl.String)}
@@ -34,39 +35,66 @@ JUDGEMENTS_SCHEMA = {
     "is_known": pl.Boolean,
 }
 BLANK_OR_QUOTE = f'{string.whitespace}\xa0"'
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-SCORES = {"true": "1", "false": "0"}
-LARGEST_SCORE = 1e9
+CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f]")
+SCORES_OF_WORDS = {"true": "1", "false": "0"}
+MAX_SCORE = 1e9
 REPEATED = "repeated rows left out"
 FOLLOWS = "judgements of rows that are left out, left out too"
-NAMES_FOR = {  # a field, and what other tools call it
+JSON_KINDS = {list: "array", dict: "object", str: "string", bool: "true or false"}
+FOREIGN_NAMES = {  # a field, and what other tools call it
     "_id": ("id", "doc_id", "docid", "query_id", "pid", "qid"),
     "text": ("query", "question", "contents", "content", "body"),
 }
 
 
 @dataclass
-class Ids:
-    """The ids that one file gives, to be looked up by those that refer to them.
+class Rows:
+    """The rows of one file that can be used, and the ids of all, for those that refer to them.
 
     Attributes:
         kind: `answer` or `query`.
-        file: that gives them.
-        lines: where each was given first; those of rows that are left out too.
-        left_out: the ids of these.
+        file: that they stand in.
+        faults: added to.
+        lines: where each id was given first, that of a faulty row too.
+        usable: cells by id.
         is_whole: false if a line could not be read, so that an unknown id may stand there.
     """
 
     kind: str
     file: Path
+    faults: list[Fault]
     lines: dict[str, int] = field(default_factory=dict)
-    left_out: set[str] = field(default_factory=set)
+    usable: dict[str, dict[str, Any]] = field(default_factory=dict)
     is_whole: bool = True
+
+    def add(self, cells: dict[str, Any], *rows: _Row) -> None:
+        """Add a row's cells, unless it (or an object in it) is faulty, or its id is taken."""
+        name, row = cells["id"], rows[0]
+        if not name:
+            self.is_whole = False
+            return
+        first = self.lines.setdefault(name, row.line)
+        if first != row.line and name in self.usable:
+            what = f"id {name!r} stands on line {first} already"
+            if {**self.usable[name], "line": row.line} == cells:
+                row.add(f"{what}, with the same text", "delete one of the two", REPEATED)
+            else:
+                row.add(what, "rename or delete one of the two")
+        elif not any(part.is_faulty for part in rows):
+            self.usable[name] = cells
+
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        """The rows that can be used, in the order of the file; to be asked for once all are in."""
+        schema = ANSWERS_SCHEMA if self.kind == "answer" else QUERIES_SCHEMA
+        return pl.DataFrame(list(self.usable.values()), schema=schema)
 
     def find(self, given: str) -> str | None:
         """Find an id as it is given; else the one that differs in form alone, if there is one."""
+        if given in self.lines:
+            return given
         form = simplify_id(given)
-        return next((n for n in (given, form) if n in self.lines), None) or self._forms.get(form)
+        return form if form in self.lines else self._forms.get(form)
 
     @cached_property
     def _forms(self) -> dict[str, str | None]:
@@ -75,6 +103,23 @@ class Ids:
             form = simplify_id(name)
             forms[form] = None if form in forms else name
         return forms
+
+    def resolve(self, given: str, row: _Row) -> str:
+        """Give the id that is meant; name it if none is, unless its row may be one not read."""
+        name = self.find(given)
+        if name is None and self.is_whole:
+            what = f"unknown {self.kind} id {given!r}"
+            mend = f"correct the id, or add the {self.kind} to {self.file}"
+            row.add(what, mend, f"judgements of unknown {self.kind} ids left out")
+        elif name is None:
+            row.is_faulty = True
+        elif name not in self.usable:
+            row.add(f"{self.kind} {name!r} is left out", "mend its row", FOLLOWS)
+        elif name != given:
+            what = f"{self.kind} id {given!r} is taken for {name!r}"
+            outcome = f"{self.kind} ids that differ from {self.file.name} in form alone"
+            row.note(what, "write them alike", f"{outcome}, as 7.0 from 7")
+        return name or given
 
 
 def simplify_id(given: str) -> str:
@@ -87,45 +132,34 @@ def simplify_id(given: str) -> str:
     return as_integer(visible) or unicodedata.normalize("NFC", visible)
 
 
-class Judgement(NamedTuple):
-    """One row that says how right an answer is for a query, as it was read."""
-
-    line: int
-    query: object
-    answer: object
-    score: object
-    split: str
-
-
-def check_answers(records: Numbered, file: Path, faults: list[Fault]) -> tuple[pl.DataFrame, Ids]:
-    """Read answers from records as BEIR has them: line, id, title, text, url, sections."""
-    table = _Table(Ids("answer", file), faults)
+def check_answers(records: Numbered, file: Path, faults: list[Fault]) -> Rows:
+    """Read answers from records as BEIR has them, into cells of `ANSWERS_SCHEMA`."""
+    answers = Rows("answer", file, faults)
     for line, record in records:
         row = _Row(file, line, record, faults)
         name, title, text = row.read_id(), row.read("title"), row.read("text")
         metadata = row.open("metadata")
         url, sections = metadata.read("url") or None, metadata.read_sections()
         if not (title.strip() or text.strip() or row.is_faulty or metadata.is_faulty):
-            what = f"neither title nor text{_hint(record, 'text')}"
+            what = f"neither title nor text{row.hint('text')}"
             mend = "give the answer a title or a text, or delete it"
             row.add(what, mend, "answers without title and text left out")
-        cells = {"line": line, "id": name, "title": title, "text": text}
-        cells |= {"url": url, "sections": sections}
-        table.add(cells, row, is_faulty=row.is_faulty or metadata.is_faulty)
-    return pl.DataFrame(table.rows, schema=ANSWERS_SCHEMA), table.ids
+        cells = {"line": line, "id": name, "title": title, "text": text, "url": url}
+        answers.add({**cells, "sections": sections}, row, metadata)
+    return answers
 
 
 def check_queries(
     records: Numbered, file: Path, faults: list[Fault], *, needs_type: bool = False
-) -> tuple[pl.DataFrame, Ids]:
-    """Read queries from records as BEIR has them: line, id, type, thread, text."""
-    table = _Table(Ids("query", file), faults)
+) -> Rows:
+    """Read queries from records as BEIR has them, into cells of `QUERIES_SCHEMA`."""
+    queries = Rows("query", file, faults)
     for line, record in records:
         row = _Row(file, line, record, faults)
         name, text = row.read_id(), row.read("text")
         if not text.strip() and not row.is_faulty:
             mend = "write what was asked, or delete the query and its labels"
-            what = f"empty or missing text{_hint(record, 'text')}"
+            what = f"empty or missing text{row.hint('text')}"
             row.add(what, mend, "queries without a text left out")
         metadata = row.open("metadata")
         kind, thread = metadata.read_name("type"), metadata.read_name("thread")
@@ -133,61 +167,56 @@ def check_queries(
             row.add("no type, though others have one", "give it one")
         thread = (as_integer(thread) if "." in thread else None) or thread or name
         cells = {"line": line, "id": name, "type": kind or DEFAULT_TYPE, "thread": thread}
-        table.add({**cells, "text": text}, row, is_faulty=row.is_faulty or metadata.is_faulty)
-    return pl.DataFrame(table.rows, schema=QUERIES_SCHEMA), table.ids
+        queries.add({**cells, "text": text}, row, metadata)
+    return queries
 
 
 def check_judgements(
-    rows: Iterable[Judgement],
+    records: Numbered,
     file: Path,
-    queries: tuple[Ids, dict[str, str]],
-    answers: Ids,
+    queries: Rows,
+    answers: Rows,
     threads: dict[str, tuple[Path, int, str]],
-    faults: list[Fault],
-) -> list[tuple[str, str, float, str, bool]]:
-    """Read judgements: query, answer, score, split, and whether both are known.
+) -> Iterator[Judgement]:
+    """Read the judgements of one file; faults go to those of its queries.
 
     Args:
-        rows: of one file.
+        records: query, answer, score and split.
         file: that they stand in.
-        queries: their ids, and the thread of each.
-        answers: their ids.
+        queries: that they may name, as `answers`.
+        answers: see there.
         threads: where each was judged first; no thread may be in two splits. Added to.
-        faults: added to.
     """
-    ids, thread_of = queries
     pairs: dict[tuple[str, str], tuple[int, float]] = {}
-    judged = []
-    for given in rows:
-        row = _Row(file, given.line, given._asdict(), faults)
+    for number, record in records:
+        row = _Row(file, number, record, queries.faults)
         named = {kind: row.read(kind).strip() for kind in ("query", "answer")}
         for kind, article in (("query", "a"), ("answer", "an")):
             if not named[kind] and not row.is_faulty:
                 row.add(f"a label without {article} {kind}", "give its id")
-        score = row.read_score()
+        score, split = row.read_score(), record["split"]
         if row.is_faulty:
             continue
-        query, answer = (_look_up(each, named[each.kind], row) for each in (ids, answers))
-        line, before = pairs.setdefault((query, answer), (given.line, score))
-        if line != given.line:
+        query, answer = (rows.resolve(named[rows.kind], row) for rows in (queries, answers))
+        line, before = pairs.setdefault((query, answer), (number, score))
+        if line != number:
             what = f"{query} and {answer} are judged in line {line} already"
             if before != score:
                 row.add(f"{what}, {before:g} there and {score:g} here", "delete one of the two")
             else:
                 row.add(what, "delete one of the two", "repeated judgements left out")
             continue
-        thread = thread_of.get(query)
-        if thread is not None:
-            other, first, split = threads.setdefault(thread, (file, given.line, given.split))
-            if split != given.split:
-                what = f"thread {thread!r} is judged in another split too ({other.name}:{first})"
+        if query in queries.usable:
+            thread = queries.usable[query]["thread"]
+            source, line, judged_split = threads.setdefault(thread, (file, number, split))
+            if judged_split != split:
+                what = f"thread {thread!r} is judged in another split too ({source.name}:{line})"
                 row.add(what, "keep a thread in one split, as `twinrank split` does")
                 continue
-        judged.append((query, answer, score, given.split, not row.is_faulty))
-    return judged
+        yield query, answer, score, split, not row.is_faulty
 
 
-def say_outcomes(faults: Sequence[Fault]) -> list[str]:
+def describe_outcomes(faults: Sequence[Fault]) -> list[str]:
     """Say what happened to what could not be used, a line for each kind in each file."""
     kinds: dict[tuple[Path, str], list[Fault]] = {}
     for fault in faults:
@@ -199,60 +228,15 @@ def say_outcomes(faults: Sequence[Fault]) -> list[str]:
     ]
 
 
-def _look_up(ids: Ids, given: str, row: _Row) -> str:
-    """Give the id that is meant; say if none is, unless what would give it is wrong itself."""
-    name = ids.find(given)
-    if name is None and ids.is_whole:
-        what = f"unknown {ids.kind} id {given!r}"
-        mend = f"correct the id, or add the {ids.kind} to {ids.file}"
-        row.add(what, mend, f"judgements of unknown {ids.kind} ids left out")
-    elif name is None:
-        row.is_faulty = True  # it may stand in a line that could not be read
-    elif name in ids.left_out:
-        row.add(f"{ids.kind} {name!r} is left out", "mend its row", FOLLOWS)
-    elif name != given:
-        outcome = f"{ids.kind} ids that differ from {ids.file.name} in form alone, as 7.0 from 7"
-        row.note(f"{ids.kind} id {given!r} is taken for {name!r}", "write them alike", outcome)
-    return name or given
-
-
 @dataclass
-class _Table:
-    """The rows of a file that can be used, and the ids of all."""
-
-    ids: Ids
-    faults: list[Fault]
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    places: dict[str, int] = field(default_factory=dict)
-
-    def add(self, cells: dict[str, Any], row: _Row, *, is_faulty: bool) -> None:
-        """Take a row in, unless it is faulty or its id is taken."""
-        name = cells["id"]
-        if not name:
-            self.ids.is_whole = False
-            return
-        first = self.ids.lines.setdefault(name, row.line)
-        if first != row.line and name in self.places:
-            what = f"id {name!r} stands on line {first} already"
-            before = self.rows[self.places[name]]
-            if all(before[column] == value for column, value in cells.items() if column != "line"):
-                row.add(f"{what}, with the same text", "delete one of the two", REPEATED)
-            else:
-                row.add(what, "rename or delete one of the two")
-        elif is_faulty:
-            self.ids.left_out.add(name)
-        else:
-            self.ids.left_out.discard(name)
-            self.places[name] = len(self.rows)
-            self.rows.append(cells)
-
-
 class _Row:
     """One record, or an object in it, whose fields are read, and what is wrong with them."""
 
-    def __init__(self, file: Path, line: int, record: Record, faults: list[Fault]) -> None:
-        self.file, self.line, self.record = file, line, record
-        self.faults, self.is_faulty = faults, False
+    file: Path
+    line: int
+    record: Record
+    faults: list[Fault]
+    is_faulty: bool = False
 
     def add(self, what: str, mend: str, outcome: str = "") -> None:
         """Name a fault for which the row cannot be used."""
@@ -262,6 +246,11 @@ class _Row:
     def note(self, what: str, mend: str, outcome: str) -> None:
         """Name a fault with which the row can be used."""
         self.faults.append(Fault(self.file, self.line, what, mend, outcome, loses=False))
+
+    def hint(self, name: str) -> str:
+        """Name the field that another tool would have written instead."""
+        foreign = next((n for n in FOREIGN_NAMES[name] if self.record.get(n)), None)
+        return f", though there is a field {foreign}" if foreign else ""
 
     def read(self, name: str) -> str:
         """Read a field as text, an absent one as an empty text."""
@@ -292,21 +281,20 @@ class _Row:
             return ""
         name = self.read("_id")
         if not name.strip() and not self.is_faulty:
-            what = f"empty or missing id{_hint(self.record, '_id')}"
+            what = f"empty or missing id{self.hint('_id')}"
             self.add(what, "give every row an id of its own; in BEIR's layout the field is _id")
-        if CONTROL.search(name):
+        if CONTROL_CHARACTER.search(name):
             self.add(f"the id {name!r} holds a tab or a line break", "take it out")
         return name if name.strip() else ""
 
     def read_score(self) -> float:
         """Read the score of a judgement; what is more than zero is right."""
-        given = self.record["score"]
-        text = f"{given}".strip(BLANK_OR_QUOTE).lower()
+        text = f"{self.record['score']}".strip(BLANK_OR_QUOTE).lower()
         try:
-            score = math.nan if "_" in text else float(SCORES.get(text, text))
+            score = math.nan if "_" in text else float(SCORES_OF_WORDS.get(text, text))
         except ValueError:
             score = math.nan
-        if not abs(score) <= LARGEST_SCORE:
+        if not abs(score) <= MAX_SCORE:
             what = f"score {text[:40]!r} is no number that can be a grade"
             self.add(what, "write 1 for a right answer, 0 for a wrong one")
         return score
@@ -315,7 +303,7 @@ class _Row:
         """Open an object in the record."""
         value = self.record.get(name)
         if value is not None and not isinstance(value, dict):
-            what = f"{name} is a JSON {_kind(value)}, not an object"
+            what = f"{name} is a JSON {JSON_KINDS.get(type(value), 'number')}, not an object"
             self.add(what, 'write {"type": ..., "thread": ...}, or leave it out')
         inner: Record = value if isinstance(value, dict) else {}
         return _Row(self.file, self.line, inner, self.faults)
@@ -323,10 +311,9 @@ class _Row:
     def read_sections(self) -> list[dict[str, str]]:
         """Read a list of sections, each an object with title and text, or a text."""
         given = self.record.get("sections") or []
-        if not isinstance(given, list):
-            given = [None]
         sections = []
-        for part in given:
+        parts: list[Any] = given if isinstance(given, list) else [None]
+        for part in parts:
             cells: Record = {"text": part} if isinstance(part, str) else part
             if not isinstance(cells, dict):
                 what = "sections is no list of sections"
@@ -337,14 +324,3 @@ class _Row:
             sections.append({"title": section.read("title"), "text": text})
             self.is_faulty |= section.is_faulty
         return sections
-
-
-def _hint(record: Record, name: str) -> str:
-    """Name the field that another tool would have written instead."""
-    other = next((other for other in NAMES_FOR[name] if record.get(other)), None)
-    return f", though there is a field {other}" if other else ""
-
-
-def _kind(value: object) -> str:
-    names = {list: "array", dict: "object", str: "string", bool: "true or false"}
-    return names.get(type(value), "number")

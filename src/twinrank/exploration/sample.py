@@ -70,7 +70,7 @@ def draw(
     rng = np.random.default_rng(seed)
     split_of = dataset.labels.select(pl.col("query").alias("id"), "split").unique("id")
     heads = dataset.queries.select("id", "thread").collect(engine="streaming")
-    queries = dataset.some(heads["id"].gather(_drawn(heads, split_of["id"], rng)))
+    queries = dataset.select(heads["id"].gather(_drawn(heads, split_of["id"], rng)))
     frame = queries.frame.select("id", "type", "thread", "text")
     frame = frame.join(split_of, on="id", how="left", maintain_order="left")
     columns = _columns(queries, rng)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from twinrank.data.files import QUERIES
+from twinrank.data.beir import QUERIES
 from twinrank.data.records import read_json_lines
 from twinrank.errors import FeedbackError, TwinrankError
 from twinrank.feedback.begun import clear_begun

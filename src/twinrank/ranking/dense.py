@@ -17,11 +17,11 @@ from twinrank.data import (
     readable_sections,
     section_texts,
 )
+from twinrank.data.text_selection import Selection
 from twinrank.encoding import POOLINGS, Encoder, Store
 from twinrank.ranking.memory import Past
 from twinrank.ranking.passages import ROWS_A_CHUNK, Passages, among
 from twinrank.ranking.towers import Towers, total
-from twinrank.text import Selection
 
 CELLS_A_CHUNK = 16_000_000  # products of queries with passages, or with past queries, at once
 Parts = dict[str, Float[np.ndarray, "n m"]]

@@ -13,13 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from twinrank.data import titled_sections
+from twinrank.data import split_sentences, titled_sections
 from twinrank.errors import RankerError
 from twinrank.ranking.bm25 import Bm25
 from twinrank.ranking.dense import Dense, projected
 from twinrank.ranking.fused import Fused
 from twinrank.ranking.ranker import Ranker
-from twinrank.text import sentences
 
 PAST_SHOWN = 3
 KEPT = 16_384  # sections whose sentences' vectors are kept; of ten sentences each, 250 MB
@@ -179,7 +178,7 @@ class Witness:
         pairs = [
             (title or None, sentence)
             for title, text in parts
-            for sentence in sentences(text, self._ranker.recipe.language)
+            for sentence in split_sentences(text, self._ranker.recipe.language)
         ]
         pairs = [pair for pair in pairs if len(pair[1]) >= SHORTEST] or pairs
         return [title for title, _ in pairs], [sentence for _, sentence in pairs]

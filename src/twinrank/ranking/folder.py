@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from twinrank.data import answer_texts, read_answers, write_answers
+from twinrank.data.text_selection import Idf
 from twinrank.encoding import Store, resolve
 from twinrank.errors import EncoderError, RankerError
 from twinrank.files import write_file
@@ -55,7 +56,6 @@ from twinrank.ranking.past_queries import PastQueries
 from twinrank.ranking.removed import Removed, read_removed, write_removed
 from twinrank.ranking.towers import Towers
 from twinrank.recipe import EncoderSettings, Recipe
-from twinrank.text import Idf
 
 log = logging.getLogger(__name__)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from twinrank.data.text_selection import Idf, Selection
 from twinrank.encoding import Encoder, Store
 from twinrank.ranking.dense import Reader
 from twinrank.ranking.towers import Towers
 from twinrank.recipe import EncoderSettings, Recipe
-from twinrank.text import Idf, Selection
 
 
 def reader_of(

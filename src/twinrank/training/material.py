@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 
 from twinrank.data import Dataset, Queries
+from twinrank.data.text_selection import Idf
 from twinrank.encoding import FeatureStore
 from twinrank.errors import DataError, Fault
 from twinrank.ranking import Passages, Reader, Towers, reader_of
 from twinrank.recipe import PretrainingSettings, Recipe
-from twinrank.text import Idf
 from twinrank.training.pairing import Groups
 from twinrank.training.pretraining import Sightings, groups_of
 from twinrank.training.tower_training import Examples

@@ -6,13 +6,16 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import Stemmer
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from sklearn.feature_extraction.text import TfidfVectorizer
 
-from twinrank.data import Readable, readable_answers
+from twinrank.data import Readable, readable_answers, split_sentences
+from twinrank.data.sentences import LANGUAGE_CODES
+from twinrank.data.text_selection import Idf, Selection
 from twinrank.encoding import Encoder
-from twinrank.text import Idf, Selection, selection, sentences
-from twinrank.text.scores import Scored
+from twinrank.errors import TwinrankError
 
 BUDGET = 16
 WORDS = ["reset", "password", "the", "a", "invoice", "refund.", "Why?", "Åbn", "wi-fi", "(no)"]
@@ -46,7 +49,7 @@ def plainly(text, how):
     every = [text.title] * bool(text.title)
     rows = []
     for section, part in enumerate(text.sections):
-        for sentence in sentences(part, how.language):
+        for sentence in split_sentences(part, how.language):
             rows.append((section, len(rows), sentence))
             every.append(sentence)
 
@@ -102,7 +105,7 @@ def test_it_chooses_what_the_definition_says(texts, by_section, encoder):
 def test_its_promises_hold_for_any_text(texts, by_section, encoder):
     how = chooser(encoder.count_tokens, texts, by_section=by_section)
     read = how(texts)
-    assert how(texts) == read
+    assert read == [how([text])[0] for text in texts]
     for text, got, tokens in zip(texts, read, encoder.count_tokens(read), strict=True):
         if got == text.whole:
             continue
@@ -116,53 +119,6 @@ def test_its_promises_hold_for_any_text(texts, by_section, encoder):
             if there == word:
                 word = next(left, None)
         assert word is None
-
-
-@settings(max_examples=30, deadline=None)
-@given(texts=st.lists(readables(), min_size=1, max_size=6))
-def test_a_text_is_read_alike_alone_and_among_others(texts, encoder):
-    how = chooser(encoder.count_tokens, texts)
-    assert how(texts) == [how([text])[0] for text in texts]
-
-
-def test_scores_and_tokens_in_plain_numpy(encoder):
-    lines = ["Reset the password.", "the the PIN", "?!", "Password, password: RESET"]
-    owner = np.array([0, 0, 0, 1])
-    idf = Idf(9, {"the": 8, "password": 3})
-    scored = Scored(lines, owner, idf, encoder.count_tokens)
-    the, password, other = (math.log(10 / n) + 1 for n in (9, 4, 2))
-    expected = [
-        (1 * other + 3 * the + 1 * password) / 3,
-        (2 * 3 * the + 1 * other) / 3,
-        0,
-        (2 * 2 * password + 1 * other) / 3,
-    ]
-    assert scored.score == pytest.approx(expected, rel=1e-12)
-    assert scored.tokens.tolist() == (encoder.count_tokens(lines) - 2).tolist()
-
-
-def test_best_sentences_in_their_order_with_the_title():
-    text = Readable(
-        "...", "Refund.", ("the the the. invoice invoice.\nthe a the a.\nrefund refund.",)
-    )
-    idf = Idf(9, {"the": 9})
-    how = Selection(idf, "english", lambda t: np.array([len(s.split()) + 2 for s in t]), 7)
-    whole = Readable(f"Refund. {text.sections[0]}", *text[1:])
-    assert how([whole]) == ["Refund. invoice invoice. refund refund."]
-
-
-def test_sections_take_turns():
-    words = "invoice refund password"
-    sections = (f"{words} one.\n{words} two.", "the booking.\nhello there.")
-    text = Readable(" ".join(sections), "", sections)
-    idf = Idf(9, {"the": 9, "booking": 9, "hello": 9, "there": 9})
-
-    def count(texts):
-        return np.array([len(text.split()) + 2 for text in texts])
-
-    best, turns = (Selection(idf, "english", count, 10, by) for by in (False, True))
-    assert best([text]) == [f"{words} one. {words} two."]
-    assert turns([text]) == [f"{words} one. the booking. hello there."]
 
 
 def test_what_no_sentence_fits_is_read_from_its_beginning_and_said(encoder, caplog):
@@ -193,24 +149,79 @@ def test_the_budget_holds_where_sentences_cost_more_together_than_apart():
     assert how([text]) == ["invoice refund."]
 
 
-def test_danish_sentences_are_chosen_whole(encoder):
-    text = Readable.plain(
-        "Det koster f.eks. 20 kr. pr. md.\nhej hej hej hej hej hej hej hej hej hej hej hej hej hej."
-    )
-    how = chooser(encoder.count_tokens, [text], budget=36, language="danish")
-    assert how([text]) == ["Det koster f.eks. 20 kr. pr. md."]
+def test_sections_take_turns():
+    words = "invoice refund password"
+    sections = (f"{words} one.\n{words} two.", "the booking.\nhello there.")
+    text = Readable(" ".join(sections), "", sections)
+    idf = Idf(9, {"the": 9, "booking": 9, "hello": 9, "there": 9})
+
+    def count(texts):
+        return np.array([len(text.split()) + 2 for text in texts])
+
+    best, turns = (Selection(idf, "english", count, 10, by) for by in (False, True))
+    assert best([text]) == [f"{words} one. {words} two."]
+    assert turns([text]) == [f"{words} one. the booking. hello there."]
 
 
-def test_many_texts_are_read_in_parts(encoder, help_centre, monkeypatch):
+def test_many_texts_are_read_in_parts_and_none_is_no_error(encoder, help_centre, monkeypatch):
     texts = readable_answers(help_centre.answers)
     how = chooser(encoder.count_tokens, texts, budget=300)
     whole = how(texts)
     assert all(read != text.whole for read, text in zip(whole, texts, strict=True))
-    monkeypatch.setattr(selection, "AT_ONCE", 7)
+    monkeypatch.setattr("twinrank.data.text_selection.TEXTS_AT_ONCE", 7)
     assert how(texts) == whole
+    assert Idf.of([text.whole for text in texts]) == how.idf
     assert (encoder.count_tokens(whole) <= 300).all()
+    nothing = chooser(encoder.count_tokens, [])
+    assert nothing([]) == []
+    assert nothing([Readable.plain("")]) == [""]
 
 
-def test_no_text_is_no_error(encoder):
-    assert chooser(encoder.count_tokens, [])([]) == []
-    assert chooser(encoder.count_tokens, [])([Readable.plain("")]) == [""]
+def test_weights_are_those_of_scikit_learn_and_stay_on_disk(tmp_path):
+    texts = [
+        "Nulstil din adgangskode: \xe5bn Indstillinger, s\xe5 Konti.",
+        *("Reset the password, then reset the PIN_2.", "The password is a b c.", ""),
+    ]
+    vectorizer = TfidfVectorizer().fit(texts)
+    idf = Idf.of(texts)
+    for word, column in vectorizer.vocabulary_.items():
+        assert idf.weight(word) == pytest.approx(vectorizer.idf_[column], rel=1e-12)
+    assert {"\xe5bn", "pin_2"} < set(vectorizer.vocabulary_)
+    assert idf.counts == {"password": 2, "the": 2}
+    assert idf.weight("unheard") == idf.weight("reset") > idf.weight("the")
+    idf.save(tmp_path / "idf.json")
+    with (tmp_path / "idf.json").open("rb") as stream:
+        assert Idf.load(stream) == idf
+    assert math.isfinite(Idf.of([]).weight("word"))
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "sentences"),
+    [
+        (
+            "Ask Dr. Jones, i.e. our vet. Is it v. 2.0?",
+            "english",
+            ["Ask Dr. Jones, i.e. our vet.", "Is it v. 2.0?"],
+        ),
+        (
+            "Hej hr. Jensen. Ca. 20 kr. om ugen. Tak!",
+            "danish",
+            ["Hej hr. Jensen.", "Ca. 20 kr. om ugen.", "Tak!"],
+        ),
+        ("Det sker d. 3. maj. Husk det.", "danish", ["Det sker d. 3. maj.", "Husk det."]),
+        (
+            "Other ways\n- press this\n\n  - or that  \nUser: hi",
+            "english",
+            ["Other ways", "- press this", "- or that", "User: hi"],
+        ),
+        (" \n ", "english", []),
+    ],
+)
+def test_abbreviations_end_no_sentence_and_line_ends_do(text, language, sentences):
+    assert split_sentences(text, language) == sentences
+
+
+def test_every_language_of_a_recipe_has_rules_for_sentences():
+    assert set(Stemmer.algorithms()) <= set(LANGUAGE_CODES)
+    with pytest.raises(TwinrankError, match="no rules for sentences in 'klingon'; choose arabic"):
+        split_sentences("nuqneH", "klingon")

@@ -1,4 +1,4 @@
-"""The files of a data set in BEIR's layout: how they are called, read and written."""
+"""The files of a data set in BEIR's layout: their names, and how they are read and written."""
 
 from __future__ import annotations
 
@@ -10,27 +10,25 @@ from typing import Any, BinaryIO
 import polars as pl
 
 from twinrank.data.records import NOT_UTF8, SURROGATE, Record, read_lines
-from twinrank.data.validation import SECTIONS, Judgement
+from twinrank.data.validation import SECTIONS
 from twinrank.errors import Fault
 
 ANSWERS, QUERIES = "corpus.jsonl", "queries.jsonl"
 SPLITS = ("train", "validation", "test")
 SPELLINGS = {"dev": "validation", "val": "validation", "valid": "validation"}
 ANSWER_FIELDS: dict[str, pl.DataType | type[pl.DataType]] = {
-    "_id": pl.String,
-    "title": pl.String,
-    "text": pl.String,
+    **dict.fromkeys(("_id", "title", "text"), pl.String),
     "metadata": pl.Struct({"url": pl.String, "sections": SECTIONS}),
 }
 NO_SPLIT = "not read: no split is called so"
-QREL_FIELDS = {  # the columns of qrels, and what else they are called
+QREL_COLUMNS = {  # the columns of qrels, and what else they are called
     "query": ("query-id", "query", "qid"),
     "answer": ("corpus-id", "answer", "docid", "doc-id", "pid"),
     "score": ("score", "relevance", "rel", "grade", "label"),
 }
 
 
-def qrels_files(path: Path, faults: list[Fault]) -> dict[str, Path]:
+def find_qrels(path: Path, faults: list[Fault]) -> dict[str, Path]:
     """Find the qrels files of a data set by split, and name those that are not read."""
     files: dict[str, Path] = {}
     folder = path / "qrels"
@@ -48,40 +46,51 @@ def qrels_files(path: Path, faults: list[Fault]) -> dict[str, Path]:
     return {split: files[split] for split in SPLITS if split in files}
 
 
-def read_qrels(file: Path, split: str, faults: list[Fault]) -> Iterator[Judgement]:
-    """Read the judgements of a qrels file, which has tabs between columns, and no quotes."""
-    places: dict[str, int] | None = None
+def read_qrels(file: Path, split: str, faults: list[Fault]) -> Iterator[tuple[int, Record]]:
+    """Read the judgements of a qrels file, which has tabs between columns, and no quotes.
+
+    Each comes with its line: query, answer, score and split, as they stand there.
+    """
+    positions: dict[str, int] | None = None
     width = 0
     for number, line in read_lines(file, faults):
-        cells = line.rstrip("\r\n").split("\t")
         if SURROGATE.search(line):
             faults.append(Fault(file, number, *NOT_UTF8))
         elif not line.strip():
             continue
-        elif places is None:
-            names = [cell.strip(' "').lower().replace("_", "-") for cell in cells]
-            spelled = {kind: [n for n in QREL_FIELDS[kind] if n in names] for kind in QREL_FIELDS}
-            if not all(spelled.values()):
-                header = ", ".join(known[0] for known in QREL_FIELDS.values())
-                mend = f"begin the file with the columns {header}, tabs between"
-                what = f"no header: the line is {line.strip()[:80]!r}"
-                faults.append(Fault(file, number, what, mend))
+        elif positions is None:
+            names = [cell.strip(' "\r\n').lower().replace("_", "-") for cell in line.split("\t")]
+            positions = _find_columns(file, number, line, names, faults)
+            if positions is None:
                 return
-            read = [found[0] for found in spelled.values()]
-            if unread := [name for name in names if name not in (*read, "")]:
-                outcome = f"columns that are not read, and not saved: {', '.join(unread)}"
-                faults.append(
-                    Fault(file, number, outcome, "keep a copy if they matter", outcome, loses=False)
-                )
-            places = {kind: names.index(found[0]) for kind, found in spelled.items()}
             width = len("\t".join(names).rstrip("\t").split("\t"))
-        elif len(cells) < width or any(map(str.strip, cells[width:])):
-            what = f"{len(cells)} columns instead of {width}"
-            mend = "write query-id, corpus-id and score, tabs between"
-            faults.append(Fault(file, number, what, mend))
         else:
-            query, answer, score = (cells[places[kind]] for kind in QREL_FIELDS)
-            yield Judgement(number, query, answer, score, split)
+            cells = line.rstrip("\r\n").split("\t")
+            if len(cells) < width or any(map(str.strip, cells[width:])):
+                what = f"{len(cells)} columns instead of {width}"
+                mend = "write query-id, corpus-id and score, tabs between"
+                faults.append(Fault(file, number, what, mend))
+            else:
+                row = {name: cells[position] for name, position in positions.items()}
+                yield number, {**row, "split": split}
+
+
+def _find_columns(
+    file: Path, number: int, line: str, names: list[str], faults: list[Fault]
+) -> dict[str, int] | None:
+    """Find the columns of query, answer and score in a header; none if one is missing."""
+    known = {kind: [n for n in QREL_COLUMNS[kind] if n in names] for kind in QREL_COLUMNS}
+    if not all(known.values()):
+        header = ", ".join(spellings[0] for spellings in QREL_COLUMNS.values())
+        mend = f"begin the file with the columns {header}, tabs between"
+        what = f"no header: the line is {line.strip()[:80]!r}"
+        faults.append(Fault(file, number, what, mend))
+        return None
+    columns = {kind: spellings[0] for kind, spellings in known.items()}
+    if unread := [name for name in names if name not in (*columns.values(), "")]:
+        what = f"columns that are not read, and not saved: {', '.join(unread)}"
+        faults.append(Fault(file, number, what, "keep a copy if they matter", what, loses=False))
+    return {kind: names.index(name) for kind, name in columns.items()}
 
 
 def read_answers(file: BinaryIO) -> pl.DataFrame:
@@ -92,8 +101,7 @@ def read_answers(file: BinaryIO) -> pl.DataFrame:
     sections = pl.coalesce(metadata.field("sections"), pl.lit([], dtype=SECTIONS))
     return pl.read_ndjson(file, schema=ANSWER_FIELDS).select(
         pl.col("_id").alias("id"),
-        pl.col("title").fill_null(""),
-        pl.col("text").fill_null(""),
+        pl.col("title", "text").fill_null(""),
         metadata.field("url"),
         sections.list.eval(filled).alias("sections"),
     )
@@ -115,17 +123,12 @@ def merge_answer(record: Record, row: dict[str, Any]) -> Record:
 
 def merge_query(record: Record, row: dict[str, Any]) -> Record:
     """Put what a row of queries says into the record it came from, which says more."""
-    metadata = {"type": row["type"], "thread": row["thread"]}
     known = record.get("metadata") or {}
+    metadata = {"type": row["type"], "thread": row["thread"]}
     if record and "thread" not in known and row["thread"] == row["id"]:
-        del metadata["thread"]  # nobody wrote one
+        del metadata["thread"]  # a default, not written by anybody
     merged = {**record, "_id": record.get("_id", row["id"]), "text": row["text"]}
     return {**merged, "metadata": {**known, **metadata}}
-
-
-def dump(record: Record) -> str:
-    """Write a record as a line of JSON."""
-    return json.dumps(record, ensure_ascii=False)
 
 
 def write_lines(lines: Iterable[str], file: Path) -> None:
@@ -136,11 +139,16 @@ def write_lines(lines: Iterable[str], file: Path) -> None:
 
 def write_qrels(judgements: pl.DataFrame, file: Path) -> None:
     """Write judgements (query, answer, score) as a qrels file."""
-    whole = pl.col("score") == pl.col("score").round()
-    score = pl.when(whole).then(pl.col("score").cast(pl.Int64).cast(pl.String))
+    score = pl.col("score")
+    whole = pl.when(score == score.round()).then(score.cast(pl.Int64).cast(pl.String))
     rows = judgements.select(
         pl.col("query").alias("query-id"),
         pl.col("answer").alias("corpus-id"),
-        score.otherwise(pl.col("score").cast(pl.String)).alias("score"),
+        whole.otherwise(score.cast(pl.String)).alias("score"),
     )
     rows.write_csv(file, separator="\t", quote_style="never")
+
+
+def dump(record: Record) -> str:
+    """Write a record as a line of JSON."""
+    return json.dumps(record, ensure_ascii=False)
