@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,11 +18,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
 from twinrank.encoding import Encoder
-from twinrank.encoding.batches import TOKENS_A_BATCH
+from twinrank.encoding.batches import TOKENS_A_BATCH, map_in_threads
 from twinrank.encoding.model_files import EncoderFiles, resolve
-from twinrank.encoding.network import DTYPES
-from twinrank.encoding.openvino_network import core, load_openvino
-from twinrank.encoding.threads import spread
+from twinrank.encoding.openvino_backend import core, load_openvino
+from twinrank.encoding.torch_backend import DTYPES
 
 RATE_S = 0.2
 TOKENS = TOKENS_A_BATCH["cpu"]
@@ -102,7 +102,8 @@ class Rate:
         before = torch.get_num_threads()
         try:
             each = [[np.array(number)] for number in range(self._threads)]
-            return float(sum(spread(work, each, self._threads, lambda: torch.set_num_threads(1))))
+            one_thread = partial(torch.set_num_threads, 1)
+            return float(sum(map_in_threads(work, each, self._threads, one_thread)))
         finally:
             torch.set_num_threads(before)
 

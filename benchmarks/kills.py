@@ -144,7 +144,7 @@ def encode(encoder: Encoder, texts: list[str], home: Path) -> Done:
     """Encode all texts into an empty store."""
     store = FeatureStore(home, batches=partial(encoded_on_cluster, device="cpu"))
     features = store.features(encoder, texts, "mean")
-    return Done(store.held(encoder), {"features": np.asarray(features)})
+    return Done(store.count_texts(encoder), {"features": np.asarray(features)})
 
 
 def train(dataset: Dataset, recipe: Recipe, home: Path) -> Done:

@@ -8,8 +8,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from peers.files import write_whole
-from twinrank.encoding import Encoder, Features, FeatureStore
+from twinrank.encoding import Encoder, FeatureStore
 
 
 class TimedStore(FeatureStore):
@@ -32,7 +34,7 @@ class TimedStore(FeatureStore):
 
     def features(
         self, encoder: Encoder, texts: Sequence[str], pooling: str, *, progress: str | None = None
-    ) -> Features:
+    ) -> np.ndarray:
         """As `FeatureStore.features`; what is asked is remembered."""
         began = time.perf_counter()
         self._asked.setdefault(encoder.fingerprint, (encoder, {}))[1].update(dict.fromkeys(texts))
