@@ -1,5 +1,4 @@
-import json
-import shutil
+import os
 import subprocess
 import sys
 import threading
@@ -15,8 +14,8 @@ from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
-from twinrank.encoding import POOLINGS, Encoder, resolve
-from twinrank.encoding.batches import BATCH_COST, TOKENS_A_BATCH, plan
+from twinrank.encoding import POOLINGS, Encoder, encoder, hardware, resolve
+from twinrank.encoding.batches import BATCH_COST, TOKENS_A_BATCH, plan_batches
 from twinrank.errors import EncoderError
 
 TEXTS = [
@@ -28,8 +27,8 @@ TEXTS = [
 ]
 
 
-def cosines(a, b):
-    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+def tiny(model, **settings):
+    return Encoder(str(model), **{"max_tokens": 32, "precision": "fp32", **settings})
 
 
 @pytest.fixture(scope="module")
@@ -42,44 +41,46 @@ def peer():
 @pytest.mark.parametrize(("precision", "at_least"), [("fp32", 0.99999), ("bf16", 0.999)])
 def test_mean_pooling_is_that_of_sentence_transformers(peer, precision, at_least):
     ours = Encoder(max_tokens=128, precision=precision).encode(TEXTS)[:, POOLINGS.index("mean")]
-    assert cosines(ours, peer).min() >= at_least
+    cosines = (ours * peer).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(peer, axis=1)
+    assert cosines.min() >= at_least
 
 
-def test_both_poolings_equal_the_plain_transformer(tiny_model):
+def test_both_poolings_equal_the_plain_transformer_alone_and_among_others(tiny_model):
     model = AutoModel.from_pretrained(tiny_model).eval()
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    got = Encoder(str(tiny_model), max_tokens=48, precision="fp32").encode(TEXTS)
-    for row, text in zip(got, TEXTS, strict=True):
+    features = tiny(tiny_model, max_tokens=48).encode(TEXTS * 30)
+    alone = [tiny(tiny_model, max_tokens=48).encode([text])[0] for text in TEXTS]
+    for number, text in enumerate(TEXTS):
         inputs = tokenizer(text, truncation=True, max_length=48, return_tensors="pt")
         with torch.no_grad():
             hidden = model(**inputs).last_hidden_state[0].numpy()
-        np.testing.assert_allclose(row[0], hidden[0], atol=2e-5)
-        np.testing.assert_allclose(row[1], hidden.mean(axis=0), atol=2e-5)
-
-
-def test_the_order_and_company_of_texts_do_not_matter(tiny_model):
-    encoder = Encoder(str(tiny_model), max_tokens=32, precision="fp32")
-    together = encoder.encode(TEXTS * 30)
-    for i in (0, 2, 77, 149):
-        alone = encoder.encode([(TEXTS * 30)[i]])[0]
-        np.testing.assert_allclose(together[i], alone, atol=1e-5)
-
-
-def test_nothing_to_encode(tiny_model):
-    assert Encoder(str(tiny_model), max_tokens=32).encode([]).shape == (0, 2, 32)
+        for row in (alone[number], features[number], features[number + 5 * 29]):
+            np.testing.assert_allclose(row[0], hidden[0], atol=2e-5)
+            np.testing.assert_allclose(row[1], hidden.mean(axis=0), atol=2e-5)
 
 
 def test_tokens_are_counted_before_cutting_with_the_special_ones(tiny_model):
-    encoder = Encoder(str(tiny_model), max_tokens=16)
+    one = tiny(tiny_model, max_tokens=16)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     expected = [len(tokenizer(text)["input_ids"]) for text in TEXTS]
-    assert encoder.count_tokens(TEXTS).tolist() == expected
-    assert max(expected) > 16
+    assert one.count_tokens(TEXTS).tolist() == expected
+    assert [len(ids) for ids in one.tokens(TEXTS)] == [min(count, 16) for count in expected]
 
 
-@given(st.lists(st.integers(1, 200), max_size=60), st.integers(1, 500))
+def test_chunks_and_their_order_do_not_show(tiny_model, monkeypatch):
+    expected = tiny(tiny_model).encode(TEXTS * 5)
+    monkeypatch.setattr(encoder, "TEXTS_A_CHUNK", 7)
+    one = tiny(tiny_model)
+    assert one.encode([]).shape == (0, 2, 32)
+    np.testing.assert_allclose(one.encode(TEXTS * 5), expected, atol=1e-5)
+    rows = [rows for rows, _ in one.batches(TEXTS * 5)]
+    assert sorted(np.concatenate(rows)) == list(range(25))
+    assert len(one.count_tokens(TEXTS * 5)) == 25
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=60), st.integers(1, 500))
 def test_batches_hold_every_text_once_within_the_budget(lengths, budget):
-    batches = plan(lengths, budget)
+    batches = plan_batches(lengths, budget)
     assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
     for rows in batches:
         assert len(rows) == 1 or len(rows) * max(lengths[row] for row in rows) <= budget
@@ -99,98 +100,76 @@ def test_no_other_cut_between_lengths_costs_less(lengths):
         return [[length for length in lengths if length in group] for group in groups]
 
     inner = range(1, len(widths))
-    every = [c for n in range(len(widths)) for c in combinations(inner, n)]
-    found = cost([[lengths[row] for row in rows] for rows in plan(lengths, budget)])
-    assert found == pytest.approx(min(cost(cut(places)) for places in every))
-
-
-def test_a_few_texts_of_many_lengths_are_hardly_padded():
-    lengths = [4, 5, 5, 6, 7, 9, 9, 11, 12, 12, 14, 60, 61, 125, 128, 128]
-    padded = sum(len(rows) * max(lengths[row] for row in rows) for rows in plan(lengths, 1024))
-    assert padded < 1.1 * sum(lengths)
-
-
-def test_the_identity_changes_with_what_the_encoder_is_and_nothing_else(tiny_model, tmp_path):
-    first = Encoder(str(tiny_model), max_tokens=32, precision="fp32")
-    copy = shutil.copytree(tiny_model, tmp_path / "copy")
-    assert Encoder(str(copy), max_tokens=32, precision="fp32").identity == first.identity
-    assert Encoder(str(tiny_model), max_tokens=48, precision="fp32").identity != first.identity
-    other = Encoder(str(tiny_model), max_tokens=32, precision="bf16")
-    assert other.identity == first.identity
-    assert other.fingerprint != first.fingerprint
-    weights = copy / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    assert Encoder(str(copy), max_tokens=32, precision="fp32").identity != first.identity
-
-
-def test_making_one_does_not_import_torch(tiny_model):
-    code = (
-        "import sys; from twinrank.encoding import Encoder; "
-        "e = Encoder(sys.argv[1], max_tokens=32);"
-        "e.identity, e.dim, e.count_tokens(['a']); print('torch' in sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tiny_model)], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "False"
-
-
-def without(name):
-    return lambda folder: (folder / name).unlink()
-
-
-def only_pickle(folder):
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-
-
-def own_code(folder):
-    config = json.loads((folder / "config.json").read_text())
-    config["auto_map"] = {"AutoModel": "evil.Model"}
-    (folder / "config.json").write_text(json.dumps(config))
-
-
-def broken_weights(folder):
-    (folder / "model.safetensors").write_bytes(b"nonsense")
+    cuts = [c for n in range(len(widths)) for c in combinations(inner, n)]
+    planned = cost([[lengths[row] for row in rows] for rows in plan_batches(lengths, budget)])
+    assert planned == pytest.approx(min(cost(cut(places)) for places in cuts))
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("settings", "message"),
     [
-        (without("config.json"), "config.json"),
-        (without("model.safetensors"), "safetensors"),
-        (only_pickle, "safetensors"),
-        (own_code, "code"),
-        (broken_weights, "cannot be loaded"),
+        ({"max_tokens": 65}, "at most 64 tokens"),
+        ({"max_tokens": 2}, "too few"),
+        ({"precision": "int8"}, "choose auto, fp32 or bf16"),
+        ({"device": "abacus"}, "choose auto, cpu, cuda or mps"),
+        ({"backend": "abacus"}, "choose auto, torch or openvino"),
     ],
 )
-def test_an_encoder_that_is_unsafe_or_incomplete_is_refused(tiny_model, tmp_path, spoil, message):
-    folder = shutil.copytree(tiny_model, tmp_path / "model")
-    spoil(folder)
-    with pytest.raises(EncoderError, match=message) as caught:
-        Encoder(str(folder), max_tokens=32).encode(["a"])
-    assert "\n" not in str(caught.value)
+def test_settings_that_cannot_be_used_are_refused(tiny_model, settings, message):
+    with pytest.raises(EncoderError, match=message):
+        tiny(tiny_model, **settings)
 
 
-def test_more_tokens_than_positions_are_refused(tiny_model):
-    with pytest.raises(EncoderError, match="at most 64 tokens"):
-        Encoder(str(tiny_model), max_tokens=65)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has the device")
+def test_a_device_that_is_not_there_is_said(tiny_model):
+    with pytest.raises(EncoderError, match="not on this machine"):
+        tiny(tiny_model, device="cuda").encode(["a"])
 
 
-def test_an_unknown_name_says_so_offline():
-    with pytest.raises(EncoderError, match="nobody/nothing"):
-        Encoder("nobody/nothing", max_tokens=32)
+def test_texts_that_are_none_are_refused(tiny_model):
+    one = tiny(tiny_model)
+    with pytest.raises(EncoderError, match="lone surrogates"):
+        one.encode(["fine", "broken \ud83d"])
+    with pytest.raises(EncoderError, match="no string but None"):
+        one.encode(["fine", None])
+    with pytest.raises(TypeError, match="list"):
+        one.encode("one string")
 
 
-@pytest.mark.parametrize("wrong", [{"precision": "int8"}, {"device": "abacus"}])
-def test_unknown_choices_are_refused(tiny_model, wrong):
-    with pytest.raises(EncoderError, match="choose"):
-        Encoder(str(tiny_model), max_tokens=32, **wrong)
+@pytest.mark.parametrize(
+    ("flags", "device", "precision"),
+    [
+        ({"avx2", "avx512_bf16"}, "cpu", "bf16"),
+        ({"amx_bf16"}, "cpu", "bf16"),
+        ({"avx2", "avx512f"}, "cpu", "fp32"),
+        ({"avx512_bf16"}, "mps", "fp32"),
+    ],
+)
+def test_bf16_is_chosen_where_it_is_faster(monkeypatch, flags, device, precision):
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: flags)
+    assert hardware.resolve_precision("auto", device) == precision
+    assert hardware.resolve_precision("fp32", device) == "fp32"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", ["", "1", "3,2"])
+def test_there_are_as_many_threads_without_torch_as_with_it(limit):
+    code = (
+        "from twinrank.encoding.hardware import count_threads\n"
+        "before = count_threads()\nimport torch\nprint(before, torch.get_num_threads())\n"
+        "torch.set_num_threads(5)\nprint(count_threads())"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": limit}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    before, after, changed = done.stdout.split()
+    assert before == after
+    assert changed == "5"
 
 
 def test_batches_shared_out_to_the_cores_leave_torch_as_it_was(tiny_model, monkeypatch):
-    one = Encoder(str(tiny_model), max_tokens=32, precision="fp32", device="cpu")
+    one = tiny(tiny_model, device="cpu")
     texts = [f"{text} {i}" for i in range(20) for text in TEXTS]
     threads = torch.get_num_threads()
     try:
@@ -198,13 +177,13 @@ def test_batches_shared_out_to_the_cores_leave_torch_as_it_was(tiny_model, monke
         expected = one.encode(texts)
         torch.set_num_threads(2)
         used = set()
-        features = one._network.features
+        features = one._backend.features
 
         def watched(ids):
             used.add((threading.current_thread().name, torch.get_num_threads()))
             return features(ids)
 
-        monkeypatch.setattr(one._network, "features", watched)
+        monkeypatch.setattr(one._backend, "features", watched)
         np.testing.assert_allclose(one.encode(texts), expected, atol=1e-5)
         assert {count for _, count in used} == {1}
         assert threading.current_thread().name not in {name for name, _ in used}
@@ -219,17 +198,17 @@ def test_batches_shared_out_to_the_cores_leave_torch_as_it_was(tiny_model, monke
 
 
 def test_stopping_early_does_not_encode_the_rest(tiny_model, monkeypatch):
-    one = Encoder(str(tiny_model), max_tokens=32, precision="fp32", device="cpu")
+    one = tiny(tiny_model, device="cpu")
     monkeypatch.setitem(TOKENS_A_BATCH, "cpu", 32)
     done = []
-    features = one._network.features
+    features = one._backend.features
 
     def watched(ids):
         done.append(len(ids))
         time.sleep(0.01)
         return features(ids)
 
-    monkeypatch.setattr(one._network, "features", watched)
+    monkeypatch.setattr(one._backend, "features", watched)
     batches = one.batches(TEXTS * 40)
     next(batches)
     batches.close()

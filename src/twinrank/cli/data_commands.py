@@ -200,9 +200,9 @@ def encode(
     dataset = Dataset.load(data, strict=strict)
     encoder = encoder_of(chosen, device)
     with feature_store(ray, device=device, workers=workers) as store:
-        before = store.held(encoder)
+        before = store.count_texts(encoder)
         encoded(dataset, chosen, store=store, device=device)
-        held = store.held(encoder)
+        held = store.count_texts(encoder)
     summary = {
         "encoder": encoder.name,
         "max_tokens": encoder.max_tokens,

@@ -216,11 +216,11 @@ def cache(
 
     Example: `twinrank cache`
     """
-    from twinrank.encoding import FeatureStore, clear_cache, kept_networks
+    from twinrank.encoding import FeatureStore, cached_networks, clear_cache
     from twinrank.reports import cache_table, networks_table
 
     store = FeatureStore()
-    entries, networks = store.entries(), kept_networks()
+    entries, networks = store.entries(), cached_networks()
     if clear:
         whose = f"of {encoder}" if encoder else "of all encoders"
         if not yes:

@@ -1,23 +1,21 @@
-"""Texts to features: the frozen encoder, and the store that computes them once."""
+"""Texts to features: the frozen encoder, and the stores that spare encoding a text twice."""
 
+from twinrank.encoding.cache import CachedNetwork, cached_networks, clear_cache
 from twinrank.encoding.encoder import POOLINGS, Encoder
-from twinrank.encoding.features import Features
-from twinrank.encoding.kept import KeptNetwork, clear_cache, kept_networks
+from twinrank.encoding.feature_store import FeatureStore, RecentFeatures, StoreEntry
 from twinrank.encoding.model_files import resolve
-from twinrank.encoding.recent import RecentFeatures
-from twinrank.encoding.store import FeatureStore
 
 Store = FeatureStore | RecentFeatures
 
 __all__ = [
     "POOLINGS",
+    "CachedNetwork",
     "Encoder",
     "FeatureStore",
-    "Features",
-    "KeptNetwork",
     "RecentFeatures",
     "Store",
+    "StoreEntry",
+    "cached_networks",
     "clear_cache",
-    "kept_networks",
     "resolve",
 ]

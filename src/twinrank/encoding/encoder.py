@@ -1,40 +1,46 @@
-"""The frozen backbone: texts in, cls and mean features out."""
+"""The frozen encoder: texts in, cls and mean features out."""
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from twinrank.arguments import count_of, path_of, texts_of
-from twinrank.encoding.batches import plan, tokens_a_batch
+from twinrank.encoding.batches import map_in_threads, plan_batches, tokens_a_batch
+from twinrank.encoding.cache import network_folder
 from twinrank.encoding.hardware import resolve_device, resolve_precision
-from twinrank.encoding.model_files import resolve
-from twinrank.encoding.tokens import load_tokenizer, token_ids
+from twinrank.encoding.model_files import EncoderFiles, resolve
 from twinrank.errors import ArgumentError, EncoderError
 from twinrank.progress import progress_bar
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-    from twinrank.encoding.network import Network
-    from twinrank.encoding.openvino_network import OpenVinoNetwork
+    from twinrank.encoding.openvino_backend import OpenVinoBackend
+    from twinrank.encoding.torch_backend import TorchBackend
     from twinrank.encoding.trainable import Trainable
 
 POOLINGS = ("cls", "mean")
 PRECISIONS = ("auto", "fp32", "bf16")
+DEVICES = ("auto", "cpu", "cuda", "mps")
 BACKENDS = ("auto", "torch", "openvino")
-# Texts are sorted by length among as many; only these are held as tokens.
-CHUNK = 16_384
+BACKEND_VARIABLE = "TWINRANK_BACKEND"
+# Texts that are sorted by length together; only these are in memory as tokens.
+TEXTS_A_CHUNK = 16_384
+TEXTS_PER_TOKENISING = 1_024  # the tokenizer holds more of a text than its ids
+
+log = logging.getLogger(__name__)
 
 
 class Encoder:
     """A pre-trained backbone that turns texts into features; its weights never change.
 
-    Making one reads config and tokenizer; torch and the model load at the first `encode`.
+    Making one reads config and tokenizer; the model loads at the first `encode`.
 
     Args:
         name: a folder, a model of the Hugging Face hub, or `all-MiniLM-L6-v2`.
@@ -42,9 +48,9 @@ class Encoder:
         precision: `fp32`, `bf16`, or `auto`: bf16 where the hardware computes it faster, else
             fp32.
         device: `cpu`, `cuda`, `mps`, or `auto`: an accelerator if there is one.
-        backend: what computes on a CPU: `torch`, `openvino`, or `auto`: what $TWINRANK_BACKEND
-            says, else OpenVINO where it is installed. It is no part of the identity: features
-            differ by rounding alone.
+        backend: the library that computes on a CPU: `torch`, `openvino`, or `auto`: what
+            $TWINRANK_BACKEND says, else OpenVINO where it is installed. It is not part of the
+            identity: features differ by rounding alone.
 
     Raises:
         EncoderError: if there is no such encoder, or it is unsafe, incomplete or too short, or its
@@ -62,26 +68,28 @@ class Encoder:
     ) -> None:
         path_of(name, "name")
         self.name = str(name)
-        max_tokens = self.max_tokens = count_of(max_tokens, "max_tokens")
+        self.max_tokens = count_of(max_tokens, "max_tokens")
         self._files = resolve(self.name)
-        self._asked = (precision, device, backend)
+        self._choices = (precision, device, backend)
         self.dim = self._files.dim
-        if max_tokens < 3:
+        if self.max_tokens < 3:
             raise EncoderError(
                 f"max_tokens {max_tokens} is too few: two are special; give 3 or more"
             )
-        limit = self._files.position_limit
-        if limit is not None and max_tokens > limit:
+        if self.longest is not None and self.max_tokens > self.longest:
             raise EncoderError(
-                f"{name}: reads at most {limit} tokens, not {max_tokens}; lower max_tokens"
+                f"{name}: reads at most {self.longest} tokens, not {max_tokens}; lower max_tokens"
             )
-        if precision not in PRECISIONS:
-            raise EncoderError(f"precision {precision!r} is unknown; choose auto, fp32 or bf16")
-        if device.split(":")[0] not in ("auto", "cpu", "cuda", "mps"):
-            raise EncoderError(f"device {device!r} is unknown; choose auto, cpu, cuda or mps")
-        if backend not in BACKENDS:
-            raise EncoderError(f"backend {backend!r} is unknown; choose auto, torch or openvino")
-        self._cutting  # noqa: B018 (the tokenizer is checked now)
+        for option, value, choices in (
+            ("precision", precision, PRECISIONS),
+            ("device", device.partition(":")[0], DEVICES),
+            ("backend", backend, BACKENDS),
+        ):
+            if value not in choices:
+                choose = f"choose {', '.join(choices[:-1])} or {choices[-1]}"
+                raise EncoderError(f"{option} {value!r} is unknown; {choose}")
+        self._tokenizer = load_tokenizer(self._files)
+        self._tokenizer.enable_truncation(self.max_tokens)
 
     @property
     def longest(self) -> int | None:
@@ -91,12 +99,12 @@ class Encoder:
     @cached_property
     def device(self) -> str:
         """Where the model runs: cpu, cuda or mps."""
-        return resolve_device(self._asked[1])
+        return resolve_device(self._choices[1])
 
     @cached_property
     def precision(self) -> str:
         """In what it computes: fp32 or bf16."""
-        return resolve_precision(self._asked[0], self.device)
+        return resolve_precision(self._choices[0], self.device)
 
     @cached_property
     def identity(self) -> str:
@@ -108,14 +116,19 @@ class Encoder:
         """Identity and precision: the key of stored features."""
         return f"{self.identity}-{self.precision}"
 
+    @property
+    def backend(self) -> str:
+        """The library that computes: torch or openvino; loads the model."""
+        return self._backend.name
+
     def encode(self, texts: Sequence[str], *, progress: str | None = None) -> np.ndarray:
-        """Features of one pass, (N, 2, d) float32: cls and mean, in the order of POOLINGS.
+        """Return cls and mean features, (N, 2, d) float32, of N texts, in the order of POOLINGS.
 
         Args:
             texts: N texts.
             progress: label of the progress bar; None shows none.
         """
-        texts = _listed(texts)
+        texts = _as_list(texts)
         features = np.empty((len(texts), len(POOLINGS), self.dim), np.float32)
         with progress_bar(progress, len(texts)) as advance:
             for rows, batch in self.batches(texts):
@@ -124,14 +137,19 @@ class Encoder:
         return features
 
     def batches(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Features as they are ready: row numbers (n) in `texts`, and their (n, 2, d)."""
-        texts = _listed(texts)
-        for start, ids in self._tokenised(texts):
-            lengths = [len(text) for text in ids]
-            share = -(-sum(lengths) // self._network.at_once)  # few texts keep all threads busy
-            batches = plan(lengths, min(tokens_a_batch(self.device), share))
-            inputs = [[ids[row] for row in rows] for rows in batches]
-            for rows, features in zip(batches, self._network.map(inputs), strict=True):
+        """Yield features as they are ready: row numbers (n) in `texts`, and their (n, 2, d)."""
+        texts = _as_list(texts)
+        starts = range(0, len(texts), TEXTS_A_CHUNK)
+        chunks = [texts[start : start + TEXTS_A_CHUNK] for start in starts]
+        # A thread makes tokens ahead of the model; it would cost a query alone a millisecond.
+        several = len(chunks) > 1
+        ids = map_in_threads(self.tokens, chunks, 1) if several else map(self.tokens, chunks)
+        for start, sequences in zip(starts, ids, strict=True):
+            lengths = [len(sequence) for sequence in sequences]
+            share = -(-sum(lengths) // self._backend.parallel_batches)  # few texts use all threads
+            batches = plan_batches(lengths, min(tokens_a_batch(self.device), share))
+            inputs = [[sequences[row] for row in rows] for rows in batches]
+            for rows, features in zip(batches, self._backend.map(inputs), strict=True):
                 if not np.isfinite(features).all():
                     raise EncoderError(
                         f"{self.name}: features are not finite in {self.precision}; "
@@ -139,29 +157,20 @@ class Encoder:
                     )
                 yield rows + start, features
 
-    def _tokenised(self, texts: Sequence[str]) -> Iterator[tuple[int, list[np.ndarray]]]:
-        """Chunks of texts as token ids; the next is made while the last is being encoded."""
-
-        def tokenise(start: int) -> list[np.ndarray]:
-            return token_ids(self._cutting, texts[start : start + CHUNK])
-
-        if len(texts) <= CHUNK:  # nothing to do ahead, and a thread costs a query a millisecond
-            yield 0, tokenise(0)
-            return
-        with ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(tokenise, 0)
-            for start in range(0, len(texts), CHUNK):
-                ids = coming.result()
-                if start + CHUNK < len(texts):
-                    coming = ahead.submit(tokenise, start + CHUNK)
-                yield start, ids
-
     def tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Token ids of each text as the model reads it: cut, special ones included."""
-        return token_ids(self._cutting, _listed(texts))
+        """Return the token ids of each text as the model reads it: cut, special ones included."""
+        return tokenise(self._tokenizer, _as_list(texts))
+
+    def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
+        """Count the tokens of N texts before cutting, special ones included; loads no model."""
+        texts = _as_list(texts)
+        starts = range(0, len(texts), TEXTS_A_CHUNK)
+        chunks = (texts[start : start + TEXTS_A_CHUNK] for start in starts)
+        counts = [len(ids) for chunk in chunks for ids in tokenise(self._uncut_tokenizer, chunk)]
+        return np.array(counts, np.int64)
 
     def trainable(self, pooling: str, *, rank: int | None, held_tokens: int) -> Trainable:
-        """A copy of the model whose weights, or thin matrices of a rank beside them, are trained.
+        """Make a copy of the model whose weights, or LoRA matrices beside them, are trained.
 
         Args:
             pooling: of its features.
@@ -173,41 +182,105 @@ class Encoder:
         """
         from twinrank.encoding.trainable import Trainable  # imports torch and transformers
 
-        place = POOLINGS.index(pooling)
+        number = POOLINGS.index(pooling)
         kind = (self.precision, self.device)
-        return Trainable(self._files, *kind, pooling=place, rank=rank, held_tokens=held_tokens)
-
-    def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
-        """Number of tokens (N) before cutting, special ones included; loads no model."""
-        texts = _listed(texts)
-        counts = [
-            len(ids)
-            for start in range(0, len(texts), CHUNK)
-            for ids in token_ids(self._counting, texts[start : start + CHUNK])
-        ]
-        return np.array(counts, np.int64)
+        return Trainable(self._files, *kind, pooling=number, rank=rank, held_tokens=held_tokens)
 
     @cached_property
-    def _cutting(self) -> Tokenizer:
-        return load_tokenizer(self._files, self.max_tokens)
-
-    @cached_property
-    def _counting(self) -> Tokenizer:
+    def _uncut_tokenizer(self) -> Tokenizer:
         return load_tokenizer(self._files)
 
-    @property
-    def backend(self) -> str:
-        """What computes: torch or openvino; loads the model."""
-        return self._network.backend
-
     @cached_property
-    def _network(self) -> Network | OpenVinoNetwork:
-        from twinrank.encoding.backend import open_network  # imports torch
+    def _backend(self) -> TorchBackend | OpenVinoBackend:
+        backend = self._choices[2]
+        if backend == "auto":
+            backend = os.environ.get(BACKEND_VARIABLE) or "auto"
+            if backend not in BACKENDS:
+                choices = " or ".join(BACKENDS)
+                raise EncoderError(f"{BACKEND_VARIABLE} is {backend!r}; set it to {choices}")
+        if self.device != "cpu" and backend == "openvino":
+            raise EncoderError(f"the backend openvino is for the CPU, not {self.device}")
+        is_installed = find_spec("openvino") is not None
+        if backend == "openvino" and not is_installed:
+            raise EncoderError("openvino is not is_installed: pip install 'twinrank[openvino]'")
+        if self.device == "cpu" and backend != "torch" and is_installed:
+            from twinrank.encoding.openvino_backend import ConversionError, open_openvino
 
-        return open_network(self, self._files, self._asked[2])
+            try:
+                return open_openvino(self._files, self.precision, network_folder(self.identity))
+            except (ConversionError, ImportError, OSError, RuntimeError) as error:
+                message = f"{self.name}: openvino cannot compute it"
+                if backend == "openvino":
+                    raise EncoderError(f"{message}: {error}") from error
+                log.warning("%s, so torch does: %s", message, error)
+        from twinrank.encoding.torch_backend import TorchBackend
+
+        return TorchBackend(self._files, precision=self.precision, device=self.device)
 
 
-def _listed(texts: Sequence[str]) -> list[str]:
+def load_tokenizer(files: EncoderFiles) -> Tokenizer:
+    """Load an encoder's tokenizer, without padding and cutting.
+
+    Raises:
+        EncoderError: if the file is not a tokenizer's, or has ids without an embedding: torch
+            fails on them, and OpenVINO reads other memory.
+    """
+    first = files.tokenizer[0]
+    try:
+        if first.name == "tokenizer.json":
+            tokenizer = Tokenizer.from_file(str(first))
+        else:
+            from transformers import AutoTokenizer  # slow to import, and rarely needed
+
+            tokenizer = AutoTokenizer.from_pretrained(
+                files.folder, use_fast=True, trust_remote_code=False, local_files_only=True
+            ).backend_tokenizer
+    except Exception as error:  # tokenizers raises bare Exception on a file it cannot read
+        raise EncoderError(f"{first}: not a tokenizer: {error}; restore the file") from None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    special = tokenizer.encode("").ids  # a template may name ids that no token has
+    last = max((*tokenizer.get_vocab().values(), *special, files.pad), default=0)
+    if files.embeddings is not None and (files.pad < 0 or last >= files.embeddings):
+        raise EncoderError(
+            f"{first}: the tokenizer has ids up to {last:,}, the model embeddings for "
+            f"{files.embeddings:,} alone (the padding is {files.pad}): take both from one model, "
+            "or save it again after resize_token_embeddings"
+        )
+    return tokenizer
+
+
+def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
+    """Return the ids of each text's tokens, special ones included.
+
+    Raises:
+        EncoderError: if a text is not valid Unicode, or not a string.
+    """
+    ids: list[np.ndarray] = []
+    for start in range(0, len(texts), TEXTS_PER_TOKENISING):
+        part = list(texts[start : start + TEXTS_PER_TOKENISING])
+        try:
+            encodings = tokenizer.encode_batch_fast(part)
+        except TypeError:  # does not say which text, nor why
+            _refuse_invalid(part)
+            raise
+        ids.extend(np.array(encoding.ids, np.int32) for encoding in encodings)
+    return ids
+
+
+def _refuse_invalid(texts: Sequence[str]) -> None:
+    for text in texts:
+        if not isinstance(text, str):
+            raise EncoderError(f"a text is no string but {text!r}; give strings") from None
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise EncoderError(
+                f"a text is not valid Unicode: {text[:40]!r}; replace its lone surrogates"
+            ) from None
+
+
+def _as_list(texts: Sequence[str]) -> list[str]:
     if isinstance(texts, str):
         raise ArgumentError("texts is one string; give a list of strings")
-    return texts if isinstance(texts, list) else texts_of(texts)  # `token_ids` checks each
+    return texts if isinstance(texts, list) else texts_of(texts)  # `tokenise` checks each

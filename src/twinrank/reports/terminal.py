@@ -10,8 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from twinrank.encoding import KeptNetwork
-from twinrank.encoding.store import StoreEntry
+from twinrank.encoding import CachedNetwork, StoreEntry
 from twinrank.evaluation import METRICS, Evaluation
 from twinrank.experiments import Comparison, Entry
 from twinrank.files import write_file
@@ -155,7 +154,7 @@ def cache_table(entries: Sequence[StoreEntry], root: Path) -> Table:
     return table
 
 
-def networks_table(networks: Sequence[KeptNetwork]) -> Table:
+def networks_table(networks: Sequence[CachedNetwork]) -> Table:
     """The encoders whose models are kept, converted for OpenVINO; one a row."""
     table = aligned(f"models of {len(networks)} encoders, converted for OpenVINO")
     table.add_column("fingerprint")

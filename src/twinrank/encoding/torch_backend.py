@@ -1,24 +1,27 @@
-"""The transformer itself, in torch: token ids in, cls and mean features out."""
+"""The transformer in torch: token ids in, cls and mean features out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from twinrank.encoding.batches import padded
+from twinrank.encoding.batches import map_in_threads, pad
 from twinrank.encoding.model_files import EncoderFiles
-from twinrank.encoding.threads import Batch, spread
 from twinrank.errors import EncoderError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
+Converted = TypeVar("Converted")
 
-class Network:
+
+class TorchBackend:
     """A loaded model on its device.
 
     Args:
@@ -33,18 +36,18 @@ class Network:
         EncoderError: if the weights cannot be loaded, or lack some that the model needs.
     """
 
-    backend = "torch"
+    name = "torch"
 
     def __init__(
         self, files: EncoderFiles, *, precision: str, device: str, trained: bool = False
     ) -> None:
-        from transformers import AutoModel  # half a second; a converted model does without
+        from transformers import AutoModel  # half a second; the training of towers does without
 
         self._pad = files.pad
         self._device = torch.device(device)
         try:
-            # What a file lacks (a pooler, mostly) takes random numbers: not the caller's.
-            with quiet(), torch.random.fork_rng(devices=[]):
+            # Weights that a file lacks (mostly a pooler's) are drawn from a random state apart.
+            with quiet_transformers(), torch.random.fork_rng(devices=[]):
                 model, loading = AutoModel.from_pretrained(
                     files.folder,
                     local_files_only=True,
@@ -56,53 +59,76 @@ class Network:
         except Exception as error:  # whatever transformers or safetensors find wrong with it
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise EncoderError(f"{files.folder}: cannot be loaded: {reason}") from error
-        # transformers fills what is missing with random numbers; only the pooler is not used here.
-        lacking = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))
-        if lacking:
+        # transformers fills missing weights with random numbers; only the pooler's are not used.
+        missing_keys = sorted(
+            key for key in loading["missing_keys"] if not key.startswith("pooler.")
+        )
+        if missing_keys:
             raise EncoderError(
-                f"{files.weights[0]}: lacks {len(lacking)} weights, {lacking[0]} first; "
+                f"{files.weights[0]}: lacks {len(missing_keys)} weights, {missing_keys[0]} first; "
                 "restore the file, or the config.json that belongs to it"
             )
         self.model = model.to(self._device).eval()
         self._mixed = trained and precision == "bf16"
 
     @property
-    def at_once(self) -> int:
+    def parallel_batches(self) -> int:
         """How many batches are best computed at the same time."""
         return torch.get_num_threads() if self._device.type == "cpu" else 1
 
-    def map(self, batches: Sequence[Batch]) -> Iterator[np.ndarray]:
-        """The features of each batch, in order; on a CPU several threads take batches."""
-        threads = self.at_once
+    def map(self, batches: Sequence[Sequence[np.ndarray]]) -> Iterator[np.ndarray]:
+        """Yield the features of each batch, in order; on a CPU several threads take batches."""
+        threads = self.parallel_batches
         if not 1 < threads <= len(batches):
             yield from map(self.features, batches)
             return
         try:
-            yield from spread(self.features, batches, threads, _one_thread)
+            yield from map_in_threads(self.features, batches, threads, _use_one_thread)
         finally:
             torch.set_num_threads(threads)  # else threads begun later would have one as well
 
     @torch.inference_mode()
-    def features(self, ids: Batch) -> np.ndarray:
-        """`pooled`, as an array without gradients."""
-        features: np.ndarray = self.pooled(ids).cpu().numpy()
+    def features(self, sequences: Sequence[np.ndarray]) -> np.ndarray:
+        """Return cls and mean features, (n, 2, d) float32, of n token sequences."""
+        features: np.ndarray = self.pooled(sequences).cpu().numpy()
         return features
 
-    def pooled(self, ids: Batch) -> Float[Tensor, "n 2 d"]:
-        """Cls and mean features, float32, of n token sequences."""
-        filled, mask = padded(ids, self._pad)
+    def pooled(self, sequences: Sequence[np.ndarray]) -> Float[Tensor, "n 2 d"]:
+        """Return cls and mean features, float32, of n token sequences, with gradients."""
+        ids, mask = (torch.from_numpy(array) for array in pad(sequences, self._pad))
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
-            return pooled(
-                self.model,
-                torch.from_numpy(filled).to(self._device),
-                torch.from_numpy(mask).to(self._device).long(),
-            )
+            return pool(self.model, ids.to(self._device), mask.to(self._device))
+
+    def convert(
+        self, convert_model: Callable[..., Converted], sequences: Sequence[np.ndarray]
+    ) -> Converted:
+        """Convert the model, with its pooling, by a function such as `openvino.convert_model`.
+
+        Args:
+            convert_model: takes a module, and `example_input` to trace it with.
+            sequences: that example.
+        """
+        example = tuple(torch.from_numpy(array) for array in pad(sequences, self._pad))
+        with torch.inference_mode(), warnings.catch_warnings(), quiet_transformers():
+            warnings.simplefilter("ignore")  # tracing warns of shapes: the caller checks others
+            return convert_model(_PooledModel(self.model), example_input=example)
 
 
-def pooled(
+class _PooledModel(nn.Module):
+    """The model with its pooling, so that hidden states need not leave a converted network."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return pool(self.model, ids, mask)
+
+
+def pool(
     model: nn.Module, ids: Int[Tensor, "n t"], mask: Int[Tensor, "n t"]
 ) -> Float[Tensor, "n 2 d"]:
-    """Cls and mean features, float32, of n sequences; the mask is 1, and 0 at padding.
+    """Return cls and mean features, float32, of n sequences; the mask is 1, and 0 at padding.
 
     cls is the last hidden state of the first token, mean that of all tokens but padding.
     """
@@ -112,14 +138,14 @@ def pooled(
     return torch.stack([hidden[:, 0], mean], dim=1)
 
 
-def _one_thread() -> None:
+def _use_one_thread() -> None:
     torch.get_num_threads()  # the first call in a thread sets the default, and would undo the next
     torch.set_num_threads(1)
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers from reporting, as it loads and saves, on what is no news here."""
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers from reporting what is no news here, as it loads and saves."""
     from transformers.utils import logging as transformers_logging
 
     level = transformers_logging.get_verbosity()

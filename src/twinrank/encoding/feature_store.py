@@ -1,0 +1,309 @@
+"""Stores of features: on disk, one SQLite file an encoder; and in memory, for what was met last.
+
+The file is in SQLite's rollback-journal mode: unlike WAL it can be read in a read-only folder, and
+by several machines in a shared one. One run at a time encodes for an encoder, under a file lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sqlite3
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from twinrank.encoding.cache import DamagedStoreError, cache_root, storage_errors
+from twinrank.encoding.encoder import POOLINGS, Encoder
+from twinrank.errors import StoreError
+from twinrank.progress import progress_bar
+
+KEY_BYTES = 16
+PAGE_BYTES = 16_384  # five texts of a 384-wide encoder fill .95 of one
+COMMIT_EVERY_S = 3.0  # of encoding: the most that a kill loses
+COMMIT_BYTES = 2**28
+ROWS_PER_READ = 1_024  # in a transaction, so that a commit need not wait long
+BUSY_TIMEOUT_S = 60.0
+WARN_AFTER_S = 1.0
+MAX_RECENT_TEXTS = 65_536  # 384 wide that is 100 MB
+FILE_NAME = re.compile(r"([0-9a-f]{64}-\w+)\.sqlite")
+TABLES = (
+    "encoder (fingerprint TEXT PRIMARY KEY, name TEXT, max_tokens INTEGER, precision TEXT)",
+    "features (key BLOB PRIMARY KEY, cls BLOB NOT NULL, mean BLOB NOT NULL)",
+)
+
+# Encodes texts, and yields row numbers (n) with their features (n, 2, d) as they are ready.
+Batches = Callable[[Encoder, Sequence[str]], Iterator[tuple[np.ndarray, np.ndarray]]]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StoreEntry:
+    """What the store holds of one encoder."""
+
+    fingerprint: str
+    name: str
+    max_tokens: int
+    precision: str
+    texts: int
+    bytes: int
+    last_use: datetime
+
+    def as_dict(self) -> dict[str, str | int]:
+        """Return plain JSON values."""
+        return {**asdict(self), "last_use": self.last_use.isoformat(timespec="seconds")}
+
+
+class FeatureStore:
+    """Features on disk, by an encoder's fingerprint and a digest of the text.
+
+    Args:
+        root: its folder; by default $TWINRANK_CACHE, else ~/.cache/twinrank/features.
+        batches: encodes new texts; by default the encoder itself, in this process.
+    """
+
+    def __init__(self, root: Path | None = None, *, batches: Batches | None = None) -> None:
+        self.root = Path(root or cache_root()).expanduser()
+        self._batches = batches
+
+    def __reduce__(self) -> tuple[type[FeatureStore], tuple[Path]]:
+        """Pickle without `batches`: a copy in another process encodes there."""
+        return FeatureStore, (self.root,)
+
+    def features(
+        self, encoder: Encoder, texts: Sequence[str], pooling: str, *, progress: str | None = None
+    ) -> np.ndarray:
+        """Return the features (N, d), float32, of N texts; only new texts are encoded.
+
+        Args:
+            encoder: encodes what is new.
+            texts: in any order, with any duplicates.
+            pooling: one of POOLINGS; both are stored at once.
+            progress: label of the progress bar; None shows none.
+
+        Raises:
+            StoreError: if the store cannot be read or written; what it holds stays whole.
+            EncoderError: if the encoder cannot be loaded or run.
+        """
+        if pooling not in POOLINGS:
+            raise StoreError(f"pooling {pooling!r} is not stored; choose {' or '.join(POOLINGS)}")
+        read = partial(self._read, encoder, [hash_text(text) for text in texts], pooling)
+        features = np.empty((len(texts), encoder.dim), np.float32)
+        with progress_bar(progress and f"{progress} (look-up)", len(texts)) as advance:
+            missing_rows = read(range(len(texts)), features, advance)
+        if missing_rows:
+            with self._lock(encoder.fingerprint):
+                missing_rows = read(
+                    missing_rows, features
+                )  # another run may have encoded them meanwhile
+                self._encode(encoder, [texts[row] for row in missing_rows], progress)
+                if read(missing_rows, features):
+                    file = self._file(encoder.fingerprint)
+                    raise StoreError(f"{file}: lacks what was just stored; run the same again")
+        with suppress(OSError):  # a store that may only be read is used all the same
+            os.utime(self._file(encoder.fingerprint))
+        return features
+
+    def count_texts(self, encoder: Encoder) -> int:
+        """Count the texts whose features by this encoder are stored."""
+        if not self._file(encoder.fingerprint).exists():
+            return 0
+        with self._open(encoder.fingerprint) as connection:
+            return int(connection.execute("SELECT COUNT(*) FROM features").fetchone()[0])
+
+    def entries(self) -> list[StoreEntry]:
+        """List what is stored, the last used first; a warning names a damaged file."""
+        entries = []
+        query = "SELECT name, max_tokens, precision, (SELECT COUNT(*) FROM features) FROM encoder"
+        for fingerprint in self._fingerprints():
+            try:
+                with self._open(fingerprint) as connection:
+                    rows = connection.execute(query).fetchall()
+                    last_use = datetime.fromtimestamp(self._file(fingerprint).stat().st_mtime, UTC)
+            except DamagedStoreError as error:
+                logger.warning("%s", error)
+                continue
+            for name, max_tokens, precision, texts in rows:
+                about = (name, max_tokens, precision, texts, self._size(fingerprint))
+                entries.append(StoreEntry(fingerprint, *about, last_use))
+        return sorted(entries, key=lambda entry: entry.last_use, reverse=True)
+
+    def clear(self, fingerprint: str | None = None, *, missing_ok: bool = False) -> int:
+        """Remove one encoder's features, or all, and return the bytes freed.
+
+        Args:
+            fingerprint: the encoder's, or its beginning; all that begin so are cleared.
+            missing_ok: it is no error if none begins so.
+
+        Raises:
+            StoreError: if there are none of that encoder, or a run is writing them.
+        """
+        chosen = [name for name in self._fingerprints() if name.startswith(fingerprint or "")]
+        if fingerprint is not None and not chosen and not missing_ok:
+            raise StoreError(f"{self.root}: nothing is stored under {fingerprint}; see the entries")
+        freed = 0
+        for name in chosen:
+            with self._lock(name, wait=False), storage_errors(self._file(name)):
+                freed += self._size(name)
+                for file in self.root.glob(f"{name}.sqlite*"):
+                    file.unlink(missing_ok=True)
+        return freed
+
+    def _fingerprints(self) -> list[str]:
+        """Name the encoders of the files that a store made: no other file is ever touched."""
+        with storage_errors(self.root):
+            matches = [FILE_NAME.match(file.name) for file in self.root.glob("*.sqlite*")]
+        return sorted({match[1] for match in matches if match})
+
+    def _file(self, fingerprint: str) -> Path:
+        return self.root / f"{fingerprint}.sqlite"
+
+    def _size(self, fingerprint: str) -> int:
+        return sum(file.stat().st_size for file in self.root.glob(f"{fingerprint}.sqlite*"))
+
+    @contextmanager
+    def _open(self, fingerprint: str) -> Iterator[sqlite3.Connection]:
+        """Open an encoder's file, or make it; one that may not be written is read."""
+        file = self._file(fingerprint)
+        with (
+            storage_errors(file),
+            closing(sqlite3.connect(file, BUSY_TIMEOUT_S, isolation_level=None)) as connection,
+        ):
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            for table in TABLES:
+                connection.execute(f"CREATE TABLE IF NOT EXISTS {table}")
+            yield connection
+
+    def _read(
+        self,
+        encoder: Encoder,
+        keys: Sequence[bytes],
+        pooling: str,
+        rows: Sequence[int],
+        features: np.ndarray,
+        advance: Callable[[int], None] = lambda done: None,
+    ) -> list[int]:
+        """Fill in those rows of `features` that are stored, and return the others."""
+        if not self._file(encoder.fingerprint).exists():
+            return list(rows)
+        query = f"SELECT {pooling} FROM features WHERE key = ?"  # noqa: S608 (one of POOLINGS)
+        missing_rows: list[int] = []
+        with self._open(encoder.fingerprint) as connection:
+            for start in range(0, len(rows), ROWS_PER_READ):
+                chunk = rows[start : start + ROWS_PER_READ]
+                with connection:
+                    connection.execute("BEGIN")
+                    for row in chunk:
+                        blob = connection.execute(query, (keys[row],)).fetchone()
+                        if blob is None:
+                            missing_rows.append(row)
+                        else:
+                            features[row] = np.frombuffer(blob[0], np.float32, encoder.dim)
+                advance(len(chunk))
+        return missing_rows
+
+    def _encode(self, encoder: Encoder, texts: Sequence[str], progress: str | None) -> None:
+        """Encode texts, any of them several times, and store them every few seconds."""
+        encode = self._batches or (lambda encoder, texts: encoder.batches(texts))
+        unique = list(dict.fromkeys(texts))
+        rows: list[int] = []
+        batches: list[np.ndarray] = []
+        last_commit = time.monotonic()
+        with progress_bar(progress, len(unique)) as advance:
+            for numbers, batch in encode(encoder, unique):
+                rows += numbers.tolist()
+                batches.append(batch)
+                advance(len(numbers))
+                full = sum(batch.nbytes for batch in batches) > COMMIT_BYTES
+                if full or time.monotonic() - last_commit > COMMIT_EVERY_S:
+                    self._write(encoder, [unique[row] for row in rows], batches)
+                    rows, batches, last_commit = [], [], time.monotonic()
+            if rows:
+                self._write(encoder, [unique[row] for row in rows], batches)
+
+    def _write(self, encoder: Encoder, texts: Sequence[str], batches: Sequence[np.ndarray]) -> None:
+        """Store n texts with their features, batches of (n, 2, d) together, in one transaction."""
+        features = (row.astype(np.float32) for batch in batches for row in batch)
+        records = ((hash_text(text), *row) for text, row in zip(texts, features, strict=True))
+        about = (encoder.fingerprint, encoder.name, encoder.max_tokens, encoder.precision)
+        with self._open(encoder.fingerprint) as connection, connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("INSERT OR IGNORE INTO encoder VALUES (?, ?, ?, ?)", about)
+            connection.executemany("INSERT OR IGNORE INTO features VALUES (?, ?, ?)", records)
+
+    @contextmanager
+    def _lock(self, fingerprint: str, *, wait: bool = True) -> Iterator[None]:
+        """Hold the lock of one encoder's file; the system frees it if the holder is killed."""
+        lock = FileLock(self.root / f"{fingerprint}.lock")
+        with storage_errors(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=WARN_AFTER_S)
+            except Timeout:
+                if not wait:
+                    raise StoreError(
+                        f"{self._file(fingerprint)}: another run is encoding; wait until it ends"
+                    ) from None
+                logger.warning("%s: waiting for another run that is encoding", self.root)
+                lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+class RecentFeatures:
+    """Features in memory, of one encoder and pooling, of the texts asked for last.
+
+    Used in place of a `FeatureStore` by a service; nothing of it outlives the process. Threads
+    take turns, and so use the encoder in turns.
+
+    Args:
+        max_texts: how many are remembered; those of one call may be more.
+    """
+
+    def __init__(self, max_texts: int = MAX_RECENT_TEXTS) -> None:
+        self.max_texts = max_texts
+        self._features: OrderedDict[bytes, np.ndarray] = OrderedDict()
+        self._lock = Lock()
+
+    def features(
+        self, encoder: Encoder, texts: Sequence[str], pooling: str, *, progress: str | None = None
+    ) -> np.ndarray:
+        """Return the features (N, d), float32, of N texts, as `FeatureStore.features` does."""
+        keys = [hash_text(text) for text in texts]
+        with self._lock:
+            new = {
+                key: text
+                for key, text in zip(keys, texts, strict=True)
+                if key not in self._features
+            }
+            if new:
+                encoded = encoder.encode(list(new.values()), progress=progress)
+                # A copy of each row, since a view would keep the whole array in memory.
+                rows = map(np.copy, encoded[:, POOLINGS.index(pooling)])
+                self._features.update(zip(new, rows, strict=True))
+            features = np.empty((len(texts), encoder.dim), np.float32)
+            for row, key in zip(features, keys, strict=True):
+                row[:] = self._features[key]
+                self._features.move_to_end(key)
+            while len(self._features) > self.max_texts:
+                self._features.popitem(last=False)
+            return features
+
+
+def hash_text(text: str) -> bytes:
+    """Return the key of a text: a digest, for a conversation is longer than its features."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()

@@ -1,0 +1,303 @@
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from twinrank.encoding import POOLINGS, Encoder, FeatureStore, RecentFeatures, feature_store
+from twinrank.errors import StoreError
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+class Stub:
+    """An encoder that needs no torch: a text's features are its length."""
+
+    name, max_tokens, precision, dim, fingerprint = "stub", 32, "fp32", 32, f"{0:064}-fp32"
+
+    def batches(self, texts):
+        for row, text in enumerate(texts):
+            yield np.array([row]), np.full((1, 2, self.dim), len(text), np.float32)
+
+
+@pytest.fixture
+def encoder(tiny_model):
+    return Encoder(str(tiny_model), max_tokens=32, precision="fp32")
+
+
+def texts_of(count):
+    return [f"text number {i} about {i % 7} things" for i in range(count)]
+
+
+def watch(encoder, monkeypatch):
+    """The texts that the encoder is given from here on."""
+    given, batches = [], encoder.batches
+    monkeypatch.setattr(encoder, "batches", lambda texts: given.extend(texts) or batches(texts))
+    return given
+
+
+def stored_file(root, encoder):
+    return root / f"{encoder.fingerprint}.sqlite"
+
+
+@given(calls=st.lists(st.lists(st.sampled_from(texts_of(12)), max_size=15), max_size=5))
+@settings(
+    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_calls_give_what_encoding_gives_and_encode_each_text_once(
+    tmp_path_factory, encoder, calls
+):
+    store = FeatureStore(tmp_path_factory.mktemp("store"))
+    seen = set()
+    for texts in calls:
+        for pooling in POOLINGS:
+            features = store.features(encoder, texts, pooling)
+            expected = encoder.encode(texts)[:, POOLINGS.index(pooling)]
+            np.testing.assert_allclose(features, expected, atol=1e-5)
+            assert features.shape == expected.shape
+            seen |= set(texts)
+            assert store.count_texts(encoder) == len(seen)
+
+
+def test_another_process_reads_the_same_bytes_and_encodes_nothing(tmp_path, encoder, monkeypatch):
+    texts = [*texts_of(10), "", "æøå 你好 🙂"]
+    first = FeatureStore(tmp_path).features(encoder, texts, "cls")
+    given = watch(encoder, monkeypatch)
+    again = FeatureStore(tmp_path).features(encoder, texts[::-1], "cls")
+    assert given == []
+    np.testing.assert_array_equal(again[::-1], first)
+
+
+def encode_slowly(root, count, pause, counter, last=0):
+    """In a process of its own: every text takes time, and is committed."""
+    feature_store.COMMIT_EVERY_S = 0.0
+
+    def batches(encoder, texts):
+        for rows, features in encoder.batches(texts):
+            time.sleep(pause)
+            with counter.get_lock():
+                counter.value += 1
+            if counter.value == last:
+                time.sleep(600)  # until it is killed
+            yield rows, features
+
+    FeatureStore(root, batches=batches).features(Stub(), texts_of(count), "mean")
+
+
+def test_killed_while_encoding_it_loses_nothing_that_was_stored(tmp_path):
+    counter = SPAWN.Value("i", 0)
+    process = SPAWN.Process(target=encode_slowly, args=(tmp_path, 200, 0, counter, 60))
+    process.start()
+    while counter.value < 60 and process.is_alive():
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    encoded, store = [], FeatureStore(tmp_path)
+    assert store.count_texts(Stub()) == 59
+
+    def rest(encoder, texts):
+        encoded.extend(texts)
+        return encoder.batches(texts)
+
+    features = FeatureStore(tmp_path, batches=rest).features(Stub(), texts_of(200), "mean")
+    assert encoded == texts_of(200)[59:]
+    assert store.count_texts(Stub()) == 200
+    np.testing.assert_array_equal(features[:, 0], [len(text) for text in texts_of(200)])
+
+
+def kill_in_a_transaction(root):
+    """Die by SIGKILL with pages of an unfinished commit in the file."""
+    with FeatureStore(root)._open(Stub.fingerprint) as connection:
+        connection.execute("PRAGMA cache_size = 1")  # spills into the file before the commit
+        connection.execute("BEGIN IMMEDIATE")
+        row = np.ones(8_192, np.float32).tobytes()
+        for key in range(100):
+            connection.execute("INSERT INTO features VALUES (?, ?, ?)", (b"%d" % key, row, row))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("before", [0, 5])
+def test_killed_in_a_commit_it_is_as_it_was_before(tmp_path, before):
+    store = FeatureStore(tmp_path)
+    if before:
+        store.features(Stub(), texts_of(before), "mean")
+    process = SPAWN.Process(target=kill_in_a_transaction, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert stored_file(tmp_path, Stub()).with_suffix(".sqlite-journal").exists()
+    assert store.count_texts(Stub()) == before
+    features = store.features(Stub(), texts_of(9), "mean")
+    np.testing.assert_array_equal(features[:, 0], [len(text) for text in texts_of(9)])
+    assert store.count_texts(Stub()) == 9
+
+
+def test_runs_at_once_encode_each_text_once_and_others_read_meanwhile(tmp_path):
+    counter, store = SPAWN.Value("i", 0), FeatureStore(tmp_path)
+    store.features(Stub(), texts_of(3), "mean")
+    runs = [
+        SPAWN.Process(target=encode_slowly, args=(tmp_path, 103, 0.01, counter)) for _ in range(2)
+    ]
+    for process in runs:
+        process.start()
+    while any(process.is_alive() for process in runs):
+        assert store.features(Stub(), texts_of(3), "cls").shape == (3, 32)
+        time.sleep(0.001)
+    assert [process.exitcode for process in runs] == [0, 0]
+    assert counter.value == 100
+    assert store.count_texts(Stub()) == 103
+
+
+def test_waiting_for_another_run_is_said_once_it_takes_a_second(tmp_path, encoder, monkeypatch):
+    store, messages = FeatureStore(tmp_path), []
+    store.features(encoder, texts_of(1), "mean")
+    lock = FileLock(tmp_path / f"{encoder.fingerprint}.lock", thread_local=False)
+
+    def warn(text, *_):
+        messages.append(text)
+        lock.release()
+
+    monkeypatch.setattr(feature_store.logger, "warning", warn)
+    with lock:
+        with pytest.raises(StoreError, match="another run is encoding"):
+            store.clear()
+        assert store.features(encoder, texts_of(1), "cls").shape == (1, 32)  # needs no lock
+        store.features(encoder, texts_of(3), "mean")
+    assert ["waiting for another run" in text for text in messages] == [True]
+    assert store.count_texts(encoder) == 3
+
+
+@pytest.mark.parametrize("damage", ["cut", "noise", "page"])
+def test_a_damaged_file_is_one_line_with_the_fix(tmp_path, encoder, damage):
+    store = FeatureStore(tmp_path)
+    store.features(encoder, texts_of(500), "mean")
+    file = stored_file(tmp_path, encoder)
+    content = file.read_bytes()
+    middle = len(content) // 2 // 4096 * 4096
+    pages = content[:4096] + b"\xff" * (len(content) - 4096)
+    file.write_bytes({"cut": content[:middle], "noise": b"noise" * 999, "page": pages}[damage])
+    with pytest.raises(StoreError, match=r"damaged \(.*twinrank cache --clear") as raised:
+        store.features(encoder, texts_of(500), "mean")
+    assert "\n" not in str(raised.value)
+    store.entries()
+    assert store.clear(encoder.fingerprint[:12]) > 0
+    features = store.features(encoder, texts_of(9), "mean")
+    np.testing.assert_allclose(features, encoder.encode(texts_of(9))[:, 1], atol=1e-5)
+
+
+def write_within_a_limit(root):
+    """Exit with 7 if the system's refusal to write becomes one line with the fix."""
+    store = FeatureStore(root)
+    store.features(Stub(), texts_of(20), "mean")
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    try:
+        store.features(Stub(), texts_of(800), "mean")
+    except StoreError as error:
+        os._exit(7 if "make room" in str(error) and str(root) in str(error) else 1)
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
+    process = SPAWN.Process(target=write_within_a_limit, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert process.exitcode == 7
+    store = FeatureStore(tmp_path)
+    assert store.count_texts(Stub()) == 20
+    features = store.features(Stub(), texts_of(800), "mean")
+    np.testing.assert_array_equal(features[:, 0], [len(text) for text in texts_of(800)])
+
+
+def use_without_the_right_to_write(root):
+    """Exit with 7 if it reads what is stored, and one line refuses the rest."""
+    os.setuid(65_534)
+    store = FeatureStore(root)
+    assert store.features(Stub(), texts_of(3), "mean").shape == (3, 32)
+    assert len(store.entries()) == 1
+    try:
+        store.features(Stub(), texts_of(4), "mean")
+    except StoreError as error:
+        os._exit(7 if "set TWINRANK_CACHE to another folder" in str(error) else 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_folder_that_may_only_be_read_is_read(tmp_path):
+    FeatureStore(tmp_path).features(Stub(), texts_of(3), "mean")
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(0o755)
+    process = SPAWN.Process(target=use_without_the_right_to_write, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert process.exitcode == 7
+
+
+def test_a_root_that_cannot_be_made_is_one_line(tmp_path, encoder):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="TWINRANK_CACHE"):
+        FeatureStore(tmp_path / "file" / "store").features(encoder, ["a"], "mean")
+
+
+def test_cleared_by_encoder_or_whole_and_nothing_else_is_touched(tmp_path, tiny_model, encoder):
+    other = Encoder(str(tiny_model), max_tokens=16, precision="fp32")
+    store = FeatureStore(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine.sqlite").write_text("mine")
+    for one in (encoder, other):
+        store.features(one, texts_of(3), "mean")
+    assert {entry.fingerprint for entry in store.entries()} == {
+        encoder.fingerprint,
+        other.fingerprint,
+    }
+    assert store.clear(other.fingerprint) > 0
+    assert [entry.fingerprint for entry in store.entries()] == [encoder.fingerprint]
+    with pytest.raises(StoreError, match="nothing is stored"):
+        store.clear(other.fingerprint)
+    store.clear()
+    assert store.entries() == []
+    assert (tmp_path / "mine").is_dir() and (tmp_path / "mine.sqlite").exists()
+
+
+def test_an_unknown_pooling_is_refused(tmp_path, encoder):
+    with pytest.raises(StoreError, match="choose cls or mean"):
+        FeatureStore(tmp_path).features(encoder, ["a"], "max")
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_recent_features_are_the_encoders_in_the_order_of_texts(encoder, pooling):
+    texts = ["refund", "the invoice", "refund", "hello"]
+    features = RecentFeatures(max_texts=1).features(encoder, texts, pooling)
+    expected = encoder.encode(texts)[:, POOLINGS.index(pooling)]
+    np.testing.assert_allclose(features, expected, atol=1e-5)
+    assert RecentFeatures().features(encoder, [], pooling).shape == (0, 32)
+
+
+def test_the_text_not_asked_for_longest_is_encoded_again(encoder, monkeypatch):
+    recent, given = RecentFeatures(max_texts=2), watch(encoder, monkeypatch)
+    for text in ("refund", "hello", "refund", "the", "refund", "hello"):
+        recent.features(encoder, [text], "mean")
+    assert given == ["refund", "hello", "the", "hello"]
+
+
+def test_threads_take_turns_with_the_encoder(encoder, monkeypatch):
+    encode, running, counts = encoder.encode, [], []
+
+    def slow(texts, **_):
+        running.append(texts)
+        counts.append(len(running))
+        time.sleep(0.02)
+        running.pop()
+        return encode(texts)
+
+    monkeypatch.setattr(encoder, "encode", slow)
+    recent, texts = RecentFeatures(max_texts=3), ["refund", "hello", "the", "invoice"] * 3
+    with ThreadPoolExecutor(4) as threads:
+        rows = threads.map(lambda text: recent.features(encoder, [text], "mean")[0], texts)
+        np.testing.assert_allclose(list(rows), encode(texts)[:, POOLINGS.index("mean")], atol=1e-5)
+    assert max(counts) == 1
