@@ -13,7 +13,7 @@ from races.kept import Stored
 from races.ratio import AS_BEFORE, Ratio
 from races.results import Result, Results
 from twinrank.reports.drawing import GREEN, RED, bars, styled
-from twinrank.reports.geometry import COLOURS, GREY
+from twinrank.reports.figures import COLOURS, GREY
 from twinrank.reports.page import Note, Rows, Section, page
 from twinrank.reports.terminal import aligned
 

@@ -146,7 +146,6 @@ def explore(
     from twinrank.data import Dataset
     from twinrank.encoding import Encoder, FeatureStore
     from twinrank.exploration import explore as explored
-    from twinrank.exploration import findings
     from twinrank.reports import check_installed, findings_table, write_exploration
 
     check_installed()  # now, not when all is computed
@@ -154,8 +153,8 @@ def explore(
     reader = Encoder(encoder, max_tokens=max_tokens, device=device)
     found = explored(dataset, reader, FeatureStore())
     file = write_exploration(out or Path("runs") / dataset.name / "explore.html", found)
-    listed = findings(found)
-    show([finding.as_dict() for finding in listed] if json else findings_table(listed))
+    findings = found.findings
+    show([finding.as_dict() for finding in findings] if json else findings_table(findings))
     say(f"written: {file}")
     if open_:
         typer.launch(str(file))

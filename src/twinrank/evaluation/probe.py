@@ -67,7 +67,7 @@ def assign_folds(kinds: Codes, threads: Codes, seed: int) -> Codes:
                 best, least, fewest = fold, unevenness, queries
         fold_counts[best] += counts[thread]
         fold_of[thread] = best
-    return fold_of[threads]
+    return np.asarray(fold_of[threads])
 
 
 def fit_logistic(
@@ -81,7 +81,7 @@ def fit_logistic(
     def log_probabilities(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
         scores = rows @ weights[:-1] + weights[-1]
         scores = np.hstack([np.zeros((len(rows), count - columns)), scores])
-        return scores - logsumexp(scores, axis=1, keepdims=True)
+        return np.asarray(scores - logsumexp(scores, axis=1, keepdims=True))
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(d + 1, columns)

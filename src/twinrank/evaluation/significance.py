@@ -57,7 +57,7 @@ def differences(first: Evaluation, second: Evaluation, metrics: Sequence[str]) -
         raise ValueError("differences need two evaluations of the same queries in the same order")
     rows = a.with_columns(a[metric] - b[metric] for metric in METRICS)
     summary = summarise(rows)
-    groups: dict[str | None, pl.DataFrame] = {None: rows, **by_type(rows)}
+    groups = [(None, rows), *by_type(rows).items()]
     return [
         Difference(
             metric,
@@ -67,7 +67,7 @@ def differences(first: Evaluation, second: Evaluation, metrics: Sequence[str]) -
             permutation_p(group, metric),
         )
         for metric in metrics
-        for kind, group in groups.items()
+        for kind, group in groups
     ]
 
 
