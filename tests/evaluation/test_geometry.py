@@ -152,15 +152,6 @@ def test_the_probe_is_scikit_learns_logistic_regression_over_whole_threads(types
     assert got > 0.6
 
 
-def test_types_that_are_chance_and_types_apart():
-    queries, answers, labels, types, threads = case(0, n=1000, d=3)
-    assert 0.45 < measure_space(queries, answers, labels, types, threads)["type_auc"] < 0.55
-    queries[:, 1] += [9.0 * (t == "type 1") for t in types]
-    got = measure_space(queries, answers, labels, types, threads)
-    assert got["type_auc"] == pytest.approx(1)
-    assert got["type_share"] > 0.7
-
-
 def assert_same(after, before, names, *, rel=1e-6):
     for name in names:
         expected = before[name]
@@ -184,29 +175,6 @@ def test_scale_shift_rotation_and_order_leave_what_does_not_depend_on_them(seed,
     types, threads = [types[i] for i in order], [threads[i] for i in order]
     ordered = measure_space(queries[order], answers, labels[order], types, threads)
     assert_same(ordered, before, FIGURES - {"type_auc"})
-
-
-@pytest.mark.parametrize("k", [1, 2, 5])
-def test_k_equal_directions_have_rank_k(k):
-    queries = np.vstack([np.eye(6)[:k], -np.eye(6)[:k]]) * 3 + 7
-    labels = sparse.csr_array(np.ones((2 * k, 1)))
-    ids = [str(i) for i in range(2 * k)]
-    got = measure_space(queries, np.ones((1, 6)), labels, ["a"] * (2 * k), ids)
-    assert got["effective_rank"] == pytest.approx(k)
-
-
-def test_shares_are_chance_without_structure_and_one_with_nothing_else():
-    rng = np.random.default_rng(0)
-    spaces = [case(seed, n=40, m=15, more_labels=0) for seed in range(60)]
-    shares = [measure_space(*space)["answer_share"] for space in spaces]
-    assert abs(np.mean(shares)) < 3 * np.std(shares) / math.sqrt(len(shares))
-    owner = rng.integers(4, size=30)
-    answers = rng.normal(size=(4, 5))
-    labels = sparse.csr_array(np.eye(4)[owner])
-    ids = [str(i) for i in range(30)]
-    got = measure_space(answers[owner], answers, labels, ["a"] * 30, ids)
-    assert got["answer_share"] == pytest.approx(1)
-    assert got["answer_distance"] == got["alignment"] == pytest.approx(0)
 
 
 def test_a_sample_stands_for_all_pairs(monkeypatch):
@@ -315,10 +283,10 @@ def test_answers_of_another_order_and_answers_besides(recipes, help_centre):
 
 
 def reading(ranker, features, monkeypatch):
-    """Let the ranker's encoder give one row of features for every query."""
+    """Let readers give one row of features for every query."""
     row = np.asarray(features, np.float32)
-    read = lambda texts, **_: np.tile(row, (len(texts), 1))  # noqa: E731
-    monkeypatch.setattr(ranker.dense, "reader", read)
+    read = lambda self, texts, **_: np.tile(row, (len(texts), 1))  # noqa: E731
+    monkeypatch.setattr(type(ranker.dense.reader), "__call__", read)
 
 
 def test_no_space_and_no_finite_vectors_are_refused(recipes, help_centre, monkeypatch):

@@ -37,14 +37,14 @@ def as_qrels(labels):
     return {f"q{i}": {f"a{j}": 1 for j in row.indices} for i, row in enumerate(labels)}
 
 
-def assert_equal_to_ir_measures(ours, run, labels):
+def assert_equal_to_ir_measures(got, run, labels):
     measures = {f"accuracy@{k}": Success @ k for k in (1, 3, 10)}
     measures |= {f"map@{k}": AP @ k for k in (3, 10)}
-    theirs = ir_measures.iter_calc(list(measures.values()), as_qrels(labels), run)
-    values = {(str(value.measure), value.query_id): value.value for value in theirs}
+    reference = ir_measures.iter_calc(list(measures.values()), as_qrels(labels), run)
+    values = {(str(value.measure), value.query_id): value.value for value in reference}
     for name, measure in measures.items():
         expected = [values[str(measure), f"q{i}"] for i in range(labels.shape[0])]
-        np.testing.assert_allclose(ours[name], expected, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(got[name], expected, atol=1e-6, err_msg=name)
 
 
 CASES = given(
@@ -71,10 +71,10 @@ def test_a_score_that_is_not_finite_never_counts_for_a_ranker(seed, queries, ans
     spoilt = rng.random(scores.shape) < 0.3
     scores[spoilt] = rng.choice([np.nan, np.inf, -np.inf], size=spoilt.sum())
     run = as_run(scores, lambda row, j: f"a{j}" if np.isfinite(row[j]) else f"spoilt{j}")
-    ours = per_query(scores, labels)
-    assert_equal_to_ir_measures(ours, run, labels)
-    assert not np.isnan(ours["loss"]).any()
-    assert np.isinf(ours["loss"][np.isnan(scores).any(axis=1)]).all()
+    got = per_query(scores, labels)
+    assert_equal_to_ir_measures(got, run, labels)
+    assert not np.isnan(got["loss"]).any()
+    assert np.isinf(got["loss"][np.isnan(scores).any(axis=1)]).all()
 
 
 @pytest.mark.slow  # ranx compiles for seconds
@@ -83,14 +83,14 @@ def test_equal_to_ranx(ties):
     import ranx
 
     scores, labels = case(0, 200, 25, ties=ties)
-    ours = per_query(scores, labels)
+    got = per_query(scores, labels)
     names = {f"accuracy@{k}": f"hit_rate@{k}" for k in (1, 3, 10)} | {"map@3": "map@3"}
     names |= {"map@10": "map@10"}
-    theirs = ranx.evaluate(
+    reference = ranx.evaluate(
         ranx.Qrels(as_qrels(labels)), ranx.Run(as_run(scores)), list(names.values())
     )
-    for name, theirs_name in names.items():
-        assert ours[name].mean() == pytest.approx(theirs[theirs_name], abs=1e-9), name
+    for name, ranx_name in names.items():
+        assert got[name].mean() == pytest.approx(reference[ranx_name], abs=1e-9), name
 
 
 @CASES
@@ -120,8 +120,8 @@ def test_loss_is_the_mass_on_all_right_answers_and_metrics_are_monotone(
 
 
 def test_the_denominator_is_all_right_answers_even_beyond_k():
-    one, four = sparse.csr_array([[0, 0, 0, 1.0]]), sparse.csr_array([[1.0, 1, 1, 1, 0]])
-    got = per_query(np.array([[4.0, 3.0, 1.0, 2.0]]), one)
+    single, four = sparse.csr_array([[0, 0, 0, 1.0]]), sparse.csr_array([[1.0, 1, 1, 1, 0]])
+    got = per_query(np.array([[4.0, 3.0, 1.0, 2.0]]), single)
     assert got["map@3"][0] == pytest.approx(1 / 3)  # one over the rank
     assert (got["accuracy@1"][0], got["accuracy@3"][0]) == (0, 1)
     got = per_query(np.array([[5.0, 4, 3, 2, 1]]), four)

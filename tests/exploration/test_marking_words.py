@@ -35,10 +35,12 @@ def by_hand(counts_here, rest):
 
 @given(counts)
 def test_log_odds_are_those_of_the_formula_and_change_their_sign_with_the_sides(pairs):
-    here, rest = (np.array(side) for side in zip(*pairs, strict=True))
-    z = log_odds(here, rest)
-    np.testing.assert_allclose(z, by_hand(here.tolist(), rest.tolist()), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(z, -log_odds(rest, here), rtol=1e-9, atol=1e-12)
+    counts_here, rest = (np.array(side) for side in zip(*pairs, strict=True))
+    z = log_odds(counts_here, rest)
+    np.testing.assert_allclose(
+        z, by_hand(counts_here.tolist(), rest.tolist()), rtol=1e-9, atol=1e-12
+    )
+    np.testing.assert_allclose(z, -log_odds(rest, counts_here), rtol=1e-9, atol=1e-12)
 
 
 def test_a_word_of_one_type_marks_it_and_a_word_of_both_marks_none():

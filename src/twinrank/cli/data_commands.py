@@ -146,7 +146,8 @@ def explore(
     from twinrank.data import Dataset
     from twinrank.encoding import Encoder, FeatureStore
     from twinrank.exploration import explore as explored
-    from twinrank.reports import check_installed, findings_table, write_exploration
+    from twinrank.reports.exploration_report import findings_table, write_exploration
+    from twinrank.reports.page import check_installed
 
     check_installed()  # now, not when all is computed
     dataset = Dataset.load(data, strict=strict)

@@ -199,7 +199,7 @@ def measure_space(
 
 
 def _scaled_distances(
-    queries: Points, answers: Float[np.ndarray, "m d"], cells: Cells, drawn: Int[np.ndarray, " s"]
+    queries: Points, answers: Float[np.ndarray, "m d"], cells: Cells, pool: Int[np.ndarray, " s"]
 ) -> dict[str, float | None]:
     low = np.minimum(queries.min(axis=0), answers.min(axis=0))
     high = np.maximum(queries.max(axis=0), answers.max(axis=0))
@@ -209,7 +209,7 @@ def _scaled_distances(
     between = _mean_of_means(lengths(centroids[first] - centroids[second]), cells.answer[first])
     right = (answers[cells.column].astype(np.float64) - low) / span
     to_answer = _mean_of_means(lengths(scaled[cells.row] - right), cells.row)
-    random = pdist(scaled[drawn]).mean() if len(drawn) > 1 else 0.0
+    random = pdist(scaled[pool]).mean() if len(pool) > 1 else 0.0
     return {
         "centroid_distance": between,
         "centroid_distance_relative": _divide(between, random),
@@ -362,7 +362,7 @@ def main_axes(
 
     Axes that the points do not have are 0.
     """
-    coordinates = [np.zeros((len(other), size)) for other in others]
+    coordinates = [np.zeros((len(rows), size)) for rows in others]
     shares = np.zeros(size)
     moved = _centre(fitted)
     if moved.any():
@@ -371,8 +371,8 @@ def main_axes(
         largest = np.abs(axes).argmax(axis=1)
         axes *= np.sign(axes[np.arange(len(axes)), largest])[:, None]  # one sign, whatever LAPACK
         shares[:count] = values[:count] ** 2 / (values**2).sum()
-        for table, other in zip(coordinates, others, strict=True):
-            table[:, :count] = (other - fitted.mean(axis=0)) @ axes[:count].T
+        for table, rows in zip(coordinates, others, strict=True):
+            table[:, :count] = (rows - fitted.mean(axis=0)) @ axes[:count].T
     return coordinates, shares
 
 

@@ -70,7 +70,8 @@ def mistakes(rows: pl.DataFrame) -> Mistakes:
     directed = directed.with_columns(queries=queries("right"))
     directed = directed.sort("misses", "right", "first", descending=[True, False, False])
     pairs = directed.with_columns(
-        one=pl.min_horizontal("right", "first"), other=pl.max_horizontal("right", "first")
+        pl.min_horizontal("right", "first").alias("one"),
+        pl.max_horizontal("right", "first").alias("other"),
     )
     of_other = pl.col("misses").filter(pl.col("right") == pl.col("other")).sum()
     confused = pairs.group_by("one", "other").agg(pl.sum("misses"), one_for_other=of_other)

@@ -246,8 +246,9 @@ def check_unused(subject: Subject) -> Check:
             "articles out that nobody should be sent to."
         )
     elif len(never):
-        text = f"{count_of(len(never), 'answer is', 'answers are')} right for no query, "
-        text, advice = f"{text}nor nearest to any.", "Nothing: they distract nobody."
+        count = count_of(len(never), "answer is", "answers are")
+        text = f"{count} right for no query, nor nearest to any."
+        advice = "Nothing: they distract nobody."
     rows = [
         [f"{queries:,}", f"{sample.answers['title'][answer]}\n{sample.describe_query(query)}"]
         for answer, queries, query in unused.head(MAX_ROWS).iter_rows()
@@ -323,10 +324,11 @@ def _find_markup(subject: Subject) -> list[Finding]:
     if not description.markup:
         return []
     counts = [f"{n:,} of {description.counts[k]:,} {k}" for k, n in description.markup.items()]
-    text = f"{enumerate_words(counts)} hold HTML, whose tags and entities the encoder reads "
+    counted = enumerate_words(counts)
+    text = f"{counted} hold HTML, whose tags and entities the encoder reads as words."
     advice = "Make plain text of them, and import again, before anything else here is weighed."
     figures = {f"markup_{name}": count for name, count in description.markup.items()}
-    return [Finding("markup", "mend", f"{text}as words.", advice, figures)]
+    return [Finding("markup", "mend", text, advice, figures)]
 
 
 def _find_unread(subject: Subject, tokens: dict[str, np.ndarray]) -> list[Finding]:
@@ -339,9 +341,9 @@ def _find_unread(subject: Subject, tokens: dict[str, np.ndarray]) -> list[Findin
     ordered = sorted(whole.items(), key=lambda item: -item[1])
     much = [(name, share) for name, share in ordered if share >= MUCH_UNREAD]
     if not much:
-        text = f"At a limit of {limit} tokens the encoder reads all but {ordered[0][1]:.1%} of "
-        advice = "Nothing: what is cut is little."
-        return [Finding("lengths", "fine", f"{text}what is longest.", advice, figures)]
+        cut = f"{ordered[0][1]:.1%}"
+        text = f"At a limit of {limit} tokens the encoder reads all but {cut} of what is longest."
+        return [Finding("lengths", "fine", text, "Nothing: what is cut is little.", figures)]
     shares = enumerate_words([f"{share:.0%} of the tokens of {name}" for name, share in much])
     text = f"At a limit of {limit} tokens the encoder never reads {shares}."
     advice = (

@@ -33,13 +33,13 @@ class SwapTest:
 
     Attributes:
         swapped: how many labels were swapped.
-        found: the share of them that is doubted then.
-        others: the same of the labels that were left alone, some of them wrong too.
+        detected: the share of them that is doubted then.
+        others_doubted: the same of the labels that were left alone, some of them wrong too.
     """
 
     swapped: int
-    found: float
-    others: float
+    detected: float
+    others_doubted: float
 
 
 def check_labels(subject: Subject) -> Check:
@@ -57,8 +57,8 @@ def check_labels(subject: Subject) -> Check:
     )
     figures: dict[str, int | float] = {"doubted": doubted, "labels": total}
     if test:
-        text += f"; of labels swapped on purpose {test.found:.0%} are found like that"
-        figures |= {"swapped_found": test.found, "others_doubted": test.others}
+        text += f"; of labels swapped on purpose {test.detected:.0%} are found like that"
+        figures |= {"swapped_found": test.detected, "others_doubted": test.others_doubted}
     advice = (
         "Read the list from the top and mend what is wrong; what is right though it looks odd is "
         "worth keeping."

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from twinrank.evaluation.geometry import main_axes, measure_space
-from twinrank.exploration.findings import Chart, Check, Finding
+from twinrank.exploration.findings import Chart, Check, Finding, Level
 from twinrank.exploration.sample import Subject
 
 MAX_FITTED = 2_000  # queries whose main axes are found, and labelled ones for a probe of the type
@@ -43,7 +43,7 @@ def check_space(subject: Subject) -> Check:
     )
     if auc < TYPES_APART_AUC:
         advice = "Nothing: the encoder does not tell the types apart."
-    level = "know" if auc >= TYPES_APART_AUC else "fine"
+    level: Level = "know" if auc >= TYPES_APART_AUC else "fine"
     return Check("space", heading, [Finding("space", level, text, advice, figures)], charts)
 
 
@@ -72,6 +72,6 @@ def _draw_plane(subject: Subject) -> Chart:
         points += [{**point, "panel": "by answer", "name": name}]
     order = [*sample.types, OTHER_ANSWERS, *coloured]
     points.sort(key=lambda point: order.index(point["name"]))  # those with a colour on top
-    axes = [f"axis {i}: {share:.0%} of the variance" for i, share in enumerate(shares, 1)]
+    across, up = (f"axis {i}: {share:.0%} of the variance" for i, share in enumerate(shares, 1))
     facts = {"shown": len(rows), "total": len(sample)}
-    return Chart("points", "plane", points, *axes, grey=[OTHER_ANSWERS], facts=facts)
+    return Chart("points", "plane", points, across, up, grey=[OTHER_ANSWERS], facts=facts)

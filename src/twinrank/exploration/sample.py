@@ -137,8 +137,8 @@ def _draw_threads(
     thread = columns["thread"].to_numpy().astype(np.int64)
     order = np.argsort(rng.permutation(thread.max(initial=-1) + 1)[thread], kind="stable")
     has_label = columns["asked"].to_numpy()[order]
-    drawn = [order[has_label][:MAX_LABELLED], order[~has_label][:MAX_UNLABELLED]]
-    return np.sort(np.concatenate(drawn))
+    rows = [order[has_label][:MAX_LABELLED], order[~has_label][:MAX_UNLABELLED]]
+    return np.sort(np.concatenate(rows))
 
 
 def _draw_answers(queries: Queries, rng: np.random.Generator) -> Int[np.ndarray, " m"]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich import box
 from rich.table import Table as TerminalTable
@@ -114,7 +114,7 @@ def draw_chart(chart: Chart) -> Figure:
         plot = draw(express.bar, rows, **options)
         _set_categories(plot, chart, rows, hidden=paneled)
     elif chart.kind == "lines":
-        interval = "y" if "low" in rows[0] else None
+        interval: Literal["y"] | None = "y" if "low" in rows[0] else None
         options |= {"line_dash": "name", "markers": interval is not None, "render_mode": "svg"}
         plot = draw(express.line, rows, interval=interval, **options)
         plot.update_yaxes(tickformat=".0%", rangemode="tozero")
