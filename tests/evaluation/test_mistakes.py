@@ -12,8 +12,7 @@ from twinrank.evaluation import evaluate, mistakes
 from twinrank.evaluation.mistakes import outcomes
 from twinrank.training import fit
 
-ANSWERS = ["a", "b", "c"]
-pairs = st.lists(st.tuples(st.sampled_from(ANSWERS), st.sampled_from(ANSWERS)), max_size=30)
+answers = st.sampled_from(["a", "b", "c"])
 
 
 def table(pairs):
@@ -24,25 +23,24 @@ def table(pairs):
     return rows.with_columns(loss).with_row_index("id")
 
 
-@given(pairs)
+@given(st.lists(st.tuples(answers, answers), max_size=30))
 @settings(deadline=None)
 def test_pairs_are_counted_both_ways(pairs):
-    found = mistakes(table(pairs))
-    wrong = [(right, first) for right, first in pairs if right != first]
-    asked = Counter(right for right, _ in pairs)
-    assert found.queries == len(pairs)
-    assert found.misses.height == len(wrong)
-    directed = {(r, f): (n, of) for r, f, n, of in found.directed.iter_rows()}
-    assert directed == {pair: (n, asked[pair[0]]) for pair, n in Counter(wrong).items()}
-    together = Counter(tuple(sorted(pair)) for pair in wrong)
-    assert {(row["one"], row["other"]) for row in found.confused.to_dicts()} == set(together)
-    for row in found.confused.to_dicts():
-        one, other = row["one"], row["other"]
-        assert row["misses"] == together[one, other]
-        assert row["one_for_other"] == Counter(wrong)[other, one]  # `one` given, `other` right
-        assert row["other_for_one"] == Counter(wrong)[one, other]
-        assert row["queries"] == asked[one] + asked[other]
-    assert found.confused["misses"].to_list() == sorted(together.values(), reverse=True)
+    got = mistakes(table(pairs))
+    wrong = Counter((right, first) for right, first in pairs if right != first)
+    queries = Counter(right for right, _ in pairs)
+    assert (got.queries, got.misses.height) == (len(pairs), wrong.total())
+    directed = {(r, f): (n, of) for r, f, n, of in got.directed.iter_rows()}
+    assert directed == {pair: (n, queries[pair[0]]) for pair, n in wrong.items()}
+    together = Counter(tuple(sorted(pair)) for pair in wrong.elements())
+    confused = {
+        (a, b): (n, wrong[b, a], wrong[a, b], queries[a] + queries[b])
+        for (a, b), n in together.items()
+    }
+    columns = ("misses", "one_for_other", "other_for_one", "queries")
+    rows = got.confused.select("one", "other", *columns).rows()
+    assert {(a, b): tuple(counts) for a, b, *counts in rows} == confused
+    assert got.confused["misses"].to_list() == sorted(together.values(), reverse=True)
 
 
 def test_the_worst_and_the_surest():
@@ -54,24 +52,22 @@ def test_the_worst_and_the_surest():
 
 
 scores = st.lists(st.lists(st.integers(0, 3), min_size=4, max_size=4), min_size=1, max_size=6)
+right_sets = st.sets(st.integers(0, 3), min_size=1, max_size=3)
 
 
 @given(scores, st.data())
 @settings(deadline=None)
 def test_outcomes_are_those_of_a_sorted_list(values, data):
     """Against Python's stable sort, ties by the earlier answer."""
-    some = st.sets(st.integers(0, 3), min_size=1, max_size=3)
-    right = [data.draw(some) for _ in values]
-    labels = sparse.csr_array(
-        np.array([[j in own for j in range(4)] for own in right], dtype=np.float32)
-    )
-    found = outcomes(np.array(values, dtype=np.float32), labels)
-    for i, (row, own) in enumerate(zip(values, right, strict=True)):
+    right = [data.draw(right_sets) for _ in values]
+    table = np.array([[j in columns for j in range(4)] for columns in right], dtype=np.float32)
+    got = outcomes(np.array(values, dtype=np.float32), sparse.csr_array(table))
+    for i, (row, columns) in enumerate(zip(values, right, strict=True)):
         order = sorted(range(4), key=lambda j: -row[j])
-        best = next(j for j in order if j in own)
-        assert found["first"][i] == order[0]
-        assert found["right"][i] == best
-        assert found["rank"][i] == order.index(best) + 1
+        best = next(j for j in order if j in columns)
+        assert got["first"][i] == order[0]
+        assert got["right"][i] == best
+        assert got["rank"][i] == order.index(best) + 1
 
 
 @pytest.mark.parametrize("kind", ["bm25", "fused"])
@@ -81,12 +77,12 @@ def test_they_are_those_of_the_ranker(recipes, help_centre, kind):
     firsts = [ranking[0] for ranking in ranker.rank(rows["text"].to_list(), k=1)]
     assert rows["first"].to_list() == [answer.id for answer in firsts]
     np.testing.assert_allclose(rows["confidence"], [answer.confidence for answer in firsts])
-    found = mistakes(rows)
-    assert found.misses.height == rows.height - rows["accuracy@1"].sum()
+    got = mistakes(rows)
+    assert got.misses.height == rows.height - rows["accuracy@1"].sum()
     assert ((rows["rank"] <= 3).cast(float) == rows["accuracy@3"]).all()
     labels = set(help_centre.labels.select("query", "answer").iter_rows())
     assert all(pair in labels for pair in rows.select("id", "right").iter_rows())
-    told = found.as_dict(5)
-    assert told["misses"] == found.misses.height
-    assert len(told["worst"]) == 5
-    assert told["worst"][0]["loss"] == found.misses["loss"].max()
+    values = got.as_dict(5)
+    assert values["misses"] == got.misses.height
+    assert len(values["worst"]) == 5
+    assert values["worst"][0]["loss"] == got.misses["loss"].max()

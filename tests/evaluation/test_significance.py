@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from twinrank.evaluation import METRICS, differences, holm, summarise
 from twinrank.evaluation.significance import permutation_p
@@ -22,6 +21,8 @@ def rows(values, threads=None, types=None):
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 @pytest.mark.slow  # importing statsmodels takes a minute
 def test_holm_is_statsmodels(p):
+    from statsmodels.stats.multitest import multipletests
+
     np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1], atol=1e-12)
 
 
@@ -49,26 +50,22 @@ def test_queries_of_one_thread_flip_together():
 
 def test_under_no_difference_p_values_are_uniform():
     rng = np.random.default_rng(0)
-    found = [permutation_p(rows(rng.normal(size=40)), "loss", seed=i) for i in range(100)]
-    assert stats.kstest(found, "uniform").pvalue > 0.01
+    p = [permutation_p(rows(rng.normal(size=40)), "loss", seed=i) for i in range(100)]
+    assert stats.kstest(p, "uniform").pvalue > 0.01
 
 
 def test_differences_overall_and_by_type():
     types = ["a", "a", "b", "b"]
-    one, other = (summarise(rows(v, types=types)) for v in ([1, 1, 1, 0], [0, 0, 1, 1]))
-    found = {d.kind: d for d in differences(one, other, ["map@3"])}
-    assert [found[k].mean for k in (None, "a", "b")] == [0.25, 1.0, -0.5]
-    assert found["a"].interval == (1.0, 1.0)
-    low, high = found["b"].interval
-    assert low == -1.0
-    assert high == 0.0
-    reverse = {d.kind: d for d in differences(other, one, ["map@3"])}
-    assert reverse[None].mean == -0.25
-    assert reverse[None].p == found[None].p
+    first, second = (summarise(rows(v, types=types)) for v in ([1, 1, 1, 0], [0, 0, 1, 1]))
+    got = {d.kind: d for d in differences(first, second, ["map@3"])}
+    assert [got[k].mean for k in (None, "a", "b")] == [0.25, 1.0, -0.5]
+    assert (got["a"].interval, got["b"].interval) == ((1.0, 1.0), (-1.0, 0.0))
+    reverse = {d.kind: d for d in differences(second, first, ["map@3"])}
+    assert (reverse[None].mean, reverse[None].p) == (-0.25, got[None].p)
 
 
 def test_the_queries_must_be_the_same():
-    one, other = summarise(rows([1, 0])), summarise(rows([1, 0, 1]))
+    two, three = summarise(rows([1, 0])), summarise(rows([1, 0, 1]))
     with pytest.raises(ValueError, match="same queries"):
-        differences(one, other, ["map@3"])
-    assert [d.p for d in differences(one, one, ["map@3", "loss"])] == [1.0] * 4
+        differences(two, three, ["map@3"])
+    assert [d.p for d in differences(two, two, ["map@3", "loss"])] == [1.0] * 4

@@ -19,20 +19,14 @@ def unit(points):
     return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
 
 
-def made(points, labels, answer_points, *, threads=None, types=None, splits=None, texts=None):
-    """A sample of given vectors; each query a thread of its own and of one type if not said."""
+def sample_of(points, labels, answer_points, *, threads=None, splits=None):
+    """A sample of given vectors of one type; each query has a thread of its own by default."""
     n = len(points)
     labels = sparse.csr_array(np.asarray(labels, np.float32).reshape(n, len(answer_points)))
     names = [f"a{i}" for i in range(len(answer_points))]
-    frame = pl.DataFrame(
-        {
-            "id": [f"q{i}" for i in range(n)],
-            "type": types or ["t"] * n,
-            "thread": threads or [f"q{i}" for i in range(n)],
-            "text": texts or [f"text {i}" for i in range(n)],
-            "split": splits or [None] * n,
-        },
-        schema_overrides={"split": pl.String},
+    ids = [f"q{i}" for i in range(n)]
+    frame = pl.DataFrame({"id": ids, "thread": threads or ids, "text": ids}).with_columns(
+        type=pl.lit("t"), split=pl.Series(splits or [None] * n, dtype=pl.String)
     )
     answers = pl.DataFrame(
         {"id": names, "title": names, "text": [f"text of {name}" for name in names]}

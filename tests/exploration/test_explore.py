@@ -1,3 +1,4 @@
+import html
 import json
 import math
 
@@ -6,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.exploration.conftest import dataset
-from twinrank.exploration import explore, findings
+from twinrank.exploration import explore
 from twinrank.exploration import sample as sampling
-from twinrank.reports.explore_page import exploration_page
+from twinrank.reports.exploration_report import exploration_page
 
 Q = [(f"q{i}", "ab"[i % 2], f"t{i // 2}", f"reset password number {i}") for i in range(8)]
 ANSWERS = [(f"a{i}", f"Title {i}", f"text of {i}") for i in range(3)]
@@ -37,27 +38,30 @@ CASES = {
 }
 
 
-def sound(found):
-    """Every finding says something with a number in it, and what to do; all of it is JSON."""
-    listed = findings(found)
-    assert listed
-    levels = [finding.level for finding in listed]
+def sound(exploration):
+    """Every finding has a sentence with a number, and advice; all of it is JSON."""
+    findings = exploration.findings
+    assert findings
+    levels = [finding.level for finding in findings]
     assert levels == sorted(levels, key=["mend", "know", "fine"].index)
-    for finding in listed:
-        assert finding.says.endswith(".") and finding.do.endswith(".")
-        assert "nan" not in finding.says and "inf" not in finding.says.split()
+    for finding in findings:
+        assert finding.text.endswith(".") and finding.advice.endswith(".")
+        assert "nan" not in finding.text and "inf" not in finding.text.split()
         assert all(math.isfinite(value) for value in finding.figures.values())
-    json.dumps([finding.as_dict() for finding in listed], allow_nan=False)
-    return {finding.name: finding for finding in listed}
+    json.dumps([finding.as_dict() for finding in findings], allow_nan=False)
+    return {finding.name: finding for finding in findings}
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_whatever_is_missing_there_are_findings_and_a_page(case, encoder, store):
-    found = explore(dataset(*CASES[case]), encoder, store)
-    listed = sound(found)
-    page = exploration_page(found)
+    exploration = explore(dataset(*CASES[case]), encoder, store)
+    findings = sound(exploration)
+    page = exploration_page(exploration)
     assert page.count("<!doctype html>") == 1
-    assert all(finding.says.split("(")[0][:40].split("'")[0] in page for finding in listed.values())
+    assert all(html.escape(finding.text)[:40] in page for finding in findings.values())
+    for check in exploration.checks:
+        assert (f">{check.heading}</h2>" in page) == bool(check.charts or check.tables)
+        assert page.count(check.heading) >= len(check.findings) * bool(check.charts or check.tables)
 
 
 kinds, threads = st.sampled_from("abc"), st.integers(0, 4)
@@ -80,48 +84,48 @@ def test_the_numbers_are_those_of_the_data(encoder, store):
     labels = [(f"q{i}", "a0" if i < 30 else "a1", "train") for i in range(40)]
     labels += [(f"q{i}", "a0" if i < 55 else "a2", "validation") for i in range(40, 60)]
     answers = [(f"a{i}", f"Title {i}", "text") for i in range(20)]
-    found = sound(explore(dataset(queries, labels, answers), encoder, store))
-    assert found["types"].level == "mend"
-    assert found["types"].figures["rarest_share"] == 0.1
-    assert "10% of the queries" in found["types"].says
-    assert found["answers"].figures["half_of_labels"] == 1
-    assert found["answers"].figures["commonest_three_accuracy"] == 15 / 20
-    assert found["unused"].figures["never_right"] == 17
-    assert found["unlabelled"].says.startswith("40 of 100 queries (40%)")
-    assert "5 queries of validation" in found["splits"].says
+    findings = sound(explore(dataset(queries, labels, answers), encoder, store))
+    assert findings["types"].level == "mend"
+    assert findings["types"].figures["rarest_share"] == 0.1
+    assert "10% of the queries" in findings["types"].text
+    assert findings["answers"].figures["half_of_labels"] == 1
+    assert findings["answers"].figures["commonest_three_accuracy"] == 15 / 20
+    assert findings["unused"].figures["never_right"] == 17
+    assert findings["unlabelled"].text.startswith("40 of 100 queries (40%)")
+    assert "5 queries of validation" in findings["splits"].text
 
 
 def test_a_longer_limit_is_advised_only_where_the_encoder_can_read_so_much(encoder, store):
     long = [("q0", "a", "q0", "word " * 200), ("q1", "b", "q1", "word")]
-    found = sound(explore(dataset(long, [], ANSWERS), encoder, store))
-    assert found["lengths"].level == "mend"
-    assert "max_tokens" not in found["lengths"].do  # this encoder has 64 positions
-    assert found["lengths"].figures["unread_a"] == pytest.approx(1 - 16 / 802)
+    findings = sound(explore(dataset(long, [], ANSWERS), encoder, store))
+    assert findings["lengths"].level == "mend"
+    assert "max_tokens" not in findings["lengths"].advice  # this encoder has 64 positions
+    assert findings["lengths"].figures["unread_a"] == pytest.approx(1 - 16 / 802)
 
 
 def test_tags_are_named_before_more_tokens_are_advised(encoder, store):
     answers = [("a1", "One", "<p>" + "word " * 60 + "</p>"), ("a2", "Two", "plain")]
     data = dataset([("q1", "t", "q1", "it says<br>no")], [("q1", "a1", "train")], answers)
-    found = {finding.name: finding for finding in findings(explore(data, encoder, store))}
-    assert found["markup"].says.startswith("1 of 2 answers and 1 of 1 queries hold HTML")
-    assert found["lengths"].level == "mend"
-    assert found["lengths"].do.startswith("Take the HTML out first")
+    findings = sound(explore(data, encoder, store))
+    assert findings["markup"].text.startswith("1 of 2 answers and 1 of 1 queries hold HTML")
+    assert findings["lengths"].level == "mend"
+    assert findings["lengths"].advice.startswith("Take the HTML out first")
 
 
 def test_it_says_that_it_read_a_sample(encoder, store, monkeypatch):
-    monkeypatch.setattr(sampling, "LABELLED", 4)
-    monkeypatch.setattr(sampling, "ANSWERS", 2)
+    monkeypatch.setattr(sampling, "MAX_LABELLED", 4)
+    monkeypatch.setattr(sampling, "MAX_ANSWERS", 2)
     page = exploration_page(explore(dataset(*CASES["whole"]), encoder, store))
     assert "Features were read of 4 queries and 2 answers, drawn at random" in page
 
 
 def test_the_same_seed_finds_the_same(encoder, store, help_centre):
-    first, second = (findings(explore(help_centre, encoder, store)) for _ in range(2))
+    first, second = (explore(help_centre, encoder, store).findings for _ in range(2))
     assert first == second
 
 
 def test_scripts_without_spaces_are_found(encoder, store):
     queries = [(f"q{i}", "a", f"q{i}", "請求書をダウンロードする") for i in range(3)]
-    found = sound(explore(dataset(queries, [], ANSWERS), encoder, store))["scripts"]
-    assert found.says.startswith("3 of 6 texts (50%) are in a script without spaces")
-    assert found.do.startswith("Take a recipe without [words]")
+    finding = sound(explore(dataset(queries, [], ANSWERS), encoder, store))["scripts"]
+    assert finding.text.startswith("3 of 6 texts (50%) are in a script without spaces")
+    assert finding.advice.startswith("Take a recipe without [words]")

@@ -10,8 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from twinrank.errors import TwinrankError
 from twinrank.evaluation import centroid_views, geometry
-from twinrank.reports import write_geometry
-from twinrank.reports.geometry import COLUMNS, READINGS
+from twinrank.reports.geometry_report import COLUMNS, READINGS, write_geometry
 from twinrank.reports.page import Section, numeric_columns, page, script_json
 from twinrank.training import fit
 

@@ -149,16 +149,16 @@ def explore(
     from twinrank.data import Dataset
     from twinrank.encoding import Encoder, FeatureStore
     from twinrank.exploration import explore as explored
-    from twinrank.exploration import findings
-    from twinrank.reports import check_installed, findings_table, write_exploration
+    from twinrank.reports.exploration_report import findings_table, write_exploration
+    from twinrank.reports.page import check_installed
 
     check_installed()  # now, not when all is computed
     dataset = Dataset.load(data, strict=strict)
     reader = Encoder(encoder, max_tokens=max_tokens, device=device)
     found = explored(dataset, reader, FeatureStore())
     file = write_exploration(out or Path("runs") / dataset.name / "explore.html", found)
-    listed = findings(found)
-    show([finding.as_dict() for finding in listed] if json else findings_table(listed))
+    findings = found.findings
+    show([finding.as_dict() for finding in findings] if json else findings_table(findings))
     say(f"written: {file}")
     if open_:
         typer.launch(str(file))

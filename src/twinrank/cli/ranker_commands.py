@@ -161,7 +161,7 @@ def geometry(
     from twinrank.evaluation import centroid_views
     from twinrank.evaluation import geometry as measured
     from twinrank.ranking import Ranker
-    from twinrank.reports import geometry_table, write_geometry
+    from twinrank.reports.geometry_report import geometry_table, write_geometry
 
     store = FeatureStore()
     loaded = {str(path): Ranker.load(path, store=store, device=device) for path in rankers}

@@ -1,19 +1,26 @@
 """Metrics, uncertainty, comparison, and the geometry of a ranker's space."""
 
-from twinrank.evaluation.confidence import (
+from twinrank.evaluation.evaluate import (
+    Evaluation,
+    by_type,
+    evaluate,
+    means,
+    measure,
+    summarise,
+)
+from twinrank.evaluation.geometry import Geometry, View, centroid_views, geometry
+from twinrank.evaluation.metrics import METRICS, per_query
+from twinrank.evaluation.mistakes import Mistakes, mistakes
+from twinrank.evaluation.reliability import (
     Bin,
     Calibration,
     Point,
     coverage_curve,
     expected_calibration_error,
+    measure_calibration,
     reliability,
 )
-from twinrank.evaluation.evaluation import Evaluation, by_type, evaluate, means, measure, summarise
-from twinrank.evaluation.geometry import Geometry, geometry
-from twinrank.evaluation.metrics import METRICS, per_query
-from twinrank.evaluation.mistakes import Mistakes, mistakes
 from twinrank.evaluation.significance import Difference, differences, holm
-from twinrank.evaluation.views import View, centroid_views
 
 __all__ = [
     "METRICS",
@@ -35,6 +42,7 @@ __all__ = [
     "holm",
     "means",
     "measure",
+    "measure_calibration",
     "mistakes",
     "per_query",
     "reliability",

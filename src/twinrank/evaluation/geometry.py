@@ -1,49 +1,41 @@
 """The geometry of a ranker's space on a split: what lies near what, and how the space is used.
 
-A figure that is undefined (nothing to compare, no spread) is None. What counts as constant or as
-without direction: see `space.py`.
+A figure that is undefined (nothing to compare, no spread) is None. A vector of length zero has no
+direction; it stays zero where others are scaled to unit length, as the ranker leaves it. A feature
+that varies by no more than rounding (of float32, beside the largest feature) counts as constant:
+MiniLM has three of these, of which one, scaled up, tells how long a text is; and a collapsed
+ranker would look alive.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+import polars as pl
+from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from scipy.spatial.distance import pdist
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from twinrank.data import Dataset
-from twinrank.evaluation.space import (
-    Points,
-    cells_of,
-    centred,
-    flat,
-    lengths,
-    placed,
-    snapped,
-    unit_vectors,
-)
+from twinrank.data import Dataset, Queries
+from twinrank.errors import RankerError
+from twinrank.evaluation.evaluate import align_labels
+from twinrank.evaluation.probe import type_auc
 from twinrank.ranking import Ranker
 
-SAMPLE = 2000  # vectors of which all pairs are taken
-FOLDS = 5
+MAX_PAIRED = 2000  # vectors of which all pairs are taken
+ROUNDING = 1e-6  # of the largest value: some units in the last place of float32
+REDUCED_DIM = 30  # of the second view, as in the handover
 
+Points = Float[np.ndarray, "n d"]
 Groups = Int[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a ranker's space looks like on one split; see `measure_space` for the figures.
+    """A ranker's space on one split.
 
     Attributes:
         data, split: the queries measured.
@@ -61,10 +53,68 @@ class Geometry:
     figures: dict[str, float | None]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, the figures beside the rest."""
-        plain = asdict(self)
-        figures: dict[str, float | None] = plain.pop("figures")
-        return {**plain, **figures}
+        """Give plain JSON values, the figures beside the rest."""
+        values = asdict(self)
+        figures: dict[str, float | None] = values.pop("figures")
+        return {**values, **figures}
+
+
+@dataclass(frozen=True)
+class View:
+    """Centroids and queries in one plane.
+
+    Attributes:
+        name: how the plane was made.
+        centroids: answer, title, type, queries (how many), x, y, text (of the query nearest to
+            the centroid in the full space); a row an answer and type.
+        queries: id, type, answer (ids, joined by a comma), x, y, text.
+        explained: share of the variance on each axis, of the input of the last PCA: the centroids
+            in the first two views, the queries in the third.
+    """
+
+    name: str
+    centroids: pl.DataFrame = field(repr=False)
+    queries: pl.DataFrame = field(repr=False)
+    explained: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The queries of one answer and one type, wherever there are any: c cells, by answer.
+
+    Attributes:
+        answer, counts: of each cell: its answer's column, its queries.
+        row, column, owner: of each label: its query, its answer, its cell.
+    """
+
+    answer: Int[np.ndarray, " c"]
+    counts: Int[np.ndarray, " c"]
+    row: Int[np.ndarray, " labels"]
+    column: Int[np.ndarray, " labels"]
+    owner: Int[np.ndarray, " labels"]
+
+    @classmethod
+    def from_labels(cls, labels: sparse.csr_array, types: Sequence[str]) -> Cells:
+        """Collect the cells of labelled queries (n x m) of n types."""
+        row, column = (side.astype(np.int64) for side in labels.nonzero())
+        names, kinds = np.unique(np.asarray(types, dtype=str), return_inverse=True)
+        cell, owner, counts = np.unique(
+            column * len(names) + kinds[row], return_inverse=True, return_counts=True
+        )
+        return cls(cell // len(names), counts, row, column, owner)
+
+    def means(self, points: Points) -> Float[np.ndarray, "c d"]:
+        """Compute the centroid of each cell."""
+        shape = (len(self.counts), len(points))
+        member = sparse.csr_array((np.ones(len(self.row)), (self.owner, self.row)), shape=shape)
+        return np.asarray(member @ points / self.counts[:, None])
+
+    def pairs(self) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
+        """Pair the cells of each answer, two by two."""
+        most = int(np.bincount(self.answer, minlength=1).max())
+        same = [np.flatnonzero(self.answer[k:] == self.answer[:-k]) for k in range(1, most)]
+        first = np.concatenate([*same, np.empty(0, dtype=np.int64)])
+        return first, np.concatenate([*(p + k + 1 for k, p in enumerate(same)), first[:0]])
 
 
 def geometry(ranker: Ranker, dataset: Dataset, *, split: str = "test") -> Geometry:
@@ -75,9 +125,9 @@ def geometry(ranker: Ranker, dataset: Dataset, *, split: str = "test") -> Geomet
         RankerError: if the ranker has no space (BM25), does not know all answers, or its vectors
             are not finite.
     """
-    queries, points, answers = placed(ranker, dataset, split)
+    queries, points, answers = _read_vectors(ranker, dataset, split)
     types, threads = queries.frame["type"].to_list(), queries.frame["thread"].to_list()
-    cells = cells_of(queries.labels, types)
+    cells = Cells.from_labels(queries.labels, types)
     return Geometry(
         data=dataset.name,
         split=split,
@@ -98,7 +148,7 @@ def measure_space(
     *,
     seed: int = 0,
 ) -> dict[str, float | None]:
-    """The figures of a space.
+    """Compute the figures of a space.
 
     - `centroid_distance`, of the handover: all vectors scaled to 0..1 feature by feature,
       Euclidean distance between the centroids of an answer's queries of two types; mean over the
@@ -106,9 +156,7 @@ def measure_space(
     - `answer_distance`: in the same space, from a query to its right answers; mean over a query's
       answers, then over queries.
     - `..._relative`: these over the mean distance of two random queries in the same space.
-    - `type_auc`: of a logistic regression that tells the type from the vector; mean over five
-      folds that keep threads whole, macro one-vs-rest if there are more types than two. None if a
-      type has fewer than five threads or a fold lacks one.
+    - `type_auc`: of a logistic regression that tells the type from the vector, see `type_auc`.
     - `alignment` (Wang and Isola 2020, arXiv 2005.10242, alpha = 2): squared distance on the unit
       sphere (0 to 4) from a query to its right answers, mean as above; `type_alignment`: of
       two queries of one answer and different types, mean over all such pairs.
@@ -129,82 +177,72 @@ def measure_space(
         seed: of the folds, and of the 2000 queries or answers drawn where there are more for the
             figures over all pairs.
     """
-    queries = snapped(queries.astype(np.float64))
-    cells = cells_of(labels, types)
-    first, second = cells.pairs()
-    row, right = cells.row, answers[cells.column].astype(np.float64)
+    queries = _level_constant(queries.astype(np.float64))
+    cells = Cells.from_labels(labels, types)
     rng = np.random.default_rng(seed)
-    some = rng.permutation(len(queries))[:SAMPLE]
-    some_answers = rng.permutation(len(answers))[:SAMPLE]
-
-    low = np.minimum(queries.min(axis=0), answers.min(axis=0))
-    high = np.maximum(queries.max(axis=0), answers.max(axis=0))
-    span = np.where(flat(low, high), np.inf, high - low)
-    scaled = (queries - low) / span
-    centroids = cells.means(scaled)
-    between = lengths(centroids[first] - centroids[second])
-    centroid_distance = _mean_of_means(between, cells.answer[first])
-    to_answer = lengths(scaled[row] - (right - low) / span)
-    answer_distance = _mean_of_means(to_answer, row)
-    random = pdist(scaled[some]).mean() if len(some) > 1 else 0.0
-
-    unit = unit_vectors(queries)
-    to_right = lengths(unit[row] - unit_vectors(right)) ** 2
-    centroids = cells.means(unit)
-    within = np.bincount(
-        cells.owner, lengths(unit[row] - centroids[cells.owner]) ** 2, len(cells.counts)
-    )
-    # The mean over pairs from two clouds: what their means are apart, and their own variances.
-    variance = within / cells.counts
-    apart = lengths(centroids[first] - centroids[second]) ** 2 + variance[first] + variance[second]
-    weight = cells.counts[first] * cells.counts[second]
-
-    alone = np.flatnonzero(np.bincount(row, minlength=len(queries)) == 1)
+    drawn_queries = rng.permutation(len(queries))[:MAX_PAIRED]
+    drawn_answers = rng.permutation(len(answers))[:MAX_PAIRED]
+    single = np.flatnonzero(np.bincount(cells.row, minlength=len(queries)) == 1)
     answer_of = np.zeros(len(queries), dtype=np.int64)
-    answer_of[row] = cells.column
+    answer_of[cells.row] = cells.column
     kinds = np.unique(np.asarray(types, dtype=str), return_inverse=True)[1]
     return {
-        "centroid_distance": centroid_distance,
-        "centroid_distance_relative": _over(centroid_distance, random),
-        "answer_distance": answer_distance,
-        "answer_distance_relative": _over(answer_distance, random),
-        "type_auc": _probe(queries, kinds, threads, seed),
-        "alignment": _mean_of_means(to_right, row),
-        "type_alignment": float(np.average(apart, weights=weight)) if len(apart) else None,
-        "uniformity": _uniformity(unit[some]),
-        "answer_uniformity": _uniformity(unit_vectors(answers[some_answers].astype(np.float64))),
+        **_scaled_distances(queries, answers, cells, drawn_queries),
+        "type_auc": type_auc(queries, kinds, threads, seed=seed),
+        **_alignments(queries, answers, cells),
+        "uniformity": _uniformity(queries[drawn_queries]),
+        "answer_uniformity": _uniformity(answers[drawn_answers].astype(np.float64)),
         "effective_rank": _effective_rank(queries),
-        "answer_share": _share_between(queries[alone], answer_of[alone]),
-        "type_share": _share_between(queries[alone], kinds[alone]),
+        "answer_share": _share_between(queries[single], answer_of[single]),
+        "type_share": _share_between(queries[single], kinds[single]),
     }
 
 
-def _probe(
-    points: Points,
-    kinds: Groups,
-    threads: Sequence[str],
-    seed: int,
-) -> float | None:
-    own = np.unique(np.stack([kinds, np.unique(threads, return_inverse=True)[1]]), axis=1)[0]
-    several = np.bincount(own)
-    if len(several) < 2 or several.min() < FOLDS:
+def _scaled_distances(
+    queries: Points, answers: Float[np.ndarray, "m d"], cells: Cells, pool: Int[np.ndarray, " s"]
+) -> dict[str, float | None]:
+    low = np.minimum(queries.min(axis=0), answers.min(axis=0))
+    high = np.maximum(queries.max(axis=0), answers.max(axis=0))
+    span = np.where(_are_constant(low, high), np.inf, high - low)
+    scaled = (queries - low) / span
+    centroids, (first, second) = cells.means(scaled), cells.pairs()
+    between = _mean_of_means(lengths(centroids[first] - centroids[second]), cells.answer[first])
+    right = (answers[cells.column].astype(np.float64) - low) / span
+    to_answer = _mean_of_means(lengths(scaled[cells.row] - right), cells.row)
+    random = pdist(scaled[pool]).mean() if len(pool) > 1 else 0.0
+    return {
+        "centroid_distance": between,
+        "centroid_distance_relative": _divide(between, random),
+        "answer_distance": to_answer,
+        "answer_distance_relative": _divide(to_answer, random),
+    }
+
+
+def _alignments(
+    queries: Points, answers: Float[np.ndarray, "m d"], cells: Cells
+) -> dict[str, float | None]:
+    unit, right = unit_vectors(queries), unit_vectors(answers[cells.column].astype(np.float64))
+    to_right = lengths(unit[cells.row] - right) ** 2
+    centroids, (first, second) = cells.means(unit), cells.pairs()
+    off_centroid = lengths(unit[cells.row] - centroids[cells.owner]) ** 2
+    variance = np.bincount(cells.owner, off_centroid, len(cells.counts)) / cells.counts
+    # The mean over pairs from two clouds: the distance of their means, and their own variances.
+    apart = lengths(centroids[first] - centroids[second]) ** 2 + variance[first] + variance[second]
+    weights = cells.counts[first] * cells.counts[second]
+    return {
+        "alignment": _mean_of_means(to_right, cells.row),
+        "type_alignment": float(np.average(apart, weights=weights)) if len(apart) else None,
+    }
+
+
+def _uniformity(points: Points) -> float | None:
+    if len(points) < 2:
         return None
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    figures = []
-    for train, test in folds.split(points, kinds, threads):
-        if any(len(np.unique(kinds[part])) < len(several) for part in (train, test)):
-            return None
-        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
-        with warnings.catch_warnings():  # what is nearly converged ranks as well
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            chances = probe.fit(points[train], kinds[train]).predict_proba(points[test])
-        one = chances[:, 1] if len(several) == 2 else chances
-        figures.append(roc_auc_score(kinds[test], one, multi_class="ovr"))
-    return float(np.mean(figures))
+    return float(np.log(np.exp(-2 * pdist(unit_vectors(points), "sqeuclidean")).mean()))
 
 
 def _effective_rank(points: Points) -> float | None:
-    values = np.linalg.svd(centred(points), compute_uv=False)
+    values = np.linalg.svd(_centre(points), compute_uv=False)
     if not values.any():
         return None
     share = values[values > 0] / values.sum()
@@ -214,26 +252,144 @@ def _effective_rank(points: Points) -> float | None:
 def _share_between(points: Points, groups: Groups) -> float | None:
     _, group, counts = np.unique(groups, return_inverse=True, return_counts=True)
     n, g = len(points), len(counts)
-    if not 1 < g < n or not (moved := centred(points)).any():
+    if not 1 < g < n or not (moved := _centre(points)).any():
         return None
     sums = sparse.csr_array((np.ones(n), (group, np.arange(n))), shape=(g, n)) @ moved
     left = moved - (sums / counts[:, None])[group]
     return float(1 - (left**2).sum() / (moved**2).sum() * (n - 1) / (n - g))
 
 
-def _uniformity(unit: Points) -> float | None:
-    if len(unit) < 2:
-        return None
-    return float(np.log(np.exp(-2 * pdist(unit, "sqeuclidean")).mean()))
-
-
 def _mean_of_means(values: Float[np.ndarray, " n"], groups: Groups) -> float | None:
-    """The mean over groups of the mean within each."""
+    """Average over groups the mean of each."""
     if not len(values):
         return None
     _, group, counts = np.unique(groups, return_inverse=True, return_counts=True)
     return float((values / counts[group]).sum() / len(counts))
 
 
-def _over(value: float | None, unit: float) -> float | None:
+def _divide(value: float | None, unit: float) -> float | None:
     return None if value is None or not unit else float(value / unit)
+
+
+def centroid_views(
+    ranker: Ranker, dataset: Dataset, *, split: str = "test"
+) -> tuple[View, View, View]:
+    """Draw the centroids of each answer's queries of each type, in the handover's three ways.
+
+    Centroids in the full space, then PCA to 2; PCA of the queries to 30 (d or n if fewer), then
+    centroids, then PCA to 2; PCA of the queries to 2, then centroids. Where there is no spread,
+    x and y are 0.
+
+    Raises:
+        DataError, RankerError: as `geometry`.
+    """
+    queries, points, _ = _read_vectors(ranker, dataset, split)
+    points = _level_constant(points)
+    points = points - points[0]  # equal vectors are exactly zero then, and their means too
+    cells = Cells.from_labels(queries.labels, queries.frame["type"].to_list())
+    off_centroid = lengths(points[cells.row] - cells.means(points)[cells.owner])
+    order = np.lexsort((off_centroid, cells.owner))
+    nearest = cells.row[order[np.unique(cells.owner[order], return_index=True)[1]]]
+    ids, titles = ranker.answers["id"], ranker.answers["title"]
+    groups = queries.frame[nearest].select(
+        ids[cells.answer].alias("answer"),
+        titles[cells.answer].alias("title"),
+        "type",
+        pl.Series("queries", cells.counts),
+        "text",
+    )
+    answers = [", ".join(ids[row.indices]) for row in queries.labels]
+    single = queries.frame.select("id", "type", pl.Series("answer", answers), "text")
+
+    def view(name: str, space: Points, *, fit_queries: bool = False) -> View:
+        centroids = cells.means(space)
+        planes, shares = main_axes(space if fit_queries else centroids, 2, centroids, space)
+        frames = [
+            frame.with_columns(x=pl.Series(plane[:, 0]), y=pl.Series(plane[:, 1]))
+            for frame, plane in zip((groups, single), planes, strict=True)
+        ]
+        return View(name, frames[0], frames[1], (float(shares[0]), float(shares[1])))
+
+    size = min(REDUCED_DIM, *points.shape)
+    (reduced,), _ = main_axes(points, size, points)
+    return (
+        view("centroids, then 2 dimensions", points),
+        view(f"{size} dimensions, then centroids, then 2", reduced),
+        view("2 dimensions, then centroids", points, fit_queries=True),
+    )
+
+
+def _read_vectors(
+    ranker: Ranker, dataset: Dataset, split: str
+) -> tuple[Queries, Points, Float[np.ndarray, "m d"]]:
+    """Give a split's queries, labels in the ranker's columns, and the vectors of both sides.
+
+    An answer of several passages lies at their mean.
+    """
+    dense = ranker.dense
+    if dense is None:
+        raise RankerError(
+            f"{ranker.recipe.name} ranks by words and has no space to measure; "
+            "take a recipe with an encoder, such as zero-shot"
+        )
+    queries = dataset.split(split)
+    queries = replace(queries, labels=align_labels(ranker, dataset, queries))
+    points = dense.queries(dense.reader(queries.texts, progress="Encoding queries"))
+    answers = dense.centres().cpu().numpy()
+    if not (np.isfinite(points).all() and np.isfinite(answers).all()):
+        raise RankerError(
+            f"{ranker.recipe.name} gives vectors that are not finite; train it anew with a lower "
+            "learning rate"
+        )
+    return queries, points.astype(np.float64), answers
+
+
+def unit_vectors(points: Points) -> Points:
+    """Scale points to length one; zero stays zero."""
+    norms = lengths(points)[:, None]
+    return points / np.where(norms > 0, norms, 1)
+
+
+def lengths(points: Points) -> Float[np.ndarray, " n"]:
+    """Compute the Euclidean length of each row."""
+    return np.asarray(np.linalg.norm(points, axis=1))
+
+
+def main_axes(
+    fitted: Float[np.ndarray, "_ d"], size: int, *others: Float[np.ndarray, "_ d"]
+) -> tuple[list[Float[np.ndarray, "_ size"]], Float[np.ndarray, " size"]]:
+    """Project others on the main axes of fitted points (PCA); give the variance share of each axis.
+
+    Axes that the points do not have are 0.
+    """
+    coordinates = [np.zeros((len(rows), size)) for rows in others]
+    shares = np.zeros(size)
+    moved = _centre(fitted)
+    if moved.any():
+        _, values, axes = np.linalg.svd(moved, full_matrices=False)
+        count = min(size, len(values))
+        largest = np.abs(axes).argmax(axis=1)
+        axes *= np.sign(axes[np.arange(len(axes)), largest])[:, None]  # one sign, whatever LAPACK
+        shares[:count] = values[:count] ** 2 / (values**2).sum()
+        for table, rows in zip(coordinates, others, strict=True):
+            table[:, :count] = (rows - fitted.mean(axis=0)) @ axes[:count].T
+    return coordinates, shares
+
+
+def _are_constant(
+    low: Float[np.ndarray, " d"], high: Float[np.ndarray, " d"]
+) -> Bool[np.ndarray, " d"]:
+    """Find features that are constant but for rounding, from their lowest and highest values."""
+    return np.asarray(high - low <= ROUNDING * max(abs(low).max(), abs(high).max()))
+
+
+def _level_constant(points: Points) -> Points:
+    """Make constant what is constant but for rounding."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    return np.where(_are_constant(low, high), low, points)
+
+
+def _centre(points: Points) -> Points:
+    """Move points about their mean; equal vectors come out exactly zero."""
+    moved = points - points[0]
+    return np.asarray(moved - moved.mean(axis=0))

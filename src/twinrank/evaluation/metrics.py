@@ -23,32 +23,31 @@ METRICS = (*(f"accuracy@{k}" for k in ACCURACY_AT), *(f"map@{k}" for k in MAP_AT
 def ranks_of_right(
     scores: Float[np.ndarray, "n m"], labels: sparse.csr_array
 ) -> Int[np.ndarray, " labels"]:
-    """Rank (1 = best) of every right answer, in the order of `labels.indices`.
+    """Rank (1 = best) every right answer, in the order of `labels.indices`.
 
     The rank of answer j is one plus the number of answers with a higher score, or an equal
-    score and an earlier place, or NaN; `MISSED` if its own is not finite. Shape: (number of
-    labels,).
+    score and an earlier column, or NaN; `MISSED` if its own score is not finite.
     """
     owner = np.repeat(np.arange(labels.shape[0]), np.diff(labels.indptr))
     rivals = scores[owner]
-    own = rivals[np.arange(labels.nnz), labels.indices][:, None]
+    right = rivals[np.arange(labels.nnz), labels.indices][:, None]
     earlier = np.arange(scores.shape[1]) < labels.indices[:, None]
-    worse = (rivals < own) | ((rivals == own) & ~earlier)  # NaN is never that
+    worse = (rivals < right) | ((rivals == right) & ~earlier)  # NaN is never worse
     ranks = scores.shape[1] + 1 - np.sum(worse, axis=1)
-    return np.where(np.isfinite(own[:, 0]), ranks, MISSED)
+    return np.where(np.isfinite(right[:, 0]), ranks, MISSED)
 
 
 def accuracy_at(
     k: int, ranks: Int[np.ndarray, " labels"], bounds: Int[np.ndarray, " n_plus_1"]
 ) -> Float[np.ndarray, " n"]:
-    """1 where any right answer is among the first k (Success@k, hit rate@k), else 0."""
+    """Give 1 where any right answer is among the first k (Success@k, hit rate@k), else 0."""
     return np.maximum.reduceat((ranks <= k).astype(np.float64), bounds[:-1])
 
 
 def average_precision_at(
     k: int, ranks: Int[np.ndarray, " labels"], bounds: Int[np.ndarray, " n_plus_1"]
 ) -> Float[np.ndarray, " n"]:
-    """AP@k: sum of precision at each right answer's rank <= k, over ALL right answers.
+    """Compute AP@k: sum of precision at each right answer's rank <= k, over ALL right answers.
 
     The denominator is the number of right answers, also where it exceeds k, as trec_eval's
     `map_cut` and ranx have it. With one right answer it is 1/rank where rank <= k.
@@ -58,12 +57,12 @@ def average_precision_at(
     nth = np.arange(len(ranks)) - bounds[owner] + 1
     sorted_ranks = ranks[order]
     precision = np.where(sorted_ranks <= k, nth / sorted_ranks, 0.0)
-    found: np.ndarray = np.add.reduceat(precision, bounds[:-1]) / np.diff(bounds)
-    return found
+    averages: np.ndarray = np.add.reduceat(precision, bounds[:-1]) / np.diff(bounds)
+    return averages
 
 
 def losses(scores: Float[np.ndarray, "n m"], labels: sparse.csr_array) -> Float[np.ndarray, " n"]:
-    """Cross-entropy per query: -log of the softmax mass on its right answers (nats).
+    """Compute the cross-entropy per query: -log of the softmax mass on its right answers (nats).
 
     Infinite where scores are not finite and leave it undefined.
     """
@@ -80,7 +79,7 @@ def losses(scores: Float[np.ndarray, "n m"], labels: sparse.csr_array) -> Float[
 def per_query(
     scores: Float[np.ndarray, "n m"], labels: sparse.csr_array
 ) -> dict[str, Float[np.ndarray, " n"]]:
-    """Every metric of `METRICS` for every query; each query has at least one right answer."""
+    """Compute every metric of `METRICS` for every query; each has at least one right answer."""
     scores = np.asarray(scores, dtype=np.float64)
     ranks = ranks_of_right(scores, labels)
     bounds = labels.indptr.astype(np.int64)

@@ -20,8 +20,8 @@ class Mistakes:
     Attributes:
         queries: how many were measured.
         misses: the rows of those queries, in their order.
-        directed: right, first, misses, queries: how many queries that `right` answers were given
-            `first` instead, of how many that it answers; most misses first.
+        directed: right, first, misses, queries: to how many queries of the answer `right` the
+            ranker gave `first` instead, and how many queries it has; most misses first.
         confused: one, other, misses, one_for_other, other_for_one, queries: the same of the pair,
             `one_for_other` where `other` was right; most misses first, `one` before `other` in
             the alphabet.
@@ -33,17 +33,17 @@ class Mistakes:
     confused: pl.DataFrame = field(repr=False)
 
     def worst(self, most: int) -> pl.DataFrame:
-        """The misses with the highest loss: a wrong answer sure, the right one far behind."""
+        """Give the misses of the highest loss: sure of a wrong answer, the right one far behind."""
         return self.misses.sort("loss", descending=True, maintain_order=True).head(most)
 
     def surest(self, most: int) -> pl.DataFrame:
-        """The misses of the highest confidence; none if the ranker knows no confidence."""
+        """Give the misses of the highest confidence; none if the ranker gives no confidence."""
         if "confidence" not in self.misses.columns:
             return self.misses.clear()
         return self.misses.sort("confidence", descending=True, maintain_order=True).head(most)
 
     def as_dict(self, most: int) -> dict[str, Any]:
-        """Plain JSON values: counts, and the first `most` of each list."""
+        """Give plain JSON values: counts, and the first `most` of each list."""
         return {
             "queries": self.queries,
             "misses": self.misses.height,
@@ -56,34 +56,36 @@ class Mistakes:
 
 
 def mistakes(rows: pl.DataFrame) -> Mistakes:
-    """What is wrong in the rows of an evaluation (see `Evaluation.per_query`).
+    """Collect the mistakes in the rows of an evaluation (see `Evaluation.per_query`).
 
-    A query with several right answers counts for the one that was ranked best.
+    A query with several right answers counts for the one with the best rank.
     """
     misses = rows.filter(pl.col("first") != pl.col("right"))
-    asked = dict(rows.group_by("right").len().iter_rows())
+    queries_of = dict(rows.group_by("right").len().iter_rows())
+
+    def queries(column: str) -> pl.Expr:
+        return pl.col(column).replace_strict(queries_of, default=0)
+
     directed = misses.group_by("right", "first").agg(misses=pl.len())
-    directed = directed.with_columns(queries=pl.col("right").replace_strict(asked, default=0))
+    directed = directed.with_columns(queries=queries("right"))
     directed = directed.sort("misses", "right", "first", descending=[True, False, False])
-    one, other = pl.min_horizontal("right", "first"), pl.max_horizontal("right", "first")
-    of_other = pl.col("misses").filter(pl.col("right") == pl.col("other")).sum()
-    confused = (
-        directed.with_columns(one=one, other=other)
-        .group_by("one", "other")
-        .agg(pl.col("misses").sum(), one_for_other=of_other)
-        .with_columns(
-            other_for_one=pl.col("misses") - pl.col("one_for_other"),
-            queries=sum(pl.col(side).replace_strict(asked, default=0) for side in ("one", "other")),
-        )
-        .sort("misses", "one", "other", descending=[True, False, False])
+    pairs = directed.with_columns(
+        pl.min_horizontal("right", "first").alias("one"),
+        pl.max_horizontal("right", "first").alias("other"),
     )
+    of_other = pl.col("misses").filter(pl.col("right") == pl.col("other")).sum()
+    confused = pairs.group_by("one", "other").agg(pl.sum("misses"), one_for_other=of_other)
+    confused = confused.with_columns(
+        other_for_one=pl.col("misses") - pl.col("one_for_other"),
+        queries=queries("one") + queries("other"),
+    ).sort("misses", "one", "other", descending=[True, False, False])
     return Mistakes(rows.height, misses, directed, confused)
 
 
 def outcomes(
     scores: Float[np.ndarray, "n m"], labels: sparse.csr_array
 ) -> dict[str, Int[np.ndarray, " n"]]:
-    """Of each query: its `first` answer, the `right` one ranked best, and that one's `rank`.
+    """Give for each query its `first` answer, the `right` one of the best rank, and that `rank`.
 
     Answers are columns of the scores; each query has at least one right answer, and of equal
     scores the earlier column ranks first.

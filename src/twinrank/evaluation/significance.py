@@ -11,7 +11,7 @@ import polars as pl
 from jaxtyping import Float
 from scipy import stats
 
-from twinrank.evaluation.evaluation import Evaluation, by_type, summarise
+from twinrank.evaluation.evaluate import Evaluation, by_type, summarise
 from twinrank.evaluation.metrics import METRICS
 
 PERMUTATIONS = 9_999
@@ -23,9 +23,9 @@ class Difference:
 
     Attributes:
         metric: one of `METRICS`.
-        kind: the type, or none for all queries.
+        kind: the type; None for all queries.
         mean: the difference.
-        interval: 95 % bootstrap interval over threads; none if there is one thread.
+        interval: 95 % bootstrap interval over threads; None if there is one thread.
         p: two-sided p-value of the paired permutation test over threads.
     """
 
@@ -36,38 +36,46 @@ class Difference:
     p: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        around = self.interval and list(self.interval)
-        values = {"difference": self.mean, "interval": around, "p": self.p}
-        return {"metric": self.metric, "type": self.kind, **values}
+        """Give plain JSON values."""
+        return {
+            "metric": self.metric,
+            "type": self.kind,
+            "difference": self.mean,
+            "interval": self.interval and list(self.interval),
+            "p": self.p,
+        }
 
 
-def differences(one: Evaluation, other: Evaluation, metrics: Sequence[str]) -> list[Difference]:
-    """`one` minus `other` on the same queries: each metric overall, then for each type.
+def differences(first: Evaluation, second: Evaluation, metrics: Sequence[str]) -> list[Difference]:
+    """Subtract `second` from `first` on the same queries: each metric overall, then by type.
 
     Raises:
         ValueError: if they were not measured on the same queries.
     """
-    a, b = one.per_query, other.per_query
+    a, b = first.per_query, second.per_query
     if not a["id"].equals(b["id"]):
         raise ValueError("differences need two evaluations of the same queries in the same order")
     rows = a.with_columns(a[metric] - b[metric] for metric in METRICS)
     summary = summarise(rows)
-    found = []
-    for metric in metrics:
-        for kind, part in [(None, rows), *by_type(rows).items()]:
-            figures = summary.types[kind] if kind else summary.overall
-            around = summary.intervals["types"][kind] if kind else summary.intervals["overall"]
-            p = permutation_p(part, metric)
-            found.append(Difference(metric, kind, figures[metric], around[metric], p))
-    return found
+    groups = [(None, rows), *by_type(rows).items()]
+    return [
+        Difference(
+            metric,
+            kind,
+            (summary.types[kind] if kind else summary.overall)[metric],
+            (summary.intervals["types"][kind] if kind else summary.intervals["overall"])[metric],
+            permutation_p(group, metric),
+        )
+        for metric in metrics
+        for kind, group in groups
+    ]
 
 
 def permutation_p(rows: pl.DataFrame, metric: str, *, seed: int = 0) -> float:
-    """Two-sided p-value of a mean difference being zero, by flipping signs of whole threads.
+    """Test whether a mean difference is zero, by flipping the signs of whole threads.
 
-    The paired permutation (randomisation) test (Smucker et al. 2007), with the queries of one
-    thread flipped together, because they share a label.
+    The two-sided p-value of the paired permutation (randomisation) test (Smucker et al. 2007);
+    the queries of one thread are flipped together, because they share a label.
     """
     totals = rows.group_by("thread", maintain_order=True).agg(pl.sum(metric))[metric].to_numpy()
     totals = totals[totals != 0]  # a sign flipped on zero changes nothing
@@ -86,7 +94,7 @@ def permutation_p(rows: pl.DataFrame, metric: str, *, seed: int = 0) -> float:
 
 
 def holm(p: Sequence[float]) -> Float[np.ndarray, " tests"]:
-    """p-values corrected for there being several (Holm 1979): the family's error rate holds."""
+    """Correct the p-values of a family of tests (Holm 1979): its error rate holds."""
     values = np.asarray(p, dtype=np.float64)
     order = np.argsort(values)
     stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))

@@ -1,7 +1,6 @@
 """What there is to see in a data set before anything is trained on it."""
 
-from twinrank.exploration.exploration import Exploration, explore
-from twinrank.exploration.finding import Finding
-from twinrank.exploration.findings import findings
+from twinrank.exploration.explore import Exploration, explore
+from twinrank.exploration.findings import Chart, Check, Finding, Table
 
-__all__ = ["Exploration", "Finding", "explore", "findings"]
+__all__ = ["Chart", "Check", "Exploration", "Finding", "Table", "explore"]

@@ -1,22 +1,23 @@
-"""What is read of a data set to explore it: all, or a sample of threads where there is much."""
+"""The queries and answers whose features are read: all, or whole threads drawn at random."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
-from twinrank.data import Dataset, Queries, answer_texts
+from twinrank.data import Dataset, Description, Queries, answer_texts
 from twinrank.encoding import Encoder, FeatureStore
-from twinrank.evaluation.space import unit_vectors
+from twinrank.evaluation.geometry import unit_vectors
 from twinrank.ranking import Reader
 
 # At most as many are read: queries of threads with a label, of threads without, and answers.
-LABELLED, UNLABELLED, ANSWERS = 15_000, 5_000, 20_000
-POOLING = "mean"
+MAX_LABELLED, MAX_UNLABELLED, MAX_ANSWERS = 15_000, 5_000, 20_000
+MAX_ROWS = 30  # of a table of texts
+MAX_CELL_LENGTH = 320  # characters of a text in a table
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Sample:
         answers: as in the data set.
         labels: n x m, 1 where an answer is right.
         features: of the queries, as the encoder gives them.
-        points: the same at length one, so that a product is a cosine; and `answer_points`.
-        queries_left_out: how many were not read; and `answers_left_out`.
+        points, answer_points: features at length one, so that a product is a cosine.
+        queries_left_out, answers_left_out: how many were not read.
     """
 
     frame: pl.DataFrame
@@ -45,16 +46,53 @@ class Sample:
         return self.frame.height
 
     @property
+    def types(self) -> list[str]:
+        """The types of its queries, in alphabetical order."""
+        return sorted(self.frame["type"].unique())
+
+    @property
     def labelled(self) -> Bool[np.ndarray, " n"]:
-        """Which queries have a label here."""
+        """Which queries have a label."""
         return np.asarray(np.diff(self.labels.indptr) > 0)
 
     def codes(self, column: str) -> Int[np.ndarray, " n"]:
-        """A number for each value of a column, equal where the values are."""
+        """Give a number for each value of a column, equal where the values are."""
         return self.frame[column].rank("dense").to_numpy().astype(np.int64)
 
+    def describe_query(self, row: int, *, labels: bool = True) -> str:
+        """Write a query for a table: type, split, text, and its first right answer."""
+        about = [self.frame["type"][row], self.frame["split"][row]]
+        text = f"[{', '.join(filter(None, about))}] {shorten(self.frame['text'][row])}"
+        right = self.labels[[row]].indices
+        if not (labels and len(right)):
+            return text
+        more = f" and {len(right) - 1} more" if len(right) > 1 else ""
+        return f"{text}\n→ {self.answers['title'][int(right[0])]}{more}"
 
-def draw(
+
+@dataclass(frozen=True)
+class Subject:
+    """All that a check may look at.
+
+    Attributes:
+        dataset: as it was loaded.
+        description: its counts.
+        encoder: its features are looked at.
+        sample: the queries and answers that were read.
+        popularity: each answer, the one with the most queries first: answer, title, queries, and
+            share (of all labels, of this answer and those before it).
+        seed: of all further draws.
+    """
+
+    dataset: Dataset
+    description: Description
+    encoder: Encoder
+    sample: Sample = field(repr=False)
+    popularity: pl.DataFrame = field(repr=False)
+    seed: int = 0
+
+
+def draw_sample(
     dataset: Dataset, encoder: Encoder, store: FeatureStore | None = None, *, seed: int = 0
 ) -> Sample:
     """Read a data set, or at most so much of it, in memory that does not grow with it.
@@ -62,21 +100,21 @@ def draw(
     Threads are drawn whole, but for the last. Answers that are right for a query come first.
 
     Args:
-        dataset: what to read.
+        dataset: with or without labels.
         encoder: gives the features.
         store: keeps them; without one, each text is encoded anew.
-        seed: another draws others.
+        seed: of the draw.
     """
     rng = np.random.default_rng(seed)
     split_of = dataset.labels.select(pl.col("query").alias("id"), "split").unique("id")
     heads = dataset.queries.select("id", "thread").collect(engine="streaming")
-    queries = dataset.select(heads["id"].gather(_drawn(heads, split_of["id"], rng)))
+    queries = dataset.select(heads["id"].gather(_draw_threads(heads, split_of["id"], rng)))
     frame = queries.frame.select("id", "type", "thread", "text")
     frame = frame.join(split_of, on="id", how="left", maintain_order="left")
-    columns = _columns(queries, rng)
+    columns = _draw_answers(queries, rng)
     answers = dataset.answers[columns]
     texts = [*queries.texts, *answer_texts(answers)]
-    features = Reader(encoder, POOLING, store)(texts, progress="Encoding")
+    features = Reader(encoder, "mean", store)(texts, progress="Encoding")
     points = unit_vectors(features)
     return Sample(
         frame=frame,
@@ -90,22 +128,29 @@ def draw(
     )
 
 
-def _drawn(
+def _draw_threads(
     heads: pl.DataFrame, labelled: pl.Series, rng: np.random.Generator
 ) -> Int[np.ndarray, " n"]:
-    """Rows of the queries to read, in order, thread by thread."""
+    """Draw rows of queries thread by thread, and give them in order."""
     asked = pl.col("id").is_in(labelled.implode()).any().over("thread")
-    known = heads.select(asked.alias("asked"), pl.col("thread").rank("dense") - 1)
-    thread = known["thread"].to_numpy().astype(np.int64)
+    columns = heads.select(asked.alias("asked"), pl.col("thread").rank("dense") - 1)
+    thread = columns["thread"].to_numpy().astype(np.int64)
     order = np.argsort(rng.permutation(thread.max(initial=-1) + 1)[thread], kind="stable")
-    there = known["asked"].to_numpy()[order]
-    return np.sort(np.concatenate([order[there][:LABELLED], order[~there][:UNLABELLED]]))
+    has_label = columns["asked"].to_numpy()[order]
+    rows = [order[has_label][:MAX_LABELLED], order[~has_label][:MAX_UNLABELLED]]
+    return np.sort(np.concatenate(rows))
 
 
-def _columns(queries: Queries, rng: np.random.Generator) -> Int[np.ndarray, " m"]:
-    """Columns of the answers to read, in order: those that are right for a query, then any."""
+def _draw_answers(queries: Queries, rng: np.random.Generator) -> Int[np.ndarray, " m"]:
+    """Draw columns of answers, those that are right for a query first, and give them in order."""
     count = queries.labels.shape[1]
     right = np.zeros(count, bool)
     right[queries.labels.indices] = True
     order = rng.permutation(count)
-    return np.sort(order[np.argsort(~right[order], kind="stable")][:ANSWERS])
+    return np.sort(order[np.argsort(~right[order], kind="stable")][:MAX_ANSWERS])
+
+
+def shorten(text: str, length: int = MAX_CELL_LENGTH) -> str:
+    """Write a text in one line, cut with an ellipsis if it is long."""
+    words = " ".join(text.split())
+    return words if len(words) <= length else f"{words[: length - 1]}…"

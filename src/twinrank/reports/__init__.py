@@ -1,7 +1,7 @@
 """What people look at: tables for the terminal and for Markdown, figures, pages."""
 
-from twinrank.reports.explore import findings_table, write_exploration
-from twinrank.reports.geometry import centroid_figure, geometry_table, write_geometry
+from twinrank.reports.exploration_report import findings_table, write_exploration
+from twinrank.reports.geometry_report import centroid_figure, geometry_table, write_geometry
 from twinrank.reports.learn import learning_table
 from twinrank.reports.page import check_installed
 from twinrank.reports.plan import plan_table

@@ -9,7 +9,7 @@ from typing import Any
 from plotly.graph_objects import Figure, Scatter
 from plotly.subplots import make_subplots
 
-from twinrank.reports.geometry import COLOURS, FAINT, GREY
+from twinrank.reports.figures import COLOURS, FAINT, GREY
 from twinrank.reports.terminal import figure
 
 Json = dict[str, Any]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from twinrank.errors import TwinrankError
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from plotly.graph_objects import Figure
 
 Rows = Sequence[Sequence[str]]  # the head first
@@ -88,12 +90,41 @@ def page(title: str, sections: Sequence[Section]) -> str:
         TwinrankError: if plotly or jinja2 is missing.
     """
     check_installed()
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
+
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            sections=sections,
+            places={section.heading: i for i, section in enumerate(sections, 1)},
+            plotly=get_plotlyjs(),
+            drawn=script_json(
+                _drawn([plot for section in sections for plot, _ in section.figures])
+            ),
+        )
+    )
+
+
+def render_text(template: str, macro: str, /, **values: object) -> str:
+    """Render a macro of a template in plain text: the sentences of a page.
+
+    Returns:
+        One line a paragraph, with an empty line between two.
+    """
+    text = getattr(_environment().get_template(template).module, macro)(**values)
+    paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+    return "\n\n".join(filter(None, paragraphs))
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
         loader=PackageLoader("twinrank.reports"),
-        autoescape=True,
+        autoescape=select_autoescape(["html"]),  # texts (.txt) are escaped as the page takes them
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -104,13 +135,8 @@ def page(title: str, sections: Sequence[Section]) -> str:
         "wordy": wordy,
         "FOLDED": FOLDED,
     }
-    return environment.get_template("page.html").render(
-        title=title,
-        sections=sections,
-        places={section.heading: i for i, section in enumerate(sections, 1)},
-        plotly=get_plotlyjs(),
-        drawn=script_json(_drawn([plot for section in sections for plot, _ in section.figures])),
-    )
+    environment.filters |= {"number": "{:,}".format, "percent": "{:.0%}".format}
+    return environment
 
 
 def script_json(value: object) -> str:

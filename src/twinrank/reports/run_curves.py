@@ -11,7 +11,7 @@ from plotly.graph_objects import Figure, Scatter
 from twinrank.experiments import Run
 from twinrank.experiments.epochs import kept_epoch
 from twinrank.reports.drawing import GREEN, PURPLE, RED, Points, panels, styled
-from twinrank.reports.geometry import COLOURS, GREY, hover_text
+from twinrank.reports.figures import COLOURS, GREY, hover_text
 from twinrank.reports.terminal import TYPES_SHOWN, figure
 
 Json = dict[str, Any]

@@ -13,7 +13,7 @@ from plotly.graph_objects import Figure, Scatter
 from twinrank.evaluation import coverage_curve, reliability
 from twinrank.experiments import Run
 from twinrank.reports.drawing import GREEN, PURPLE, bars, panels, styled
-from twinrank.reports.geometry import COLOURS, GREY, SYMBOLS, hover_text
+from twinrank.reports.figures import COLOURS, GREY, SYMBOLS, hover_text
 from twinrank.reports.run_tables import DRAWN, example, metric_name, titles_of
 from twinrank.reports.terminal import figure, interval
 

@@ -15,7 +15,8 @@ from twinrank.ranking.model_card import SELECTED, about, quality
 from twinrank.reports import run_figures as figures
 from twinrank.reports import run_tables as tables
 from twinrank.reports import run_text as text
-from twinrank.reports.geometry import centroid_figure, hover_text, space_tables
+from twinrank.reports.figures import hover_text
+from twinrank.reports.geometry_report import centroid_figure, space_tables
 from twinrank.reports.page import Rows, Section, page
 from twinrank.reports.run_curves import learning_figures
 

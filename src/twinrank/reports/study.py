@@ -15,7 +15,7 @@ from twinrank.evaluation import View
 from twinrank.files import write_file
 from twinrank.ranking.model_card import markdown as escaped
 from twinrank.ranking.model_card import markdown_table
-from twinrank.reports.geometry import centroid_figure
+from twinrank.reports.geometry_report import centroid_figure
 from twinrank.reports.page import CONFIG, check_installed
 from twinrank.reports.study_text import PUBLISHED_TABLES
 from twinrank.reports.terminal import aligned, figure, interval

@@ -19,7 +19,7 @@ from twinrank.reports.drawing import (
     styled,
     text_positions,
 )
-from twinrank.reports.geometry import COLOURS, GREY, SYMBOLS
+from twinrank.reports.figures import COLOURS, GREY, SYMBOLS
 from twinrank.reports.study import p_value, signed, signed_interval
 from twinrank.reports.study_findings import TOP_3, UNTRAINED, arms_of, fate, reached, type_auc
 from twinrank.reports.terminal import figure

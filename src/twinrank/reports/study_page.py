@@ -11,7 +11,7 @@ from plotly.graph_objects import Figure
 from twinrank.evaluation import View
 from twinrank.reports import study_findings as findings
 from twinrank.reports import study_text as text
-from twinrank.reports.geometry import READING, centroid_figure
+from twinrank.reports.geometry_report import READING, centroid_figure
 from twinrank.reports.page import Rows, Section, page
 from twinrank.reports.study import reading_tables, tables
 from twinrank.reports.study_figures import FIGURES, LEARNERS

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ from rich.text import Text
 
 from twinrank.evaluation import Geometry, View
 from twinrank.files import write_file
+from twinrank.reports.figures import COLOURS, GREY, SYMBOLS, hover_text, panels, styled
 from twinrank.reports.page import Rows, Section, check_installed, page
 from twinrank.reports.terminal import aligned, figure
 
@@ -35,13 +34,6 @@ COLUMNS = {
     "answer_share": "answer\nshare",
     "type_share": "type\nshare",
 }
-
-# Okabe and Ito's colours that show on white and on black, the most different first.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
-SYMBOLS = ("circle", "diamond", "square", "cross")  # the next where there are more types
-GREY, FAINT = "#808080", "rgba(128,128,128,0.25)"
-_ROUNDED = pl.col("x", "y").round_sig_figs(4)  # finer than a pixel
-HOVER_WIDTH, HOVER_LENGTH = 60, 300  # characters
 READINGS = {
     "centroid_distance": "between an answer's centroids of two types, features scaled to 0 to 1",
     "centroid_distance_relative": "the same over that of two random queries; low: types mix",
@@ -63,7 +55,7 @@ READING = (
 
 
 def geometry_table(rows: Sequence[tuple[str, Geometry]]) -> Table:
-    """A row a ranker, its figures in columns; a dash where one is undefined.
+    """Make a row of each ranker's figures; a dash where one is undefined.
 
     Args:
         rows: the name of each ranker, and its geometry; all of one split.
@@ -98,21 +90,26 @@ def write_geometry(
     """
     first = spaces[0][1]
     about = f"{first.queries:,} {first.split} queries; {first.paired:,} answers with several types."
-    drawn = [Section(n, figures=[(centroid_figure(n, three), READING)]) for n, three in views]
     figures = Section("In figures", [about], tables=space_tables(spaces))
-    write_file(page_path, page(f"The space of {first.data}", [figures, *drawn]))
+    sections = [Section(n, figures=[(centroid_figure(n, three), READING)]) for n, three in views]
+    write_file(page_path, page(f"The space of {first.data}", [figures, *sections]))
 
 
 def space_tables(spaces: Sequence[tuple[str, Geometry]]) -> list[tuple[str, Rows]]:
-    """The figures of each ranker for a page, and how to read them."""
+    """Make a table of the figures of each ranker for a page, and one of how to read them."""
     names = {key: name.replace("-\n", "").replace("\n", " ") for key, name in COLUMNS.items()}
     rows = [["ranker", *names.values()], *([name, *_cells(space)] for name, space in spaces)]
     readings = [["figure", "how to read it"], *([names[key], READINGS[key]] for key in names)]
     return [("The space of each ranker", rows), ("How to read each figure", readings)]
 
 
+def _cells(geometry: Geometry) -> list[str]:
+    values = [geometry.figures[name] for name in COLUMNS]
+    return ["-" if value is None else figure(value) for value in values]
+
+
 def centroid_figure(name: str, views: Sequence[View]) -> Figure:
-    """The views side by side: queries faint, centroids large, those of one answer joined.
+    """Draw views side by side: queries faint, centroids large, those of one answer joined.
 
     Args:
         name: of the ranker.
@@ -122,43 +119,18 @@ def centroid_figure(name: str, views: Sequence[View]) -> Figure:
         TwinrankError: if plotly or jinja2 is missing.
     """
     check_installed()
-    from plotly.subplots import make_subplots
-
-    plot = make_subplots(rows=1, cols=len(views), subplot_titles=[view.name for view in views])
-    for place, view in enumerate(views, start=1):
-        for trace in _traces(view, legend=place == 1):
-            plot.add_trace(trace, row=1, col=place)
-        axis = {"showgrid": True, "gridcolor": FAINT, "zeroline": False, "showticklabels": False}
-        one, two = (f"axis {i}: {e:.0%} of variance" for i, e in enumerate(view.explained, 1))
-        across = f"x{place}" if place > 1 else "x"
-        plot.update_xaxes(title_text=one, **axis, row=1, col=place)
-        plot.update_yaxes(title_text=two, **axis, scaleanchor=across, row=1, col=place)
-    plot.update_layout(
-        template="none",
-        title={"text": html.escape(name, quote=False), "x": 0, "xref": "paper"},
-        height=540,
-        margin={"l": 50, "r": 20, "t": 80, "b": 80},
-        font={"color": GREY},  # read on light and on dark pages
-        **dict.fromkeys(("paper_bgcolor", "plot_bgcolor"), "rgba(0,0,0,0)"),
-        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
-        hoverlabel={"align": "left"},
-    )
+    plot = panels(*(view.name for view in views))
+    for column, view in enumerate(views, start=1):
+        for trace in _traces(view, legend=column == 1):
+            plot.add_trace(trace, row=1, col=column)
+        across, upward = (f"axis {i}: {e:.0%} of variance" for i, e in enumerate(view.explained, 1))
+        plot.update_xaxes(title_text=across, row=1, col=column)
+        anchor = f"x{column}" if column > 1 else "x"
+        plot.update_yaxes(title_text=upward, scaleanchor=anchor, row=1, col=column)
+    styled(plot, hover_text(name), height=540)
+    for update in (plot.update_xaxes, plot.update_yaxes):
+        update(showgrid=True, zeroline=False, showticklabels=False)
     return plot
-
-
-def _cells(geometry: Geometry) -> list[str]:
-    values = [geometry.figures[column] for column in COLUMNS]
-    return ["-" if value is None else figure(value) for value in values]
-
-
-def hover_text(text: str) -> str:
-    """A text for hovering: wrapped, cut with an ellipsis if long, harmless as HTML."""
-    words = " ".join(text.split())
-    if len(words) > HOVER_LENGTH:
-        words = words[: HOVER_LENGTH - 1] + "…"
-    lines = textwrap.wrap(words, HOVER_WIDTH)
-    # plotly knows &lt; &gt; and &amp; but shows &quot; as it is.
-    return "<br>".join(html.escape(line, quote=False) for line in lines)
 
 
 def _traces(view: View, *, legend: bool) -> list[Any]:
@@ -166,38 +138,46 @@ def _traces(view: View, *, legend: bool) -> list[Any]:
 
     queries, centroids = [], []
     for i, kind in enumerate(sorted(view.centroids["type"].unique())):
-        colour = COLOURS[i % len(COLOURS)]
-        look = {"color": colour, "symbol": SYMBOLS[i // len(COLOURS) % len(SYMBOLS)]}
+        look = {"color": COLOURS[i % len(COLOURS)]}
+        look |= {"symbol": SYMBOLS[i // len(COLOURS) % len(SYMBOLS)]}
         common = {"mode": "markers", "hoverinfo": "text", "name": hover_text(kind)}
         common |= {"legendgroup": kind}
-        own = view.queries.filter(pl.col("type") == kind)
-        faint = {**look, "size": 4, "opacity": 0.35}
-        texts = [hover_text(text) for text in own["text"]]
-        spots = own.select(_ROUNDED).to_dict(as_series=False)
-        queries.append(Scatter(**spots, **common, hovertext=texts, marker=faint, showlegend=False))
-        own = view.centroids.filter(pl.col("type") == kind)
-        texts = [_about(row) for row in own.iter_rows(named=True)]
-        spots = own.select(_ROUNDED).to_dict(as_series=False)
-        large = {**look, "size": 8, "opacity": 0.9}
+        rows = view.queries.filter(pl.col("type") == kind)
+        marker = {**look, "size": 4, "opacity": 0.35}
+        hover = [hover_text(text) for text in rows["text"]]
+        queries.append(
+            Scatter(**_xy(rows), **common, hovertext=hover, marker=marker, showlegend=False)
+        )
+        rows = view.centroids.filter(pl.col("type") == kind)
+        marker = {**look, "size": 8, "opacity": 0.9}
+        hover = [_describe(row) for row in rows.iter_rows(named=True)]
         centroids.append(
-            Scatter(**spots, **common, hovertext=texts, marker=large, showlegend=legend)
+            Scatter(**_xy(rows), **common, hovertext=hover, marker=marker, showlegend=legend)
         )
     return [*queries, _lines(view.centroids), *centroids]
 
 
-def _about(row: dict[str, Any]) -> str:
+def _xy(rows: pl.DataFrame) -> dict[str, list[float | None]]:
+    """Give coordinates, no finer than a pixel."""
+    return rows.select(pl.col("x", "y").round_sig_figs(4)).to_dict(as_series=False)
+
+
+def _describe(row: dict[str, Any]) -> str:
     count = f"{row['queries']:,} quer{'y' if row['queries'] == 1 else 'ies'}"
     head = f"<b>{hover_text(row['title'])}</b><br>{hover_text(row['type'])}, {count}; the nearest:"
     return f"{head}<br>{hover_text(row['text'])}"
 
 
 def _lines(centroids: pl.DataFrame) -> Any:  # noqa: ANN401 (plotly has no types)
-    """One trace that joins the centroids of each answer."""
+    """Make one trace that joins the centroids of each answer, with a gap after each."""
     from plotly.graph_objects import Scatter
 
-    spots: list[tuple[float | None, float | None]] = []
-    for (_,), own in centroids.group_by("answer", maintain_order=True):
-        spots += [*own.select(_ROUNDED).iter_rows(), (None, None)] if own.height > 1 else []
-    x, y = zip(*spots, strict=True) if spots else ((), ())
+    gap = pl.DataFrame({"x": [None], "y": [None]}, schema={"x": pl.Float64, "y": pl.Float64})
+    rows = [
+        pl.concat([group.select("x", "y"), gap])
+        for _, group in centroids.group_by("answer", maintain_order=True)
+        if group.height > 1
+    ]
     line = {"color": GREY, "width": 0.7}
-    return Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False)
+    xy = _xy(pl.concat(rows) if rows else gap.clear())
+    return Scatter(**xy, mode="lines", line=line, hoverinfo="skip", showlegend=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +14,9 @@ from scipy import sparse, stats
 from twinrank.arguments import check_type
 from twinrank.data import Dataset, Queries
 from twinrank.errors import RankerError
-from twinrank.evaluation.confidence import Calibration, calibrations, plain
 from twinrank.evaluation.metrics import METRICS, per_query
 from twinrank.evaluation.mistakes import outcomes
+from twinrank.evaluation.reliability import Calibration, measure_calibration
 from twinrank.ranking import Ranker
 
 Figures = dict[str, float]
@@ -25,11 +25,11 @@ Intervals = dict[str, tuple[float, float] | None]
 if TYPE_CHECKING:
     AnyRanker = Ranker
     AnyDataset = Dataset
-else:  # a caller may give anything, and is told what to give
+else:  # a caller may give anything; `check_type` says what to give instead
     AnyRanker = AnyDataset = object
 
 RESAMPLES = 1000
-CELLS_A_CHUNK = 8_000_000  # scores held at once
+SCORES_PER_CHUNK = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Evaluation:
             there is one thread, or nothing was resampled.
         counts: queries measured, overall and by type.
         per_query: id, type, thread and every metric, a row a query; from `evaluate` also text,
-            the ids of the `first` answer and of the `right` one ranked best, its `rank`, and
-            `confidence` where the ranker knows one.
-        confidence: how well it knows, overall and by type; empty where it does not.
+            the ids of the `first` answer and of the `right` answer with the best rank, its
+            `rank`, and `confidence` where the ranker gives it.
+        confidence: its calibration, overall and by type; empty where the ranker gives none.
     """
 
     overall: Figures
@@ -60,24 +60,23 @@ class Evaluation:
     confidence: dict[str, Calibration] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, without the rows of single queries."""
-        around = self.intervals
+        """Give plain JSON values, without the rows of single queries."""
+        calibrations = {name: asdict(value) for name, value in self.confidence.items()}
         return {
             "overall": self.overall,
             "types": self.types,
             "worst": self.worst,
             "gap": self.gap,
             "intervals": {
-                "overall": _as_lists(around["overall"]),
-                "types": {kind: _as_lists(of) for kind, of in around["types"].items()},
+                "overall": _as_lists(self.intervals["overall"]),
+                "types": {k: _as_lists(v) for k, v in self.intervals["types"].items()},
             },
             "counts": self.counts,
-            **({"confidence": plain(self.confidence)} if self.confidence else {}),
+            **({"confidence": calibrations} if calibrations else {}),
         }
 
 
 def _as_lists(intervals: Intervals) -> dict[str, list[float] | None]:
-    """Intervals as JSON reads them back."""
     return {metric: ends and list(ends) for metric, ends in intervals.items()}
 
 
@@ -87,10 +86,10 @@ def evaluate(
     """Measure a ranker on one split of a data set.
 
     Args:
-        ranker: what to measure.
+        ranker: measured as it is.
         dataset: it may have fewer answers than the ranker.
-        split: which queries.
-        resamples: of the bootstrap; with none, intervals are None.
+        split: of the queries.
+        resamples: of the bootstrap; with 0, intervals are None.
 
     Raises:
         DataError: if the split is missing or holds no label.
@@ -99,34 +98,32 @@ def evaluate(
     check_type(ranker, Ranker, "give a ranker: Ranker.load(FOLDER)")
     check_type(dataset, Dataset, "give a data set: Dataset.load(FOLDER)")
     queries = dataset.split(split)
-    moved_queries = replace(queries, labels=labels_in_ranker(ranker, dataset, queries))
+    aligned = replace(queries, labels=align_labels(ranker, dataset, queries))
     ranker.prepare(queries.texts)
-    seen: list[pl.DataFrame] = []
+    chunks: list[pl.DataFrame] = []
 
-    def score(part: slice) -> Float[np.ndarray, "n m"]:
-        scores = ranker.scores(queries.texts[part])
-        found = pl.DataFrame(outcomes(scores, moved_queries.labels[part]))
+    def score(rows: slice) -> Float[np.ndarray, "n m"]:
+        scores = ranker.scores(queries.texts[rows])
+        chunk = pl.DataFrame(outcomes(scores, aligned.labels[rows]))
         if ranker.confidence:
-            found = found.with_columns(confidence=ranker.confidence.of(scores))
-        seen.append(found)
+            chunk = chunk.with_columns(confidence=ranker.confidence.of(scores))
+        chunks.append(chunk)
         return scores
 
-    rows = measure(score, moved_queries)
-    ids = ranker.answers["id"]
-    found = pl.concat(seen)
-    found = found.with_columns(ids.gather(found[side]).alias(side) for side in ("first", "right"))
-    rows = rows.with_columns(queries.frame["text"], *found)
-    return summarise(rows, resamples=resamples)
+    rows = measure(score, aligned)
+    ids, columns = ranker.answers["id"], pl.concat(chunks)
+    columns = columns.with_columns(ids.gather(columns[c]).alias(c) for c in ("first", "right"))
+    return summarise(rows.with_columns(queries.frame["text"], *columns), resamples=resamples)
 
 
 def measure(score: Callable[[slice], Float[np.ndarray, "n m"]], queries: Queries) -> pl.DataFrame:
-    """Every metric of every query: id, type, thread and a column a metric; bounded memory.
+    """Give every metric of every query: id, type, thread and a column a metric; bounded memory.
 
     Args:
         score: gives the scores (n x m) of the queries in a slice.
         queries: m answers wide; each has at least one label.
     """
-    height = max(1, CELLS_A_CHUNK // max(1, queries.labels.shape[1]))
+    height = max(1, SCORES_PER_CHUNK // max(1, queries.labels.shape[1]))
     chunks = []
     for start in range(0, len(queries), height):
         rows = slice(start, start + height)
@@ -136,23 +133,23 @@ def measure(score: Callable[[slice], Float[np.ndarray, "n m"]], queries: Queries
 
 
 def means(rows: pl.DataFrame) -> Figures:
-    """The mean of every metric over rows as `measure` gives them."""
+    """Average every metric over rows as `measure` gives them."""
     return {metric: float(np.mean(rows[metric].to_numpy())) for metric in METRICS}
 
 
 def by_type(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """The rows of each query type, types in alphabetical order."""
-    return {
-        str(kind): rows.filter(pl.col("type") == kind) for kind in sorted(rows["type"].unique())
-    }
+    """Group rows by query type, types in alphabetical order."""
+    kinds = sorted(rows["type"].unique())
+    return {str(kind): rows.filter(pl.col("type") == kind) for kind in kinds}
 
 
 def summarise(rows: pl.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> Evaluation:
-    """The figures of an `Evaluation` from its rows (id, type, thread and every metric)."""
-    parts = by_type(rows)
+    """Make an `Evaluation` of its rows (id, type, thread and every metric)."""
+    groups = by_type(rows)
     overall = means(rows)
-    types = {kind: means(part) for kind, part in parts.items()}
+    types = {kind: means(group) for kind, group in groups.items()}
     spread = {metric: [figures[metric] for figures in types.values()] for metric in METRICS}
+    with_confidence = {"overall": rows, **groups} if "confidence" in rows.columns else {}
     return Evaluation(
         overall=overall,
         types=types,
@@ -160,16 +157,21 @@ def summarise(rows: pl.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) 
         gap={m: max(v) - min(v) for m, v in spread.items()},
         intervals={
             "overall": _intervals(rows, resamples, seed),
-            "types": {kind: _intervals(part, resamples, seed) for kind, part in parts.items()},
+            "types": {kind: _intervals(group, resamples, seed) for kind, group in groups.items()},
         },
-        counts={"overall": rows.height, "types": {k: part.height for k, part in parts.items()}},
+        counts={"overall": rows.height, "types": {k: group.height for k, group in groups.items()}},
         per_query=rows,
-        confidence=calibrations(rows) if "confidence" in rows.columns else {},
+        confidence={
+            name: measure_calibration(
+                group["confidence"].to_numpy(), group["accuracy@1"].to_numpy() > 0
+            )
+            for name, group in with_confidence.items()
+        },
     )
 
 
 def _intervals(rows: pl.DataFrame, resamples: int, seed: int) -> Intervals:
-    """95 % percentile bootstrap over threads.
+    """Compute 95 % percentile bootstrap intervals over threads.
 
     The queries of one thread share a label, so they are drawn together: the cluster bootstrap
     (Field and Welsh 2007).
@@ -195,20 +197,20 @@ def _intervals(rows: pl.DataFrame, resamples: int, seed: int) -> Intervals:
     return {m: (float(a), float(b)) for m, a, b in zip(METRICS, low, high, strict=True)}
 
 
-def labels_in_ranker(ranker: Ranker, dataset: Dataset, queries: Queries) -> sparse.csr_array:
-    """The labels of queries (n x m), columns in the order of the ranker's answers.
+def align_labels(ranker: Ranker, dataset: Dataset, queries: Queries) -> sparse.csr_array:
+    """Give the labels of queries (n x m) with columns in the order of the ranker's answers.
 
     Raises:
         RankerError: if the data set has answers that the ranker does not know.
     """
-    place = {answer: i for i, answer in enumerate(ranker.answers["id"])}
-    missing = [answer for answer in dataset.answers["id"] if answer not in place]
+    column_of = {answer: i for i, answer in enumerate(ranker.answers["id"])}
+    missing = [answer for answer in dataset.answers["id"] if answer not in column_of]
     if missing:
         raise RankerError(
             f"{len(missing)} answers of {dataset.name} are unknown to the ranker "
             f"(the first: {missing[0]!r}); add them with Ranker.add_answers, or train on this data"
         )
-    columns = np.array([place[answer] for answer in dataset.answers["id"]])
+    columns = np.array([column_of[answer] for answer in dataset.answers["id"]])
     labels = queries.labels.tocoo()
     shape = (len(queries), ranker.answers.height)
     return sparse.csr_array((labels.data, (labels.row, columns[labels.col])), shape=shape)
