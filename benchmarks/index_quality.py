@@ -18,7 +18,7 @@ from rich.console import Console
 from twinrank import Dataset, Recipe
 from twinrank.encoding import FeatureStore
 from twinrank.experiments import compare
-from twinrank.reports import comparison_table, write_comparison
+from twinrank.reports.terminal import comparison_table, write_comparison
 
 
 def main(

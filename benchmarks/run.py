@@ -34,7 +34,7 @@ from races.results import results
 from twinrank.data import Dataset
 from twinrank.errors import TwinrankError
 from twinrank.files import write_file
-from twinrank.reports import check_installed
+from twinrank.reports.page import check_installed
 
 if TYPE_CHECKING:
     from races.setting import Setting

@@ -37,8 +37,7 @@ from twinrank.encoding.hardware import cpu_name
 from twinrank.files import write_file
 from twinrank.ranking import Passages, Towers
 from twinrank.recipe import TrainingSettings
-from twinrank.reports.drawing import panels, styled
-from twinrank.reports.geometry import COLOURS
+from twinrank.reports.figures import COLOURS, panels, styled
 from twinrank.reports.page import Rows, Section, page
 from twinrank.reports.terminal import aligned
 from twinrank.training import Examples, fit_towers

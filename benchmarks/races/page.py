@@ -12,8 +12,7 @@ from rich.text import Text
 from races.kept import Stored
 from races.ratio import AS_BEFORE, Ratio
 from races.results import Result, Results
-from twinrank.reports.drawing import GREEN, RED, bars, styled
-from twinrank.reports.geometry import COLOURS, GREY
+from twinrank.reports.figures import COLOURS, GREEN, GREY, RED, styled
 from twinrank.reports.page import Note, Rows, Section, page
 from twinrank.reports.terminal import aligned
 
@@ -128,11 +127,16 @@ def _marks(
 ) -> None:
     places = {one.unit.name: place for place, one in enumerate(shown)}
     values = [ratio.value for _, ratio in pairs]
-    bounds = [ratio.interval for _, ratio in pairs]
+    bounds = [ratio.interval or (ratio.value, ratio.value) for _, ratio in pairs]
     plot.add_scatter(
         x=values,
         y=[places[one.unit.name] for one, _ in pairs],
-        error_x=bars(values, bounds) | {"color": marker["color"]},
+        error_x={
+            "array": [high - value for value, (_, high) in zip(values, bounds, strict=True)],
+            "arrayminus": [value - low for value, (low, _) in zip(values, bounds, strict=True)],
+            "color": marker["color"],
+            "thickness": 1.5,
+        },
         mode="markers",
         marker=marker,
         name=name,

@@ -7,7 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from twinrank.data import Dataset
 from twinrank.encoding import Encoder
 from twinrank.exploration import explore
-from twinrank.reports import write_exploration
+from twinrank.reports.explore import write_exploration
 
 SCRIPT = "<script>window.pwned = 1</script> <img src=x onerror='window.pwned = 1'>"
 SIZES = [(width, scheme) for width in (400, 1600) for scheme in ("light", "dark")]

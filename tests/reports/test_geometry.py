@@ -9,8 +9,8 @@ from rich.console import Console
 from twinrank.encoding import FeatureStore
 from twinrank.errors import TwinrankError
 from twinrank.evaluation import View, centroid_views, geometry
-from twinrank.reports import centroid_figure, geometry_table
-from twinrank.reports.geometry import COLOURS, COLUMNS, hover_text
+from twinrank.reports.figures import COLOURS, hover_text
+from twinrank.reports.geometry import COLUMNS, centroid_figure, geometry_table
 from twinrank.training import fit
 
 

@@ -147,7 +147,8 @@ def explore(
     from twinrank.encoding import Encoder, FeatureStore
     from twinrank.exploration import explore as explored
     from twinrank.exploration import findings
-    from twinrank.reports import check_installed, findings_table, write_exploration
+    from twinrank.reports.explore import findings_table, write_exploration
+    from twinrank.reports.page import check_installed
 
     check_installed()  # now, not when all is computed
     dataset = Dataset.load(data, strict=strict)
@@ -258,7 +259,7 @@ def plan(
     from twinrank.planning import Measured, machine_of, workload_of
     from twinrank.planning import plan as planned
     from twinrank.recipe import Recipe
-    from twinrank.reports import plan_table
+    from twinrank.reports.plan import plan_table
 
     if gpu and cpu:
         raise typer.BadParameter("give --gpu or --cpu, not both")

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from plotly.graph_objects import Bar, Figure
 
-from twinrank.reports.drawing import styled
-from twinrank.reports.geometry import GREY, hover_text
+from twinrank.reports.figures import GREY, hover_text, styled
 
 TITLE = 42  # characters of a title on an axis or in a legend
 

@@ -8,7 +8,7 @@ from plotly.graph_objects import Figure, Scatter
 
 from twinrank.exploration import Exploration
 from twinrank.reports.explore_drawing import bar, categories, dash, plain, short, upright
-from twinrank.reports.geometry import COLOURS, hover_text
+from twinrank.reports.figures import COLOURS, hover_text
 
 TOP = 20  # answers with a bar
 STEPS = 200  # points of a curve

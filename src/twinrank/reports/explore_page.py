@@ -8,7 +8,7 @@ from twinrank.reports import explore_texts as texts
 from twinrank.reports.explore import MARKS
 from twinrank.reports.explore_places import PLACES
 from twinrank.reports.explore_texts import CUT, LISTED
-from twinrank.reports.geometry import HOVER_LENGTH
+from twinrank.reports.figures import HOVER_LENGTH
 from twinrank.reports.page import Note, Section, page
 
 DETAILS = (

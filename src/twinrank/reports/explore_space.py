@@ -11,9 +11,8 @@ from plotly.graph_objects import Figure, Scatter
 from twinrank.exploration import Exploration
 from twinrank.exploration.near import RELATIONS
 from twinrank.exploration.twins import NEAR
-from twinrank.reports.drawing import panels
 from twinrank.reports.explore_drawing import bar, dash, plain, short, upright
-from twinrank.reports.geometry import COLOURS, FAINT, GREY, SYMBOLS, hover_text
+from twinrank.reports.figures import COLOURS, FAINT, GREY, SYMBOLS, hover_text, panels
 
 SHOWN = 1_200  # queries in the plane, each with its text
 NAMED = len(COLOURS)  # answers with a colour

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from rich.text import Text
 
 from twinrank.evaluation import Geometry, View
 from twinrank.files import write_file
+from twinrank.reports.figures import COLOURS, FAINT, GREY, SYMBOLS, hover_text
 from twinrank.reports.page import Rows, Section, check_installed, page
 from twinrank.reports.terminal import aligned, figure
 
@@ -36,12 +36,7 @@ COLUMNS = {
     "type_share": "type\nshare",
 }
 
-# Okabe and Ito's colours that show on white and on black, the most different first.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
-SYMBOLS = ("circle", "diamond", "square", "cross")  # the next where there are more types
-GREY, FAINT = "#808080", "rgba(128,128,128,0.25)"
 _ROUNDED = pl.col("x", "y").round_sig_figs(4)  # finer than a pixel
-HOVER_WIDTH, HOVER_LENGTH = 60, 300  # characters
 READINGS = {
     "centroid_distance": "between an answer's centroids of two types, features scaled to 0 to 1",
     "centroid_distance_relative": "the same over that of two random queries; low: types mix",
@@ -149,16 +144,6 @@ def centroid_figure(name: str, views: Sequence[View]) -> Figure:
 def _cells(geometry: Geometry) -> list[str]:
     values = [geometry.figures[column] for column in COLUMNS]
     return ["-" if value is None else figure(value) for value in values]
-
-
-def hover_text(text: str) -> str:
-    """A text for hovering: wrapped, cut with an ellipsis if long, harmless as HTML."""
-    words = " ".join(text.split())
-    if len(words) > HOVER_LENGTH:
-        words = words[: HOVER_LENGTH - 1] + "…"
-    lines = textwrap.wrap(words, HOVER_WIDTH)
-    # plotly knows &lt; &gt; and &amp; but shows &quot; as it is.
-    return "<br>".join(html.escape(line, quote=False) for line in lines)
 
 
 def _traces(view: View, *, legend: bool) -> list[Any]:

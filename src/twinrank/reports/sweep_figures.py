@@ -12,8 +12,7 @@ from optuna.visualization import plot_parallel_coordinate
 from plotly.graph_objects import Bar, Figure, Scatter
 
 from twinrank.experiments.sweep import BEST_SHARE
-from twinrank.reports.drawing import BLUE, ORANGE, styled
-from twinrank.reports.geometry import GREY
+from twinrank.reports.figures import BLUE, GREY, ORANGE, styled
 from twinrank.reports.terminal import figure
 
 if TYPE_CHECKING:
