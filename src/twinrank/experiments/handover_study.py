@@ -169,13 +169,9 @@ def run_study(
             study_plan, entries, {k: _collect_entries(few, measured) for k, few in fewer.items()}
         ),
     }
-    views = {
-        run.recipe.name: centroid_views(
-            Ranker.load(run.folder, store=store, device=device), dataset, split=split
-        )
-        for run in full
-        if run.recipe.name in study_plan.pictured and run.seed == 0
-    }
+    pictured = [r for r in full if r.recipe.name in study_plan.pictured and r.seed == 0]
+    rankers = [Ranker.load(run.folder, store=store, device=device) for run in pictured]
+    views = {r.recipe.name: centroid_views(r, dataset, split=split) for r in rankers}
     return Study(results, views)
 
 
