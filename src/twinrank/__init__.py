@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from twinrank.client import AsyncClient, Client
     from twinrank.data import Dataset
-    from twinrank.evaluation import evaluate
+    from twinrank.evaluation.evaluate import evaluate
     from twinrank.ranking import Ranker
     from twinrank.recipe import Recipe
     from twinrank.training import fit

@@ -8,7 +8,7 @@ import pytest
 from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
 from twinrank.experiments import examine
-from twinrank.reports.run_page import write_report
+from twinrank.reports.run_report import write_report
 from twinrank.training import fit
 
 TAG = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\">"

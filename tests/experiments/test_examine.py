@@ -10,11 +10,9 @@ from twinrank.encoding import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.evaluation import differences, evaluate
 from twinrank.experiments import examine
-from twinrank.experiments.epochs import by_stage, kept_epoch
 from twinrank.ranking import Ranker
 from twinrank.recipe import Recipe
 from twinrank.training import fit
-from twinrank.training.resume import records_in
 
 
 @pytest.fixture(scope="module")
@@ -24,43 +22,34 @@ def home(recipes, help_centre, tmp_path_factory):
     values = recipes["towers"].values()
     values["training"] |= {"keep": "worst-type"}
     even = Recipe.validated(values | {"name": "evened"}, source="evened")
-    for name, recipe in {"bm25": recipes["bm25"], "towers": recipes["towers"]}.items():
+    runs = {"bm25": recipes["bm25"], "towers": recipes["towers"], "evened": even}
+    for name, recipe in runs.items():
         fit(help_centre, recipe, out=home / name, store=FeatureStore())
     fit(help_centre, recipes["towers"], seed=1, out=home / "again", store=FeatureStore())
-    fit(help_centre, even, out=home / "evened", store=FeatureStore())
     return home
 
 
-def test_it_measures_as_evaluate_does(home, help_centre):
-    folders = [home / "towers", home / "bm25"]
-    found = examine(folders, split="validation", store=FeatureStore())
-    assert [run.name for run in found.runs] == ["towers", "bm25"]
-    for folder, run in zip(folders, found.runs, strict=True):
-        own = evaluate(Ranker.load(folder), help_centre, split="validation")
-        assert run.evaluation.overall == pytest.approx(own.overall, rel=1e-4)
-        assert run.mistakes.misses.height == (own.per_query["accuracy@1"] == 0).sum()
-    assert found.runs[0].geometry.queries == len(help_centre.split("validation"))
-    assert found.runs[1].geometry is None
-    assert found.runs[1].stages == {}
-
-
-def test_others_are_tested_against_the_first(home):
-    found = examine([home / "bm25", home / "towers", home / "evened"], store=FeatureStore())
-    assert {(d["arm"], d["without"]) for d in found.differences} == {
-        ("towers", "bm25"),
-        ("evened", "bm25"),
-    }
-    first, second = (run.evaluation for run in found.runs[:2])
-    (expected,) = (d for d in differences(second, first, ["map@10"]) if d.kind is None)
-    (got,) = (
-        d
-        for d in found.differences
-        if (d["arm"], d["metric"], d["type"]) == ("towers", "map@10", None)
+def test_it_measures_as_evaluate_does_and_tests_the_others_against_the_first(home, help_centre):
+    names = ["bm25", "towers", "evened"]
+    examination = examine([home / name for name in names], split="validation", store=FeatureStore())
+    assert [run.name for run in examination.runs] == names
+    for run in examination.runs:
+        expected = evaluate(Ranker.load(run.folder), help_centre, split="validation")
+        assert run.evaluation.overall == pytest.approx(expected.overall, rel=1e-4)
+        assert run.mistakes.misses.height == (expected.per_query["accuracy@1"] == 0).sum()
+    bm25, towers, _ = examination.runs
+    assert (bm25.geometry, bm25.stages) == (None, {})
+    assert towers.geometry.queries == len(help_centre.split("validation"))
+    tested = {(d["arm"], d["without"]) for d in examination.differences}
+    assert tested == {("towers", "bm25"), ("evened", "bm25")}
+    (expected,) = (
+        d for d in differences(towers.evaluation, bm25.evaluation, ["map@10"]) if d.kind is None
     )
+    key = ("towers", "map@10", None)
+    (got,) = (d for d in examination.differences if (d["arm"], d["metric"], d["type"]) == key)
     assert (got["difference"], got["p"]) == (expected.mean, expected.p)
     assert got["p_holm"] >= got["p"]
-    told = json.loads(json.dumps(found.as_dict()))
-    assert set(told["runs"]) == {"bm25", "towers", "evened"}
+    assert set(json.loads(json.dumps(examination.as_dict()))["runs"]) == set(names)
 
 
 def test_runs_of_one_recipe_are_told_apart(home):
@@ -82,25 +71,19 @@ def test_data_that_changed_is_an_error_unless_given(home, help_centre, recipes, 
     with pytest.raises(RankerError, match=r"no longer the data .* give --data"):
         examine([tmp_path / "run"], store=FeatureStore())
     with caplog.at_level(logging.WARNING):
-        found = examine([tmp_path / "run"], data=folder, store=FeatureStore())
+        examination = examine([tmp_path / "run"], data=folder, store=FeatureStore())
     assert "trained on other data" in caplog.text
-    assert found.dataset.fingerprint == changed.fingerprint
+    assert examination.dataset.fingerprint == changed.fingerprint
+    fit(Dataset.load(folder), recipes["bm25"], out=tmp_path / "other")
     with pytest.raises(RankerError, match=r"trained on other data than .*fingerprints"):
-        fit(Dataset.load(folder), recipes["bm25"], out=tmp_path / "other")
         examine([home / "bm25", tmp_path / "other"], store=FeatureStore())
 
 
-def test_epochs_are_read_by_stage(home):
-    records = by_stage(records_in(home / "towers"))["ranking"]
-    assert [record["epoch"] for record in records] == list(range(len(records)))
-    assert records_in(home / "bm25") == []
-
-
 @pytest.mark.parametrize("name", ["towers", "evened"])
-def test_the_epoch_that_was_kept_is_the_rankers(home, name):
-    """What it reached on validation is what the ranker says of itself."""
-    ranker = Ranker.load(home / name)
-    records = by_stage(records_in(home / name))["ranking"]
-    kept = kept_epoch(ranker.recipe, "ranking", records)
-    assert records[kept]["loss"] == pytest.approx(ranker.origin.quality["loss"], rel=1e-4)
-    assert kept_epoch(ranker.recipe, "pretraining", records) is None
+def test_the_best_epoch_is_the_rankers(home, name):
+    """Its loss on validation is the one that the ranker names."""
+    (run,) = examine([home / name], store=FeatureStore()).runs
+    records = run.stages["ranking"]
+    assert [record["epoch"] for record in records] == list(range(len(records)))
+    loss = records[run.find_best_epoch("ranking")]["loss"]
+    assert loss == pytest.approx(run.ranker.origin.quality["loss"], rel=1e-4)

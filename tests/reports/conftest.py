@@ -1,11 +1,9 @@
 """A whole study of the handover's recipes on the tiny encoder, a few epochs each."""
 
-from typing import NamedTuple
-
 import pytest
 
 from twinrank.encoding import FeatureStore
-from twinrank.experiments import Plan, results, run_study
+from twinrank.experiments import Plan, run_study
 from twinrank.recipe import Recipe
 
 PLAN = Plan(
@@ -29,13 +27,8 @@ PLAN = Plan(
 )
 
 
-class Found(NamedTuple):
-    results: dict
-    views: dict
-
-
 @pytest.fixture(scope="package")
-def found(tiny_model, help_centre, tmp_path_factory):
+def study(tiny_model, help_centre, tmp_path_factory):
     load = Recipe.load
 
     def tiny(name):
@@ -50,5 +43,4 @@ def found(tiny_model, help_centre, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recipe, "load", tiny)
         out = tmp_path_factory.mktemp("study")
-        study = run_study(PLAN, help_centre, seeds=2, out=out, store=FeatureStore(), workers=1)
-    return Found(results(study), study.views)
+        return run_study(PLAN, help_centre, seeds=2, out=out, store=FeatureStore(), workers=1)

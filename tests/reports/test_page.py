@@ -1,7 +1,8 @@
 import builtins
-import importlib.resources
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -11,7 +12,8 @@ from plotly.offline import get_plotlyjs
 from twinrank.errors import TwinrankError
 from twinrank.evaluation import centroid_views, geometry
 from twinrank.reports.geometry_report import COLUMNS, READINGS, write_geometry
-from twinrank.reports.page import Section, numeric_columns, page, script_json
+from twinrank.reports.page import Section, page, script_json
+from twinrank.reports.terminal import numeric_columns
 from twinrank.training import fit
 
 NASTY = "</script><script>alert('x')</script> & <b>"
@@ -49,7 +51,7 @@ def drawn(text):
 def hover_texts(text):
     """All hover texts, as the page's script puts them together."""
     values = drawn(text)
-    return ["<br>".join(values["lines"][i] for i in own) for own in values["texts"]]
+    return ["<br>".join(values["lines"][i] for i in lines) for lines in values["texts"]]
 
 
 @pytest.fixture
@@ -118,9 +120,9 @@ def test_numeric_columns():
 
 @pytest.mark.parametrize("text", [NASTY, "<!--", "a\u2028b", "\\u003c", '"'])
 def test_json_in_a_script_reads_back_and_ends_nothing(text):
-    there = script_json([text])
-    assert "<" not in there and "\u2028" not in there
-    assert json.loads(there) == [text]
+    written = script_json([text])
+    assert "<" not in written and "\u2028" not in written
+    assert json.loads(written) == [text]
 
 
 @pytest.mark.parametrize("missing", ["plotly", "jinja2"])
@@ -137,9 +139,11 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch, missing):
         page("A page", [])
 
 
-def test_the_template_is_a_file_of_the_package():
-    files = importlib.resources.files("twinrank.reports")
-    assert (files / "templates" / "page.html").is_file()
+def test_a_table_at_the_terminal_loads_nothing_that_pages_need():
+    code = "import sys, twinrank.reports.terminal; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"plotly", "jinja2", "sklearn", "torch", "polars", "twinrank.ranking"}
+    assert not {"twinrank.exploration", "twinrank.planning", *heavy} & set(done.stdout.split())
 
 
 def test_the_page_of_a_geometry(recipes, help_centre, tmp_path):

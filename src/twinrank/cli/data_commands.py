@@ -261,7 +261,7 @@ def plan(
     from twinrank.planning import build_workload, find_machine, load_constants
     from twinrank.planning import plan as estimate
     from twinrank.recipe import Recipe
-    from twinrank.reports import plan_table
+    from twinrank.reports.plan import plan_table
 
     if gpu and cpu:
         raise typer.BadParameter("give --gpu or --cpu, not both")

@@ -61,7 +61,7 @@ def rank(
     texts = _texts_of(text, file)  # before what takes seconds to import
 
     from twinrank.ranking import Ranker
-    from twinrank.reports import ranking_table
+    from twinrank.reports.terminal import ranking_table
 
     loaded = Ranker.load(ranker, device=device, index=index)
     rankings = loaded.rank(texts, k, min_confidence=min_confidence)
@@ -127,7 +127,7 @@ def evaluate(
     from twinrank.encoding import FeatureStore
     from twinrank.evaluation import evaluate as measured
     from twinrank.ranking import Ranker
-    from twinrank.reports import confidence_table, evaluation_table
+    from twinrank.reports.terminal import confidence_table, evaluation_table
 
     loaded = Ranker.load(ranker, store=FeatureStore(), device=device)
     evaluation = measured(loaded, Dataset.load(data, strict=strict), split=split)
@@ -207,10 +207,10 @@ def report(
 
     from twinrank.encoding import FeatureStore
     from twinrank.experiments import examine
-    from twinrank.reports import check_installed
+    from twinrank.reports.page import check_installed
 
     check_installed()  # now, not when all is measured
-    from twinrank.reports.run_page import write_report
+    from twinrank.reports.run_report import write_report
 
     file = out or (runs[0] if len(runs) == 1 else Path()) / "report.html"
     examined = examine(runs, data=data, split=split, store=FeatureStore(), device=device)

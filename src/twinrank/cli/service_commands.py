@@ -217,7 +217,7 @@ def cache(
     Example: `twinrank cache`
     """
     from twinrank.encoding import FeatureStore, cached_networks, clear_cache
-    from twinrank.reports import cache_table, networks_table
+    from twinrank.reports.terminal import cache_table, networks_table
 
     store = FeatureStore()
     entries, networks = store.entries(), cached_networks()

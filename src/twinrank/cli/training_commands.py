@@ -58,7 +58,7 @@ def train(
     """
     from twinrank.data import Dataset
     from twinrank.recipe import Recipe
-    from twinrank.reports import quality_table
+    from twinrank.reports.terminal import quality_table
     from twinrank.training import check_tracker, fit, is_main, tracking
     from twinrank.training.stages import Together, alone
 
@@ -122,7 +122,7 @@ def compare(
     """Encode once, train all, and put the recipes side by side in one table.
 
     Runs that OUT holds already are not done again. The table is also written there, as
-    comparison.json and comparison.md; a study writes its tables, figures and page to OUT/STUDY.
+    comparison.json and comparison.md; a study writes its results, tables and page to OUT/STUDY.
 
     Example: `twinrank compare examples/help-centre --recipes bm25,zero-shot,even --seeds 3`
 
@@ -131,19 +131,14 @@ def compare(
     from twinrank.data import Dataset
     from twinrank.encoding import FeatureStore
     from twinrank.experiments import compare as compared
-    from twinrank.experiments import results, run_study, study_named
+    from twinrank.experiments import find_plan, run_study
     from twinrank.recipe import Recipe
-    from twinrank.reports import (
-        check_installed,
-        comparison_table,
-        study_tables,
-        write_comparison,
-        write_study,
-    )
+    from twinrank.reports.page import check_installed
+    from twinrank.reports.terminal import comparison_table, write_comparison
 
     if not recipes and not study:
         raise typer.BadParameter("give --recipes, or --study, or both")
-    plan = study_named(study) if study else None
+    plan = find_plan(study) if study else None
     if plan:
         check_installed()  # now, not when the runs are done
     chosen = [Recipe.load(name.strip()) for name in (recipes or "").split(",") if name.strip()]
@@ -152,6 +147,8 @@ def compare(
     home = out or Path("runs") / dataset.name
     store = FeatureStore()
     if plan:
+        from twinrank.reports.study_report import study_tables, write_study
+
         studied = run_study(
             plan,
             dataset,
@@ -163,9 +160,8 @@ def compare(
             device=device,
             workers=workers,
         )
-        found = results(studied)
-        written = write_study(found, studied.views, home / plan.name)
-        show(found if json else study_tables(found))
+        written = write_study(studied.results, studied.views, home / plan.name)
+        show(studied.results if json else study_tables(studied.results))
     else:
         comparison = compared(
             dataset,
@@ -306,7 +302,7 @@ def learn(
     from twinrank.extras import check_installed
     from twinrank.feedback import learn as learned
     from twinrank.feedback import roll_back
-    from twinrank.reports import learning_table
+    from twinrank.reports.terminal import learning_table
 
     if rollback:
         former = roll_back(ranker, index=index, store=FeatureStore(), device=device)

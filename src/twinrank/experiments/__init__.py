@@ -1,10 +1,8 @@
-"""Comparisons of runs, sweeps, and studies that explain them."""
+"""Comparisons of runs, sweeps, finished runs examined, and the handover's study."""
 
 from twinrank.experiments.compare import Comparison, Entry, compare
 from twinrank.experiments.examine import Examination, Run, examine
-from twinrank.experiments.plans import Plan, study_named
-from twinrank.experiments.results import results
-from twinrank.experiments.study import Study, run_study
+from twinrank.experiments.handover_study import Plan, Study, find_plan, run_study
 
 __all__ = [
     "Comparison",
@@ -15,7 +13,6 @@ __all__ = [
     "Study",
     "compare",
     "examine",
-    "results",
+    "find_plan",
     "run_study",
-    "study_named",
 ]

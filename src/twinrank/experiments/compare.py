@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,21 @@ import polars as pl
 
 from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
-from twinrank.evaluation import METRICS, Evaluation, evaluate, summarise
+from twinrank.evaluation import (
+    METRICS,
+    Difference,
+    Evaluation,
+    differences,
+    evaluate,
+    holm,
+    summarise,
+)
 from twinrank.experiments.runs import Planned, carry_out, plan
 from twinrank.ranking import Ranker
 from twinrank.recipe import Recipe
+
+TESTED = ("accuracy@3", "map@10")
+Named = tuple[str, Evaluation]
 
 
 @dataclass(frozen=True)
@@ -25,22 +36,27 @@ class Entry:
     Attributes:
         recipe: what was carried out.
         seeds: with which seeds; an untrained recipe depends on none and runs once.
-        each: the evaluation of every seed.
+        evaluations: one of every seed.
         mean: the evaluation of the mean over seeds, query by query: its intervals say how
             far other queries could have moved the recipe's figures.
     """
 
     recipe: Recipe
     seeds: tuple[int, ...]
-    each: tuple[Evaluation, ...]
+    evaluations: tuple[Evaluation, ...]
     mean: Evaluation
 
     def spread(self, metric: str, kind: str | None = None) -> float | None:
         """Standard deviation over seeds of a figure, overall or of a type; none for one seed."""
-        if len(self.each) < 2:
+        if len(self.evaluations) < 2:
             return None
-        figures = [e.types[kind][metric] if kind else e.overall[metric] for e in self.each]
+        figures = [e.types[kind][metric] if kind else e.overall[metric] for e in self.evaluations]
         return float(np.std(figures, ddof=1))
+
+    def spreads(self) -> dict[str, Any]:
+        """Spread over seeds of every figure, overall and by type."""
+        types = {kind: {m: self.spread(m, kind) for m in METRICS} for kind in self.mean.types}
+        return {"overall": {m: self.spread(m) for m in METRICS}, "types": types}
 
 
 @dataclass(frozen=True)
@@ -54,23 +70,18 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values: each recipe's means, spreads over seeds, intervals, single seeds."""
-        recipes = []
-        for entry in self.entries:
-            spreads = {
-                "overall": {m: entry.spread(m) for m in METRICS},
-                "types": {t: {m: entry.spread(m, t) for m in METRICS} for t in entry.mean.types},
+        recipes = [
+            {
+                "recipe": entry.recipe.values(),
+                **entry.mean.as_dict(),
+                "spread": entry.spreads(),
+                "seeds": {
+                    str(seed): evaluation.as_dict()
+                    for seed, evaluation in zip(entry.seeds, entry.evaluations, strict=True)
+                },
             }
-            recipes.append(
-                {
-                    "recipe": entry.recipe.values(),
-                    **entry.mean.as_dict(),
-                    "spread": spreads,
-                    "seeds": {
-                        str(seed): evaluation.as_dict()
-                        for seed, evaluation in zip(entry.seeds, entry.each, strict=True)
-                    },
-                }
-            )
+            for entry in self.entries
+        ]
         head = {"data": self.data, "data_fingerprint": self.data_fingerprint, "split": self.split}
         return {**head, "recipes": recipes}
 
@@ -116,8 +127,9 @@ def compare(
 
 def entry_of(runs: Sequence[tuple[Planned, Evaluation]]) -> Entry:
     """The measured runs of one recipe, an entry."""
-    each = tuple(evaluation for _, evaluation in runs)
-    return Entry(runs[0][0].recipe, tuple(run.seed for run, _ in runs), each, _mean(each))
+    evaluations = tuple(evaluation for _, evaluation in runs)
+    seeds = tuple(run.seed for run, _ in runs)
+    return Entry(runs[0][0].recipe, seeds, evaluations, _mean(evaluations))
 
 
 def _mean(evaluations: Sequence[Evaluation]) -> Evaluation:
@@ -128,3 +140,24 @@ def _mean(evaluations: Sequence[Evaluation]) -> Evaluation:
         for metric in METRICS
     }
     return summarise(first.with_columns(pl.Series(name, values) for name, values in means.items()))
+
+
+def compare_pairs(pairs: Iterable[tuple[Named, Named]]) -> list[dict[str, Any]]:
+    """Test the first of each pair minus the second, overall and by type.
+
+    Holm's correction is over all tests of a metric. A row holds the names, `arm` and `without`,
+    the values of `Difference`, and `p_holm`.
+    """
+    rows: list[tuple[dict[str, Any], Difference]] = [
+        ({"arm": arm, "without": without}, difference)
+        for (arm, first), (without, second) in pairs
+        for difference in differences(first, second, TESTED)
+    ]
+    corrected = np.ones(len(rows))
+    for metric in TESTED:
+        family = [i for i, (_, difference) in enumerate(rows) if difference.metric == metric]
+        corrected[family] = holm([rows[i][1].p for i in family])
+    return [
+        {**names, **difference.as_dict(), "p_holm": float(p)}
+        for (names, difference), p in zip(rows, corrected, strict=True)
+    ]

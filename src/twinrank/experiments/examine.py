@@ -1,4 +1,4 @@
-"""Finished runs looked at side by side: all that a report tells, measured on one split."""
+"""Finished runs, measured side by side on one split: the values of their report."""
 
 from __future__ import annotations
 
@@ -22,30 +22,31 @@ from twinrank.evaluation import (
     geometry,
     mistakes,
 )
-from twinrank.experiments.epochs import by_stage
-from twinrank.experiments.results import tested
+from twinrank.experiments.compare import compare_pairs
 from twinrank.progress import progress_bar
 from twinrank.ranking import Ranker
+from twinrank.training import since_best
 from twinrank.training.resume import records_in
 
 Json = dict[str, Any]
-LISTED = 20  # confused pairs, and misses, in JSON
+MAX_MISTAKES_IN_JSON = 20  # confused pairs, and misses
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run, and what it reaches.
+    """One run, measured.
 
     Attributes:
-        name: by which it is told from the others.
-        folder: where it is.
-        ranker: what it left.
+        name: that tells it from the others.
+        folder: of the run.
+        ranker: that it left.
         evaluation: on the split.
-        mistakes: in it.
-        geometry: of its space; none if it ranks by words alone.
-        views: of the same.
-        stages: what it recorded, epoch by epoch, of each stage of its training.
+        mistakes: in the evaluation.
+        geometry: of its space; None if it ranks by words alone.
+        views: of the space.
+        stages: the records of each stage of its training, an epoch each.
     """
 
     name: str
@@ -57,17 +58,31 @@ class Run:
     views: tuple[View, View, View] | None
     stages: dict[str, list[Json]]
 
+    @property
+    def titles(self) -> dict[str, str]:
+        """Each answer's title; its id where it has none."""
+        answers = self.ranker.answers
+        return {i: title or i for i, title in zip(answers["id"], answers["title"], strict=True)}
+
+    def find_best_epoch(self, stage: str) -> int | None:
+        """Find the epoch of a stage that went into the ranker; None where it is the last."""
+        recipe, records = self.ranker.recipe, self.stages[stage]
+        settings = {"ranking": recipe.training, "tuning": recipe.tuning}.get(stage)
+        if settings is None or len(records) < 2:
+            return None
+        return int(records[-1]["epoch"]) - since_best(records, settings.keep)
+
 
 @dataclass(frozen=True)
 class Examination:
     """Runs on one split of one data set.
 
     Attributes:
-        dataset: what they were measured on.
-        description: what it holds.
-        split: which queries.
+        dataset: that they were measured on.
+        description: of the data set.
+        split: of the queries.
         runs: in the order given.
-        differences: of each run but the first from the first; see `results.tested`.
+        differences: of each run but the first from the first; see `compare_pairs`.
     """
 
     dataset: Dataset
@@ -77,7 +92,7 @@ class Examination:
     differences: list[Json]
 
     def as_dict(self) -> Json:
-        """Plain JSON values, without single queries but the worst, and without epochs."""
+        """Give plain JSON values, without single queries but the worst, and without epochs."""
         head = {"data": self.dataset.name, "data_fingerprint": self.dataset.fingerprint}
         runs = {
             run.name: {
@@ -85,7 +100,7 @@ class Examination:
                 "recipe": run.ranker.recipe.values(),
                 "seed": run.ranker.origin.seed,
                 **run.evaluation.as_dict(),
-                "mistakes": run.mistakes.as_dict(LISTED),
+                "mistakes": run.mistakes.as_dict(MAX_MISTAKES_IN_JSON),
                 **({"geometry": run.geometry.as_dict()} if run.geometry else {}),
             }
             for run in self.runs
@@ -105,8 +120,8 @@ def examine(
 
     Args:
         folders: of the runs.
-        data: what to measure on; none takes what all of them were trained on.
-        split: which queries.
+        data: to measure on; None takes the data that all of them were trained on.
+        split: of the queries.
         store: features, computed once.
         device: where to compute.
 
@@ -119,7 +134,7 @@ def examine(
     if twice:
         raise RankerError(f"{twice[0]}: given twice; name each run once")
     rankers = [Ranker.load(folder, store=store, device=device) for folder in folders]
-    dataset = _dataset(folders, rankers, data)
+    dataset = _find_dataset(folders, rankers, data)
     queries = dataset.split(split).texts
     for ranker in rankers:
         ranker.prepare(queries)
@@ -127,51 +142,52 @@ def examine(
     with progress_bar("Measuring", len(rankers), unit="runs") as advance:
         for name, folder, ranker in zip(_names(folders, rankers), folders, rankers, strict=True):
             advance(0, name)
-            runs.append(_examined(name, folder, ranker, dataset, split))
+            runs.append(_measure(name, folder, ranker, dataset, split))
             advance(1)
     first, *others = [(run.name, run.evaluation) for run in runs]
-    differences = tested([(other, first) for other in others])
+    differences = compare_pairs([(named, first) for named in others])
     return Examination(dataset, describe(dataset), split, tuple(runs), differences)
 
 
-def _examined(name: str, folder: Path, ranker: Ranker, dataset: Dataset, split: str) -> Run:
+def _measure(name: str, folder: Path, ranker: Ranker, dataset: Dataset, split: str) -> Run:
     evaluation = evaluate(ranker, dataset, split=split)
     spatial = ranker.dense is not None
+    stages: dict[str, list[Json]] = {}
+    for record in records_in(folder):
+        stages.setdefault(record["stage"], []).append(record)
     return Run(
-        name,
-        folder,
-        ranker,
-        evaluation,
-        mistakes(evaluation.per_query),
-        geometry(ranker, dataset, split=split) if spatial else None,
-        centroid_views(ranker, dataset, split=split) if spatial else None,
-        by_stage(records_in(folder)),
+        name=name,
+        folder=folder,
+        ranker=ranker,
+        evaluation=evaluation,
+        mistakes=mistakes(evaluation.per_query),
+        geometry=geometry(ranker, dataset, split=split) if spatial else None,
+        views=centroid_views(ranker, dataset, split=split) if spatial else None,
+        stages=stages,
     )
 
 
-def _dataset(folders: Sequence[Path], rankers: Sequence[Ranker], data: Path | None) -> Dataset:
-    trained_on = [ranker.origin.data_fingerprint for ranker in rankers]
+def _find_dataset(folders: Sequence[Path], rankers: Sequence[Ranker], data: Path | None) -> Dataset:
+    fingerprints = [ranker.origin.data_fingerprint for ranker in rankers]
     if data is None:
-        for folder, theirs in zip(folders, trained_on, strict=True):
-            if theirs != trained_on[0]:
+        for folder, fingerprint in zip(folders, fingerprints, strict=True):
+            if fingerprint != fingerprints[0]:
                 raise RankerError(
-                    f"{folder}: trained on other data than {folders[0]} (fingerprints {theirs} and "
-                    f"{trained_on[0]}); report them apart, or give --data to measure all on it"
+                    f"{folder}: trained on other data than {folders[0]} (fingerprints "
+                    f"{fingerprint} and {fingerprints[0]}); report them apart, or give --data to "
+                    "measure all on it"
                 )
         return rankers[0].origin.dataset()
     dataset = Dataset.load(data)
-    for folder, theirs in zip(folders, trained_on, strict=True):
-        if theirs != dataset.fingerprint:
-            log.warning(
-                "%s: trained on other data than %s: it may have seen what is measured",
-                folder,
-                data,
-            )
+    for folder, fingerprint in zip(folders, fingerprints, strict=True):
+        if fingerprint != dataset.fingerprint:
+            warning = "%s: trained on other data than %s: it may have seen what is measured"
+            log.warning(warning, folder, data)
     return dataset
 
 
 def _names(folders: Sequence[Path], rankers: Sequence[Ranker]) -> list[str]:
-    """The shortest names that tell the runs apart: recipes, with seeds, or folders."""
+    """Give the shortest names that tell the runs apart: recipes, with seeds, or folders."""
     recipes = [ranker.recipe.name for ranker in rankers]
     seeds = [f"{r.recipe.name}, seed {r.origin.seed}" for r in rankers]
     for names in (recipes, seeds):

@@ -9,16 +9,17 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from twinrank.errors import TwinrankError
+from twinrank.reports import terminal
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from plotly.graph_objects import Figure
 
-Rows = Sequence[Sequence[str]]  # the head first
+Rows = terminal.Rows  # the head first
 
-LONG = 60  # characters; a longer cell is wrapped,
-FOLDED = 300  # and one longer than this opens on a click
-CONFIG = {
+WRAPPED_FROM = 60  # characters of a cell that is wrapped,
+FOLDED_FROM = 300  # and of one that opens on a click
+PLOTLY_CONFIG = {
     "responsive": True,
     "displaylogo": False,
     # No button that uploads what people wrote, and no address it could go to.
@@ -30,13 +31,13 @@ CONFIG = {
 
 @dataclass(frozen=True)
 class Note:
-    """Something found, and what to do about it.
+    """A finding, and the advice that follows from it.
 
     Attributes:
         tone: `mend`, `know` or `fine`: its colour.
         mark: the same in a word or two.
-        says: what was found.
-        do: what to do about it; what stands between backticks is code.
+        says: the finding.
+        do: the advice; what stands between backticks is code.
         to: the heading of the section with the details, if there is one.
     """
 
@@ -49,7 +50,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page: what it says, then its notes, its figures and its tables.
+    """A section of a page: its paragraphs, then its notes, its figures and its tables.
 
     Attributes:
         heading: of the section.
@@ -69,7 +70,7 @@ class Section:
 
 
 def check_installed() -> None:
-    """Say what to install where pages cannot be made.
+    """Name the extra to install where pages cannot be made.
 
     Raises:
         TwinrankError: if plotly or jinja2 is missing.
@@ -84,7 +85,7 @@ def check_installed() -> None:
 
 
 def page(title: str, sections: Sequence[Section]) -> str:
-    """A whole document; every text in it is escaped, and plotly.js is in it once.
+    """Make a whole document; every text in it is escaped, and plotly.js is in it once.
 
     Raises:
         TwinrankError: if plotly or jinja2 is missing.
@@ -98,10 +99,10 @@ def page(title: str, sections: Sequence[Section]) -> str:
         .render(
             title=title,
             sections=sections,
-            places={section.heading: i for i, section in enumerate(sections, 1)},
+            positions={section.heading: i for i, section in enumerate(sections, 1)},
             plotly=get_plotlyjs(),
-            drawn=script_json(
-                _drawn([plot for section in sections for plot, _ in section.figures])
+            figures_json=script_json(
+                _plain([plot for section in sections for plot, _ in section.figures])
             ),
         )
     )
@@ -130,45 +131,43 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals |= {
-        "numeric": numeric_columns,
+        "numeric": terminal.numeric_columns,
         "long": long_columns,
         "wordy": wordy,
-        "FOLDED": FOLDED,
+        "FOLDED_FROM": FOLDED_FROM,
     }
-    environment.filters |= {"number": "{:,}".format, "percent": "{:.0%}".format}
+    environment.filters |= {
+        "figure": terminal.figure,
+        "joined": terminal.join_words,
+        "number": "{:,}".format,
+        "percent": "{:.0%}".format,
+    }
     return environment
 
 
 def script_json(value: object) -> str:
-    """JSON for inside a script element, which nothing in it can end."""
+    """Give JSON for inside a script element, which nothing in it can end."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def numeric_columns(rows: Rows) -> list[bool]:
-    """For each column, whether all its cells look like figures."""
-    head, *body = rows
-    return [
-        all(row[i][:1] in "+-.<≈0123456789" for row in body) and i > 0 for i in range(len(head))
-    ]
 
 
 def wordy(rows: Rows) -> bool:
     """Whether long texts make a table wider than a screen, unless its cells are wrapped."""
     longest = [max(map(len, cells), default=0) for cells in zip(*rows[1:], strict=True)]
-    return sum(min(length, LONG) for length in longest) > 2 * LONG and max(longest) > LONG
+    width = sum(min(length, WRAPPED_FROM) for length in longest)
+    return width > 2 * WRAPPED_FROM and max(longest) > WRAPPED_FROM
 
 
 def long_columns(rows: Rows) -> list[bool]:
     """For each column, whether it holds text that has to be wrapped."""
     return [
-        any(len(cell) > LONG or "\n" in cell for cell in column)
+        any(len(cell) > WRAPPED_FROM or "\n" in cell for cell in column)
         for column in zip(*rows, strict=True)
     ]
 
 
-def _drawn(plots: Sequence[Figure]) -> dict[str, Any]:
-    """The figures as plain values; hover texts, and their lines, are kept once for all figures."""
+def _plain(plots: Sequence[Figure]) -> dict[str, Any]:
+    """Give figures as plain values; hover texts, and their lines, are there once for all."""
     texts: dict[str, int] = {}
     figures = [json.loads(plot.to_json()) for plot in plots]
     for figure in figures:
@@ -177,4 +176,4 @@ def _drawn(plots: Sequence[Figure]) -> dict[str, Any]:
                 trace["hovertext"] = [texts.setdefault(t, len(texts)) for t in trace["hovertext"]]
     lines: dict[str, int] = {}
     split = [[lines.setdefault(p, len(lines)) for p in t.split("<br>")] for t in texts]
-    return {"figures": figures, "texts": split, "lines": list(lines), "config": CONFIG}
+    return {"figures": figures, "texts": split, "lines": list(lines), "config": PLOTLY_CONFIG}

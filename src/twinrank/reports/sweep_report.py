@@ -18,8 +18,7 @@ from rich.text import Text
 
 from twinrank.experiments.sweep import BEST_SHARE, Sweep
 from twinrank.files import write_file
-from twinrank.reports.drawing import BLUE, ORANGE, styled
-from twinrank.reports.geometry import GREY
+from twinrank.reports.figures import BLUE, GREY, ORANGE, styled
 from twinrank.reports.page import Rows, Section, page
 from twinrank.reports.terminal import aligned, figure
 

@@ -1,80 +1,108 @@
-"""Evaluations, comparisons and rankings as aligned tables."""
+"""Evaluations, comparisons, rankings and what was learned as aligned tables; how figures read."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from twinrank.encoding import CachedNetwork, StoreEntry
-from twinrank.evaluation import METRICS, Evaluation
-from twinrank.experiments import Comparison, Entry
 from twinrank.files import write_file
-from twinrank.ranking import RankedAnswer, Ranker
-from twinrank.ranking.model_card import markdown, markdown_table
+
+if TYPE_CHECKING:
+    from twinrank.encoding import CachedNetwork, StoreEntry
+    from twinrank.evaluation import Evaluation
+    from twinrank.experiments import Comparison, Entry
+    from twinrank.feedback import Learning
+    from twinrank.ranking import RankedAnswer, Ranker
+
+Json = Mapping[str, Any]
+Rows = Sequence[Sequence[str]]  # the head first
 
 TYPES_SHOWN = 4  # more types than this are summed up as the worst and the gap
+TITLE_LENGTH = 80  # characters of a query above its answers
+
+
+def aligned(title: str | Text) -> Table:
+    """Make a table in the style of the house, still without columns."""
+    return Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+
+
+def fill_table(
+    title: str | Text,
+    rows: Rows,
+    *,
+    left: Collection[int] | None = None,
+    lines: Collection[int] = (),
+) -> Table:
+    """Lay rows out as a table, the head first.
+
+    Args:
+        title: above it.
+        rows: of a cell with a line break, what follows the break is dim.
+        left: columns of words; None means all that hold no figures, which stand right.
+        lines: after which rows, the first of the body being 0, a line is drawn.
+    """
+    head, *body = rows
+    table = aligned(title)
+    for i, (name, numeric) in enumerate(zip(head, numeric_columns(rows), strict=True)):
+        words = not numeric if left is None else i in left
+        table.add_column(Text(name), justify="left" if words else "right", overflow="fold")
+    for i, row in enumerate(body):
+        cells = [cell.partition("\n") for cell in row]
+        texts = [
+            Text(first).append(after + rest if rest else "", "dim") for first, after, rest in cells
+        ]
+        table.add_row(*texts, end_section=i in lines)
+    return table
 
 
 def evaluation_table(evaluation: Evaluation, title: str) -> Table:
     """Every metric, overall and by type, with its 95 % interval."""
-    table = aligned(title)
-    table.add_column("")
-    for metric in METRICS:
-        table.add_column(_label(metric), justify="right")
-    rows = {"overall": (evaluation.overall, evaluation.counts["overall"])}
-    rows |= {k: (f, evaluation.counts["types"][k]) for k, f in evaluation.types.items()}
-    for name, (figures, count) in rows.items():
-        intervals = evaluation.intervals
-        around = intervals["overall"] if name == "overall" else intervals["types"][name]
-        cells = [
-            Text(figure(figures[m])).append("\n" + interval(around[m]), style="dim")
-            for m in METRICS
-        ]
-        label = Text(name).append(f"\n{count:,} queries", style="dim")
-        table.add_row(label, *cells, end_section=name == "overall")
+    metrics = list(evaluation.overall)
+    values, counts = evaluation.as_dict(), evaluation.counts
+    rows = [["", *map(_short_metric, metrics)]]
+    for kind in (None, *evaluation.types):
+        count = counts["types"][kind] if kind else counts["overall"]
+        cells = ("\n".join(_cell(values, metric, kind)) for metric in metrics)
+        rows.append([f"{kind or 'overall'}\n{count:,} queries", *cells])
+    lines = {0}
     if len(evaluation.types) > 1:
-        table.add_section()
-        table.add_row("worst type", *(figure(evaluation.worst[m]) for m in METRICS))
-        table.add_row("gap", *(figure(evaluation.gap[m]) for m in METRICS))
-    return table
+        lines.add(len(evaluation.types))
+        rows.append(["worst type", *(figure(evaluation.worst[m]) for m in metrics)])
+        rows.append(["gap", *(figure(evaluation.gap[m]) for m in metrics)])
+    return fill_table(title, rows, lines=lines)
 
 
 def confidence_table(evaluation: Evaluation) -> Table:
     """Share of queries answered and accuracy@1 of those, by how sure a first answer must be."""
-    found = evaluation.confidence
-    table = aligned("Answered, and right first, if silent below a confidence:")
-    table.add_column("")
-    for name in found:
-        table.add_column(Text(name), justify="right")
-    for points in zip(*(calibration.curve for calibration in found.values()), strict=True):
-        cells = [
-            f"{p.coverage:4.0%}  {'-' if p.accuracy is None else figure(p.accuracy):>5}"
-            for p in points
-        ]
-        table.add_row(f"{points[0].min_confidence:.1f}", *cells)
-    table.add_section()
-    table.add_row("calibration error", *(figure(c.error) for c in found.values()))
-    return table
+    rows = silence_rows(evaluation)
+    title = "Answered, and right first, if silent below a confidence:"
+    return fill_table(title, [["", *rows[0][1:]], *rows[1:]], lines={len(rows) - 3})
 
 
 def quality_table(ranker: Ranker, path: Path) -> Table | Text:
-    """What a run has left: the ranker, and what it reached on validation."""
+    """Show a run's ranker, and what it reached on validation."""
     quality = ranker.origin.quality
     title = f"{path}: {ranker.recipe.name}, {ranker.answers.height:,} answers"
     if quality is None:
         return Text(f"{title}; nothing was trained")
-    table = aligned(f"{title}; on the validation split:")
-    table.add_column("")
-    for metric in METRICS:
-        table.add_column(_label(metric), justify="right")
+    metrics = [name for name in quality if name != "types"]
+    rows = [["", *map(_short_metric, metrics)]]
     for name, figures in {"overall": quality, **quality["types"]}.items():
-        table.add_row(name, *(figure(figures[m]) for m in METRICS))
-    return table
+        rows.append([name, *(figure(figures[metric]) for metric in metrics)])
+    return fill_table(f"{title}; on the validation split:", rows)
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
@@ -88,80 +116,98 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 
 def comparison_table(comparison: Comparison) -> Table:
     """A row a recipe: top-3 accuracy by type and MAP@10; spreads over seeds; intervals below."""
-    table = aligned(_caption(comparison))
-    for i, name in enumerate(_comparison_head(comparison)):
-        if i == 0:
-            table.add_column(name, overflow="fold")
-        else:
-            table.add_column(name, justify="right", no_wrap=True)
-    for entry in comparison.entries:
-        cells = [
-            Text(value).append(f"\n{around}", style="dim") if around else Text(value)
-            for value, around in _comparison_cells(entry, comparison)
-        ]
-        table.add_row(Text(entry.recipe.name), *cells)
-    return table
+    return fill_table(_describe_comparison(comparison), _comparison_rows(comparison))
 
 
 def comparison_markdown(comparison: Comparison) -> str:
     """The same table in Markdown."""
-    rows = [_comparison_head(comparison)]
-    for entry in comparison.entries:
-        cells = [f"{v} ({a})" if a else v for v, a in _comparison_cells(entry, comparison)]
-        rows.append([entry.recipe.name, *cells])
-    return f"{markdown(_caption(comparison))}\n\n{markdown_table(rows)}\n"
+    from twinrank.ranking.model_card import markdown, markdown_table
+
+    rows = [[in_one_line(cell) for cell in row] for row in _comparison_rows(comparison)]
+    return f"{markdown(_describe_comparison(comparison))}\n\n{markdown_table(rows)}\n"
 
 
 def ranking_table(
     answers: Sequence[RankedAnswer], query: str, *, why: bool = False
 ) -> Table | Text:
-    """One query's answers, best first; why: with what each channel gave to the score."""
+    """One query's answers, best first; why: with what each signal gave to the score."""
     first = query.strip().splitlines()[0]
-    title = Text(first if len(first) < 80 else first[:79] + "…", style="italic")
+    cut = first if len(first) < TITLE_LENGTH else first[: TITLE_LENGTH - 1] + "…"
+    title = Text(cut, style="italic")
     if not answers:
         return title.append("\nno answer is likely enough to be right\n", style="bold")
     if answers[0].confidence is not None:
         title.append(f"\nthe first is right with probability {answers[0].confidence:.2f}")
-    table = aligned(title)
-    table.add_column("", justify="right")
-    parts = list(answers[0].parts or {}) if why else []
-    if why and not parts:
+    signals = list(answers[0].parts or {}) if why else []
+    if why and not signals:
         title.append("\none channel alone gave the score")
-    for name in ("score", *parts):
-        table.add_column(name, justify="right")
-    table.add_column("id", no_wrap=True)
-    table.add_column("title")
+    rows = [["", "score", *signals, "id", "title"]]
     for answer in answers:
-        given = [f"{answer.parts[name]:.2f}" for name in parts] if answer.parts else []
-        cells = (str(answer.rank), f"{answer.score:.2f}", *given)
-        table.add_row(*cells, Text(answer.id), Text(answer.title))
+        scores = [answer.score, *((answer.parts or {})[name] for name in signals)]
+        cells = [str(answer.rank), *(f"{score:.2f}" for score in scores)]
+        rows.append([*cells, answer.id, answer.title])
+    table = fill_table(title, rows, left={len(rows[0]) - 2, len(rows[0]) - 1})
+    table.columns[-2].no_wrap = True  # an id is copied from here
     return table
+
+
+def learning_table(learning: Learning) -> Group:
+    """Show what was learned; the old and the new ranker by type; which stands now, and why."""
+    from twinrank.feedback.gate import METRIC
+
+    head = Text(f"{learning.counts.verdicts:,} verdicts: {learning.counts}\n")
+    lines = [Text(line) for line in (*learning.notes, *learning.worse, _describe_outcome(learning))]
+    rows, breaks = [["", "top-3", "new", "MAP@10", "new", "difference", "p"]], set()
+    for compared in learning.compared:
+        rows.append([compared.on, *[""] * 6])
+        old, new = compared.old.as_dict(), compared.new.as_dict()
+        for difference in compared.differences:
+            if difference.metric != METRIC:
+                continue
+            kind, counts = difference.kind, compared.new.counts
+            count = counts["types"][kind] if kind else counts["overall"]
+            pairs = [(m, values) for m in ("accuracy@3", METRIC) for values in (old, new)]
+            cells = [_cell(values, metric, kind)[0] for metric, values in pairs]
+            gain = signed(difference.mean)
+            if difference.interval:
+                gain += f"\n{signed_interval(difference.interval)}"
+            label = f"  {kind or 'overall'}\n  {count:,} queries"
+            rows.append([label, *cells, gain, figure(difference.p)])
+        breaks.add(len(rows) - 2)
+    return (
+        Group(head, fill_table("", rows, lines=breaks), *lines) if breaks else Group(head, *lines)
+    )
 
 
 def cache_table(entries: Sequence[StoreEntry], root: Path) -> Table:
     """What the feature store holds, an encoder a row."""
-    table = aligned(f"{root}: features of {len(entries)} encoders")
-    for name in ("encoder", "tokens", "precision"):
-        table.add_column(name)
-    for name in ("texts", "MB"):
-        table.add_column(name, justify="right")
-    table.add_column("last use (UTC)")
-    table.add_column("fingerprint")
-    for entry in entries:
-        size, used = f"{entry.bytes / 1e6:,.1f}", f"{entry.last_use:%Y-%m-%d %H:%M}"
-        row = (entry.name, str(entry.max_tokens), entry.precision, f"{entry.texts:,}", size, used)
-        table.add_row(*map(Text, (*row, entry.fingerprint[:12])))
-    return table
+    rows = [
+        ["encoder", "tokens", "precision", "texts", "MB", "last use (UTC)", "fingerprint"],
+        *(
+            [
+                *(entry.name, str(entry.max_tokens), entry.precision, f"{entry.texts:,}"),
+                *(f"{entry.bytes / 1e6:,.1f}", f"{entry.last_use:%Y-%m-%d %H:%M}"),
+                entry.fingerprint[:12],
+            ]
+            for entry in entries
+        ),
+    ]
+    return fill_table(f"{root}: features of {len(entries)} encoders", rows)
 
 
 def networks_table(networks: Sequence[CachedNetwork]) -> Table:
     """The encoders whose models are kept, converted for OpenVINO; one a row."""
-    table = aligned(f"models of {len(networks)} encoders, converted for OpenVINO")
-    table.add_column("fingerprint")
-    table.add_column("MB", justify="right")
-    for network in networks:
-        table.add_row(Text(network.identity[:12]), f"{network.bytes / 1e6:,.1f}")
-    return table
+    rows = [[network.identity[:12], f"{network.bytes / 1e6:,.1f}"] for network in networks]
+    title = f"models of {len(networks)} encoders, converted for OpenVINO"
+    return fill_table(title, [["fingerprint", "MB"], *rows])
+
+
+def numeric_columns(rows: Rows) -> list[bool]:
+    """For each column, whether all its cells look like figures."""
+    head, *body = rows
+    return [
+        all(row[i][:1] in "+-.<≈0123456789" for row in body) and i > 0 for i in range(len(head))
+    ]
 
 
 def figure(value: float) -> str:
@@ -169,46 +215,112 @@ def figure(value: float) -> str:
     return f"{value:.3f}".removeprefix("0")
 
 
-def interval(bounds: tuple[float, float] | None) -> str:
+def interval(bounds: Sequence[float] | None) -> str:
     """A 95 % interval: .120-.140, 2.33-3.11."""
-    if bounds is None:
-        return ""
-    return "-".join(figure(b) if b < 1 else f"{b:.2f}" for b in bounds)
+    return "-".join(figure(b) if b < 1 else f"{b:.2f}" for b in bounds) if bounds else ""
 
 
-def _comparison_head(comparison: Comparison) -> list[str]:
-    shown, parity = _types_shown(comparison)
-    gap, worst = (["gap"], ["worst"]) if parity else ([], [])
-    return ["recipe", "top-3", *shown, *gap, "MAP@10", *worst]
+def signed(value: float) -> str:
+    """A difference: +.012, -.003."""
+    return ("-" if value < 0 else "+") + figure(abs(value))
 
 
-def _types_shown(comparison: Comparison) -> tuple[list[str], bool]:
-    """The types with a column of their own, and whether there are several to be even over."""
+def signed_interval(bounds: Sequence[float] | None) -> str:
+    """The interval of a difference: -.003 to +.012."""
+    return " to ".join(map(signed, bounds)) if bounds else "-"
+
+
+def p_value(p: float) -> str:
+    """A p-value: .012, or <.001 where three decimals say nothing."""
+    return figure(p) if p >= 0.001 else "<.001"
+
+
+def metric_name(metric: str) -> str:
+    """A metric as pages call it: top-3, MAP@10, loss."""
+    return metric.replace("accuracy@", "top-").replace("map", "MAP")
+
+
+def reached(measured: Json, metric: str = "accuracy@3", kind: str | None = None) -> str:
+    """A figure of an evaluation in plain values, with its interval: .310 (.226-.396)."""
+    return in_one_line("\n".join(_cell(measured, metric, kind)))
+
+
+def in_one_line(cell: str) -> str:
+    """A cell of two lines in one: .310 (.226-.396)."""
+    first, _, rest = cell.partition("\n")
+    return f"{first} ({rest})" if rest else first
+
+
+def join_words(words: Sequence[str]) -> str:
+    """A list in a sentence: one, two and three."""
+    *head, last = words
+    return f"{', '.join(head)} and {last}" if head else last
+
+
+def silence_rows(evaluation: Evaluation) -> list[list[str]]:
+    """Share answered, and right first of those, if the ranker is silent below a confidence."""
+    groups = evaluation.confidence
+    rows = [["silent below", *groups]]
+    for points in zip(*(calibration.curve for calibration in groups.values()), strict=True):
+        right = ("-" if p.accuracy is None else figure(p.accuracy) for p in points)
+        cells = (f"{p.coverage:.0%} / {r}" for p, r in zip(points, right, strict=True))
+        rows.append([f"{points[0].min_confidence:.1f}", *cells])
+    return [*rows, ["calibration error", *(figure(c.error) for c in groups.values())]]
+
+
+def difference_rows(differences: Sequence[Json], *first: str) -> list[list[str]]:
+    """A row a comparison and group of queries: the difference of each metric tested, and p.
+
+    The groups have a column unless all differences are over all queries.
+
+    Args:
+        differences: as `experiments.compare.compare_pairs` gives them.
+        first: the keys that tell one comparison from another, beside `without`.
+    """
+    metrics = list(dict.fromkeys(d["metric"] for d in differences))
+    grouped = any(d["type"] for d in differences)
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for d in differences:
+        names = [f"{d[key]:.0%}" if key == "share" else d[key] for key in first]
+        group = (d["type"] or "total",) if grouped else ()
+        row = rows.setdefault((*names, d["without"], *group), [])
+        row.append(f"{signed(d['difference'])} ({signed_interval(d['interval'])})")
+        row.append(p_value(d["p_holm"]))
+    head = [*first[:-1], "with", "without", *(["queries"] if grouped else [])]
+    head += [cell for metric in metrics for cell in (metric_name(metric), "p (Holm)")]
+    return [head, *([*names, *row] for names, row in rows.items())]
+
+
+def _comparison_rows(comparison: Comparison) -> list[list[str]]:
+    """Figure with spread, and below it the interval, of each recipe and column."""
     types = list(comparison.entries[0].mean.types)
-    return (types if 1 < len(types) <= TYPES_SHOWN else []), len(types) > 1
+    shown = types if 1 < len(types) <= TYPES_SHOWN else []
+    even = len(types) > 1  # there are several types to be even over
+    gap, worst = (["gap"], ["worst"]) if even else ([], [])
+    rows = [["recipe", "top-3", *shown, *gap, "MAP@10", *worst]]
+
+    def cell(entry: Entry, metric: str, kind: str | None = None) -> str:
+        value, around = _cell(entry.mean.as_dict(), metric, kind)
+        spread = entry.spread(metric, kind)
+        return f"{value}±{figure(spread)}\n{around}" if spread is not None else f"{value}\n{around}"
+
+    for entry in comparison.entries:
+        row = [entry.recipe.name, *(cell(entry, "accuracy@3", kind) for kind in (None, *shown))]
+        row += [figure(entry.mean.gap["accuracy@3"])] if even else []
+        row += [cell(entry, "map@10")]
+        rows.append(row + ([figure(entry.mean.worst["map@10"])] if even else []))
+    return rows
 
 
-def _comparison_cells(entry: Entry, comparison: Comparison) -> list[tuple[str, str]]:
-    """Figure with spread, and interval, of each column but the first."""
-    shown, parity = _types_shown(comparison)
-    mean = entry.mean
-
-    def cell(metric: str, kind: str | None = None) -> tuple[str, str]:
-        figures = mean.types[kind] if kind else mean.overall
-        around = mean.intervals["types"][kind] if kind else mean.intervals["overall"]
-        return _with_spread(figures[metric], entry.spread(metric, kind)), interval(around[metric])
-
-    row = [cell("accuracy@3"), *(cell("accuracy@3", kind) for kind in shown)]
-    row += [(figure(mean.gap["accuracy@3"]), "")] if parity else []
-    row += [cell("map@10")]
-    return row + ([(figure(mean.worst["map@10"]), "")] if parity else [])
+def _cell(measured: Json, metric: str, kind: str | None = None) -> tuple[str, str]:
+    """A figure of an evaluation in plain values, and its interval."""
+    figures, bounds = measured["overall"], measured["intervals"]["overall"]
+    if kind:
+        figures, bounds = measured["types"][kind], measured["intervals"]["types"][kind]
+    return figure(figures[metric]), interval(bounds[metric])
 
 
-def _with_spread(value: float, spread: float | None) -> str:
-    return figure(value) + (f"±{figure(spread)}" if spread is not None else "")
-
-
-def _caption(comparison: Comparison) -> str:
+def _describe_comparison(comparison: Comparison) -> str:
     counts = comparison.entries[0].mean.counts
     by_type = ", ".join(f"{count:,} {kind}" for kind, count in counts["types"].items())
     seeds = max(len(entry.seeds) for entry in comparison.entries)
@@ -219,16 +331,15 @@ def _caption(comparison: Comparison) -> str:
     )
 
 
-def _label(metric: str) -> str:
+def _describe_outcome(learning: Learning) -> str:
+    if learning.replaced:
+        return (
+            f"{learning.ranker}: the new ranker has taken the old one's place; "
+            f"`twinrank learn {learning.ranker} --rollback` takes it back"
+        )
+    why = ": the new one is worse" if learning.worse else ""
+    return f"{learning.ranker}: the old ranker stays{why}"
+
+
+def _short_metric(metric: str) -> str:
     return metric.replace("accuracy", "acc").replace("map", "MAP")
-
-
-def aligned(title: str | Text) -> Table:
-    """A table in the style of the house, still without columns."""
-    return Table(
-        title=title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )

@@ -1,0 +1,329 @@
+"""The handover's study: its recipes and controls on one data set, and the values its page shows.
+
+Its main question: does the published pre-training collapse, why, and what mends it? Some recipes
+are also trained with fewer labels, of all types or of one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from twinrank.data import Dataset
+from twinrank.encoding import FeatureStore
+from twinrank.errors import DataError, RecipeError
+from twinrank.evaluation import Evaluation, Geometry, View, centroid_views, evaluate, geometry
+from twinrank.experiments.compare import Entry, compare_pairs, entry_of
+from twinrank.experiments.runs import Planned, at_once, carry_out, plan
+from twinrank.ranking import Ranker
+from twinrank.recipe import Recipe
+from twinrank.training.material import check_pairs
+from twinrank.training.resume import records_in
+
+CURVES = ("accuracy@3", "map@10", "loss", "barlow_loss", "train_loss", "collisions")
+STAGES = ("pretraining", "ranking")
+Json = dict[str, Any]
+Measured = dict[Path, tuple[Evaluation, Geometry | None]]  # by the folder of the run
+FewerLabels = tuple[float, str | None]  # a share of the labels, of one type or of all (None)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a study; recipes by name or file.
+
+    Attributes:
+        name: of the study.
+        recipes: of the main table.
+        controls: each isolates a cause; one that the data cannot carry out is left out.
+        few_labels: which of the recipes are trained with fewer labels too.
+        shares: of the training labels, rising, all below 1.
+        rare: share of the labels of one type, in turn each, with all labels of the others.
+        few_seeds: at most as many seeds with fewer labels; each draws other labels.
+        pictured: recipes of which the page shows the space.
+        reading: recipes that read other parts of a text, each with its point of comparison.
+    """
+
+    name: str
+    recipes: tuple[str, ...]
+    controls: tuple[str, ...]
+    few_labels: tuple[str, ...]
+    shares: tuple[float, ...]
+    rare: float
+    few_seeds: int
+    pictured: tuple[str, ...]
+    reading: tuple[tuple[str, str], ...] = ()
+
+
+PUBLISHED = ("handover-barlow-zero-shot", "handover-barlow-inherit", "handover-barlow-freeze")
+MENDED = ("barlow-zero-shot", "barlow-inherit", "barlow-freeze", "barlow-joint")
+HANDOVER = Plan(
+    name="handover",
+    recipes=(
+        *("bm25", "zero-shot-cls", "handover-baseline", "handover-dual", *PUBLISHED),
+        *("zero-shot", "residual", *MENDED),
+    ),
+    controls=(
+        "control-across",
+        "control-shuffled",
+        "control-large-answers",
+        "control-small-batches",
+        "control-all-statistics",
+    ),
+    few_labels=("residual", "barlow-inherit"),
+    shares=(0.05, 0.1, 0.25, 0.5),
+    rare=0.1,
+    few_seeds=3,
+    pictured=("zero-shot-cls", "handover-barlow-zero-shot", "control-across", "barlow-inherit"),
+    reading=(
+        ("handover-tfidf", "handover-baseline"),
+        ("handover-sections", "handover-tfidf"),
+        ("handover-512", "handover-tfidf"),
+        ("tfidf-128", "residual"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that was carried out.
+
+    Attributes:
+        results: plain JSON values: the contents of results.json.
+        views: the pictured recipes' centroids in the plane (seed 0).
+    """
+
+    results: Json
+    views: dict[str, tuple[View, View, View]]
+
+
+def find_plan(name: str) -> Plan:
+    """Find a study that comes with twinrank.
+
+    Raises:
+        RecipeError: if there is none of that name.
+    """
+    if name != HANDOVER.name:
+        raise RecipeError(f"no study is called {name!r}; there is {HANDOVER.name}")
+    return HANDOVER
+
+
+def run_study(
+    study_plan: Plan,
+    dataset: Dataset,
+    *,
+    added: Sequence[Recipe] = (),
+    seeds: int = 5,
+    split: str = "test",
+    out: Path,
+    store: FeatureStore,
+    device: str = "auto",
+    workers: int | None = None,
+) -> Study:
+    """Carry out the runs that `out` does not hold yet, and measure all.
+
+    Args:
+        study_plan: which study.
+        dataset: with train, validation and the split to measure on.
+        added: recipes beside the study's own.
+        seeds: of each recipe that trains; fewer labels are drawn anew for each.
+        split: what to measure on.
+        out: folder for the runs.
+        store: features, computed once.
+        device: where to compute.
+        workers: runs at once; none leaves it to `at_once`.
+    """
+    recipes, left_out = _choose_recipes(study_plan, dataset, added)
+    full = plan(dataset, [recipe for _, recipe in recipes], seeds=range(seeds), out=out)
+    fewer = _plan_fewer_labels(study_plan, dataset, seeds=seeds, out=out)
+    runs = [*full, *chain(*fewer.values())]
+    carry_out(runs, out=out, store=store, device=device, workers=workers)
+    measure = partial(
+        _measure, fingerprint=dataset.fingerprint, split=split, store=store, device=device
+    )
+    values = at_once(measure, runs, workers=workers, device=device, label="Measuring")
+    measured = {run.folder: value for run, value in zip(runs, values, strict=True)}
+    entries = _collect_entries(full, measured)
+    parts = {recipe.name: part for part, recipe in recipes}
+    results = {
+        "study": study_plan.name,
+        "data": dataset.name,
+        "data_fingerprint": dataset.fingerprint,
+        "split": split,
+        "queries": next(iter(entries.values())).mean.counts,
+        "labels": int((dataset.labels["split"] == "train").sum()),
+        "seeds": seeds,
+        "arms": [_describe_arm(parts[n], entry, full, measured) for n, entry in entries.items()],
+        "left_out": left_out,
+        "differences": _compare_pretraining(entries),
+        "reading": _compare(entries, study_plan.reading),
+        "fewer_labels": _describe_fewer_labels(
+            study_plan, entries, {k: _collect_entries(few, measured) for k, few in fewer.items()}
+        ),
+    }
+    pictured = [r for r in full if r.recipe.name in study_plan.pictured and r.seed == 0]
+    rankers = [Ranker.load(run.folder, store=store, device=device) for run in pictured]
+    views = {r.recipe.name: centroid_views(r, dataset, split=split) for r in rankers}
+    return Study(results, views)
+
+
+def _choose_recipes(
+    study_plan: Plan, dataset: Dataset, added: Sequence[Recipe]
+) -> tuple[list[tuple[str, Recipe]], dict[str, str]]:
+    """Load the recipes, each with its part of the study, and say why controls are left out."""
+    names = {
+        "recipes": study_plan.recipes,
+        "controls": study_plan.controls,
+        "reading": [name for name, _ in study_plan.reading],
+    }
+    chosen = [(part, Recipe.load(name)) for part, of in names.items() for name in of]
+    standard = [recipe for _, recipe in chosen]
+    chosen += [("added", recipe) for recipe in added if recipe not in standard]
+    left_out = {}
+    for part, recipe in chosen:
+        try:
+            if part == "controls" and recipe.pretraining:
+                check_pairs(dataset, recipe.pretraining)
+        except DataError as error:
+            left_out[recipe.name] = error.faults[0].what
+            log.warning("%s is left out: %s", recipe.name, error.faults[0].what)
+    return [(part, recipe) for part, recipe in chosen if recipe.name not in left_out], left_out
+
+
+def _plan_fewer_labels(
+    study_plan: Plan, dataset: Dataset, *, seeds: int, out: Path
+) -> dict[FewerLabels, list[Planned]]:
+    """Plan the runs with fewer labels, which are drawn anew for each seed."""
+    recipes = [Recipe.load(name) for name in study_plan.few_labels]
+    rare = dataset.types if len(dataset.types) > 1 else ()
+    fewer: dict[FewerLabels, list[Planned]] = {(share, None): [] for share in study_plan.shares}
+    fewer |= {(study_plan.rare, kind): [] for kind in rare}
+    for (share, kind), runs in fewer.items():
+        for seed in range(min(seeds, study_plan.few_seeds)):
+            data = dataset.fewer_labels(share, kind=kind, seed=seed)
+            runs += plan(data, recipes, seeds=[seed], out=out)
+    return fewer
+
+
+def _measure(
+    run: Planned, *, fingerprint: str, split: str, store: FeatureStore, device: str
+) -> tuple[Evaluation, Geometry | None]:
+    """Measure a run; its space only if it has one, and saw the labels of the whole data set."""
+    ranker = Ranker.load(run.folder, store=store, device=device)
+    evaluation = evaluate(ranker, run.dataset, split=split, resamples=0)  # the mean's are shown
+    spatial = ranker.dense is not None and run.dataset.fingerprint == fingerprint
+    return evaluation, geometry(ranker, run.dataset, split=split) if spatial else None
+
+
+def _collect_entries(runs: Sequence[Planned], measured: Measured) -> dict[str, Entry]:
+    """Gather the seeds of each recipe, recipes in the order of their first run."""
+    names = dict.fromkeys(run.recipe.name for run in runs)
+    return {
+        name: entry_of([(r, measured[r.folder][0]) for r in runs if r.recipe.name == name])
+        for name in names
+    }
+
+
+def _describe_arm(part: str, entry: Entry, full: Sequence[Planned], measured: Measured) -> Json:
+    """Give the values of one recipe: figures, space, and curves of every seed."""
+    runs = [run for run in full if run.recipe == entry.recipe]
+    records = [records_in(run.folder) for run in runs]
+    spaces = [space for run in runs if (space := measured[run.folder][1])]
+    return {
+        "name": entry.recipe.name,
+        "part": part,
+        "recipe": entry.recipe.values(),
+        **_describe_quality(entry),
+        "geometry": _average_geometry(spaces) if spaces else None,
+        "epochs": {
+            stage: [curve for seed in records if (curve := _collect_curves(seed, stage))]
+            for stage in STAGES
+        },
+    }
+
+
+def _describe_quality(entry: Entry) -> Json:
+    """Give means over seeds, their spread over seeds, intervals over threads, and each seed."""
+    seeds = zip(entry.seeds, entry.evaluations, strict=True)
+    return {
+        **entry.mean.as_dict(),
+        "spread": entry.spreads(),
+        "seeds": {str(seed): {"overall": e.overall, "types": e.types} for seed, e in seeds},
+    }
+
+
+def _average_geometry(spaces: Sequence[Geometry]) -> Json:
+    """Give each figure's mean and standard deviation over seeds; None where a seed has none."""
+    table: Json = {}
+    for name in spaces[0].figures:
+        values = [space.figures[name] for space in spaces]
+        known = [value for value in values if value is not None]
+        complete = len(known) == len(values)
+        spread = float(np.std(known, ddof=1)) if complete and len(known) > 1 else None
+        table[name] = {"mean": float(np.mean(known)) if complete else None, "spread": spread}
+    return table
+
+
+def _collect_curves(records: Sequence[Json], stage: str) -> Json:
+    """Give what a seed recorded at each epoch of a stage; nothing if it had no such stage."""
+    epochs = [record for record in records if record["stage"] == stage]
+    if not epochs:
+        return {}
+    curves: Json = {"epoch": [record["epoch"] for record in epochs]}
+    for name in CURVES:
+        if any(name in record for record in epochs):
+            curves[name] = [record.get(name) for record in epochs]
+    for kind in epochs[0].get("types", {}):
+        curves[f"accuracy@3 {kind}"] = [record["types"][kind]["accuracy@3"] for record in epochs]
+    return curves
+
+
+def _compare_pretraining(entries: dict[str, Entry]) -> list[Json]:
+    """Test each recipe that pre-trains against the same without, where the study has both."""
+    names = {_describe_choices(entry.recipe): name for name, entry in entries.items()}
+    pairs = []
+    for name, entry in entries.items():
+        settings = entry.recipe.pretraining
+        if settings is None:
+            continue
+        gone = {"pretraining": None, **({"towers": None} if settings.use == "zero-shot" else {})}
+        bare = names.get(_describe_choices(entry.recipe.model_copy(update=gone)))
+        if bare is not None:
+            pairs.append((name, bare))
+    return _compare(entries, pairs)
+
+
+def _describe_choices(recipe: Recipe) -> str:
+    return recipe.model_dump_json(exclude={"name"})
+
+
+def _compare(entries: dict[str, Entry], pairs: Sequence[tuple[str, str]]) -> list[Json]:
+    return compare_pairs(
+        [((arm, entries[arm].mean), (base, entries[base].mean)) for arm, base in pairs]
+    )
+
+
+def _describe_fewer_labels(
+    study_plan: Plan, entries: dict[str, Entry], fewer: dict[FewerLabels, dict[str, Entry]]
+) -> Json:
+    """Give quality by share of the labels, all of them included, and tests against the first.
+
+    A row's `fewer_of` is the type whose labels were fewer; None means all types.
+    """
+    names = {Recipe.load(name).name for name in study_plan.few_labels}
+    groups = fewer | {(1.0, None): {n: e for n, e in entries.items() if n in names}}
+    rows, compared = [], []
+    for (share, kind), of in groups.items():
+        labels = {"share": share, "fewer_of": kind}
+        rows += [{**labels, "name": name, **_describe_quality(e)} for name, e in of.items()]
+        first, *others = of
+        compared += [{**labels, **d} for d in _compare(of, [(name, first) for name in others])]
+    return {"rows": rows, "differences": compared}

@@ -1,0 +1,308 @@
+"""The page of finished runs; each function computes, words and draws one of its sections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from plotly import express
+from plotly.graph_objects import Figure
+
+from twinrank import __version__
+from twinrank.data import SPLITS, Description
+from twinrank.evaluation import View
+from twinrank.experiments import Examination, Run
+from twinrank.experiments.compare import TESTED
+from twinrank.files import write_file
+from twinrank.ranking.model_card import SELECTED, about, quality
+from twinrank.reports.figures import draw, hover_text, styled
+from twinrank.reports.geometry_report import centroid_figure, space_tables
+from twinrank.reports.learning_report import make_learning_section
+from twinrank.reports.mistakes_report import (
+    MAX_POINTS,
+    describe_silence,
+    make_confidence_section,
+    make_confusion_section,
+    make_misses_section,
+)
+from twinrank.reports.page import Rows, Section, page, render_text
+from twinrank.reports.terminal import (
+    TYPES_SHOWN,
+    difference_rows,
+    figure,
+    join_words,
+    metric_name,
+    p_value,
+    reached,
+    signed,
+    signed_interval,
+)
+
+Json = dict[str, Any]
+Table = tuple[str, Rows]
+
+MAX_PANELS = 3  # side by side
+SIGNIFICANT = 0.05  # a corrected p-value below it shows a difference
+
+_text = partial(render_text, "run_report.txt")
+
+
+def write_report(examination: Examination, file: Path) -> None:
+    """Write the page of some runs, whole or not at all.
+
+    Raises:
+        TwinrankError: if plotly or jinja2 is missing.
+    """
+    write_file(file, run_page(examination))
+
+
+def run_page(examination: Examination) -> str:
+    """Make one HTML document about one run, or about several side by side."""
+    runs = examination.runs
+
+    def named(run: Run, section: Section) -> Section:
+        return _add_name(run.name, section) if len(runs) > 1 else section
+
+    sections = [
+        _short_section(examination),
+        _quality_section(examination),
+        _recipe_section(runs),
+        _data_section(examination.description),
+        *make_learning_section(runs),
+        *make_confidence_section(runs),
+    ]
+    for run in runs:
+        sections += [named(run, make_confusion_section(run)), named(run, make_misses_section(run))]
+    sections += _space_section(runs)
+    sections += [named(run, _card_section(run)) for run in runs]
+    folders = [str(run.folder) for run in runs]
+    method = _text(
+        "method", version=__version__, folders=folders, fingerprint=examination.dataset.fingerprint
+    )
+    sections.append(Section("How it was measured", method.split("\n\n")))
+    names = join_words([run.name for run in runs])
+    return page(f"{names} on {examination.dataset.name}", sections)
+
+
+def _add_name(name: str, section: Section) -> Section:
+    """Put the name of one of several runs before a section's heading, and before its tables'."""
+    heading, *titles = (
+        f"{name}: {text[0].lower()}{text[1:]}"
+        for text in (section.heading, *(title for title, _ in section.tables))
+    )
+    rows = (rows for _, rows in section.tables)
+    return replace(section, heading=heading, tables=list(zip(titles, rows, strict=True)))
+
+
+def _short_section(examination: Examination) -> Section:
+    """The quality of all runs in a figure; in words one run's, or differences between several."""
+    first, *others = examination.runs
+    data = examination.dataset
+    measured_on = _text(
+        "measured_on",
+        data=data.name,
+        split=examination.split,
+        counts=first.evaluation.counts,
+        answers=data.answers.height,
+    )
+    paragraphs = [measured_on] if others else [measured_on, _summarise(first)]
+    for d in examination.differences:
+        if d["metric"] == "map@10" and d["type"] is None:
+            change = f"{signed(d['difference'])} ({signed_interval(d['interval'])})"
+            shows, p = d["p_holm"] < SIGNIFICANT, p_value(d["p_holm"])
+            names = {"arm": d["arm"], "without": first.name}
+            paragraphs.append(_text("difference", **names, difference=change, p=p, shows=shows))
+    return Section("In short", paragraphs, [(draw_quality(examination.runs), _text("quality"))])
+
+
+def _summarise(run: Run) -> str:
+    """Say of a run, in a paragraph, what it reaches and where it fails most."""
+    values, types = run.evaluation.as_dict(), run.evaluation.types
+    pairs = run.mistakes.confused.filter(pl.col("misses") > 1).head(1).to_dicts()
+    worst = min(types, key=lambda kind: types[kind]["map@10"])
+    return _text(
+        "run",
+        name=run.name,
+        top_3=reached(values),
+        types=[f"{figure(types[kind]['accuracy@3'])} of {kind}" for kind in types],
+        map_10=figure(values["overall"]["map@10"]),
+        worst={"type": worst, "figure": figure(types[worst]["map@10"])},
+        confidence=describe_silence(run) if run.evaluation.confidence else None,
+        pair={
+            "one": run.titles[pairs[0]["one"]],
+            "other": run.titles[pairs[0]["other"]],
+            "misses": pairs[0]["misses"],
+        }
+        if pairs
+        else None,
+    )
+
+
+def draw_quality(runs: Sequence[Run]) -> Figure:
+    """Draw top-3 accuracy and MAP@10 with their intervals, overall and by type."""
+    rows = []
+    for metric in TESTED:
+        for run in runs:
+            values, counts = run.evaluation.as_dict(), run.evaluation.counts
+            groups = {None: ("overall", counts["overall"])}
+            groups |= {kind: (hover_text(kind), n) for kind, n in counts["types"].items()}
+            for kind, (label, count) in groups.items():
+                of, bounds = _values_of(values, kind), _values_of(values["intervals"], kind)
+                low, high = bounds[metric] or (None, None)
+                hover = (
+                    f"<b>{hover_text(run.name)}</b>, {label}<br>{metric_name(metric)} "
+                    f"{reached(values, metric, kind)}, {count:,} queries"
+                )
+                row = {"panel": metric_name(metric), "name": run.name, "x": label}
+                rows.append({**row, "y": of[metric], "low": low, "high": high, "hover": hover})
+    plot = draw(express.scatter, rows, interval="y")
+    plot.update_traces(marker_size=10)
+    plot.update_yaxes(rangemode="tozero")
+    plot.update_yaxes(matches="y", col=2)
+    plot.update_layout(scattermode="group", scattergap=0.5, showlegend=len(runs) > 1)
+    return styled(plot, "Quality, with 95 % intervals")
+
+
+def _values_of(values: Json, kind: str | None) -> Json:
+    """Take the values of a type, or the overall ones."""
+    group: Json = values["types"][kind] if kind else values["overall"]
+    return group
+
+
+def _quality_section(examination: Examination) -> Section:
+    runs = examination.runs
+    tables: list[Table] = []
+    if len(runs) > 1:
+        differences = difference_rows(examination.differences, "arm")
+        differences[0][:2] = ["run", "minus"]
+        tables = [
+            ("Top-3 accuracy and MAP@10, with 95 % intervals", _quality_rows(runs)),
+            ("Differences", differences),
+            ("Queries with a right answer among the first three", _overlap_rows(runs)),
+        ]
+    for run in runs:
+        title = "Every figure, with its 95 % interval"
+        tables.append((f"{title}: {run.name}" if len(runs) > 1 else title, _metric_rows(run)))
+    paragraphs = [_summarise(run) for run in runs] if len(runs) > 1 else []
+    return Section("Quality for each type of query", paragraphs, tables=tables)
+
+
+def _quality_rows(runs: Sequence[Run]) -> Rows:
+    """A row a run: top-3 accuracy and MAP@10, overall and by type, worst and gap."""
+    types = list(runs[0].evaluation.types)
+    shown = types if 1 < len(types) <= TYPES_SHOWN else []
+    gap, worst = (["gap"], ["worst"]) if len(types) > 1 else ([], [])
+    rows = [["run", "top-3", *shown, *gap, "MAP@10", *shown, *worst]]
+    for run in runs:
+        values = run.evaluation.as_dict()
+        top_3, map_10 = ([reached(values, m, kind) for kind in (None, *shown)] for m in TESTED)
+        if gap:
+            top_3.append(figure(values["gap"]["accuracy@3"]))
+            map_10.append(figure(values["worst"]["map@10"]))
+        rows.append([run.name, *top_3, *map_10])
+    return rows
+
+
+def _metric_rows(run: Run) -> Rows:
+    """Every metric, overall and by type, with its interval; the worst type, and the gap."""
+    evaluation, values = run.evaluation, run.evaluation.as_dict()
+    counts = {None: evaluation.counts["overall"], **evaluation.counts["types"]}
+    metrics = list(evaluation.overall)
+    rows = [["type", "queries", *map(metric_name, metrics)]]
+    for kind, count in counts.items():
+        cells = (reached(values, metric, kind) for metric in metrics)
+        rows.append([kind or "overall", f"{count:,}", *cells])
+    if len(evaluation.types) > 1:
+        for name, figures in (("worst type", evaluation.worst), ("gap", evaluation.gap)):
+            rows.append([name, "-", *(figure(figures[metric]) for metric in metrics)])
+    return rows
+
+
+def _overlap_rows(runs: Sequence[Run], metric: str = "accuracy@3") -> Rows:
+    """How many queries the first run and each other have right among the first k, or do not."""
+    first, *others = ((run.name, run.evaluation.per_query[metric] > 0) for run in runs)
+    rows = [["run", "beside", "both", "it alone", "the other alone", "neither"]]
+    base, right = first
+    for name, also in others:
+        cells = (right & also, also & ~right, right & ~also, ~right & ~also)
+        rows.append([name, base, *(f"{cell.sum():,}" for cell in cells)])
+    return rows
+
+
+def _recipe_section(runs: Sequence[Run]) -> Section:
+    """Every choice of the recipes, a column a run: first those that differ."""
+    choices = []
+    for run in runs:
+        values = run.ranker.recipe.values() | {"seed": run.ranker.origin.seed}
+        flat = pl.json_normalize([values]).row(0, named=True)
+        choices.append(
+            {n: str(v).lower() if isinstance(v, bool) else str(v) for n, v in flat.items()}
+        )
+    names = [name for name in dict.fromkeys(n for of in choices for n in of) if name != "name"]
+    rows = [[name, *(of.get(name, "-") for of in choices)] for name in names]
+    head = ["setting", *(run.name for run in runs)]
+    if len(runs) == 1:
+        return Section("Recipe", tables=[("Every choice", [head, *rows])])
+    differ = [row for row in rows if len(set(row[1:])) > 1]
+    shared = [row[:2] for row in rows if len(set(row[1:])) == 1]
+    tables = {"Choices that differ": [head, *differ]} if differ else {}
+    tables |= {"Choices they share": [["setting", "all"], *shared]} if shared else {}
+    return Section("Recipes", tables=list(tables.items()))
+
+
+def _data_section(data: Description) -> Section:
+    """Queries by type and split, then labels, threads and right answers."""
+    splits = data.splits
+    rows = [["queries", *splits]]
+    for kind in splits[SPLITS[0]]["types"]:
+        cells = [split["types"][kind] for split in splits.values()]
+        rows.append([kind, *(f"{cell['count']:,} ({cell['share']:.0%})" for cell in cells)])
+    for name in ("queries", "labels", "threads", "answers"):
+        label = "right answers" if name == "answers" else f"all {name}"
+        rows.append([label, *(f"{split[name]:,}" for split in splits.values())])
+    paragraphs = _text("data", name=data.name, counts=data.counts, warnings=data.warnings)
+    return Section("Data", paragraphs.split("\n\n"), tables=[("Queries by split and type", rows)])
+
+
+def _space_section(runs: Sequence[Run]) -> list[Section]:
+    spaces = {run.name: (run.geometry, run.views) for run in runs if run.geometry and run.views}
+    if not spaces:
+        return []
+    if len(runs) == 1:
+        panels = [(name, list(views)) for name, (_, views) in spaces.items()]
+    else:  # one view of each, side by side
+        firsts = [replace(views[0], name=hover_text(n)) for n, (_, views) in spaces.items()]
+        title = "centroids, then 2 dimensions"
+        panels = [(title, firsts[i : i + MAX_PANELS]) for i in range(0, len(firsts), MAX_PANELS)]
+    thinned = any(
+        max(view.queries.height, view.centroids.height) > MAX_POINTS
+        for _, views in panels
+        for view in views
+    )
+    caption = _text("space", thinned=thinned, limit=MAX_POINTS)
+    figures = [(centroid_figure(name, list(map(_thin, views))), caption) for name, views in panels]
+    tables = space_tables([(name, space) for name, (space, _) in spaces.items()])
+    return [Section("Geometry", figures=figures, tables=tables)]
+
+
+def _thin(view: View) -> View:
+    """Take as much of a view as a page can hold, by lot; of an answer all centroids or none."""
+    centroids = view.centroids
+    if centroids.height > MAX_POINTS:
+        answers = centroids["answer"].unique(maintain_order=True)
+        sample = answers.sample(fraction=MAX_POINTS / centroids.height, seed=0)
+        centroids = centroids.filter(pl.col("answer").is_in(sample.implode()))
+    queries = view.queries.sample(min(view.queries.height, MAX_POINTS), seed=0)
+    return replace(view, queries=queries, centroids=centroids)
+
+
+def _card_section(run: Run) -> Section:
+    paragraphs = [f"{heading}: {text}" for heading, text in about(run.ranker).items()]
+    paragraphs.append(_text("card", selected=SELECTED.replace("`", "")))
+    rows = quality(run.ranker)
+    tables = [("Quality on the validation split", rows)] if rows else []
+    return Section("Model card", paragraphs, tables=tables)

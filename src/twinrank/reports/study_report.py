@@ -1,0 +1,208 @@
+"""The handover's study in findings, tables and figures: for the terminal, on disk, as one page.
+
+All of it is computed from the values in results.json; what they do not hold is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+
+from twinrank.evaluation import View
+from twinrank.files import write_file
+from twinrank.ranking.model_card import markdown, markdown_table
+from twinrank.reports.geometry_report import READING, centroid_figure
+from twinrank.reports.page import Section, page, render_text
+from twinrank.reports.study_figures import draw_figures
+from twinrank.reports.study_findings import collect_findings
+from twinrank.reports.terminal import difference_rows, figure, fill_table, interval, reached
+
+Json = dict[str, Any]
+Rows = list[list[str]]
+
+PARTS = {"recipes": "Recipes", "controls": "Controls: why it collapsed", "added": "Added"}
+DISTANCES = {
+    "centroid_distance": "centroid dist.",
+    "centroid_distance_relative": "relative",
+    "answer_distance": "answer dist.",
+    "answer_distance_relative": "relative",
+    "type_auc": "type AUC",
+}
+PUBLISHED_TABLES = {
+    "Published system, Danish private data: top-3 accuracy / MAP@3": """\
+ | total | question | conversation
+baseline, one head (handover-tfidf) | .44 / .36 | .32 / .24 | .50 / .42
+by section (handover-sections) | .43 / .33 | .29 / .23 | .49 / .41
+512 tokens (handover-512) | .43 / .34 | .32 / .23 | .49 / .40
+dual encoder | .49 / .40 | .34 / .26 | .57 / .47
+Barlow, frozen, then dual, start | ≈0 | - | -
+Barlow, frozen, then dual, 48 epochs | .32 | - | -""",
+    "Published system, Danish private data: distances on embeddings scaled to 0 to 1": """\
+ | centroid distance | distance to answer
+dual | 2.09 | .059
+Barlow, zero-shot | 1.6 | .058
+Barlow, frozen, then dual | 1.07 | .032""",
+}
+
+TEXTS = {"Why: the controls": "controls", "What the encoder reads": "reading"}
+
+_text = partial(render_text, "study_report.txt")
+
+
+def study_tables(results: Json) -> Group:
+    """Show a study at a terminal: brief tables without differences by type, then what they say."""
+    overall = {
+        name: [d for d in results[name] if d["type"] is None] for name in ("differences", "reading")
+    }
+    tables = make_tables({**results, **overall}, brief=True)
+    shown = [fill_table(title, rows) for title, rows in tables.items()]
+    return Group(*shown, *(Text(f"- {line}") for line in collect_findings(results)["In short"]))
+
+
+def write_study(results: Json, views: Mapping[str, Sequence[View]], folder: Path) -> list[Path]:
+    """Write results.json, tables.md and the page, index.html; give their paths.
+
+    Args:
+        results: of `run_study`.
+        views: of some recipes, as `centroid_views` gives them.
+        folder: made if it is not there.
+
+    Raises:
+        TwinrankError: if plotly or jinja2 is missing; results.json is there then.
+    """
+    written = [write_file(folder / "results.json", json.dumps(results, indent=1) + "\n")]
+    parts = [
+        f"## {heading}\n\n" + "\n".join(f"- {markdown(line)}" for line in lines)
+        for heading, lines in collect_findings(results).items()
+        if lines
+    ]
+    parts += [f"## {markdown(t)}\n\n{markdown_table(r)}" for t, r in make_tables(results).items()]
+    written.append(write_file(folder / "tables.md", "\n\n".join(parts) + "\n"))
+    written.append(write_file(folder / "index.html", study_page(results, views)))
+    return written
+
+
+def study_page(results: Json, views: Mapping[str, Sequence[View]]) -> str:
+    """Make the page of a study: each heading's findings, with its figure.
+
+    Raises:
+        TwinrankError: if plotly or jinja2 is missing.
+    """
+    figures, sections = draw_figures(results), []
+    for heading, lines in collect_findings(results).items():
+        about = [_text(TEXTS[heading])] if heading in TEXTS and lines else []
+        plots = [(plot, _text(caption)) for caption, plot in figures.get(heading, {}).items()]
+        sections.append(Section(heading, [*about, *lines], plots))
+    sections.insert(1, Section("What was tried", _text("background").split("\n\n")))
+    for name, three in views.items():
+        plot = centroid_figure(name, three)
+        sections.append(Section(f"The space of {name}", figures=[(plot, READING)]))
+    published = [
+        (title, [[cell.strip() for cell in line.split("|")] for line in lines.splitlines()])
+        for title, lines in PUBLISHED_TABLES.items()
+    ]
+    few = {len(row["seeds"]) for row in results["fewer_labels"]["rows"] if row["share"] < 1}
+    few_seeds = min(few) if few - {results["seeds"]} else None
+    method = _text("method", results=results, few_seeds=few_seeds).split("\n\n")
+    sections += [
+        Section("What the published system reported", [_text("published")], tables=published),
+        Section("All tables", tables=list(make_tables(results).items())),
+        Section("How it was measured", method),
+    ]
+    complete = [s for s in sections if s.paragraphs or s.figures or s.tables]
+    return page(f"What pre-training does to a ranker: {results['data']}", complete)
+
+
+def make_tables(results: Json, *, brief: bool = False) -> dict[str, Rows]:
+    """Make each table's title and rows; if brief, fewer of both, for a terminal."""
+    tables: dict[str, Rows] = {}
+    for part, title in PARTS.items():
+        if arms := [arm for arm in results["arms"] if arm["part"] == part]:
+            tables[title] = quality_rows(arms, brief=brief)
+    minus = "with pre-training minus without"
+    if reading := [arm for arm in results["arms"] if arm["part"] == "reading"]:
+        tables["What the encoder reads"] = _reading_rows(results, reading)
+        tables["What the encoder reads: differences"] = difference_rows(results["reading"], "arm")
+    if results["differences"]:
+        tables[f"All labels: {minus}"] = difference_rows(results["differences"], "arm")
+    fewer = results["fewer_labels"]
+    for kind in dict.fromkeys(row["fewer_of"] for row in fewer["rows"]):
+        title = f"Fewer labels of type {kind}, on its queries" if kind else "Fewer labels"
+        rows, changes = (
+            [row for row in fewer[part] if row["fewer_of"] == kind]
+            for part in ("rows", "differences")
+        )
+        tables[f"{title}: top-3 accuracy"] = _share_rows(rows, kind)
+        if not brief:
+            tables[f"{title}: {minus}"] = difference_rows(changes, "share", "arm")
+    return tables
+
+
+def quality_rows(arms: Sequence[Json], *, brief: bool = False) -> Rows:
+    """As in the handover: top-3 accuracy and MAP@3 in all and by type, and the two distances.
+
+    If brief, without spreads over seeds, and of the distances with the type AUC alone.
+    """
+    distances = {"type_auc": "type AUC"} if brief else DISTANCES
+    types = list(arms[0]["types"])
+    rows = [["top-3 accuracy / MAP@3", "total", *types, *distances.values()]]
+    for arm in arms:
+        cells = []
+        for kind in (None, *types):
+            figures, spreads = (
+                of["types"][kind] if kind else of["overall"] for of in (arm, arm["spread"])
+            )
+            pair = (
+                with_spread(figures[metric], None if brief else spreads[metric])
+                for metric in ("accuracy@3", "map@3")
+            )
+            cells.append(" / ".join(pair))
+        space = arm["geometry"] or {}
+        means = [space[name]["mean"] if space else None for name in distances]
+        rows.append(
+            [arm["name"], *cells, *("-" if mean is None else figure(mean) for mean in means)]
+        )
+    return rows
+
+
+def with_spread(value: float, spread: float | None) -> str:
+    """A mean over seeds with their standard deviation: .629±.017."""
+    return figure(value) if spread is None else f"{figure(value)}±{figure(spread)}"
+
+
+def _reading_rows(results: Json, reading: Sequence[Json]) -> Rows:
+    """Recipes that read other parts of a text, below those that they are compared with."""
+    bases = {d["without"] for d in results["reading"]}
+    compared = [a for a in results["arms"] if a["name"] in bases and a["part"] != "reading"]
+    types = list(reading[0]["types"])
+    rows = [["top-3 accuracy (95 %) / MAP@3", "reads", "tokens", "total", *types]]
+    for arm in (*compared, *reading):
+        cells = [
+            f"{reached(arm, 'accuracy@3', kind)} / "
+            f"{figure((arm['types'][kind] if kind else arm['overall'])['map@3'])}"
+            for kind in (None, *types)
+        ]
+        encoder = arm["recipe"]["encoder"]
+        rows.append([arm["name"], encoder["text"], str(encoder["max_tokens"]), *cells])
+    return rows
+
+
+def _share_rows(rows: Sequence[Json], kind: str | None) -> Rows:
+    """A row a recipe, a column a share of the labels: top-3 accuracy in all, or of a type."""
+    shares = sorted({row["share"] for row in rows})
+    cells: dict[str, list[str]] = {}
+    for row in sorted(rows, key=lambda row: row["share"]):
+        figures, spreads, bounds = (
+            of["types"][kind] if kind else of["overall"]
+            for of in (row, row["spread"], row["intervals"])
+        )
+        value = with_spread(figures["accuracy@3"], spreads["accuracy@3"])
+        around = interval(bounds["accuracy@3"])
+        cells.setdefault(row["name"], []).append(f"{value} ({around})")
+    return [["recipe", *(f"{s:.0%}" for s in shares)], *([n, *c] for n, c in cells.items())]

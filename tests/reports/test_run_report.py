@@ -1,0 +1,172 @@
+import re
+from dataclasses import replace
+
+import polars as pl
+import pytest
+
+from tests.reports.test_page import NASTY, Seen, drawn, hover_texts
+from twinrank.data import Dataset
+from twinrank.encoding import FeatureStore
+from twinrank.evaluation import mistakes
+from twinrank.experiments import examine
+from twinrank.reports.mistakes_report import draw_confusion, draw_misses
+from twinrank.reports.run_report import draw_quality, run_page, write_report
+from twinrank.reports.terminal import figure, reached
+from twinrank.training import fit
+
+
+@pytest.fixture(scope="module")
+def examination(recipes, help_centre, tmp_path_factory):
+    home = tmp_path_factory.mktemp("runs")
+    names = ("towers", "fused", "bm25")
+    for name in names:
+        fit(help_centre, recipes[name], out=home / name, store=FeatureStore())
+    return examine([home / name for name in names], store=FeatureStore())
+
+
+def alone(examination, name):
+    """The report of one of the runs."""
+    (run,) = (run for run in examination.runs if run.name == name)
+    return replace(examination, runs=(run,), differences=[])
+
+
+def headings(text):
+    return re.findall(r'<h2 id="heading-\d+">(.*?)</h2>', text)
+
+
+def tables(text):
+    """The cells of each table, row by row, by its caption."""
+    by_caption = {}
+    for table in re.findall(r"<table.*?</table>", text, re.DOTALL):
+        rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+        cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
+        by_caption[re.search(r"<caption.*?<span>(.*?)</span>", table)[1]] = cells
+    return by_caption
+
+
+def test_the_page_of_one_run_has_every_section(examination):
+    report = alone(examination, "towers")
+    text = run_page(report)
+    assert headings(text) == [
+        *("In short", "Quality for each type of query", "Recipe", "Data", "Learning"),
+        *("Confidence", "Answers mistaken for each other", "The worst misses", "Geometry"),
+        *("Model card", "How it was measured"),
+    ]
+    (figures,) = (rows for title, rows in tables(text).items() if "Every figure" in title)
+    head, overall, *types, _worst, _gap = figures
+    assert head[2:] == ["top-1", "top-3", "top-10", "MAP@3", "MAP@10", "loss"]
+    values = report.runs[0].evaluation.as_dict()
+    for kind, row in zip((None, "conversation", "question"), (overall, *types), strict=True):
+        assert row[6] == reached(values, "map@10", kind)
+    assert len(drawn(text)["figures"]) == 6
+    assert len(text.encode()) < 6e6
+
+
+def test_words_alone_have_neither_curves_nor_space(examination):
+    text = run_page(alone(examination, "bm25"))
+    assert "Geometry" not in headings(text)
+    assert "Nothing was trained for bm25." in text
+
+
+def test_several_runs_stand_side_by_side(examination, tmp_path):
+    file = tmp_path / "report.html"
+    write_report(examination, file)
+    text = file.read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    runs = examination.runs
+    worst = [heading for heading in headings(text) if "worst misses" in heading]
+    assert worst == [f"{run.name}: the worst misses" for run in runs]
+    marks = {trace.name: trace for trace in draw_quality(runs).data if trace.xaxis == "x"}
+    first, second = (run.evaluation.per_query["accuracy@3"] for run in runs[:2])
+    for run in runs:
+        assert marks[run.name].y[0] == run.evaluation.overall["accuracy@3"]
+    shown = tables(text)
+    counts = shown["Queries with a right answer among the first three"][1][2:]
+    both, it_alone, the_other, neither = map(int, counts)
+    assert (both + it_alone, both + the_other) == (second.sum(), first.sum())
+    assert both + it_alone + the_other + neither == len(first)
+    differ = {row[0]: row[1:] for row in shown["Choices that differ"]}
+    assert differ["encoder.answers"] == ["whole", "sections", "-"]
+    assert ["seed", "0"] in shown["Choices they share"]
+    assert len(text.encode()) < 6e6
+
+
+def test_curves_bear_a_star_at_the_epoch_that_was_kept(examination):
+    (run,) = alone(examination, "towers").runs
+    (curves,) = (
+        plot
+        for plot in drawn(run_page(alone(examination, "towers")))["figures"]
+        if plot["layout"]["title"]["text"] == "Learning to rank"
+    )
+    stars = [t for t in curves["data"] if t.get("marker", {}).get("symbol") == "star"]
+    assert {trace["x"][0] for trace in stars} == {run.find_best_epoch("ranking")}
+    assert len(stars) == 5  # two losses, overall, two types
+
+
+def test_misses_are_listed_with_their_texts(examination):
+    report = alone(examination, "fused")
+    (run,) = report.runs
+    head, *rows = tables(run_page(report))["The highest loss"]
+    titles = dict(run.ranker.answers.select("id", "title").iter_rows())
+    for row, miss in zip(rows, run.mistakes.worst(10).to_dicts(), strict=True):
+        cells = dict(zip(head, row, strict=True))
+        assert cells["loss"] == figure(miss["loss"])
+        assert cells["right answer"] == titles[miss["right"]]
+        assert cells["its rank"] == str(miss["rank"])
+    assert sum(len(trace.x) for trace in draw_misses(run).data) == run.mistakes.misses.height
+
+
+def test_bars_of_a_pair_add_up_to_its_misses(examination):
+    (run,) = alone(examination, "bm25").runs
+    pairs = run.mistakes.confused.filter(pl.col("misses") > 1).to_dicts()
+    sides = draw_confusion(run, pairs).data
+    totals = [sum(counts) for counts in zip(*(side.x for side in sides), strict=True)]
+    assert totals == [pair["misses"] for pair in pairs]
+
+
+def test_a_ranker_without_confidence_is_reported_too(examination):
+    report = alone(examination, "bm25")
+    (run,) = report.runs
+    rows = run.evaluation.per_query.drop("confidence")
+    bare = replace(run.evaluation, per_query=rows, confidence={})
+    silent = replace(run, evaluation=bare, mistakes=mistakes(rows))
+    text = run_page(replace(report, runs=(silent,)))
+    assert "Confidence" not in headings(text)
+    assert "The surest of a wrong answer" not in text
+    both = run_page(replace(examination, runs=(examination.runs[0], silent)))
+    assert "towers: its confidence" in both
+
+
+def test_what_people_wrote_stays_text(recipes, help_centre, tmp_path):
+    """Every text, title and type holds a script tag."""
+    kind = pl.col("type") + "<script>alert(1)</script>"
+    data = Dataset(
+        name="data",
+        answers=help_centre.answers.with_columns(title=pl.lit(NASTY) + pl.col("title")),
+        queries=help_centre.queries.with_columns(
+            text=pl.lit(NASTY + " ") + pl.col("text"), type=kind
+        ),
+        labels=help_centre.labels,
+    )
+    data.save(tmp_path / "data")
+    run = tmp_path / "run"
+    fit(Dataset.load(tmp_path / "data"), recipes["towers"], out=run, store=FeatureStore())
+    text = run_page(examine([run], store=FeatureStore()))
+    seen = Seen(text)
+    assert len(seen.of("script")) == 3
+    assert not seen.of("b")
+    assert any("alert('x')" in part for part in seen.texts)
+    assert not any("<script" in hover for hover in hover_texts(text))
+    assert "<script" not in re.search(r'id="drawn">(.*?)</script>', text, re.DOTALL)[1]
+
+
+def test_many_points_are_thinned_and_that_is_said(examination, monkeypatch):
+    monkeypatch.setattr("twinrank.reports.run_report.MAX_POINTS", 50)
+    monkeypatch.setattr("twinrank.reports.mistakes_report.MAX_POINTS", 50)
+    report = alone(examination, "towers")
+    text = run_page(report)
+    assert "No more than 50 queries, and as many centroids, are drawn." in text
+    assert f"Of {report.runs[0].mistakes.misses.height} misses, 50 are drawn, by lot." in text
+    (space,) = (f for f in drawn(text)["figures"] if len(f["layout"].get("annotations", ())) == 3)
+    queries = [t for t in space["data"] if t.get("marker", {}).get("size") == 4]
+    assert sum(len(trace["x"]) for trace in queries) == 3 * 50
