@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich.progress import (
     BarColumn,
@@ -23,6 +23,7 @@ from twinrank.terminal import PlainConsole
 SHOWN_AFTER_S = 2.0
 
 
+@runtime_checkable
 class Advance(Protocol):
     """Tells a bar how much has been done since the last call, and what to say beside it."""
 

@@ -13,7 +13,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from twinrank.errors import ClientError
 from twinrank.service.schemas import (
-    BATCH,
+    MAX_BATCH_QUERIES,
     Answer,
     FoundAnswers,
     Ranking,
@@ -261,7 +261,7 @@ def _batches(items: Sequence[bytes]) -> Iterator[list[bytes]]:
     batch: list[bytes] = []
     size = 0
     for item in items:
-        if batch and (len(batch) == BATCH or size + len(item) > BATCH_BYTES):
+        if batch and (len(batch) == MAX_BATCH_QUERIES or size + len(item) > BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(item)

@@ -6,8 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from twinrank.feedback import Compared, Learning
-from twinrank.feedback.gate import METRIC
+from twinrank.feedback import METRIC, Compared, Learning
 from twinrank.reports.terminal import aligned, figure
 
 
