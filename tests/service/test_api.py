@@ -47,30 +47,30 @@ def test_a_ranking_is_the_rankers_own(client, folder):
     assert not ranking["withheld"]
 
 
-def test_turns_are_read_as_data_sets_write_them(client):
+def test_turns_are_read_as_data_sets_write_them(reader):
     turns = [{"role": "user", "text": "hello"}, {"role": "agent", "text": "hi"}]
-    written = rank(client, {"text": "User: hello\nAgent: hi"})
-    assert rank(client, {"turns": turns}) == written
-    assert rank(client, {"turns": [{"text": "hello"}, turns[1]]}) == written
+    written = rank(reader, {"text": "User: hello\nAgent: hi"})
+    assert rank(reader, {"turns": turns}) == written
+    assert rank(reader, {"turns": [{"text": "hello"}, turns[1]]}) == written
 
 
-def test_a_batch_is_a_list_of_what_each_alone_gives(client):
+def test_a_batch_is_a_list_of_what_each_alone_gives(reader):
     queries = [{"text": TEXT, "k": 2}, {"text": "the refund", "explain": False}]
-    together = rank(client, queries)
+    together = rank(reader, queries)
     for got, query in zip(together, queries, strict=True):
-        alone = rank(client, query)
+        alone = rank(reader, query)
         assert [a["id"] for a in got["answers"]] == [a["id"] for a in alone["answers"]]
         assert got["confidence"] == pytest.approx(alone["confidence"], rel=1e-4)
     assert [len(each["answers"]) for each in together] == [2, 5]
     assert together[1]["answers"][0]["channels"] is None
 
 
-def test_an_answer_too_unlikely_is_withheld(client):
-    sure = rank(client, {"text": TEXT})["confidence"]
-    silent = rank(client, {"text": TEXT, "min_confidence": min(1, sure * 1.01)})
+def test_an_answer_too_unlikely_is_withheld(reader):
+    sure = rank(reader, {"text": TEXT})["confidence"]
+    silent = rank(reader, {"text": TEXT, "min_confidence": min(1, sure * 1.01)})
     assert (silent["answers"], silent["withheld"]) == ([], True)
     assert silent["confidence"] == pytest.approx(sure)
-    assert not rank(client, {"text": TEXT, "min_confidence": sure * 0.99})["withheld"]
+    assert not rank(reader, {"text": TEXT, "min_confidence": sure * 0.99})["withheld"]
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_an_answer_too_unlikely_is_withheld(client):
         ("text", "Input should be a valid dictionary"),
     ],
 )
-def test_what_is_wrong_with_a_query_is_said_in_a_line(client, body, detail):
-    reply = client.post("/v1/rank", json=body)
+def test_what_is_wrong_with_a_query_is_said_in_a_line(reader, body, detail):
+    reply = reader.post("/v1/rank", json=body)
     assert reply.status_code == 422
     assert reply.json()["detail"].startswith(detail)
     assert "\n" not in reply.json()["detail"]
@@ -111,9 +111,9 @@ def test_what_is_wrong_with_a_query_is_said_in_a_line(client, body, detail):
         ("text=a", "application/x-www-form-urlencoded", 415, "application/json"),
     ],
 )
-def test_a_body_that_is_no_good_json_is_refused(client, body, content_type, status, detail):
+def test_a_body_that_is_no_good_json_is_refused(reader, body, content_type, status, detail):
     header = {"Content-Type": content_type}
-    reply = client.post("/v1/rank", content=body.encode(), headers=header)
+    reply = reader.post("/v1/rank", content=body.encode(), headers=header)
     assert reply.status_code == status
     assert detail in reply.json()["detail"]
 
@@ -309,8 +309,8 @@ def test_an_id_is_taken_as_it_is(client, id_):
     assert client.delete(place).status_code == 204
 
 
-def test_an_id_has_one_line(client):
-    reply = client.put("/v1/answers/a%0Ab", json=NEW)
+def test_an_id_has_one_line(reader):
+    reply = reader.put("/v1/answers/a%0Ab", json=NEW)
     assert reply.status_code == 422
     assert reply.json()["detail"].startswith("id: String should match pattern")
 
@@ -330,15 +330,15 @@ def test_an_answer_with_words_stays(service, settings, folder):
         assert detail in reply.json()["detail"]
 
 
-def test_answers_are_found_by_words_of_their_titles(client, help_centre):
-    found = client.get("/v1/answers", params={"search": "PASSWORD your", "limit": 100}).json()
+def test_answers_are_found_by_words_of_their_titles(reader, help_centre):
+    found = reader.get("/v1/answers", params={"search": "PASSWORD your", "limit": 100}).json()
     titles = [title for title in help_centre.answers["title"] if "password" in title.lower()]
     expected = [title for title in titles if "your" in title.lower()]
     assert [a["title"] for a in found["answers"]] == expected
     assert found["total"] == len(expected) > 0
-    everything = client.get("/v1/answers", params={"limit": 3}).json()
+    everything = reader.get("/v1/answers", params={"limit": 3}).json()
     assert (len(everything["answers"]), everything["total"]) == (3, help_centre.answers.height)
-    assert client.get("/v1/answers", params={"search": "(.*"}).json()["total"] == 0
+    assert reader.get("/v1/answers", params={"search": "(.*"}).json()["total"] == 0
 
 
 def test_feedback_is_stored_once_for_each_key(client, settings):
@@ -408,8 +408,8 @@ def test_an_answer_is_shown_though_it_is_larger_than_one_may_put(service, settin
         ({"shown": ["nul \0"]}, 422, "shown.0: holds a NUL character"),
     ],
 )
-def test_feedback_that_says_nothing_is_refused(client, change, status, detail):
-    reply = client.post("/v1/feedback", json={"key": "k", "text": TEXT, "right": False} | change)
+def test_feedback_that_says_nothing_is_refused(reader, change, status, detail):
+    reply = reader.post("/v1/feedback", json={"key": "k", "text": TEXT, "right": False} | change)
     assert reply.status_code == status
     assert reply.json()["detail"].startswith(detail)
 
@@ -674,11 +674,11 @@ def test_a_ranker_without_confidence_says_so(service, settings, folder):
     assert "knows no confidence" in reply.json()["detail"]
 
 
-def test_the_docs_page_loads_nothing_from_outside(client):
-    page = client.get("/docs").text
+def test_the_docs_page_loads_nothing_from_outside(reader):
+    page = reader.get("/docs").text
     assert "http" not in page.replace("https://", "http://").split("<title>")[1]
     for place in ("/static/swagger/swagger-ui-bundle.js", "/static/docs.js", "/openapi.json"):
-        assert client.get(place).status_code == 200
+        assert reader.get(place).status_code == 200
 
 
 def test_a_locked_database_hides_nothing(client, monkeypatch):

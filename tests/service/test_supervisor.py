@@ -1,5 +1,6 @@
 """Workers that die, hang or do not stop, and what killed services leave."""
 
+import os
 import time
 from pathlib import Path
 
@@ -11,17 +12,24 @@ from twinrank.service import supervisor
 from twinrank.service.server import remove_stale_folders
 from twinrank.service.supervisor import Supervisor, Worker
 
+BLOCKED = "TWINRANK_TEST_BLOCKED"  # file that a worker makes when it blocks
+
 
 def blocked():
     """An application whose load does not end."""
+    Path(os.environ[BLOCKED]).touch()
     time.sleep(600)
 
 
 @pytest.fixture
-def worker():
+def worker(tmp_path, monkeypatch):
+    """A worker that has answered, and blocks."""
+    monkeypatch.setenv(BLOCKED, str(tmp_path / "blocked"))
     worker = Worker(Config(f"{__name__}:blocked", factory=True, log_config=None), [])
     worker.start()
-    while worker.find_fault() is None and worker._answered_s is None:
+    while worker.find_fault() is None:
+        if worker._answered_s is not None and (tmp_path / "blocked").exists():
+            break
         time.sleep(0.05)
     yield worker
     worker.end()
