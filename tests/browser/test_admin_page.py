@@ -10,7 +10,8 @@ from statsmodels.stats.proportion import proportion_confint
 
 from tests.browser.service import serving
 from twinrank.feedback import Verdict
-from twinrank.feedback.database import Feedback, Traffic
+from twinrank.feedback.database import Feedback
+from twinrank.feedback.statistics import Traffic
 
 TODAY = datetime.now(UTC)
 SIZES = [(width, scheme) for width in (400, 1600) for scheme in ("light", "dark")]
@@ -28,7 +29,7 @@ def history(ranker_folder, tmp_path_factory):
     database = tmp_path_factory.mktemp("admin") / "feedback.db"
     with closing(Feedback.open(str(database))) as feedback:
         day, earlier = TODAY.date(), TODAY.date() - timedelta(40)
-        feedback.count(
+        feedback.add_traffic(
             {
                 (day, "question"): Traffic(100, 60, 5),
                 (day, SCRIPT): Traffic(20, 20, 0),
@@ -168,7 +169,7 @@ def test_answers_are_found_and_read(admin):
 
 def test_a_share_has_wilsons_interval(admin):
     page = admin().page
-    share = "([part, whole]) => import('/static/counts.js').then((m) => m.share(part, whole))"
+    share = "([part, whole]) => import('/static/charts.js').then((m) => m.share(part, whole))"
     for part, whole in [(0, 3), (7, 9), (120, 400)]:
         found = page.evaluate(share, [part, whole])
         low, high = proportion_confint(part, whole, method="wilson")
@@ -179,7 +180,7 @@ def test_a_share_has_wilsons_interval(admin):
 @pytest.mark.parametrize("days", [7, 30, 90])
 @pytest.mark.parametrize("width", [1, 7])
 def test_bins_hold_every_day_once(admin, days, width):
-    count = """([days, width]) => import('/static/counts.js').then((m) => {
+    count = """([days, width]) => import('/static/charts.js').then((m) => {
       const today = Date.now(), name = (back) => new Date(today - back * 864e5).toISOString();
       const rows = Array.from({ length: days }, (_, i) => ({ date: name(i).slice(0, 10) }));
       return m.bins(days, width, today).map((bin) => bin.pick(rows).length);

@@ -159,7 +159,7 @@ def test_a_pasted_transcript_becomes_turns(visit):
     expect(page.get_by_role("textbox", name="Turn 1")).to_have_value("hello\nError: it says no")
     expect(page.get_by_label("Who wrote turn 2")).to_have_value("Agent")
     expect(page.locator(".answer")).to_have_count(5)
-    read = "text => import('/static/transcript.js').then((module) => module.turnsOf(text))"
+    read = "text => import('/static/conversation.js').then((module) => module.turnsOf(text))"
     twice = text + "\nSupport bot: thanks"
     assert [turn["role"] for turn in page.evaluate(read, twice)][1:3] == ["Support bot", "User"]
     assert page.evaluate(read, "it says: no\nreally: no") is not None
@@ -171,17 +171,16 @@ def test_none_of_these_by_keyboard(visit, service):
     ask(page)
     page.get_by_role("button", name="None of these is right").focus()
     page.keyboard.press("Enter")
+    expect(page.get_by_role("searchbox", name="The right one is")).to_be_focused()
     page.keyboard.type("invoice vat")
-    box = page.get_by_role("combobox", name="The right one is")
-    expect(page.get_by_role("listbox").get_by_role("option")).to_have_text(
-        ["Add VAT or sales tax to invoices"]
-    )
-    expect(box).to_have_attribute("aria-expanded", "true")
+    titles = page.get_by_role("listbox", name="Titles")
+    expect(titles.get_by_role("option")).to_have_text(["Add VAT or sales tax to invoices"])
     page.keyboard.press("ArrowDown")
-    chosen = page.get_by_role("listbox").get_by_role("option", selected=True)
-    assert box.get_attribute("aria-activedescendant") == chosen.get_attribute("id")
+    expect(titles).to_be_focused()
+    expect(titles.get_by_role("option", selected=True)).to_have_count(1)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Store it")).to_be_focused()
     page.keyboard.press("Enter")
-    page.get_by_role("button", name="Store it").press("Enter")
     expect(page.locator(".good")).to_contain_text("Stored: the right one is “Add VAT")
     ask(page)
     page.get_by_role("button", name="None of these is right").click()
@@ -281,15 +280,12 @@ def test_it_fits_and_can_be_read_by_all(visit, service, width, scheme):
 
 
 @pytest.mark.parametrize("name", ["", "admin"])
-def test_a_page_is_light_and_asks_for_its_modules_at_once(visit, service, name):
+def test_a_page_is_light_and_made_of_few_modules(visit, service, name):
     page = visit().page
-    own = set()
-    page.on("response", lambda reply: own.add(reply.url))
+    urls = set()
+    page.on("response", lambda reply: urls.add(reply.url))
     page.goto(f"{service.url}/{name}", wait_until="networkidle")
-    own = {url for url in own if "/v1/" not in url}
-    sizes = [len(page.request.get(url).body()) for url in own]
+    files = {url for url in urls if "/v1/" not in url}
+    sizes = [len(page.request.get(url).body()) for url in files]
     assert 0 < sum(sizes) < 62_000  # bytes, before any compression
-    early = page.locator("link[rel=modulepreload], script").evaluate_all(
-        "all => all.map((one) => one.href || one.src)"
-    )
-    assert sorted(early) == sorted(url for url in own if url.endswith(".js"))
+    assert 0 < sum(url.endswith(".js") for url in files) <= 5

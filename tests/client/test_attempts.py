@@ -25,7 +25,7 @@ from twinrank.client.requests import (
     Service,
     make_batches,
 )
-from twinrank.service.schemas import BATCH
+from twinrank.service.schemas import MAX_BATCH_QUERIES
 
 URL = "http://service.example"
 READY = (200, {"ready": True, "ranker": "r", "answers": 3})
@@ -313,7 +313,7 @@ def test_batches_hold_all_in_order_and_no_more_than_they_may(sizes):
     batches = list(make_batches(items))
     assert [item for batch in batches for item in batch] == items
     for batch in batches:
-        assert 1 <= len(batch) <= BATCH
+        assert 1 <= len(batch) <= MAX_BATCH_QUERIES
         assert len(batch) == 1 or sum(map(len, batch)) <= BATCH_BYTES
 
 

@@ -13,9 +13,9 @@ from tests.ranking.test_generations import smaller
 from twinrank.cli import main
 from twinrank.errors import FeedbackError, RankerError
 from twinrank.feedback import Verdict, feedback_id
-from twinrank.feedback.begun import home_of
 from twinrank.feedback.database import Feedback
 from twinrank.feedback.forget import expire, forget
+from twinrank.feedback.learning import learning_folder
 from twinrank.ranking import Ranker, read_card
 
 NOW = datetime.now(UTC)
@@ -36,7 +36,7 @@ def text(folder):
 def feedback(folder, text):
     """A database with a verdict on it, from long ago, and another; and a learning left behind."""
     smaller(folder).save(folder, keep=True)
-    work = home_of(folder) / "0123"
+    work = learning_folder(folder) / "0123"
     work.mkdir(parents=True)
     (work / "verdicts.json").write_text(json.dumps([text]))
     with closing(Feedback.open(f"{folder}.feedback.db")) as opened:
@@ -122,11 +122,11 @@ def test_all_past_queries_can_go(folder):
 
 
 def test_verdicts_expire_as_the_service_was_told(folder, feedback, text):
-    feedback.keep(500)
+    feedback.set_retention(500)
     assert expire(folder, feedback).verdicts == 0
-    feedback.keep(399)
+    feedback.set_retention(399)
     with closing(Feedback.open(f"{folder}.feedback.db")) as again:
-        assert again.kept_days == 399
+        assert again.retention_days == 399
         assert expire(folder, again).verdicts == 1
     assert files_with(text, folder) == []
 

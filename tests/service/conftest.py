@@ -1,7 +1,7 @@
 """A ranker in a folder, and the service of it in this process."""
 
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from fastapi.testclient import TestClient
@@ -30,6 +30,22 @@ def service():
             return stack.enter_context(client)
 
         yield started
+
+
+@contextmanager
+def opened(trained, home, **options):
+    """The client of a service of a copy of a ranker, in a folder."""
+    folder = shutil.copytree(trained, home / "ranker")
+    settings = Settings(ranker=folder, feedback=str(home / "feedback.db"), **options)
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def reader(trained, tmp_path_factory):
+    """The client of a service that tests share which change nothing."""
+    with opened(trained, tmp_path_factory.mktemp("reader")) as client:
+        yield client
 
 
 @pytest.fixture

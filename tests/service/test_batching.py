@@ -7,12 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.asynchronous import run
-from twinrank.service.batching import Batcher, BusyError
+from twinrank.service.batching import Batcher, BoundedThreads, BusyError
 
 
 def batcher(work, **limits):
     return Batcher(
-        work, ThreadPoolExecutor(1), **{"cost": lambda _: 1, "most": 4, "waiting": 100, **limits}
+        work,
+        ThreadPoolExecutor(1),
+        **{"cost": lambda _: 1, "max_cost": 4, "max_waiting": 100, **limits},
     )
 
 
@@ -26,7 +28,7 @@ def test_each_request_gets_the_results_of_its_items(requests):
         return [item * 2 for item in items]
 
     async def ask():
-        ranked = batcher(work, waiting=1_000)
+        ranked = batcher(work, max_waiting=1_000)
         return await asyncio.gather(*(ranked(items) for items in requests))
 
     assert run(ask()) == [[item * 2 for item in items] for items in requests]
@@ -97,7 +99,7 @@ def test_what_is_given_up_is_not_worked_on():
 
 def test_more_than_may_wait_is_refused_at_once():
     async def ask():
-        ranked = batcher(lambda items: items, waiting=3)
+        ranked = batcher(lambda items: items, max_waiting=3)
         with pytest.raises(BusyError):
             await ranked(["a"] * 4)
         return await ranked(["a"] * 3)
@@ -116,7 +118,7 @@ def turns(*requests, cost=lambda _: 1, most=1):
         return items
 
     async def ask():
-        ranked = batcher(work, cost=cost, most=most)
+        ranked = batcher(work, cost=cost, max_cost=most)
         tasks = [asyncio.create_task(ranked(["first"], "nobody"))]
         await asyncio.to_thread(begun.wait, 10)
         tasks += [asyncio.create_task(ranked(items, who)) for who, items in requests]
@@ -153,7 +155,7 @@ def test_a_batch_is_cut_where_it_would_cost_too_much():
 
 def test_no_client_fills_the_queue():
     async def ask():
-        ranked = batcher(lambda items: items, waiting=8)
+        ranked = batcher(lambda items: items, max_waiting=8)
         much = [asyncio.create_task(ranked(["a"] * 2, "a")) for _ in range(4)]
         await asyncio.sleep(0)
         assert await ranked(["b"], "b") == ["b"]
@@ -161,3 +163,20 @@ def test_no_client_fills_the_queue():
 
     refused = [each for each in run(ask()) if isinstance(each, BusyError)]
     assert len(refused) == 2
+
+
+def test_work_that_blocks_is_waited_for_in_bounds():
+    go = threading.Event()
+
+    async def ask():
+        threads = BoundedThreads("storing", 1, 0.05)
+        with pytest.raises(BusyError, match="storing takes too long"):
+            await threads(go.wait, 60)
+        done = []
+        with pytest.raises(BusyError):
+            await threads(done.append, 1)  # it waits behind the other, and never begins
+        go.set()
+        threads.close()
+        return done
+
+    assert run(ask()) == []

@@ -24,7 +24,7 @@ from twinrank.service.server import check
 from twinrank.service.settings import Settings
 from twinrank.training import fit
 
-KILLS = int(os.environ.get("TWINRANK_KILLS", "2"))
+KILLS = int(os.environ.get("TWINRANK_KILLS", "1"))
 QUERY = {"text": "it wont let me in again", "k": 1, "explain": False}
 PATIENCE_S = 180  # other tests share the cores
 

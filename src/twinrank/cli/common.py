@@ -61,6 +61,10 @@ Ray = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="A Ray cluster: host:port, auto, or local to try it."),
 ]
+FeedbackUrl = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Database of feedback; default: RANKER.feedback.db."),
+]
 Split = Annotated[str, typer.Option(help="Split to measure on: train, validation or test.")]
 
 
@@ -78,6 +82,11 @@ def _options(
     ] = False,
 ) -> None:
     pass
+
+
+def default_feedback(ranker: Path) -> str:
+    """Return the database of feedback beside a ranker."""
+    return f"{ranker.resolve()}.feedback.db"
 
 
 def warn_of_few(counts: Mapping[str, int], split: str) -> None:

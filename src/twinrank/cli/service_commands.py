@@ -1,16 +1,59 @@
-"""Commands for what lasts: the index, the service, the cache."""
+"""Commands around a service: the index, the service, forgetting, the cache."""
 
 from __future__ import annotations
 
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from twinrank.cli.common import AsJson, Device, RankerFolder, Ray, app, say, show
+from twinrank.cli.common import (
+    AsJson,
+    Device,
+    FeedbackUrl,
+    RankerFolder,
+    Ray,
+    app,
+    default_feedback,
+    say,
+    show,
+)
+from twinrank.extras import check_installed
 
 PANEL = "Service"
+Host = Annotated[str, typer.Option(help="Address; beyond this machine it needs --keys.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that rank.")]
+RankIndex = Annotated[
+    str | None, typer.Option(metavar="PLACE", help="Rank by an answer index; see `twinrank index`.")
+]
+KeysFile = Annotated[
+    Path | None, typer.Option(help="File of keys: `read|feedback|write KEY [NAME]` a line.")
+]
+Rate = Annotated[
+    int | None,
+    typer.Option(min=1, help="Queries a minute by key or address; 6000 beyond this machine."),
+]
+RestoreDays = Annotated[
+    float, typer.Option(min=0, help="How long a deleted answer can be restored.")
+]
+Origins = Annotated[
+    list[str] | None,
+    typer.Option(metavar="URL", help="Another site whose pages may call the API; repeatable."),
+]
+KeepFeedbackDays = Annotated[
+    int | None,
+    typer.Option(min=1, max=36_500, help="Erase verdicts so old; default: as before, or 365."),
+]
+ShowPastQueries = Annotated[
+    bool,
+    typer.Option("--show-past-queries", help="Show the texts of past queries to all who ask."),
+]
+LogTexts = Annotated[bool, typer.Option("--log-texts", help="Log what is asked.")]
+LogAddresses = Annotated[bool, typer.Option("--log-addresses", help="Log the address of who asks.")]
 
 
 @app.command(rich_help_panel=PANEL)
@@ -50,49 +93,20 @@ def index(
 @app.command(rich_help_panel=PANEL)
 def serve(
     ranker: RankerFolder,
-    host: Annotated[str, typer.Option(help="Address; beyond this machine it needs --keys.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that rank.")] = 1,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    workers: Workers = 1,
     ray: Ray = None,
-    index: Annotated[
-        str | None,
-        typer.Option(metavar="PLACE", help="Rank by an answer index; see `twinrank index`."),
-    ] = None,
-    keys: Annotated[
-        Path | None, typer.Option(help="File of keys: `read|feedback|write KEY [NAME]` a line.")
-    ] = None,
-    feedback: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Database of feedback; default: RANKER.feedback.db."),
-    ] = None,
-    rate: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Queries a minute by key or address; 6000 beyond this machine.",
-        ),
-    ] = None,
-    restore_days: Annotated[
-        float, typer.Option(min=0, help="How long a deleted answer can be restored.")
-    ] = 7.0,
-    origin: Annotated[
-        list[str] | None,
-        typer.Option(metavar="URL", help="Another site whose pages may call the API; repeatable."),
-    ] = None,
-    keep_feedback_days: Annotated[
-        int | None,
-        typer.Option(min=1, max=36_500, help="Erase verdicts so old; default: as before, or 365."),
-    ] = None,
-    show_past_queries: Annotated[
-        bool,
-        typer.Option("--show-past-queries", help="Show the texts of past queries to all who ask."),
-    ] = False,
-    log_texts: Annotated[bool, typer.Option("--log-texts", help="Log what is asked.")] = False,
-    log_addresses: Annotated[
-        bool, typer.Option("--log-addresses", help="Log the address of who asks.")
-    ] = False,
+    index: RankIndex = None,
+    keys: KeysFile = None,
+    feedback: FeedbackUrl = None,
+    rate: Rate = None,
+    restore_days: RestoreDays = 7.0,
+    origin: Origins = None,
+    keep_feedback_days: KeepFeedbackDays = None,
+    show_past_queries: ShowPastQueries = False,
+    log_texts: LogTexts = False,
+    log_addresses: LogAddresses = False,
     device: Device = "auto",
 ) -> None:
     """Serve a ranker: HTTP API, web page, feedback; follows the folder when the ranker changes.
@@ -104,12 +118,9 @@ def serve(
 
     Example: `twinrank serve /shared/first --ray auto --workers 8 --feedback postgresql://twinrank@db/feedback`
     """
-    from twinrank.extras import check_installed
-
     check_installed("services", "serve", "fastapi", "uvicorn", "sqlalchemy", "limits")
-    from twinrank.service.logs import log_as_json
-    from twinrank.service.server import serve as served
-    from twinrank.service.settings import RATE_BEYOND, Settings
+    from twinrank.service import logs, server
+    from twinrank.service.settings import PUBLIC_RATE_PER_MINUTE, Settings
 
     settings = Settings(
         ranker=ranker.resolve(),
@@ -118,7 +129,7 @@ def serve(
         workers=workers,
         index=index,
         keys=keys and keys.resolve(),
-        feedback=feedback or f"{ranker.resolve()}.feedback.db",
+        feedback=feedback or default_feedback(ranker),
         rate=rate,
         restore_days=restore_days,
         origins=tuple(origin or ()),
@@ -129,20 +140,20 @@ def serve(
         device=device,
     )
     if rate is None and not settings.loopback:
-        settings = settings.model_copy(update={"rate": RATE_BEYOND})
-
-    log_as_json()
-
-    def announce(address: str) -> None:
-        say(f"serving {ranker} at {address}")
-
+        settings = settings.model_copy(update={"rate": PUBLIC_RATE_PER_MINUTE})
+    logs.log_as_json()
+    announce = partial(_announce, ranker)
     if not ray:
-        served(settings, announce)
+        server.serve(settings, announce)
         return
     check_installed("services on clusters", "cluster", "ray", "grpc_reflection")
     from twinrank.cluster.serving import serve_on_cluster
 
     serve_on_cluster(settings, ray, announce)
+
+
+def _announce(ranker: Path, address: str) -> None:
+    say(f"serving {ranker} at {address}")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -161,10 +172,7 @@ def forget(
         datetime | None,
         typer.Option(formats=["%Y-%m-%d"], help="Verdicts that are older than this day (UTC)."),
     ] = None,
-    feedback: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Database of feedback; default: RANKER.feedback.db."),
-    ] = None,
+    feedback: FeedbackUrl = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and erase nothing.")] = False,
     json: AsJson = False,
 ) -> None:
@@ -176,19 +184,15 @@ def forget(
 
     Example: `twinrank forget runs/first --before 2026-01-31`
     """
-    from contextlib import closing, nullcontext
-
-    from twinrank.extras import check_installed
-
     check_installed("databases of feedback", "serve", "sqlalchemy")
+    from twinrank.feedback import forget as forgetting
     from twinrank.feedback.database import Feedback
-    from twinrank.feedback.forget import forget as forgotten
 
-    url = feedback or f"{ranker.resolve()}.feedback.db"
-    there = feedback is not None or Path(url).exists()
-    database = closing(Feedback.open(url, create=False)) if there else nullcontext()
+    url = feedback or default_feedback(ranker)
+    exists = feedback is not None or Path(url).exists()
+    database = closing(Feedback.open(url, create=False)) if exists else nullcontext()
     with database as opened:
-        gone = forgotten(
+        forgotten = forgetting.forget(
             ranker,
             opened,
             text=text,
@@ -197,7 +201,7 @@ def forget(
             before=before and before.replace(tzinfo=UTC),
             dry_run=dry_run,
         )
-    show(gone.as_dict() if json else gone.said(dry_run=dry_run))
+    show(forgotten.as_dict() if json else forgotten.describe(dry_run=dry_run))
 
 
 @app.command(rich_help_panel=PANEL)

@@ -11,6 +11,7 @@ from twinrank.cli.common import (
     AsJson,
     Data,
     Device,
+    FeedbackUrl,
     FileOption,
     FolderOption,
     RankerFolder,
@@ -19,6 +20,7 @@ from twinrank.cli.common import (
     Strict,
     Track,
     app,
+    default_feedback,
     feature_store,
     say,
     show,
@@ -259,10 +261,7 @@ def sweep(
 @app.command(rich_help_panel=PANEL)
 def learn(
     ranker: RankerFolder,
-    feedback: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Database of feedback; default: RANKER.feedback.db."),
-    ] = None,
+    feedback: FeedbackUrl = None,
     data: Annotated[
         Path | None, typer.Option(help="Data set; default: what the ranker was trained on.")
     ] = None,
@@ -314,12 +313,11 @@ def learn(
     from twinrank.feedback.database import Feedback
     from twinrank.feedback.forget import expire
 
-    url = feedback or f"{ranker.resolve()}.feedback.db"
-    with closing(Feedback.open(url, create=False)) as opened:
+    with closing(Feedback.open(feedback or default_feedback(ranker), create=False)) as opened:
         old = expire(ranker, opened, dry_run=dry_run).verdicts
         if old:
             done = "would be erased" if dry_run else "are erased"
-            what = f"{old:,} verdicts older than {opened.kept_days:,} days {done}"
+            what = f"{old:,} verdicts older than {opened.retention_days:,} days {done}"
             typer.echo(f"{what}; `serve --keep-feedback-days` says how long", err=True)
         verdicts = opened.verdicts()[old if dry_run else 0 :]
     learning = learned(

@@ -19,7 +19,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from twinrank import __version__
 from twinrank.errors import ClientError
-from twinrank.service.schemas import BATCH
+from twinrank.service.schemas import MAX_BATCH_QUERIES
 
 TIMEOUT_S, CONNECT_TIMEOUT_S = 30.0, 5.0  # a connection that is lost in the network is tried again
 RETRIES = 3
@@ -230,7 +230,7 @@ def make_batches(items: Sequence[bytes]) -> Iterator[list[bytes]]:
     batch: list[bytes] = []
     size = 0
     for item in items:
-        if batch and (len(batch) == BATCH or size + len(item) > BATCH_BYTES):
+        if batch and (len(batch) == MAX_BATCH_QUERIES or size + len(item) > BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(item)

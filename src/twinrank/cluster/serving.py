@@ -37,11 +37,11 @@ from twinrank.cluster.connection import (
     other_machines,
 )
 from twinrank.errors import ClusterError, ServeError
-from twinrank.feedback.database import file_of
+from twinrank.feedback.engine import file_of
 from twinrank.ranking.index.milvus_place import is_milvus
 from twinrank.service.app import in_process
-from twinrank.service.guard import AT_ONCE, NAMED, RETRY_S
-from twinrank.service.server import ENVIRONMENT, address_of, check, listening
+from twinrank.service.guard import MAX_CONCURRENT_REQUESTS, REQUEST_ID, RETRY_AFTER_S
+from twinrank.service.server import ENVIRONMENT, address_of, check, listen
 from twinrank.service.settings import GRACE_S, Settings
 
 NAME = "twinrank"  # of the application, and of all that this command has on a cluster
@@ -88,7 +88,7 @@ def serve_on_cluster(settings: Settings, address: str, announce: Callable[[str],
                 "or fewer, or more machines"
             )
         _check_shared(settings)
-        with listening(settings) as bound:  # and let go of: Ray binds it itself
+        with listen(settings) as bound:  # and let go of: Ray binds it itself
             place, port = address_of(bound), bound.getsockname()[1]
         try:
             _begin(settings, slot, port)
@@ -128,7 +128,7 @@ class Behind:
                 del MutableHeaders(scope=message)[ID]
             await send(message)
 
-        await self._app({**scope, NAMED: Headers(scope=scope).get(ID)}, receive, without_id)
+        await self._app({**scope, REQUEST_ID: Headers(scope=scope).get(ID)}, receive, without_id)
 
 
 class Keeper:
@@ -258,9 +258,10 @@ def _begin(settings: Settings, slot: Slot, port: int) -> None:
         name=NAME,
         num_replicas=settings.workers,
         ray_actor_options={**slot.options, "runtime_env": {"env_vars": ENVIRONMENT}},
-        max_ongoing_requests=2 * AT_ONCE,  # the application refuses before Ray has them wait
-        max_queued_requests=AT_ONCE,
-        backpressure_config={"retry_after_s": RETRY_S},
+        # The application refuses before Ray has them wait.
+        max_ongoing_requests=2 * MAX_CONCURRENT_REQUESTS,
+        max_queued_requests=MAX_CONCURRENT_REQUESTS,
+        backpressure_config={"retry_after_s": RETRY_AFTER_S},
         health_check_timeout_s=GRACE_S,
         graceful_shutdown_timeout_s=GRACE_S,
         graceful_shutdown_wait_loop_s=BEGUN_EVERY_S,

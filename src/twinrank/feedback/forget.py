@@ -1,10 +1,8 @@
-"""Erasing what people wrote: verdicts, what rankers learned of them, what learning left of them."""
+"""Erase what people wrote: verdicts, and what rankers and learnings have of them."""
 
 from __future__ import annotations
 
-import asyncio
 import html
-import logging
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,41 +12,38 @@ from typing import Any
 
 from twinrank.data.beir import QUERIES
 from twinrank.data.records import read_json_lines
-from twinrank.errors import FeedbackError, TwinrankError
-from twinrank.feedback.begun import clear_begun
-from twinrank.feedback.database import Feedback
-from twinrank.feedback.tables import plain
+from twinrank.errors import FeedbackError
+from twinrank.feedback.database import Feedback, make_storable
+from twinrank.feedback.learning import clear_learnings
 from twinrank.feedback.verdicts import Verdict, feedback_id, text_key
 from twinrank.ranking import forget_past, read_card
 
-EVERY_S = 3600.0
-Holds = Callable[[str], bool]
-
-log = logging.getLogger(__name__)
+ONE_CRITERION = "give one of --text, --pattern, --key and --before"
+Matches = Callable[[str], bool]
 
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What was erased, or would be.
+    """Counts of what was erased, or would be.
 
     Attributes:
-        verdicts: of the database.
-        past_queries: different texts, of the ranker and of the one that `learn` keeps behind it.
-        learnings: what an unfinished or a dry `learn` left to go on from.
-        notes: what else is to be known, a line each.
+        verdicts: in the database.
+        past_queries: different texts, in the ranker and the one that `learn` keeps behind it.
+        learnings: folders that an unfinished or a dry `learn` left to go on from.
+        notes: where such texts stay, a line each.
     """
 
-    verdicts: int
-    past_queries: int
-    learnings: int
+    verdicts: int = 0
+    past_queries: int = 0
+    learnings: int = 0
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Give plain JSON values."""
+        """Return plain JSON values."""
         return asdict(self)
 
-    def said(self, *, dry_run: bool) -> str:
-        """Say it in words."""
+    def describe(self, *, dry_run: bool) -> str:
+        """Return the counts in words."""
         done = "would be erased" if dry_run else "erased"
         head = (
             f"{done}: {self.verdicts:,} verdicts; {self.past_queries:,} past queries of the ranker "
@@ -71,57 +66,48 @@ def forget(
     """Erase what people wrote, by one of four criteria, wherever a ranker's learning put it.
 
     Verdicts go from the database; past queries, with their vectors and votes, from the ranker and
-    from the one that is kept behind it, so that no rollback brings them back; and what `learn`
-    left beside the ranker goes whole. A killed call is made again: verdicts, by which the rest is
-    found, go last.
+    from the one behind it, so that no rollback brings them back; and the state that `learn` left
+    beside the ranker goes whole. A killed call can be repeated: verdicts, by which the rest is
+    found, go last. By key and by date, a text stays if a verdict that stays has it, too.
 
     Args:
         path: folder of the ranker.
-        feedback: the database; none if there is none.
-        text: what stands in the texts to erase, spaces and case aside.
-        pattern: a regular expression that is found in the texts to erase.
+        feedback: the database, or None if there is none.
+        text: a part of the texts to erase, spaces and case aside.
+        pattern: a regular expression that the texts to erase match somewhere.
         key: of a verdict, or the id of a past query.
-        before: verdicts that are older, and what was learned of them.
+        before: erase verdicts that are older, and what was learned of them.
         dry_run: only count.
         wait: for a learning that is under way; else that is an error, and nothing is erased.
 
-    By key and by date, texts stay that another verdict has, which stays.
-
     Raises:
-        FeedbackError: if not just one criterion is given, the text is empty, the pattern is none,
-            or the database cannot be changed.
-        RankerError: if it is no ranker, or a learning is under way and not waited for.
+        TwinrankError: if not exactly one criterion is given and usable, or the ranker or the
+            database cannot be changed.
     """
-    holds = _holds(text, pattern)
-    if (holds is None) + (key is None) + (before is None) != 2:
-        raise FeedbackError("give one of --text, --pattern, --key and --before")
+    if sum(criterion is not None for criterion in (text, pattern, key, before)) != 1:
+        raise FeedbackError(ONE_CRITERION)
+    matches = _build_matcher(text, pattern)
     verdicts = feedback.verdicts() if feedback else []
-
-    def goes(verdict: Verdict) -> bool:
-        if holds:
-            return holds(verdict.text)
-        if before:
-            return verdict.at < before
-        return key in (verdict.key, feedback_id(verdict.text))
-
-    going = [verdict for verdict in verdicts if goes(verdict)]
-    staying = {text_key(verdict.text) for verdict in verdicts if not goes(verdict)}
+    going = [verdict for verdict in verdicts if _selects(verdict, matches, key, before)]
+    keys = {verdict.key for verdict in going}
+    staying = {text_key(verdict.text) for verdict in verdicts if verdict.key not in keys}
     learned = {text_key(verdict.text) for verdict in going} - staying
 
     def forgets(id_: str | None, past: str) -> bool:
-        if holds:
-            return holds(past)
+        if matches:
+            return matches(past)
         named = key is not None and key in (id_, feedback_id(past))
         return named or text_key(past) in learned
 
     if before and not going:
-        return Forgotten(0, 0, 0)
-    learnings = clear_begun(path, dry_run=dry_run, wait=wait)
+        return Forgotten()
+    learnings = clear_learnings(path, dry_run=dry_run, wait=wait)
     gone = forget_past(path, forgets, dry_run=dry_run)
     if feedback and going and not dry_run:
         feedback.erase([verdict.key for verdict in going])
     texts = {verdict.text for verdict in going} | gone
-    return Forgotten(len(going), len(gone), learnings, tuple(_elsewhere(path, holds, texts)))
+    notes = _find_elsewhere(path, matches, texts)
+    return Forgotten(len(going), len(gone), learnings, tuple(notes))
 
 
 def expire(
@@ -132,56 +118,54 @@ def expire(
     Raises:
         TwinrankError: as `forget` does.
     """
-    before = datetime.now(UTC) - timedelta(days=feedback.kept_days)
+    before = datetime.now(UTC) - timedelta(days=feedback.retention_days)
     if not feedback.search(until=before.date(), limit=0)[1]:
-        return Forgotten(0, 0, 0)
+        return Forgotten()
     return forget(path, feedback, before=before, dry_run=dry_run, wait=wait)
 
 
-async def expire_regularly(path: Path, feedback: Feedback) -> None:
-    """Erase what is too old now, and every hour; never returns."""
-    while True:
-        try:
-            gone = await asyncio.to_thread(expire, path, feedback, wait=False)
-            if gone.verdicts:
-                log.info("%d verdicts erased, which were too old", gone.verdicts)
-        except (TwinrankError, OSError) as error:
-            log.error("verdicts that are too old are not erased yet: %s", error)
-        await asyncio.sleep(EVERY_S)
+def _selects(
+    verdict: Verdict, matches: Matches | None, key: str | None, before: datetime | None
+) -> bool:
+    if matches:
+        return matches(verdict.text)
+    if before:
+        return verdict.at < before
+    return key in (verdict.key, feedback_id(verdict.text))
 
 
-def _holds(text: str | None, pattern: str | None) -> Holds | None:
-    """What finds the texts to erase by what stands in them; none if that is no criterion."""
-    if text is not None and pattern is not None:
-        raise FeedbackError("give one of --text, --pattern, --key and --before")
+def _build_matcher(text: str | None, pattern: str | None) -> Matches | None:
+    """Return a function that tells which texts to erase by their words, if that is asked for."""
     if text is not None:
-        wanted = text_key(plain(text))
+        wanted = text_key(make_storable(text))
         if not wanted:
             raise FeedbackError("--text is empty; give what stands in the texts to erase")
-        return lambda some: wanted in text_key(plain(some))
+        return lambda candidate: wanted in text_key(make_storable(candidate))
     if pattern is None:
         return None
     try:
-        found = re.compile(pattern)
+        expression = re.compile(pattern)
     except re.error as error:
         raise FeedbackError(f"--pattern {pattern!r} is no regular expression: {error}") from None
-    return lambda some: found.search(some) is not None
+    return lambda candidate: expression.search(candidate) is not None
 
 
-def _elsewhere(path: Path, holds: Holds | None, texts: set[str]) -> list[str]:
-    """Where such texts stay, because that is the operator's: the data set, and pages."""
+def _find_elsewhere(path: Path, matches: Matches | None, texts: set[str]) -> list[str]:
+    """Return notes on such texts in the operator's own files: the data set, and pages."""
     notes = []
     keys = {text_key(text) for text in texts}
     data = read_card(path).origin.folder
     file = Path(data or "") / QUERIES
     if data and file.is_file():
         queries = [f"{record.get('text')}" for _, record, _ in read_json_lines(file, [])]
-        if count := sum(holds(text) if holds else text_key(text) in keys for text in queries):
+        if count := sum(
+            matches(query) if matches else text_key(query) in keys for query in queries
+        ):
             notes.append(f"{file}: {count:,} such queries stay; remove them before you train again")
     elif data:
         notes.append(f"{data}: the data set is not there; look in it yourself")
     for page in sorted(path.glob("*.html")):
-        shown = text_key(html.unescape(page.read_text(encoding="utf-8", errors="replace")))
-        if any(key in shown for key in keys):
+        content = text_key(html.unescape(page.read_text(encoding="utf-8", errors="replace")))
+        if any(key in content for key in keys):
             notes.append(f"{page}: shows such a text; delete it")
     return notes

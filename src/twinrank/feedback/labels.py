@@ -1,4 +1,4 @@
-"""What verdicts teach: labelled queries of the texts that people judged."""
+"""Labelled queries made of verdicts."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from dataclasses import asdict, dataclass
 import polars as pl
 
 from twinrank.data import Dataset
-from twinrank.feedback.verdicts import Verdict, feedback_id, last_words, text_key
+from twinrank.feedback.verdicts import Verdict, feedback_id, standing_verdicts, text_key
 
-DEFAULT_TYPE = "query"  # as of a data set's query without one
-TAUGHT = dict.fromkeys(("id", "type", "thread", "text", "answer"), pl.String)
+DEFAULT_TYPE = "query"  # as of a data set's query without a type
+LABEL_SCHEMA = dict.fromkeys(("id", "type", "thread", "text", "answer"), pl.String)
 
 
 @dataclass(frozen=True)
-class Counts:
-    """What became of some verdicts; `texts` is the sum of the five below it.
+class LabelCounts:
+    """What became of the verdicts; `texts` is the sum of the five fields below it.
 
     Attributes:
-        verdicts: how many there were.
-        replaced: those in whose place a later verdict on the same text stands.
+        verdicts: all of them.
+        replaced: verdicts that a later one on the same text replaces.
         wrong: of the rest, those that say what is not right: they are no labels.
-        unknown: of the rest, those that name an answer which the ranker does not have.
-        texts: different texts of which somebody said what is right, spaces and case aside.
+        unknown: of the rest, those on an answer that the ranker does not have.
+        texts: different texts with an answer that was said to be right, spaces and case aside.
         taken_back: texts whose right answers were all said to be wrong later.
-        held_out: texts of a thread that validation or test ask about.
-        known: texts that train holds with that very label.
-        held_back: texts kept to measure on.
+        held_out: texts of a thread with queries in validation or test.
+        known: texts that the train split has with that label.
+        held_back: texts to measure on.
         learned: texts to train on.
     """
 
@@ -44,12 +44,12 @@ class Counts:
     learned: int
 
     def as_dict(self) -> dict[str, int]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return asdict(self)
 
     def __str__(self) -> str:
-        """In words, without what there is none of."""
-        said = {
+        """Return the counts in words, without those that are 0."""
+        words = {
             "texts learned": self.learned,
             "held back to measure on": self.held_back,
             "labelled so already": self.known,
@@ -59,58 +59,49 @@ class Counts:
             "verdicts on what is wrong, which are no labels": self.wrong,
             "on answers that the ranker does not have": self.unknown,
         }
-        return ", ".join(f"{count:,} {what}" for what, count in said.items() if count)
+        return ", ".join(f"{count:,} {meaning}" for meaning, count in words.items() if count)
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """Labelled queries from verdicts.
+class Labels:
+    """Labelled queries from verdicts, with the columns of `LABEL_SCHEMA`.
 
     Attributes:
-        learned: id, type, thread, text and the answer of queries to train on.
-        held_back: the same of others, which training never sees.
+        learned: queries to train on.
+        held_back: queries to measure on, which training never sees.
         counts: how they came to be.
     """
 
     learned: pl.DataFrame
     held_back: pl.DataFrame
-    counts: Counts
+    counts: LabelCounts
 
 
-def lessons(
+def make_labels(
     verdicts: Iterable[Verdict], dataset: Dataset, answers: Collection[str], *, hold_back: float
-) -> Lessons:
-    """Labelled queries from verdicts, and what became of each.
+) -> Labels:
+    """Make labelled queries of verdicts: the answer that was said to be right last is the label.
 
     Args:
         verdicts: oldest first.
-        dataset: what the ranker was trained on. A text of a thread that its validation or test
-            split asks about is not learned.
-        answers: ids that the ranker knows.
+        dataset: training data of the ranker. A text of a thread with queries in its validation
+            or test split is not learned.
+        answers: ids that the ranker has.
         hold_back: share of the texts, between 0 and 1, to measure on; chosen by their hash, so
             that they are the same ones next time.
-
-    The answer that was said to be right last is a text's label.
     """
     verdicts = list(verdicts)
-    stand = last_words(verdicts)
+    standing = standing_verdicts(verdicts)
     known = set(answers)
-    said = {text_key(v.text) for v in verdicts if v.right and v.answer in known}
-    held_out, labels = _in_data(dataset, said)
-    standing = [verdict for some in stand.values() for verdict in some]
-    counts = dict.fromkeys(("taken_back", "held_out", "known"), 0) | {
-        "verdicts": len(verdicts),
-        "replaced": len(verdicts) - len(standing),
-        "wrong": sum(not verdict.right for verdict in standing),
-        "unknown": sum(v.answer is not None and v.answer not in known for v in standing),
-        "texts": len(said),
-    }
+    keys = {text_key(v.text) for v in verdicts if v.right and v.answer in known}
+    held_out, labels = _find_texts(dataset, keys)
+    counts = dict.fromkeys(("taken_back", "held_out", "known"), 0)
     rows: dict[str, list[dict[str, str]]] = {"learned": [], "held_back": []}
-    only = dataset.types[0] if len(dataset.types) == 1 else DEFAULT_TYPE
-    for key, some in stand.items():
-        if key not in said:
+    default_type = dataset.types[0] if len(dataset.types) == 1 else DEFAULT_TYPE
+    for key, group in standing.items():
+        if key not in keys:
             continue
-        right = [v.answer for v in some if v.right and v.answer in known]
+        right = [v.answer for v in group if v.right and v.answer in known]
         answer = right[-1] if right else None
         if answer is None:
             counts["taken_back"] += 1
@@ -119,27 +110,42 @@ def lessons(
         elif answer in labels.get(key, ()):
             counts["known"] += 1
         else:
-            digest = hashlib.sha256(key.encode()).digest()
-            apart = key not in labels and int.from_bytes(digest[:8]) < hold_back * 2**64
+            fraction = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
+            measured = key not in labels and fraction < hold_back
             id_ = feedback_id(key)
-            kind = next((verdict.type for verdict in some if verdict.type), only)
-            row = {"id": id_, "type": kind, "thread": id_, "text": some[0].text, "answer": answer}
-            rows["held_back" if apart else "learned"].append(row)
-    counts |= {name: len(some) for name, some in rows.items()}
-    frames = {name: pl.DataFrame(some, schema=TAUGHT) for name, some in rows.items()}
-    return Lessons(**frames, counts=Counts(**counts))
+            kind = next((verdict.type for verdict in group if verdict.type), default_type)
+            row = {"id": id_, "type": kind, "thread": id_, "text": group[0].text, "answer": answer}
+            rows["held_back" if measured else "learned"].append(row)
+    remaining = [verdict for group in standing.values() for verdict in group]
+    return Labels(
+        **{name: pl.DataFrame(group, schema=LABEL_SCHEMA) for name, group in rows.items()},
+        counts=LabelCounts(
+            verdicts=len(verdicts),
+            replaced=len(verdicts) - len(remaining),
+            wrong=sum(not verdict.right for verdict in remaining),
+            unknown=sum(v.answer is not None and v.answer not in known for v in remaining),
+            texts=len(keys),
+            **counts,
+            **{name: len(group) for name, group in rows.items()},
+        ),
+    )
 
 
-def _in_data(
+def _find_texts(
     dataset: Dataset, keys: Collection[str]
 ) -> tuple[set[str], Mapping[str, Collection[str]]]:
-    """Of some texts, those that validation or test ask about, and the labels of those in train."""
+    """Find texts in a data set, by their keys.
+
+    Returns:
+        The keys of texts in threads with queries in validation or test, and the labels of those
+        in train.
+    """
     queries = dataset.queries.select("id", "thread", "text").collect(engine="streaming")
-    of_train = pl.col("split") == "train"
-    asked = dataset.labels.filter(~of_train)["query"]
-    threads = set(queries.filter(pl.col("id").is_in(asked.implode()))["thread"])
+    in_train = pl.col("split") == "train"
+    measured = dataset.labels.filter(~in_train)["query"]
+    threads = set(queries.filter(pl.col("id").is_in(measured.implode()))["thread"])
     labels: dict[str, set[str]] = {}
-    for query, answer in dataset.labels.filter(of_train).select("query", "answer").iter_rows():
+    for query, answer in dataset.labels.filter(in_train).select("query", "answer").iter_rows():
         labels.setdefault(query, set()).add(answer)
     held_out: set[str] = set()
     known: dict[str, set[str]] = {}

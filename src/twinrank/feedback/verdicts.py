@@ -1,4 +1,4 @@
-"""What somebody said of a ranking."""
+"""A person's verdict on a ranking, and which of several verdicts on a text stand."""
 
 from __future__ import annotations
 
@@ -8,24 +8,20 @@ from datetime import UTC, datetime
 from hashlib import sha256
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True)
 class Verdict:
     """One verdict on the answers that were shown for a text.
 
     Attributes:
         key: the client's own; a second verdict with it is the same verdict.
-        text: what was asked.
-        type: of the query, as data sets have it; empty where nobody said.
-        answer: the id of the answer judged, or named as the right one; none where the verdict
-            is that none of those shown is right.
+        text: of the query.
+        type: of the query, as data sets have it; empty if the client gave none.
+        answer: id of the answer that is judged or named as the right one; None if none of the
+            shown answers is right.
         right: whether that answer is right.
-        shown: the ids that were shown, in ranked order; none where nobody said.
-        ranker: the fingerprint of the ranker that ranked them.
-        at: when, in UTC.
+        shown: the ids that were shown, in ranked order; None if the client did not say.
+        ranker: fingerprint of the ranker that ranked them.
+        at: time in UTC.
     """
 
     key: str
@@ -35,41 +31,41 @@ class Verdict:
     right: bool
     shown: tuple[str, ...] | None = None
     ranker: str | None = None
-    at: datetime = field(default_factory=_now)
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
-    def place(self) -> int | None:
-        """The rank of the answer among those shown, from 1; none if it is not known to be there."""
+    def rank(self) -> int | None:
+        """Rank of the answer among those shown, from 1; None if it is not among them."""
         shown = self.shown or ()
         return shown.index(self.answer) + 1 if self.answer in shown else None
 
 
 def text_key(text: str) -> str:
-    """Give what two writings of one text have in common: spaces and case aside."""
+    """Normalise a text so that white space and case do not distinguish two writings of it."""
     return " ".join(text.split()).casefold()
 
 
 def feedback_id(text: str) -> str:
-    """Give the id that a text gets as a labelled query, whoever wrote it."""
+    """Return the id of a text as a labelled query, the same for every writing of it."""
     return f"feedback-{sha256(text_key(text).encode()).hexdigest()[:16]}"
 
 
-def last_words(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
-    """Give the verdicts that stand, by the key of their text.
+def standing_verdicts(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
+    """Return the verdicts that stand, by the `text_key` of their text.
 
-    Of several on one answer the last stands. "None of these" takes the place of all before it,
-    and goes when an answer is said to be right after it.
+    Of several verdicts on one answer the last stands. "None of these" replaces all verdicts
+    before it, and is itself replaced when an answer is said to be right after it.
 
     Args:
         verdicts: oldest first.
     """
-    last: dict[str, dict[str | None, Verdict]] = {}
+    standing: dict[str, dict[str | None, Verdict]] = {}
     for verdict in verdicts:
-        standing = last.setdefault(text_key(verdict.text), {})
+        by_answer = standing.setdefault(text_key(verdict.text), {})
         if verdict.answer is None:
-            standing.clear()
+            by_answer.clear()
         elif verdict.right:
-            standing.pop(None, None)
-        standing.pop(verdict.answer, None)  # so that the latest comes last
-        standing[verdict.answer] = verdict
-    return {key: list(standing.values()) for key, standing in last.items()}
+            by_answer.pop(None, None)
+        by_answer.pop(verdict.answer, None)  # so that the latest comes last
+        by_answer[verdict.answer] = verdict
+    return {key: list(by_answer.values()) for key, by_answer in standing.items()}

@@ -153,7 +153,7 @@ def ranking_table(
 
 def learning_table(learning: Learning) -> Group:
     """Show what was learned; the old and the new ranker by type; which stands now, and why."""
-    from twinrank.feedback.gate import METRIC
+    from twinrank.feedback import METRIC
 
     head = Text(f"{learning.counts.verdicts:,} verdicts: {learning.counts}\n")
     lines = [Text(line) for line in (*learning.notes, *learning.worse, _describe_outcome(learning))]

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -21,24 +22,25 @@ from fastapi.responses import JSONResponse
 from twinrank import __version__
 from twinrank.errors import FeedbackError, TwinrankError
 from twinrank.feedback.database import Feedback
-from twinrank.feedback.forget import expire_regularly
+from twinrank.feedback.forget import expire
+from twinrank.service.access import Keys, RateLimiter
 from twinrank.service.batching import BusyError
-from twinrank.service.guard import RETRY_S, Guard, Rate
-from twinrank.service.live_ranker import Live, UnsavedError
+from twinrank.service.guard import RETRY_AFTER_S, Guard
+from twinrank.service.live_ranker import LiveRanker, UnsavedError
 from twinrank.service.logs import log_as_json
-from twinrank.service.metrics import Metrics
-from twinrank.service.pages import add_pages, name_keys
-from twinrank.service.routes import TAGS, Api
-from twinrank.service.settings import GRACE_S, Keys, Settings
-from twinrank.service.traffic import Counted
+from twinrank.service.metrics import Metrics, TrafficCounter
+from twinrank.service.pages import add_pages
+from twinrank.service.routes import TAGS, Service, router
+from twinrank.service.settings import GRACE_S, Settings
 
-SPOKEN = {"one", "batch", "body", "query", "path"}  # parts of a place that tell a client nothing
+EXPIRE_EVERY_S = 3600.0
+UNTOLD_LOCATIONS = {"one", "batch", "body", "query", "path"}  # they tell a client nothing
 
 log = logging.getLogger(__name__)
 
 
 def from_environment() -> FastAPI:
-    """The application of a worker process."""
+    """Create the application of a worker process."""
     settings = Settings.from_environment()
     try:
         return in_process(settings)
@@ -48,7 +50,7 @@ def from_environment() -> FastAPI:
 
 
 def in_process(settings: Settings, *, replica: str = "") -> FastAPI:
-    """The service of a process that does nothing else, and says on stderr what happens.
+    """Create the application of a process that does nothing else, and logs on stderr.
 
     Args, Raises: see `create_app`.
     """
@@ -62,10 +64,10 @@ def in_process(settings: Settings, *, replica: str = "") -> FastAPI:
 
 
 def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
-    """The service of a ranker.
+    """Create the application of a ranker.
 
     Args:
-        settings: how.
+        settings: of the service.
         replica: see `Metrics`.
 
     Raises:
@@ -74,30 +76,17 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
     keys = Keys(settings.keys) if settings.keys else None
     feedback = Feedback.open(settings.feedback)
     if settings.keep_feedback_days:
-        feedback.keep(settings.keep_feedback_days)
-    metrics, counted, rate = Metrics(replica), Counted(feedback), Rate(settings.rate)
-    ranker = Live(
-        settings.ranker,
-        device=settings.device,
-        index=settings.index,
-        waiting=settings.waiting,
-        restore_days=settings.restore_days,
-        metrics=metrics,
-    )
-    api = Api(
-        ranker,
-        feedback,
-        counted,
-        metrics,
-        rate,
-        log_texts=settings.log_texts,
-        show_past=settings.show_past_queries,
-    )
+        feedback.set_retention(settings.keep_feedback_days)
+    metrics, rate = Metrics(replica), RateLimiter(settings.rate)
+    ranker, traffic = LiveRanker(settings, metrics), TrafficCounter(feedback)
+    service = Service(settings, ranker, feedback, traffic, metrics, rate)
 
     @asynccontextmanager
-    async def alive(_: FastAPI) -> AsyncIterator[None]:
-        expiring = expire_regularly(settings.ranker, feedback)
-        works = (ranker.follow(), ranker.read_ahead(), counted.keep(), expiring, _orphan())
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        works = (
+            *(ranker.follow(), ranker.read_ahead(), traffic.flush_regularly()),
+            *(_expire_regularly(settings.ranker, feedback), _stop_with_parent()),
+        )
         tasks = [asyncio.create_task(work) for work in works]
         if keys:
             with suppress(ValueError, RuntimeError, AttributeError):  # a test's thread; Windows
@@ -105,13 +94,8 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
         yield
         for task in tasks:
             task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
-        await counted.end()
-        api.close()
-        ranker.close()
-        feedback.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await service.close()
 
     app = FastAPI(
         title="twinrank",
@@ -120,15 +104,15 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
         openapi_tags=TAGS,
         docs_url=None,
         redoc_url=None,
-        lifespan=alive,
+        lifespan=lifespan,
     )
-    app.include_router(api.router())
+    app.state.service = service
+    app.include_router(router)
     add_pages(app)
-    name_keys(app, needed=keys is not None)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(BusyError, _busy)
-    app.add_exception_handler(FeedbackError, _no_database)
-    app.add_exception_handler(UnsavedError, _unsaved)
+    _document_keys(app, required=keys is not None)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    for kind in (BusyError, FeedbackError, UnsavedError):
+        app.add_exception_handler(kind, _answer_later)
     app.add_middleware(Guard, settings=settings, keys=keys, rate=rate, metrics=metrics)
     if settings.origins:  # around the guard, which refuses what browsers ask beforehand
         app.add_middleware(
@@ -141,48 +125,69 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
     return app
 
 
-async def _orphan() -> None:
+async def _expire_regularly(ranker: Path, feedback: Feedback) -> None:
+    """Erase verdicts that are too old now, and every hour; never returns."""
+    while True:
+        try:
+            erased = await asyncio.to_thread(expire, ranker, feedback, wait=False)
+            if erased.verdicts:
+                log.info("%d verdicts erased, which were too old", erased.verdicts)
+        except (TwinrankError, OSError) as error:
+            log.error("verdicts that are too old are not erased yet: %s", error)
+        await asyncio.sleep(EXPIRE_EVERY_S)
+
+
+async def _stop_with_parent() -> None:
     """Stop when the parent process is gone: nobody would start this one again."""
     parent = os.getppid()
     while os.getppid() == parent:
         await asyncio.sleep(1)
     log.error("the parent process is gone; this one stops, too")
-    last = threading.Timer(GRACE_S, os._exit, (1,))  # nobody would kill it if that blocks
-    last.daemon = True
-    last.start()
+    kill = threading.Timer(GRACE_S, os._exit, (1,))  # nobody would kill it if the stop blocks
+    kill.daemon = True
+    kill.start()
     signal.raise_signal(signal.SIGTERM)
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
+def _document_keys(app: FastAPI, *, required: bool) -> None:
+    """Describe keys in the OpenAPI document; `/docs` then has a field for one."""
+    describe = app.openapi
+
+    def describe_with_keys() -> dict[str, Any]:
+        if app.openapi_schema:
+            return app.openapi_schema
+        schema = describe()
+        schemes = schema.setdefault("components", {}).setdefault("securitySchemes", {})
+        schemes["key"] = {"type": "http", "scheme": "bearer", "description": "A key of yours."}
+        for path, operations in schema["paths"].items():
+            for operation in operations.values() if path.startswith("/v1/") else ():
+                operation["security"] = [{"key": []}] if required else [{}, {"key": []}]
+        return schema
+
+    app.openapi = describe_with_keys  # type: ignore[method-assign]  # as FastAPI's docs do
+
+
+async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 (as it was registered)
-    kind = request.headers.get("content-type", "")
-    if error.errors()[0]["loc"][0] == "body" and "json" not in kind:
+    content_type = request.headers.get("content-type", "")
+    if error.errors()[0]["loc"][0] == "body" and "json" not in content_type:
         detail = "the body is not said to be JSON; send `Content-Type: application/json`"
         return JSONResponse({"detail": detail}, 415)
-    faults = [_fault(fault) for fault in error.errors()]
+    faults = []
+    for fault in error.errors():
+        field = ".".join(str(part) for part in fault["loc"] if part not in UNTOLD_LOCATIONS)
+        message = fault["msg"].removeprefix("Value error, ")
+        faults.append(f"{field}: {message}" if field else message)
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return JSONResponse({"detail": f"{faults[0]}{more}"}, 422)
 
 
-def _fault(fault: dict[str, Any]) -> str:
-    place = ".".join(str(part) for part in fault["loc"] if part not in SPOKEN)
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}" if place else message
-
-
-async def _busy(_: Request, error: Exception) -> JSONResponse:
-    return _later(f"{error}")
-
-
-async def _no_database(_: Request, error: Exception) -> JSONResponse:
-    log.error("%s", error)
-    return _later("the database cannot be reached; try again soon")
-
-
-async def _unsaved(_: Request, error: Exception) -> JSONResponse:
-    log.error("not saved: %s", error)
-    return _later("the change could not be saved, and is undone; the service's log says why")
-
-
-def _later(detail: str) -> JSONResponse:
-    return JSONResponse({"detail": detail}, 503, {"Retry-After": f"{RETRY_S}"})
+async def _answer_later(_: Request, error: Exception) -> JSONResponse:
+    detail = f"{error}"
+    if isinstance(error, FeedbackError):
+        log.error("%s", error)
+        detail = "the database cannot be reached; try again soon"
+    elif isinstance(error, UnsavedError):
+        log.error("not saved: %s", error)
+        detail = "the change could not be saved, and is undone; the service's log says why"
+    return JSONResponse({"detail": detail}, 503, {"Retry-After": f"{RETRY_AFTER_S}"})

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
@@ -21,19 +22,19 @@ from twinrank.encoding import RecentFeatures
 from twinrank.errors import AnswerIndexError, RankerError, TwinrankError
 from twinrank.ranking import CARD, Evidence, RankedAnswer, Ranker, Witness, open_file, writing
 from twinrank.ranking.removed import Removed
-from twinrank.service.batching import Batcher, BusyError
+from twinrank.service.batching import Batcher, BoundedThreads, BusyError
 from twinrank.service.metrics import Metrics
-from twinrank.service.threads import Threads
+from twinrank.service.settings import Settings
 
-# What the queries ranked at once may cost: more gains little, and the first of them waits longer.
-A_TURN = 10_000
-PASSAGES_A_TURN = 4  # of an answer that is put, encoded between two batches
-READ_S = 0.02  # reading ahead, between two batches
-FOLLOWED_EVERY_S = 1.0
-FOLDER_S = 10.0  # for a look at it
-REFUSED_S = 30.0  # before a ranker that could not be loaded is tried again
+# Cost of the queries ranked at once: more gains little, and the first of them waits longer.
+MAX_BATCH_COST = 10_000
+PASSAGES_PER_TURN = 4  # of an answer that is put, encoded between two batches
+READ_AHEAD_S = 0.02  # between two batches
+PAUSE_S = 0.02  # between two turns of reading ahead
 QUIET_S = 2.0  # without a query, before anything is read ahead
-BREATH_S = 0.02  # between two turns of reading ahead
+FOLLOW_EVERY_S = 1.0
+FOLDER_WAIT_S = 10.0  # for a look at the folder
+RETRY_LOAD_S = 30.0  # before a ranker that could not be loaded is tried again
 STUCK_S = 60.0  # a load or a change that takes longer may never end
 
 Result = TypeVar("Result")
@@ -45,13 +46,13 @@ class UnsavedError(Exception):
     """A change that could not be written to the ranker's folder, and is undone."""
 
 
-class TakenError(Exception):
+class OccupiedError(Exception):
     """An answer that cannot be restored, since another has its id by now."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is to be ranked."""
+    """A text to rank k answers for."""
 
     text: str
     k: int
@@ -59,13 +60,13 @@ class Query:
 
     @property
     def cost(self) -> int:
-        """About what it takes to rank, in characters: some for each query and each explanation."""
+        """Rough cost of ranking, in characters: some for each query and each explanation."""
         return 200 + len(self.text) + (10 * self.k if self.explain else 0)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A ranking, the evidence for each of its answers if asked for, their urls, and whose it is."""
+    """A ranking, the evidence for its answers if asked for, their urls, and the ranker."""
 
     ranking: list[RankedAnswer]
     evidence: list[Evidence]
@@ -73,15 +74,15 @@ class Reply:
     fingerprint: str
 
 
-NOTHING = Evidence(None, None)
+NO_EVIDENCE = Evidence(None, None)
 
 
-class Opened:
+class LoadedRanker:
     """A ranker that was read from its folder; one thread at a time may use it.
 
     Args:
-        ranker: as it is now.
-        fingerprint: of its folder's card.
+        ranker: nobody changes it any more.
+        fingerprint: see `fingerprint_of`.
     """
 
     def __init__(self, ranker: Ranker, fingerprint: str) -> None:
@@ -89,27 +90,27 @@ class Opened:
         self.fingerprint = fingerprint
         labelled = ranker.origin.labelled or {}
         self.types = frozenset(kind for counts in labelled.values() for kind in counts)
-        self.sure = ranker.confidence is not None
+        self.knows_confidence = ranker.confidence is not None
+        self.answer_count = ranker.answers.height
         self._titles = ranker.answers["title"].str.to_lowercase()
         self._urls = dict(ranker.answers.select("id", "url").iter_rows())
         self._rows = {id_: row for row, id_ in enumerate(ranker.answers["id"])}
         self._witness = Witness(ranker)
-        self._ahead = self._witness.read_ahead()
+        self._unread = self._witness.read_ahead()
 
     @classmethod
-    def load(cls, folder: Path, device: str, index: str | None) -> Opened:
-        """Read a folder, and all that the first query would otherwise have to wait for.
+    def load(cls, folder: Path, device: str, index: str | None) -> LoadedRanker:
+        """Read a folder, and everything for which the first query would otherwise wait.
 
         Args:
             folder: of the ranker.
             device: where the encoder runs.
-            index: an answer index to rank by; what it lacks of the ranker's answers, as after a
-                kill, is added.
+            index: an answer index to rank by; answers that it lacks, as after a kill, are added.
 
         Raises:
             TwinrankError: if it is no ranker's, or the index is another ranker's.
         """
-        fingerprint = fingerprint_of(folder)  # first: what changes from here on is loaded again
+        fingerprint = fingerprint_of(folder)  # first: a change from here on is loaded again
         if index is None:
             ranker = Ranker.load(folder, store=RecentFeatures(), device=device)
         else:
@@ -117,49 +118,49 @@ class Opened:
                 ranker = Ranker.load(folder, store=RecentFeatures(), device=device)
                 ranker.build_index(index, home=folder)
                 ranker.use_index(index, home=folder)
-        opened = cls(ranker, fingerprint)
-        (tried,) = opened.rank([Query("hello", 1, explain=True)])
-        if not np.isfinite(tried.ranking[0].score):
+        loaded = cls(ranker, fingerprint)
+        (reply,) = loaded.rank([Query("hello", 1, explain=True)])
+        if not np.isfinite(reply.ranking[0].score):
             raise RankerError(f"{folder}: its scores are no numbers; train again")
-        return opened
+        return loaded
 
     def rank(self, queries: Sequence[Query]) -> list[Reply]:
         """Rank some queries together."""
         most = max(query.k for query in queries)
         rankings = self.ranker.rank([query.text for query in queries], most)
-        cut = [ranking[: query.k] for query, ranking in zip(queries, rankings, strict=True)]
-        asked = [place for place, query in enumerate(queries) if query.explain]
-        found = self._witness.evidence(
-            [queries[place].text for place in asked],
-            [[answer.id for answer in cut[place]] for place in asked],
+        rankings = [ranking[: q.k] for q, ranking in zip(queries, rankings, strict=True)]
+        explained = [i for i, query in enumerate(queries) if query.explain]
+        evidence = self._witness.evidence(
+            [queries[i].text for i in explained],
+            [[answer.id for answer in rankings[i]] for i in explained],
         )
-        evidence = dict(zip(asked, found, strict=True))
+        by_query = dict(zip(explained, evidence, strict=True))
         return [
-            Reply(ranking, evidence.get(place, []), self._urls, self.fingerprint)
-            for place, ranking in enumerate(cut)
+            Reply(ranking, by_query.get(i, []), self._urls, self.fingerprint)
+            for i, ranking in enumerate(rankings)
         ]
 
     def read_ahead(self) -> bool:
-        """Meet sentences of answers for a moment; whether there are more to meet."""
-        end = time.monotonic() + READ_S
-        return any(time.monotonic() > end for _ in self._ahead)
+        """Encode sentences of answers for a moment; return whether there are more of them."""
+        end = time.monotonic() + READ_AHEAD_S
+        return any(time.monotonic() > end for _ in self._unread)
 
-    def answer(self, id_: str) -> dict[str, object] | None:
-        """An answer with its text, if it is there."""
+    def find_answer(self, id_: str) -> dict[str, object] | None:
+        """Return an answer with its text, or None."""
         row = self._rows.get(id_)
         return None if row is None else self.ranker.answers.row(row, named=True)
 
-    def titled(self, words: str, limit: int) -> tuple[pl.DataFrame, int]:
-        """Answers whose title holds every one of some words, and how many there are."""
-        holds = pl.lit(True)
+    def search_titles(self, words: str, limit: int) -> tuple[pl.DataFrame, int]:
+        """Return answers with all of some words in their title, and how many there are."""
+        matches = pl.lit(True)
         for word in words.lower().split():
-            holds &= pl.lit(self._titles).str.contains(word, literal=True)
-        found = self.ranker.answers.filter(holds)
-        return found.head(limit), found.height
+            matches &= pl.lit(self._titles).str.contains(word, literal=True)
+        rows = self.ranker.answers.filter(matches)
+        return rows.head(limit), rows.height
 
 
 def fingerprint_of(folder: Path) -> str:
-    """Of a ranker: sha256 (16 hex digits) of its card, which knows its other files' checksums.
+    """Return the sha256 (16 hex digits) of a ranker's card, which has its files' checksums.
 
     Raises:
         TwinrankError: if it cannot be read.
@@ -171,72 +172,54 @@ def fingerprint_of(folder: Path) -> str:
         raise TwinrankError(f"{folder}: no ranker can be read there ({error})") from None
 
 
-class Live:
+class LiveRanker:
     """Ranks queries in batches, on one thread, and swaps the ranker between two of them.
 
-    Another thread loads what comes in place of the ranker, or makes it of a copy: no query waits
-    for a change.
+    Another thread loads a new ranker, or changes a copy of the current one: no query waits for a
+    change.
 
     Args:
-        folder: of the ranker.
-        device: where the encoder runs.
-        index: an answer index to rank by; none scores every answer.
-        waiting: queries that may wait.
-        restore_days: how long an answer that was deleted can be restored; 0 keeps nothing of it.
-        metrics: are told which ranker is served.
+        settings: of the service.
+        metrics: show which ranker is served.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        device: str,
-        index: str | None,
-        waiting: int,
-        restore_days: float,
-        metrics: Metrics,
-    ) -> None:
-        self.folder = folder
-        self._restore_within = timedelta(days=restore_days)
-        self._device = device
-        self._index = index
-        self._thread = ThreadPoolExecutor(1, "ranking")
-        self._changing = ThreadPoolExecutor(1, "changing")
-        self._looking = Threads("looking at the ranker's folder", 1, FOLDER_S)
-        self._since: float | None = None  # when what changes the ranker at this moment began
-        self._half_changed = False  # the index, by a change that failed
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._folder = settings.ranker
+        self._index = settings.index
+        self._device = settings.device
+        self._restore_within = timedelta(days=settings.restore_days)
         self._metrics = metrics
-        self.now = self._load()
-        self.rank = Batcher(
-            self._ranked,
-            self._thread,
+        self._ranking_thread = ThreadPoolExecutor(1, "ranking")
+        self._changing_thread = ThreadPoolExecutor(1, "changing")
+        self._watching = BoundedThreads("looking at the ranker's folder", 1, FOLDER_WAIT_S)
+        self._change_began_s: float | None = None  # of the change or load under way
+        self._half_changed = False  # the index, by a change that failed
+        self.current = self._load()
+        self.rank: Batcher[Query, Reply] = Batcher(
+            self._rank,
+            self._ranking_thread,
             cost=lambda query: query.cost,
-            most=A_TURN,
-            waiting=waiting,
+            max_cost=MAX_BATCH_COST,
+            max_waiting=settings.waiting,
         )
 
     async def put(self, answer: dict[str, object]) -> bool:
-        """Take an answer in, or in place of the one with its id; whether it is new.
+        """Take an answer in, or in place of the one with its id; return whether it is new.
 
         It is in the folder when this returns, and so in every worker within a second or two.
         """
-        id_ = answer["id"]
 
         def put(ranker: Ranker) -> bool:
-            there = id_ in ranker.answers["id"]
+            new = answer["id"] not in ranker.answers["id"]
             row = pl.DataFrame([answer], schema=ranker.answers.schema)
-            if ranker.dense:  # in turn with batches: threads at odds over an encoder starve
-                reader, passages = ranker.dense.reader, ranker.dense.reader.passages(row).rows
-                for first in range(0, len(passages), PASSAGES_A_TURN):
-                    some = passages[first : first + PASSAGES_A_TURN]
-                    self._thread.submit(reader.features, some).result()
+            self._encode_in_turns(ranker, row)
             ranker.put_answers(row)
-            return not there
+            return new
 
-        return bool(await self._changed(put))
+        return bool(await self._change(put))
 
     async def delete(self, id_: str) -> bool:
-        """Forget an answer; whether it was there."""
+        """Forget an answer; return whether there was one."""
 
         def delete(ranker: Ranker) -> bool | None:
             if id_ not in ranker.answers["id"]:
@@ -247,170 +230,178 @@ class Live:
                 ranker.remove_answers([id_])
             return True
 
-        return bool(await self._changed(delete))
+        return bool(await self._change(delete))
 
     async def restore(self, id_: str) -> bool:
-        """Bring back an answer that was deleted, with its past queries; whether it was away.
+        """Bring back a deleted answer, with its past queries; return whether there was one.
 
         Raises:
-            TakenError: if another has its id by now.
+            OccupiedError: if another has its id by now.
         """
 
         def restore(ranker: Ranker) -> bool | None:
-            removed = next(
-                (record for record in ranker.removed if record.answer["id"] == id_), None
-            )
+            removed = next((r for r in ranker.removed if r.answer["id"] == id_), None)
             if removed is None:
                 return None
             if id_ in ranker.answers["id"]:
-                raise TakenError
-            if ranker.dense:  # in turn with batches, as in `put`
-                row = pl.DataFrame([removed.answer], schema=ranker.answers.schema)
-                self._thread.submit(ranker.dense.reader.answers, row).result()
+                raise OccupiedError
+            row = pl.DataFrame([removed.answer], schema=ranker.answers.schema)
+            self._encode_in_turns(ranker, row)
             ranker.restore_answer(id_)
             return True
 
-        return bool(await self._changed(restore))
+        return bool(await self._change(restore))
 
     async def check_latest(self) -> None:
-        """Be sure that the folder is no newer than what is answered from.
+        """Check that the folder is no newer than the ranker that is served.
 
         Raises:
             BusyError: if it is; it is being loaded.
+            UnsavedError: if it cannot be read.
         """
         try:
-            latest = await self._looking(fingerprint_of, self.folder)
+            latest = await self._watching(fingerprint_of, self._folder)
         except TwinrankError as error:
             raise UnsavedError(f"{error}") from error
-        if latest != self.now.fingerprint:
+        if latest != self.current.fingerprint:
             raise BusyError("a newer ranker is being loaded; try again soon")
 
     async def read_ahead(self) -> None:
-        """Meet the sentences of all answers while nobody asks, so that nobody waits for them."""
+        """Encode the sentences of all answers while nobody asks, so that no query waits for it."""
         loop = asyncio.get_running_loop()
         while True:
-            some = False
+            more = False
             if self.rank.idle_s > QUIET_S:
                 try:
-                    some = await loop.run_in_executor(self._thread, self._read_some)
+                    more = await loop.run_in_executor(self._ranking_thread, self.current.read_ahead)
                 except TwinrankError as error:
                     log.error("sentences are not read ahead any more: %s", error)
                     return
-            await asyncio.sleep(BREATH_S if some else FOLLOWED_EVERY_S)
+            await asyncio.sleep(PAUSE_S if more else FOLLOW_EVERY_S)
 
     async def follow(self) -> None:
-        """Load the ranker anew whenever its folder changed; never returns.
+        """Load the ranker again whenever its folder changes; never returns.
 
-        What is being asked meanwhile is answered by the old one. A folder that cannot be loaded
-        is said once, and the old ranker stays; it is tried again, for what was wrong may have
-        been beside the folder: an index of another ranker, memory, an encoder.
+        Until then the former one answers. A folder that cannot be loaded is logged once, and
+        tried again: the cause may be outside it, such as the index, memory or an encoder.
         """
-        refused, again, said = "", 0.0, ""
-        loop = asyncio.get_running_loop()
+        refused, retry_at_s, message = "", 0.0, ""
         while True:
-            await asyncio.sleep(FOLLOWED_EVERY_S)
+            await asyncio.sleep(FOLLOW_EVERY_S)
             fingerprint = ""
             try:
-                fingerprint = await self._looking(fingerprint_of, self.folder)
-                if fingerprint == self.now.fingerprint and not self._half_changed:
+                fingerprint = await self._watching(fingerprint_of, self._folder)
+                if fingerprint == self.current.fingerprint and not self._half_changed:
                     self._metrics.refused.set(0)
-                    if self._expired() and time.monotonic() >= again:
-                        again = time.monotonic() + REFUSED_S
-                        await self._changed(lambda _: True)  # every change forgets what is expired
+                    if self._has_expired() and time.monotonic() >= retry_at_s:
+                        retry_at_s = time.monotonic() + RETRY_LOAD_S
+                        await self._change(lambda _: True)  # every change drops what is expired
                     continue
-                if fingerprint == refused and time.monotonic() < again:
+                if fingerprint == refused and time.monotonic() < retry_at_s:
                     continue
-                loading = loop.run_in_executor(self._changing, self._alone, self._caught_up)
-                if not (await asyncio.wait([loading], timeout=STUCK_S))[0]:
-                    log.error(
-                        "loading %s takes more than %d s: until it ends the former ranker stays, "
-                        "and answers cannot be changed",
-                        self.folder,
-                        STUCK_S,
-                    )
-                if await loading:
-                    log.info("ranker %s loaded", self.now.fingerprint)
-                said = ""
+                await self._load_in_time()
+                message = ""
                 self._metrics.refused.set(0)
             except Exception as error:  # whatever is wrong with the new one, the old one answers
-                if said != f"{error}":
-                    said = f"{error}"
+                if message != f"{error}":
+                    message = f"{error}"
                     log.error("the former ranker stays: %s", error)
                 self._metrics.refused.set(1)
-                refused, again = fingerprint, time.monotonic() + REFUSED_S
+                refused, retry_at_s = fingerprint, time.monotonic() + RETRY_LOAD_S
 
     def close(self) -> None:
-        """End the threads, once what they do is done."""
-        self._looking.close()
-        for threads in (self._changing, self._thread):
-            threads.shutdown()
+        """End the threads, once their work is done."""
+        self._watching.close()
+        for thread in (self._changing_thread, self._ranking_thread):
+            thread.shutdown()
 
-    def _load(self) -> Opened:
-        opened = Opened.load(self.folder, self._device, self._index)
-        self._metrics.show_ranker(opened.fingerprint)
-        return opened
+    def _encode_in_turns(self, ranker: Ranker, row: pl.DataFrame) -> None:
+        """Encode an answer's passages between batches: two threads with one encoder starve."""
+        if ranker.dense:
+            reader = ranker.dense.reader
+            passages = reader.passages(row).rows
+            for first in range(0, len(passages), PASSAGES_PER_TURN):
+                chunk = passages[first : first + PASSAGES_PER_TURN]
+                self._ranking_thread.submit(reader.features, chunk).result()
 
-    def _ranked(self, queries: Sequence[Query]) -> list[Reply]:
-        return self.now.rank(queries)
+    def _rank(self, queries: Sequence[Query]) -> list[Reply]:
+        return self.current.rank(queries)
 
-    def _read_some(self) -> bool:
-        return self.now.read_ahead()
+    def _load(self) -> LoadedRanker:
+        loaded = LoadedRanker.load(self._folder, self._device, self._index)
+        self._metrics.show_ranker(loaded.fingerprint)
+        return loaded
 
-    def _caught_up(self) -> bool:
-        """Rank by what the folder holds from now on; whether anything had to be loaded."""
-        behind = self._half_changed or fingerprint_of(self.folder) != self.now.fingerprint
+    async def _load_in_time(self) -> None:
+        loop = asyncio.get_running_loop()
+        loading = loop.run_in_executor(self._changing_thread, self._clock, self._catch_up)
+        if not (await asyncio.wait([loading], timeout=STUCK_S))[0]:
+            log.error(
+                "loading %s takes more than %d s: until it ends the former ranker stays, "
+                "and answers cannot be changed",
+                self._folder,
+                STUCK_S,
+            )
+        if await loading:
+            log.info("ranker %s loaded", self.current.fingerprint)
+
+    def _catch_up(self) -> bool:
+        """Load the ranker if the folder has another one; return whether it had."""
+        behind = self._half_changed or fingerprint_of(self._folder) != self.current.fingerprint
         if behind:
-            self.now = self._load()  # which brings the index in line, too
+            self.current = self._load()  # which brings the index in line, too
             self._half_changed = False
         return behind
 
-    def _expired(self) -> bool:
-        return len(self._restorable_in(self.now.ranker)) < len(self.now.ranker.removed)
+    def _has_expired(self) -> bool:
+        ranker = self.current.ranker
+        return len(self._restorable(ranker)) < len(ranker.removed)
 
-    def _restorable_in(self, ranker: Ranker) -> tuple[Removed, ...]:
-        """What was deleted and can still be restored."""
+    def _restorable(self, ranker: Ranker) -> tuple[Removed, ...]:
+        """Return the deleted answers that can still be restored."""
         begin = datetime.now(UTC) - self._restore_within
         return tuple(record for record in ranker.removed if record.at > begin)
 
-    async def _changed(self, change: Callable[[Ranker], bool | None]) -> bool | None:
-        """Change a copy of what the folder holds, save it there, and rank by it from now on.
+    async def _change(self, change: Callable[[Ranker], bool | None]) -> bool | None:
+        """Change a copy of the folder's ranker, save it there, and rank by it from now on.
 
         Args:
-            change: gives what this gives; None if there was nothing to change.
+            change: its result is returned; None means that there is nothing to change.
         """
-
-        def work() -> bool | None:
-            with ExitStack() as turn:
-                try:
-                    turn.enter_context(writing(self.folder))
-                    self._caught_up()
-                # nobody may write here; another's, and broken; or no index answers
-                except (TwinrankError, OSError) as error:
-                    raise UnsavedError(f"{error}") from error
-                ranker = self.now.ranker.copy()
-                ranker.removed = self._restorable_in(ranker)
-                try:
-                    if (done := change(ranker)) is None:
-                        return None
-                    ranker.save(self.folder)
-                except Exception as error:
-                    self._half_changed = self._index is not None  # `follow` mends it
-                    if isinstance(error, OSError | AnswerIndexError):
-                        raise UnsavedError(f"{self.folder}: {error}") from error
-                    raise
-                self.now = Opened(ranker, fingerprint_of(self.folder))
-                self._metrics.show_ranker(self.now.fingerprint)
-            return done
-
-        if self._since is not None and time.monotonic() - self._since > STUCK_S:
+        began_s = self._change_began_s
+        if began_s is not None and time.monotonic() - began_s > STUCK_S:
             raise BusyError("the change before this one does not end; try again later")
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._changing, self._alone, work)
+        work = partial(self._change_now, change)
+        return await loop.run_in_executor(self._changing_thread, self._clock, work)
 
-    def _alone(self, work: Callable[[], Result]) -> Result:
-        """Do what changes the ranker, on the thread for that, and know since when."""
-        self._since = time.monotonic()
+    def _change_now(self, change: Callable[[Ranker], bool | None]) -> bool | None:
+        with ExitStack() as lock:
+            try:
+                lock.enter_context(writing(self._folder))
+                self._catch_up()
+            # nobody may write here; the folder is broken; or no index answers
+            except (TwinrankError, OSError) as error:
+                raise UnsavedError(f"{error}") from error
+            ranker = self.current.ranker.copy()
+            ranker.removed = self._restorable(ranker)
+            try:
+                if (result := change(ranker)) is None:
+                    return None
+                ranker.save(self._folder)
+            except Exception as error:
+                self._half_changed = self._index is not None  # `follow` mends it
+                if isinstance(error, OSError | AnswerIndexError):
+                    raise UnsavedError(f"{self._folder}: {error}") from error
+                raise
+            self.current = LoadedRanker(ranker, fingerprint_of(self._folder))
+            self._metrics.show_ranker(self.current.fingerprint)
+        return result
+
+    def _clock(self, work: Callable[[], Result]) -> Result:
+        """Call what changes the ranker, and note since when it works."""
+        self._change_began_s = time.monotonic()
         try:
             return work()
         finally:
-            self._since = None
+            self._change_began_s = None

@@ -1,24 +1,26 @@
-"""The log: a line of JSON for everything that happens, on stderr."""
+"""Logs of the service: a line of JSON on stderr for every event, request and change."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
+import time
 from datetime import UTC, datetime
+from typing import Any
 
-ACCESS, AUDIT = "twinrank.access", "twinrank.audit"  # their messages are such lines already
+ACCESS, AUDIT = "twinrank.access", "twinrank.audit"  # loggers whose messages are JSON already
 
 
 class JsonLines(logging.Formatter):
     """Formats a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the line."""
+        """Return the line."""
         if record.name in (ACCESS, AUDIT):
             return record.getMessage()
         line = {
-            "time": time_text(record.created),
+            "time": _format_time(record.created),
             "level": record.levelname.lower(),
             "message": record.getMessage(),
         }
@@ -35,6 +37,31 @@ def log_as_json() -> None:
     logging.captureWarnings(True)
 
 
-def time_text(seconds: float) -> str:
-    """Give a time (seconds since 1970) as a log has it, in UTC."""
+def log_request(**fields: Any) -> None:  # noqa: ANN401 (any JSON value)
+    """Log a request that was answered."""
+    line = {"time": _format_time(time.time()), **fields}
+    logging.getLogger(ACCESS).info(json.dumps(line, ensure_ascii=False))
+
+
+def log_change(state: Any, action: str, **subject: str) -> None:  # noqa: ANN401 (starlette's)
+    """Log a change: who made it, of what, when, and by which request.
+
+    Args:
+        state: of the request, as the guard sets it.
+        action: in words, such as "deleted an answer".
+        subject: id or key of what was changed.
+    """
+    line = {
+        "time": _format_time(time.time()),
+        "by": getattr(state, "key_name", None),  # None without keys
+        **state.address,
+        "did": action,
+        **subject,
+        "request": state.request_id,
+    }
+    logging.getLogger(AUDIT).info(json.dumps(line))
+
+
+def _format_time(seconds: float) -> str:
+    """Format seconds since 1970 as ISO 8601 in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

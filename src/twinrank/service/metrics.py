@@ -1,10 +1,15 @@
-"""What Prometheus is told."""
+"""Counts of requests and queries: for Prometheus, and by day and type for the database."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import re
-from collections.abc import Iterator
+from collections import Counter as Multiset
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 from prometheus_client import (
@@ -19,60 +24,73 @@ from prometheus_client import (
 )
 from prometheus_client.registry import Collector
 
-SHARED = "PROMETHEUS_MULTIPROC_DIR"  # where the workers of one service add up
+from twinrank.errors import FeedbackError
+from twinrank.feedback.database import Feedback
+from twinrank.feedback.statistics import Traffic
+
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # variable: where the workers of one service add up
 # Rankers that nobody ranks by any more: each change of an answer would leave a series behind.
-REPLACED = re.compile(rb"^twinrank_ranker_info\{[^}\n]*\} 0\.0\n", re.MULTILINE)
-SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+REPLACED_RANKER = re.compile(rb"^twinrank_ranker_info\{[^}\n]*\} 0\.0\n", re.MULTILINE)
+BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+FLUSH_EVERY_S = 5.0
+LAST_FLUSH_S = 3.0
+CONFIDENT = 0.5  # probability from which a first answer counts as confident
+OTHER_TYPE = "other"  # a type that the ranker's data do not have: clients cannot make new ones
+
+log = logging.getLogger(__name__)
 
 
 class Metrics:
-    """Counters of one service, by route, type and outcome; never by text.
+    """Prometheus metrics of one process, by route, type and outcome; never by text.
 
     Args:
-        replica: the name of this process, if what others count is not added up with its figures.
+        replica: name of this process if it shows its own figures alone, or empty if the figures
+            of all processes with the same `SHARED_FOLDER` are added up.
     """
 
     def __init__(self, replica: str = "") -> None:
-        own = self._registry = CollectorRegistry()
+        self._registry = registry = CollectorRegistry()
         self._replica = replica
         self.requests = Counter(
-            "twinrank_requests", "Requests.", ["route", "method", "status"], registry=own
+            "twinrank_requests", "Requests.", ["route", "method", "status"], registry=registry
         )
         self.seconds = Histogram(
             "twinrank_request_seconds",
             "From a request's first byte to its answer's last.",
             ["route"],
-            buckets=SECONDS,
-            registry=own,
+            buckets=BUCKETS_S,
+            registry=registry,
         )
-        self.queries = Counter("twinrank_queries", "Queries ranked.", ["type"], registry=own)
+        self.queries = Counter("twinrank_queries", "Queries ranked.", ["type"], registry=registry)
         self.withheld = Counter(
-            "twinrank_queries_withheld", "Queries without an answer.", ["type"], registry=own
+            "twinrank_queries_withheld", "Queries without an answer.", ["type"], registry=registry
         )
-        self.verdicts = Counter("twinrank_verdicts", "Verdicts stored.", ["right"], registry=own)
+        self.verdicts = Counter(
+            "twinrank_verdicts", "Verdicts stored.", ["right"], registry=registry
+        )
         self._ranker = Gauge(
             "twinrank_ranker_info",
             "Workers that rank by this ranker, by the digest that /readyz shows.",
             ["digest"],
-            registry=own,
+            registry=registry,
             multiprocess_mode="livesum",
         )
         self._since = Gauge(
             "twinrank_ranker_since_timestamp_seconds",
             "Since when the ranker is served, by the worker that took it up last.",
-            registry=own,
+            registry=registry,
             multiprocess_mode="livemax",
         )
         self.refused = Gauge(
             "twinrank_ranker_refused",
             "1 while a newer ranker lies in the folder and could not be loaded.",
-            registry=own,
+            registry=registry,
             multiprocess_mode="livemax",
         )
         self._digest = ""
 
     def show_ranker(self, digest: str) -> None:
-        """Tell which ranker is served from now on."""
+        """Show which ranker is served from now on."""
         if digest == self._digest:
             return
         if self._digest:
@@ -81,22 +99,22 @@ class Metrics:
         self._ranker.labels(digest).set(1)
         self._since.set_to_current_time()
 
-    def text(self) -> tuple[bytes, str]:
-        """All workers' figures, or those of a replica, in Prometheus' format; its content type."""
+    def render(self) -> tuple[bytes, str]:
+        """Return the figures in Prometheus' text format, and its content type."""
         registry = self._registry
         if self._replica:
             registry = CollectorRegistry()
-            registry.register(_Named(self._registry, self._replica))
-        elif os.environ.get(SHARED):
-            _clear_dead(Path(os.environ[SHARED]))
+            registry.register(_ReplicaCollector(self._registry, self._replica))
+        elif os.environ.get(SHARED_FOLDER):
+            clear_dead_workers(Path(os.environ[SHARED_FOLDER]))
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return REPLACED.sub(b"", generate_latest(registry)), CONTENT_TYPE_LATEST
+        return REPLACED_RANKER.sub(b"", generate_latest(registry)), CONTENT_TYPE_LATEST
 
 
-def _clear_dead(shared: Path) -> None:
-    """Forget which ranker workers had that are gone."""
-    for pid in {int(file.stem.rsplit("_", 1)[1]) for file in shared.glob("gauge_live*.db")}:
+def clear_dead_workers(folder: Path) -> None:
+    """Forget which rankers dead workers had."""
+    for pid in {int(file.stem.rsplit("_", 1)[1]) for file in folder.glob("gauge_live*.db")}:
         try:
             os.kill(pid, 0)
         except PermissionError:
@@ -105,19 +123,82 @@ def _clear_dead(shared: Path) -> None:
             multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
-class _Named(Collector):
-    """The figures of a registry, each with the name of the replica that counted it."""
+class _ReplicaCollector(Collector):
+    """The figures of a registry, labelled with the name of the replica."""
 
     def __init__(self, registry: CollectorRegistry, replica: str) -> None:
         self._registry = registry
         self._replica = replica
 
     def collect(self) -> Iterator[Metric]:
-        """All of them."""
+        """Yield the metrics."""
         for metric in self._registry.collect():
-            named = Metric(metric.name, metric.documentation, metric.type, metric.unit)
-            named.samples = [
+            labelled = Metric(metric.name, metric.documentation, metric.type, metric.unit)
+            labelled.samples = [
                 sample._replace(labels={**sample.labels, "replica": self._replica})
                 for sample in metric.samples
             ]
-            yield named
+            yield labelled
+
+
+class TrafficCounter:
+    """Counts queries by day and type in memory, and adds them to the database now and then.
+
+    Args:
+        feedback: the database.
+    """
+
+    def __init__(self, feedback: Feedback) -> None:
+        self._feedback = feedback
+        self._counts: Multiset[tuple[str, str]] = Multiset()
+        self._failing = False
+        self._thread = ThreadPoolExecutor(1, "traffic")  # a locked database stops no other work
+
+    def add(self, kind: str, confidence: float | None, *, withheld: bool) -> None:
+        """Count a query that was answered."""
+        self._counts[kind, "requests"] += 1
+        self._counts[kind, "confident"] += confidence is not None and confidence >= CONFIDENT
+        self._counts[kind, "withheld"] += withheld
+
+    async def flush_regularly(self) -> None:
+        """Add new counts to the database every few seconds; never returns."""
+        while True:
+            await asyncio.sleep(FLUSH_EVERY_S)
+            await self._flush()
+
+    async def close(self) -> None:
+        """Add new counts for the last time; a locked database does not hold up the end."""
+        try:
+            async with asyncio.timeout(LAST_FLUSH_S):
+                await self._flush()
+        except TimeoutError:
+            log.error("the last seconds' traffic is not counted: the database does not answer")
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _flush(self) -> None:
+        """Add new counts to the database; if that fails, they are added next time."""
+        counts, self._counts = self._counts, Multiset()
+        if not counts:
+            return
+        today = datetime.now(UTC).date()
+        names = ("requests", "confident", "withheld")
+        traffic = {
+            (today, kind): Traffic(*(counts[kind, name] for name in names))
+            for kind in {kind for kind, _ in counts}
+        }
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._thread, self._feedback.add_traffic, traffic)
+            self._failing = False
+        except FeedbackError as error:
+            self._counts.update(counts)
+            if not self._failing:
+                log.error("traffic is counted on in memory: %s", error)
+            self._failing = True
+
+
+def counted_type(kind: str | None, known: Collection[str]) -> str:
+    """Return the type under which a query is counted; empty if the client gave none."""
+    if kind is None:
+        return ""
+    return kind if kind in known else OTHER_TYPE

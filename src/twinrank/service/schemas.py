@@ -1,4 +1,4 @@
-"""What the API takes and gives. Limits stand here, and so in its OpenAPI page."""
+"""Requests and replies of the API, with their limits, which its OpenAPI document shows."""
 
 from __future__ import annotations
 
@@ -14,41 +14,43 @@ from pydantic import (
     model_validator,
 )
 
-LONGEST = 50_000  # characters of a query
-TURNS = 200  # of a conversation
-BATCH = 64  # queries
-MOST = 100  # answers to a query
-SHOWN = 100  # answers that feedback may say were shown
-ARTICLE = 200_000  # characters of an answer
-ONE_LINE = r"^[^\x00-\x1f]+$"  # what a path can hold
+from twinrank.feedback.statistics import FeedbackStatistics
+
+MAX_QUERY_CHARACTERS = 50_000
+MAX_TURNS = 200  # of a conversation
+MAX_BATCH_QUERIES = 64
+MAX_ANSWERS = 100  # to a query
+MAX_SHOWN_ANSWERS = 100  # that feedback may list
+MAX_ANSWER_CHARACTERS = 200_000
+ONE_LINE = r"^[^\x00-\x1f]+$"  # a text that a path can hold
 
 
-def _clean(text: str) -> str:
-    """Databases and terminals choke on NUL."""
+def _refuse_nul(text: str) -> str:
+    """Refuse NUL, on which databases and terminals choke."""
     if "\x00" in text:
         raise ValueError("holds a NUL character; leave it out")
     return text
 
 
-def _said(text: str) -> str:
+def _refuse_blank(text: str) -> str:
     if not text.strip():
         raise ValueError("is empty; give it some words")
     return text
 
 
-Clean = AfterValidator(_clean)
-Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST), Clean]
-Said = Annotated[Text, AfterValidator(_said)]
+Clean = AfterValidator(_refuse_nul)
+Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUERY_CHARACTERS), Clean]
+Words = Annotated[Text, AfterValidator(_refuse_blank)]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256), Clean]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64), Clean]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=ONE_LINE)]
 Role = Annotated[str, StringConstraints(max_length=32, pattern=r"^[^\x00-\x1f:]+$")]
 Title = Annotated[str, StringConstraints(max_length=1_000), Clean]
-Article = Annotated[str, StringConstraints(max_length=ARTICLE), Clean]
+Article = Annotated[str, StringConstraints(max_length=MAX_ANSWER_CHARACTERS), Clean]
 
 
 class Strict(BaseModel):
-    """A field that is not known is a mistake, and said to be one."""
+    """A model that refuses unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,36 +59,38 @@ class Turn(Strict):
     """What one side of a conversation said at a time."""
 
     role: Role = "user"
-    text: Said
+    text: Words
 
 
-class Asked(Strict):
-    """What somebody wrote: a text, or the turns of a conversation."""
+class Question(Strict):
+    """A text, or the turns of a conversation."""
 
-    text: Said | None = None
-    turns: Annotated[list[Turn], Field(min_length=1, max_length=TURNS)] | None = None
+    text: Words | None = None
+    turns: Annotated[list[Turn], Field(min_length=1, max_length=MAX_TURNS)] | None = None
     type: Name | None = Field(None, description="Of the query, as the data have it; is counted.")
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> Asked:
+    def _check_text_or_turns(self) -> Question:
         if (self.text is None) == (self.turns is None):
             raise ValueError("give either text or turns")
-        if len(self.query) > LONGEST:
-            raise ValueError(f"turns have more than {LONGEST:,} characters; leave out the oldest")
+        if len(self.query) > MAX_QUERY_CHARACTERS:
+            raise ValueError(
+                f"turns have more than {MAX_QUERY_CHARACTERS:,} characters; leave out the oldest"
+            )
         return self
 
     @property
     def query(self) -> str:
-        """The text that is ranked for; a conversation as data sets write it, `Role: text`."""
+        """The text to rank for; a conversation as data sets write it, `Role: text`."""
         if self.turns is None:
             return self.text or ""
         return "\n".join(f"{turn.role.capitalize()}: {turn.text}" for turn in self.turns)
 
 
-class RankRequest(Asked):
+class RankRequest(Question):
     """A query, and what is wanted of its ranking."""
 
-    k: Annotated[int, Field(ge=1, le=MOST, description="How many answers.")] = 5
+    k: Annotated[int, Field(ge=1, le=MAX_ANSWERS, description="How many answers.")] = 5
     min_confidence: Annotated[
         float, Field(ge=0, le=1, description="Give no answer if the first is less likely right.")
     ] = 0.0
@@ -157,13 +161,13 @@ class Section(Strict):
 class NewAnswer(Strict):
     """An answer without its id."""
 
-    title: Annotated[Title, AfterValidator(_said)]
+    title: Annotated[Title, AfterValidator(_refuse_blank)]
     text: Article = ""
     url: Annotated[str, StringConstraints(max_length=2_000), Clean] | None = None
     sections: Annotated[list[Section], Field(max_length=500)] = []
 
     @model_validator(mode="after")
-    def _with_words(self) -> NewAnswer:
+    def _check_words(self) -> NewAnswer:
         texts = (self.title, self.text, *(f"{part.title}{part.text}" for part in self.sections))
         if not any(map(str.isalnum, "".join(texts))):
             raise ValueError("has no words, only signs; give the title or the text some")
@@ -202,7 +206,7 @@ class FoundAnswers(BaseModel):
     total: int
 
 
-class FeedbackRequest(Asked):
+class FeedbackRequest(Question):
     """A verdict on an answer.
 
     `answer` with `right` true: it is right, shown or not. With `right` false: it is not. Without
@@ -217,13 +221,13 @@ class FeedbackRequest(Asked):
     ]
     answer: Id | None = None
     right: bool
-    shown: Annotated[list[Id], Field(max_length=SHOWN)] | None = Field(
+    shown: Annotated[list[Id], Field(max_length=MAX_SHOWN_ANSWERS)] | None = Field(
         None, description="Ids, in their order; left out, nobody knows what was shown."
     )
     ranker: Name | None = None
 
     @model_validator(mode="after")
-    def _of_something(self) -> FeedbackRequest:
+    def _check_answer(self) -> FeedbackRequest:
         if self.answer is None and self.right:
             raise ValueError("right is true, but of no answer; name the answer")
         return self
@@ -239,6 +243,8 @@ class Stored(BaseModel):
 
 class FoundVerdict(BaseModel):
     """A verdict as it is stored."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     key: str
     text: str
@@ -271,44 +277,9 @@ class Alive(BaseModel):
     alive: bool = True
 
 
-class Day(BaseModel):
-    """What happened on one day to queries of one type."""
-
-    date: datetime.date
-    type: str
-    requests: int
-    confident: int
-    withheld: int
-    right: int
-    wrong: int
-
-
-class Miss(BaseModel):
-    """An answer and how often it was right or wrong."""
-
-    id: str
-    title: str
-    wrong: int
-    right: int
-
-
-class Wanted(BaseModel):
-    """An answer that was right and not shown, and how often."""
-
-    id: str
-    title: str
-    times: int
-
-
-class Statistics(BaseModel):
+class Statistics(FeedbackStatistics):
     """What the admin view shows."""
 
-    days: list[Day]
-    misses: list[Miss]
-    wanted: list[Wanted]
-    verdicts: int
-    learnable: int = Field(description="Texts whose right answer somebody said.")
-    types: list[str] = Field(description="Of all days, the most frequent first.")
     ranker: str
 
 
@@ -319,11 +290,11 @@ class Problem(BaseModel):
 
 
 def documented(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """The answers with these codes, for OpenAPI."""
-    return {code: {"model": Problem, "description": MEANING[code]} for code in codes}
+    """Return the replies with these status codes, for OpenAPI."""
+    return {code: {"model": Problem, "description": STATUS_MEANINGS[code]} for code in codes}
 
 
-MEANING = {
+STATUS_MEANINGS = {
     400: "The request cannot be read.",
     401: "A key is needed, or this one is not known.",
     403: "This key may not do that, or the request comes from another site.",

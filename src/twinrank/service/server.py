@@ -1,10 +1,9 @@
-"""The processes of a service: one that watches, and workers that it starts again when they die."""
+"""Start a service: checks, the socket, and the processes that answer."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import tempfile
 from collections.abc import Callable
@@ -16,16 +15,17 @@ from filelock import FileLock, Timeout
 from twinrank.errors import ServeError
 from twinrank.feedback.database import Feedback
 from twinrank.ranking import read_card
-from twinrank.service.metrics import SHARED
-from twinrank.service.settings import GRACE_S, VARIABLE, Keys, Settings
+from twinrank.service.access import Keys
+from twinrank.service.metrics import SHARED_FOLDER
+from twinrank.service.settings import GRACE_S, VARIABLE, Settings
 
-FLUSHED_S = 5  # of the grace: to put away what was counted
-METRICS, LOCK = "twinrank-metrics-", "lock"
+FLUSH_S = 5  # of the grace: to store what was counted
+METRICS_FOLDER, LOCK = "twinrank-metrics-", "lock"
 # Of every process that ranks.
 ENVIRONMENT = {
-    # Threads that wait by spinning take the cores from the others that answer.
+    # Threads that wait by spinning take the cores from those that answer.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # torch keeps kernels for each shape of a batch; by its own 1024 the memory doubles.
+    # torch caches kernels for each shape of a batch; by its own limit of 1024 the memory doubles.
     "LRU_CACHE_CAPACITY": "256",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",
 }
@@ -35,7 +35,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     """Serve until stopped by a signal; requests under way are answered first.
 
     Args:
-        settings: how.
+        settings: of the service.
         announce: called with the address, when it is bound.
 
     Raises:
@@ -61,70 +61,28 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         server_header=False,
         http=Connection,
         ws="none",
-        timeout_graceful_shutdown=GRACE_S - FLUSHED_S,
+        timeout_graceful_shutdown=GRACE_S - FLUSH_S,
         limit_concurrency=None,
     )
-    bound = listening(settings)
-    remove_left(Path(tempfile.gettempdir()))
+    bound = listen(settings)
+    remove_stale_folders(Path(tempfile.gettempdir()))
     with (
-        tempfile.TemporaryDirectory(prefix=METRICS) as shared,
+        tempfile.TemporaryDirectory(prefix=METRICS_FOLDER) as shared,
         FileLock(Path(shared) / LOCK),
     ):
-        os.environ[SHARED] = shared
+        os.environ[SHARED_FOLDER] = shared
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         os.environ[VARIABLE] = settings.model_dump_json()
         announce(address_of(bound))
-        supervisor = Supervisor(config, sockets=[bound])
-
-        def pass_on() -> None:
-            """Have the workers read the keys anew; one that is still starting is started again."""
-            for worker in supervisor.processes:
-                if worker.pid is not None:
-                    os.kill(worker.pid, signal.SIGHUP)
-
-        if settings.keys:
-            supervisor.handle_hup = pass_on  # type: ignore[method-assign]
-        supervisor.run()
-
-
-def remove_left(home: Path) -> None:
-    """Remove the folders of metrics that services left there which were killed."""
-    for lock in home.glob(f"{METRICS}*/{LOCK}"):
-        with suppress(OSError, Timeout), FileLock(lock, timeout=0):  # else it is in use
-            shutil.rmtree(lock.parent, ignore_errors=True)
-
-
-def listening(settings: Settings) -> socket.socket:
-    """A socket that listens where it should.
-
-    Raises:
-        ServeError: if none can.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        bound = socket.create_server((settings.host, settings.port), family=family)
-    except OSError as error:
-        why = os.strerror(error.errno or 0)
-        raise ServeError(
-            f"{settings.host}:{settings.port} cannot be listened on ({why}); "
-            "choose another --port or --host"
-        ) from None
-    bound.set_inheritable(True)  # by the workers
-    return bound
-
-
-def address_of(bound: socket.socket) -> str:
-    """Where a socket listens, as a browser takes it."""
-    host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        Supervisor(config, [bound], reloads_keys=settings.keys is not None).run()
 
 
 def check(settings: Settings) -> None:
     """Refuse what could not start, or should not, before anything is started.
 
     Raises:
-        TwinrankError: with one line that says what.
+        TwinrankError: with one line that says why.
     """
     if not settings.loopback and settings.keys is None:
         raise ServeError(
@@ -136,3 +94,34 @@ def check(settings: Settings) -> None:
     settings.check_origins()
     read_card(settings.ranker)
     Feedback.open(settings.feedback).close()
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Return a socket that listens on the address of the settings.
+
+    Raises:
+        ServeError: if none can.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        bound = socket.create_server((settings.host, settings.port), family=family)
+    except OSError as error:
+        raise ServeError(
+            f"{settings.host}:{settings.port} cannot be listened on "
+            f"({os.strerror(error.errno or 0)}); choose another --port or --host"
+        ) from None
+    bound.set_inheritable(True)  # by the workers
+    return bound
+
+
+def address_of(bound: socket.socket) -> str:
+    """Return the address of a socket, as a browser takes it."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def remove_stale_folders(home: Path) -> None:
+    """Remove the folders of metrics that killed services left in a folder."""
+    for lock in home.glob(f"{METRICS_FOLDER}*/{LOCK}"):
+        with suppress(OSError, Timeout), FileLock(lock, timeout=0):  # else it is in use
+            shutil.rmtree(lock.parent, ignore_errors=True)

@@ -1,13 +1,87 @@
-// The admin view: what was asked, how sure the ranker was, and what people said of its answers.
+// The admin view: what was asked, how sure the ranker was, what people said, and all answers.
 
-import { stats } from "./api.js";
-import { browser } from "./browse.js";
-import { chart } from "./chart.js";
-import { bins, byType, charted, share, sums } from "./counts.js";
-import { $, count, el, many, percent, say } from "./dom.js";
-import { offerToForget } from "./key.js";
-import { showProblem } from "./notice.js";
-import { table } from "./tables.js";
+import { bins, byType, chart, charted, share, sums } from "./charts.js";
+import {
+  $, answer as fetchAnswer, count, discloser, el, linked, many, offerToForget, percent, say, settled,
+  showProblem, stats, titles, wholeText,
+} from "./common.js";
+
+/**
+ * @param {string} caption
+ * @param {string} hint under it
+ * @param {string[]} heads the first one names the rows; the others head numbers
+ * @param {(string | number | Node)[][]} rows
+ */
+function table(caption, hint, heads, rows) {
+  const number = (i) => (i ? { class: "number" } : {});
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    el("table", {},
+      el("caption", {}, caption, hint && el("span", { class: "hint" }, hint)),
+      el("thead", {}, el("tr", {},
+        heads.map((head, i) => el("th", { scope: "col", ...number(i) }, head)))),
+      el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell, i) =>
+        el(i ? "td" : "th", i ? number(i) : { scope: "row" }, cell)))))));
+}
+
+const PAUSE = 200; // milliseconds of quiet before titles are asked for
+const AT_ONCE = 20;
+const MOST = 100; // that the service lists
+
+function row({ id, title, url }) {
+  const panel = el("div", { class: "panel" });
+  const load = async () => {
+    try {
+      const found = await fetchAnswer(id);
+      panel.replaceChildren(
+        el("p", { class: "hint" }, linked(id, url)), ...wholeText(found, {}, "h3"));
+    } catch (problem) {
+      showProblem(panel, problem, load);
+    }
+  };
+  return el("li", {}, discloser(title || id, panel, load), panel);
+}
+
+/** The section that browses answers. */
+function browser() {
+  const list = el("ul", { class: "browse" });
+  const note = el("p", { class: "hint", role: "status" });
+  const more = el("button", { type: "button", class: "plain", hidden: true }, "Show more");
+  const trouble = el("div", { hidden: true });
+  let running = null;
+  let shown = AT_ONCE;
+
+  async function look() {
+    running?.abort();
+    running = new AbortController();
+    const { signal } = running;
+    try {
+      const { answers, total } = await titles(input.value.trim(), shown, signal);
+      if (signal.aborted) return;
+      trouble.hidden = true;
+      list.replaceChildren(...answers.map(row));
+      more.hidden = answers.length >= total || shown === MOST;
+      note.textContent = total > answers.length
+        ? `${answers.length} of ${many(total, "answer")}${shown === MOST ? "; words find the others" : ""}`
+        : many(total, "answer");
+    } catch (problem) {
+      if (!signal.aborted) showProblem(trouble, problem, look);
+    }
+  }
+
+  const anew = settled(PAUSE, () => {
+    shown = AT_ONCE;
+    look();
+  });
+  const input = el("input", { id: "browse", type: "search", class: "search", maxlength: "200", oninput: anew });
+  more.addEventListener("click", () => {
+    shown = Math.min(MOST, 2 * shown);
+    look();
+  });
+  look();
+  return el("section", { class: "box", "aria-labelledby": "answers-title" },
+    el("h2", { id: "answers-title" }, "Answers"),
+    el("label", { for: "browse" }, "Words of a title"), input, note, trouble, list, more);
+}
 
 const WEEK = 7; // days; a day has too few verdicts to show a share of
 const FEW = 5; // of fewer no share is shown

@@ -1,9 +1,12 @@
-// Verdicts: each has a key of its own, so that one that is sent twice is stored once, and can be
-// taken back.
+// Verdicts: thumbs, and "None of these: the right one is ...". Each has a key of its own, so that one
+// that is sent twice is stored once, and can be taken back.
 
-import { judge, takeBack } from "./api.js";
-import { el, icon, say } from "./dom.js";
-import { showProblem } from "./notice.js";
+import {
+  discloser, el, icon, judge, many, say, settled, showProblem, takeBack, titles, unique, wordsFor,
+} from "./common.js";
+
+const PAUSE = 200; // milliseconds of quiet before titles are asked for
+const MOST_TITLES = 8;
 
 /** A random UUID, also where the page came by plain HTTP and `randomUUID` is missing. */
 function ownKey() {
@@ -24,7 +27,7 @@ function ownKey() {
  * @returns {(verdict: {answer: string | null, right: boolean} | null, thanks?: string) => void}
  *   wants a verdict, and says thanks once it is stored; or wants none
  */
-export function keeper({ query, shown, ranker }, place, settled = () => {}, refused = () => {}) {
+function keeper({ query, shown, ranker }, place, settled = () => {}, refused = () => {}) {
   let wanted = null;
   let there = null; // at the service, or perhaps: its reply was lost
   let running = false;
@@ -108,4 +111,92 @@ export function thumbs(ranking, { id, title }) {
   const both = [thumb(true, "Right"), thumb(false, "Wrong")];
   const group = el("div", { class: "thumbs", role: "group", "aria-label": `Is “${title}” right?` }, both);
   return { group, place };
+}
+
+/** A box that finds an answer by the words of its title; `chosen` gets it, and null while none is. */
+function answerBox(chosen) {
+  const id = unique("answer");
+  const note = el("p", { class: "hint", role: "status" });
+  const list = el("select", { class: "titles", "aria-label": "Titles", hidden: true, onchange: choose });
+  const input = el("input", {
+    id, type: "search", autocomplete: "off", spellcheck: "false", placeholder: "Words of its title",
+    maxlength: "200", oninput: () => look(), onkeydown: (event) => {
+      if (event.key !== "ArrowDown" || list.hidden) return;
+      event.preventDefault();
+      list.selectedIndex = 0;
+      list.focus();
+      choose();
+    },
+  });
+  let found = [];
+  let running = null;
+
+  function choose() {
+    chosen(found[list.selectedIndex] ?? null);
+  }
+
+  function show(answers, words) {
+    found = answers;
+    list.replaceChildren(...answers.map(({ title }) => el("option", {}, title)));
+    list.size = Math.max(2, answers.length); // one row would be a menu
+    list.selectedIndex = -1;
+    list.hidden = !answers.length;
+    note.textContent = words;
+    choose();
+  }
+
+  const look = settled(PAUSE, async () => {
+    running?.abort();
+    const words = input.value.trim();
+    if (!words) return show([], "");
+    running = new AbortController();
+    const { signal } = running;
+    try {
+      const { answers, total } = await titles(words, MOST_TITLES, signal);
+      if (signal.aborted) return;
+      const more = total > answers.length ? "; type one more word" : "";
+      show(answers, total ? `${many(total, "title has", "titles have")} these words${more}.` : "No title has these words.");
+    } catch (problem) {
+      if (!signal.aborted) show([], wordsFor(problem).join(". "));
+    }
+  });
+
+  return el("div", { class: "finder" }, el("label", { for: id }, "The right one is"), input, list, note);
+}
+
+/** The button and its panel under a ranking. */
+export function noneOfThese(ranking) {
+  const said = el("div", { hidden: true });
+  const want = keeper(ranking, said, settled, enable);
+  const keep = el("button", { type: "button", class: "main", disabled: true }, "Store it");
+  let right = null;
+  const box = answerBox((answer) => {
+    right = answer;
+    keep.disabled = !answer;
+  });
+  const unknown = el("button", { type: "button", class: "quiet" }, "I do not know which");
+  const form = el("div", { class: "row" }, keep, unknown);
+  const undo = el("button", { type: "button", class: "quiet", onclick: () => want(null) }, "Undo");
+  const put = (verdict, thanks) => {
+    keep.disabled = unknown.disabled = true;
+    want(verdict, thanks);
+  };
+  function enable() {
+    keep.disabled = !right;
+    unknown.disabled = false;
+  }
+  function settled(stored) {
+    enable();
+    if (stored) said.firstChild.append(" ", undo);
+    panel.replaceChildren(...(stored ? [said] : [box, form, said]));
+    button.focus(); // what had it is gone
+  }
+  keep.addEventListener("click", () =>
+    put({ answer: right.id, right: true }, `Stored: the right one is “${right.title}”. Thank you.`));
+  unknown.addEventListener("click", () =>
+    put({ answer: null, right: false }, "Stored: none of these. Thank you."));
+  const panel = el("div", { class: "panel" }, box, form, said);
+  const words = ranking.shown.length ? "None of these is right" : "Say which answer is right";
+  const button = discloser(words, panel, () => panel.querySelector("input")?.focus());
+  return [button, panel];
 }

@@ -1,11 +1,8 @@
 // The page: reads a question or a conversation, asks for a ranking, shows it or what went wrong.
 
-import { rank } from "./api.js";
-import { $, settled } from "./dom.js";
-import { offerToForget } from "./key.js";
-import { showProblem } from "./notice.js";
-import { clear, show } from "./results.js";
-import { conversation } from "./turns.js";
+import { clear, show } from "./answers.js";
+import { $, offerToForget, rank, settled, showProblem } from "./common.js";
+import { conversation } from "./conversation.js";
 
 const PAUSE = 450; // milliseconds of quiet in a conversation before it is ranked
 const SLOW = 200; // milliseconds until it is said that a ranking is being made

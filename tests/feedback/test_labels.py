@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinrank.feedback import Verdict
-from twinrank.feedback.labels import lessons
+from twinrank.feedback.labels import make_labels
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -23,7 +23,7 @@ def ids(help_centre):
 
 
 def learned(help_centre, ids, *verdicts, hold_back=0.0):
-    return lessons(verdicts, help_centre, ids, hold_back=hold_back)
+    return make_labels(verdicts, help_centre, ids, hold_back=hold_back)
 
 
 def test_the_last_word_says_what_is_right(help_centre, ids):
