@@ -29,8 +29,7 @@ from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
 from twinrank.ranking import towers_of
 from twinrank.recipe import Recipe
-from twinrank.training import fit_towers
-from twinrank.training.material import Material, reader_for
+from twinrank.training import TowerTrainer, TrainingData, build_reader
 
 HERE = Path(__file__).resolve().parents[1]
 
@@ -73,7 +72,8 @@ def _in_a_process(data: Path, checkout: Path, precision: str, threads: int) -> d
 def _measure(data: Path, precision: str, threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
     dataset, recipe = Dataset.load(data), Recipe.load("even")
-    material = Material.read(dataset, recipe, reader_for(dataset, recipe, FeatureStore(), "cpu"))
+    reader = build_reader(dataset, recipe, FeatureStore(), "cpu")
+    material = TrainingData.read(dataset, recipe, reader)
     train, training = material.train, recipe.training
     assert train and training  # noqa: S101 (the recipe is ours)
     changes: dict[str, Any] = {"epochs": 2, "keep": "loss"}
@@ -88,7 +88,7 @@ def _measure(data: Path, precision: str, threads: int) -> dict[str, float]:
     torch.manual_seed(0)
     towers = towers_of(recipe, material.answers.rows.shape[1])
     settings = training.model_copy(update=changes)
-    history = fit_towers(towers, train, material.answers, settings, validate)
+    history = TowerTrainer(towers, material, settings, validate).run()
     steps = -(-len(train.features) // settings.batch_size)
     cpu, wall = (np.subtract(marks[2], marks[1]) / steps).tolist()
     products = _products(len(material.answers.rows), len(train.features), settings.batch_size)

@@ -39,7 +39,7 @@ from twinrank.errors import TwinrankError
 from twinrank.experiments.sweep import Ranges, Search, sweep
 from twinrank.ranking import Dense, encoder_of
 from twinrank.recipe import Recipe
-from twinrank.training import Record, fit
+from twinrank.training import Record, train
 
 TRIALS = 8
 CLOSE = 1e-4  # float error of two processes that add up what one does
@@ -135,7 +135,7 @@ def made_of(dataset: Dataset) -> dict[str, Job]:
     FeatureStore().features(chosen, texts, "mean", progress="Encoding, for all jobs")
     return {
         "encode": partial(encode, encoder, texts),
-        "train": partial(train, dataset, recipe),
+        "train": partial(train_in_team, dataset, recipe),
         "sweep": partial(search, dataset, recipe),
     }
 
@@ -147,21 +147,21 @@ def encode(encoder: Encoder, texts: list[str], home: Path) -> Done:
     return Done(store.held(encoder), {"features": np.asarray(features)})
 
 
-def train(dataset: Dataset, recipe: Recipe, home: Path) -> Done:
+def train_in_team(dataset: Dataset, recipe: Recipe, home: Path) -> Done:
     """Fit towers in a team of three: this process, and one on each node, so that one is killed."""
     epochs: list[int] = []
 
     def on_record(record: Record) -> None:
         epochs.append(record["epoch"])
 
-    ranker = fit(
+    ranker = train(
         dataset,
         recipe,
         out=home,
         store=FeatureStore(),
         device="cpu",
         on_record=on_record,
-        together=Crew(3),
+        fit=Crew(3),
     )
     assert isinstance(ranker.channel, Dense)  # noqa: S101 (the recipe has towers alone)
     towers = ranker.channel.towers.state_dict()

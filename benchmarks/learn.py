@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from twinrank import Dataset, Recipe, fit
+from twinrank import Dataset, Recipe, train
 from twinrank.encoding import FeatureStore
 from twinrank.feedback import Compared, Learning, Verdict, learn
 
@@ -45,7 +45,7 @@ def main(
             kept, verdicts = _withheld(dataset, share, wrong, seed)
             kept.save(Path(folder) / dataset.name)
             base, ranker = Dataset.load(Path(folder) / dataset.name), Path(folder) / "ranker"
-            fit(base, Recipe.load(recipe), seed=seed, out=ranker, store=store)
+            train(base, Recipe.load(recipe), seed=seed, out=ranker, store=store)
             learnings.append(learn(ranker, verdicts, dry_run=True, store=store))
     if out:
         found = [learning.as_dict() for learning in learnings]

@@ -23,7 +23,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from twinrank import Dataset, Ranker, Recipe, evaluate, fit
+from twinrank import Dataset, Ranker, Recipe, evaluate, train
 from twinrank.encoding import FeatureStore
 
 METRIC = "accuracy@3"
@@ -41,7 +41,7 @@ def main(
     """Print top-3 accuracy where the right answer is new, and where it is not."""
     dataset, store = Dataset.load(data), FeatureStore()
     chosen, untrained = Recipe.load(recipe), Recipe.load("zero-shot")
-    bare = fit(dataset, untrained, store=store)
+    bare = train(dataset, untrained, store=store)
     rows: dict[str, list[Row]] = {chosen.name: [], untrained.name: []}
     for seed in range(seeds):
         draws = np.random.default_rng(seed).random(dataset.answers.height)
@@ -69,7 +69,7 @@ def _trained_without(
     )
     with tempfile.TemporaryDirectory() as folder:
         known.save(Path(folder))
-        ranker = fit(Dataset.load(Path(folder)), recipe, seed=seed, store=store)
+        ranker = train(Dataset.load(Path(folder)), recipe, seed=seed, store=store)
     ranker.add_answers(new)
     return ranker
 

@@ -56,9 +56,8 @@ from twinrank.ranking import (
     towers_of,
 )
 from twinrank.recipe import Recipe
-from twinrank.training import Examples, fit_towers
-from twinrank.training.fusing import confidence_of, fused
-from twinrank.training.material import Material
+from twinrank.training import Examples, TowerTrainer, TrainingData
+from twinrank.training.calibration import calibrate_confidence, fuse_signals
 
 Figures = dict[str, Any]
 MARK = "\N{NUMERO SIGN}"  # not in Latin-1
@@ -269,7 +268,7 @@ def _steps(answers: int, passages: int, queries: int, batch: int, index: Index) 
 
     assert recipe.training  # noqa: S101 (the recipe is ours)
     with Anonymous() as memory:
-        fit_towers(towers, train, features, recipe.training, validate)
+        TowerTrainer(towers, TrainingData(features, train), recipe.training, validate).run()
     each = (marks[2] - marks[1]) / -(-queries // batch)
     return {
         "step": step_of(workload, index),
@@ -310,7 +309,7 @@ def ranker_of(dataset: Dataset) -> Ranker:
     """`even` untrained, on random features: it ranks badly, and as fast as any."""
     recipe = Recipe.load("even")
     reader = Reader(Encoder(max_tokens=256), "mean", cast("Store", MadeUp()), sections=True)
-    material = Material.read(dataset, recipe, reader)
+    material = TrainingData.read(dataset, recipe, reader)
     towers = towers_of(recipe, DIM).eval()
     assert material.train  # noqa: S101 (the recipe is ours)
     past: Past = material.train.past(towers)
@@ -373,8 +372,8 @@ def fusing(data: Path, answers: int, queries: int) -> Figures:
     before = held_bytes()
     with Anonymous() as memory:
         began = time.process_time()
-        channel = fused(dense, dataset, recipe)
-        confidence_of(channel, validation)
+        channel = fuse_signals(dense, dataset, recipe)
+        calibrate_confidence(channel, validation)
         seconds = time.process_time() - began
     return {
         "workload": workload,

@@ -51,7 +51,7 @@ from twinrank.planning.training import epoch_seconds, steps_of, training_bytes
 from twinrank.planning.units import duration, size
 from twinrank.ranking import Ranker
 from twinrank.recipe import Recipe
-from twinrank.training import fit
+from twinrank.training import train
 
 CORE = Machine(cores=1, memory=0.0)
 WITHIN = 0.3
@@ -179,7 +179,7 @@ def _fitted(data: Path, copies: int) -> Figures:
         encode(dataset, recipe, store=store, device="cpu")
         with Anonymous() as memory:
             began = time.process_time()
-            fit(dataset, recipe, out=out, store=store, on_record=on_record, device="cpu")
+            train(dataset, recipe, out=out, store=store, on_record=on_record, device="cpu")
             seconds = time.process_time() - began
         asked = dataset.split("test").texts[:AT_ONCE]
         ranker = Ranker.load(out, device="cpu")

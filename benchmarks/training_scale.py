@@ -2,7 +2,7 @@
 
 Features are random and of 384 numbers, an answer one passage, a query one right answer: this is
 about cost, and says nothing of quality. Each setting is fitted in a process of its own, as
-`fit_towers` does it, and left after a few steps. An epoch is what it begins with and all its
+`TowerTrainer` does it, and left after a few steps. An epoch is what it begins with and all its
 steps, each the median of those timed, in processor seconds of one thread; validation is not in it.
 Memory is the highest resident one less that of what was imported, the features included. What
 would take more than `--seconds` or `--gigabytes`, judging by the size before, is left out and
@@ -41,10 +41,8 @@ from twinrank.reports.drawing import panels, styled
 from twinrank.reports.geometry import COLOURS
 from twinrank.reports.page import Rows, Section, page
 from twinrank.reports.terminal import aligned
-from twinrank.training import Examples, fit_towers
-from twinrank.training.choice import index_of
-from twinrank.training.index import POOL
-from twinrank.training.loop import Stepper
+from twinrank.training import Examples, TowerTrainer, Trainer, TrainingData
+from twinrank.training.negatives import POOL_FACTOR, choose_index
 
 DIM, BATCH = 384, 128
 INDEXES = ("exact", "stale", "sampled")
@@ -171,15 +169,16 @@ def fitted(setting: Setting, steps: int) -> Cost:
         marks.append(time.process_time())
         return {"loss": 0.0}
 
-    def timed(stepper: Stepper, loss: torch.Tensor) -> None:
-        step(stepper, loss)
+    def timed(trainer: Trainer, loss: torch.Tensor) -> None:
+        step(trainer, loss)
         marks.append(time.process_time())
         if len(marks) == steps + 2:
             raise _EnoughError
 
-    step = Stepper.step
-    with mock.patch.object(Stepper, "step", timed), suppress(_EnoughError):
-        fit_towers(towers, train, answers, _settings(setting.index), begin)
+    step = Trainer.step
+    with mock.patch.object(Trainer, "step", timed), suppress(_EnoughError):
+        data = TrainingData(answers, train)
+        TowerTrainer(towers, data, _settings(setting.index), begin).run()
     first, *others = np.diff(marks)
     step_s = float(np.median(others))
     begin_s = max(float(first) - step_s, 0.0)
@@ -240,7 +239,7 @@ def crossings(costs: list[Cost]) -> list[Cost]:
 
 
 def constants(costs: list[Cost]) -> dict[str, float]:
-    """What `twinrank.training.choice` reckons with: time of a passage where indexes change places.
+    """What `twinrank.training.negatives` counts: time of a passage where indexes change places.
 
     What is looked through, begun with and held is told by the largest settings.
     """
@@ -249,9 +248,9 @@ def constants(costs: list[Cost]) -> dict[str, float]:
     a_passage = next(cost["step_s"] for cost in of["exact"] if cost["size"] == ANSWERS) / ANSWERS
     sample = _settings("sampled").answer_sample
     return {
-        "RENEWED": sampled["begin_s"] / sampled["size"] / a_passage,
-        "SEEN": (sampled["step_s"] / a_passage - sample - BATCH) / (POOL * sample),
-        "HELD": exact["memory_mb"] * 1e6 / exact["size"] / 4 / (DIM + BATCH),
+        "COST_OF_RENEWAL": sampled["begin_s"] / sampled["size"] / a_passage,
+        "COST_OF_SEARCH": (sampled["step_s"] / a_passage - sample - BATCH) / (POOL_FACTOR * sample),
+        "NUMBERS_HELD": exact["memory_mb"] * 1e6 / exact["size"] / 4 / (DIM + BATCH),
     }
 
 
@@ -303,7 +302,7 @@ def _auto(cost: Cost) -> str:
     """What is chosen, given the memory that is free now."""
     answers = torch.empty(cost["answers"], DIM, device="meta")
     there = Passages(answers, None, len(answers))
-    return index_of(_settings("auto"), there, cost["queries"])
+    return choose_index(_settings("auto"), there, cost["queries"])
 
 
 def _fits(figures: dict[str, Any]) -> Rows:

@@ -35,8 +35,8 @@ from twinrank.encoding import POOLINGS, Encoder
 from twinrank.encoding.model_files import resolve
 from twinrank.ranking import Passages, Towers, towers_of
 from twinrank.recipe import Recipe
-from twinrank.training import Examples, cross_entropy, fit_towers
-from twinrank.training.index import StaleIndex
+from twinrank.training import Examples, TowerTrainer, TrainingData, cross_entropy
+from twinrank.training.negatives import StaleIndex
 
 CLS = POOLINGS.index("cls")
 
@@ -91,8 +91,8 @@ def _measure(dataset: Dataset, recipe: Recipe, encoder: Encoder, steps: int) -> 
     torch.manual_seed(0)
     towers = towers_of(recipe, encoder.dim)
     began = time.perf_counter()
-    index = Passages(known, None, len(known))
-    history = fit_towers(towers, Examples.of(seen, train), index, settings, validate)
+    data = TrainingData(Passages(known, None, len(known)), Examples.from_queries(seen, train))
+    history = TowerTrainer(towers, data, settings, validate).run()
     training = time.perf_counter() - began
     epochs = len(history) - 1
     stored = float(np.median([record["seconds"] for record in history[2:]]))  # after a warm-up
@@ -127,13 +127,15 @@ def _handover_steps(
     optimizer = torch.optim.AdamW(towers.parameters(), lr=settings.learning_rate, fused=True)
     rng = np.random.default_rng(0)
     zeros = torch.zeros(len(answers), encoder.dim)
-    index = StaleIndex(zeros, settings.answer_batch, seed=0)
+    index = StaleIndex(Passages(zeros, None, len(zeros)), settings.answer_batch, seed=0)
     for step in range(steps + 1):
         rows = rng.choice(len(train), size=min(settings.batch_size, len(train)), replace=False)
         fresh = rng.choice(len(answers), size=index.batch, replace=False)
         began = time.perf_counter()
         queries = torch.as_tensor(encoder.encode([train.texts[i] for i in rows])[:, CLS])
-        index.features[fresh] = torch.as_tensor(encoder.encode([answers[j] for j in fresh])[:, CLS])
+        index.answers.rows[fresh] = torch.as_tensor(
+            encoder.encode([answers[j] for j in fresh])[:, CLS]
+        )
         vectors = index.refresh(towers, step)
         right = torch.as_tensor(train.labels[rows].toarray() > 0)
         loss = cross_entropy(towers.scores(towers.query(queries), vectors), right).mean()

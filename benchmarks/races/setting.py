@@ -17,7 +17,7 @@ from twinrank.encoding import Encoder, FeatureStore
 from twinrank.encoding.model_files import resolve
 from twinrank.ranking import Ranker
 from twinrank.recipe import Recipe
-from twinrank.training import fit
+from twinrank.training import train
 
 ENCODER, MAX_TOKENS = "all-MiniLM-L6-v2", 128
 VECTORS = 20_000
@@ -60,7 +60,7 @@ class Setting:
     def ranker_folder(self) -> Path:
         """A ranker by `even`, trained with the pass's seed."""
         folder = self.folder / "ranker"
-        fit(self.dataset, Recipe.load("even"), seed=self.number, out=folder, store=FeatureStore())
+        train(self.dataset, Recipe.load("even"), seed=self.number, out=folder, store=FeatureStore())
         return folder
 
     @cached_property

@@ -15,7 +15,7 @@ from races.setting import Setting
 from twinrank.encoding import POOLINGS
 from twinrank.ranking import Passages, towers_of
 from twinrank.recipe import Recipe
-from twinrank.training import Examples, fit_towers
+from twinrank.training import Examples, TowerTrainer, TrainingData
 
 EPOCHS = 5  # the first one is a warm-up
 STEPS = 1  # of the peer, after a warm-up
@@ -34,12 +34,13 @@ def _epoch(setting: Setting) -> Race:
     queries, answers = dataset.split("train"), dataset.answer_texts()
     features = setting.encoder.encode([*queries.texts, *answers])[:, POOLINGS.index("mean")]
     seen, known = np.split(np.ascontiguousarray(features), [len(queries)])
-    examples, index = Examples.of(seen, queries), Passages(known, None, len(known))
+    examples = Examples.from_queries(seen, queries)
+    data = TrainingData(Passages(known, None, len(known)), examples)
 
     def ours() -> float:
         torch.manual_seed(setting.number)
         towers = towers_of(recipe, setting.encoder.dim)
-        history = fit_towers(towers, examples, index, settings, lambda _: {"loss": 0.0})
+        history = TowerTrainer(towers, data, settings, lambda _: {"loss": 0.0}).run()
         return 1e3 * float(median(record["seconds"] for record in history[2:])) / len(queries)
 
     def peer() -> float:

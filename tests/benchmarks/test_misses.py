@@ -3,12 +3,12 @@ import polars as pl
 import pytest
 
 from misses import counted, drawn, main
-from twinrank import fit
+from twinrank import train
 
 
 @pytest.fixture(scope="module")
 def ranker(help_centre, recipes):
-    return fit(help_centre, recipes["bm25"])
+    return train(help_centre, recipes["bm25"])
 
 
 def test_misses_are_the_queries_without_a_right_answer_in_the_first_three(ranker, help_centre):

@@ -22,7 +22,7 @@ from peers.task import over_all_answers, pairs
 from twinrank.data import Dataset
 from twinrank.encoding import Encoder
 from twinrank.evaluation import METRICS, evaluate
-from twinrank.training import fit
+from twinrank.training import train
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def rows_of(tmp_path, system: str) -> pl.DataFrame:
 
 def test_bm25s_ranks_as_an_independent_reading_of_it(measured, help_centre, recipes, tmp_path):
     measured(help_centre.folder, "bm25s")
-    ours = evaluate(fit(help_centre, recipes["bm25"]), help_centre, resamples=0).per_query
+    ours = evaluate(train(help_centre, recipes["bm25"]), help_centre, resamples=0).per_query
     theirs = rows_of(tmp_path, "bm25s")
     ranks = [metric for metric in METRICS if metric != "loss"]
     assert theirs.select("id", "type", "thread").equals(ours.select("id", "type", "thread"))

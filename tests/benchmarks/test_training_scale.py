@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training_scale import Limits, Setting, crossings, drawn, exponents, fitted, growing
-from twinrank.training.loop import Stepper
+from twinrank.training import Trainer
 
 SIZES = [1_000, 10_000, 100_000, 1_000_000]
 
@@ -59,11 +59,11 @@ def test_what_would_take_too_long_or_too_much_is_left_out():
 
 @pytest.mark.parametrize("index", ["exact", "stale", "sampled"])
 def test_a_training_is_timed_and_left(index):
-    step = Stepper.step
+    step = Trainer.step
     found = fitted(Setting(index, answers=300, queries=1_000, past=index != "stale"), steps=2)
     assert found["step_s"] > 0 and found["begin_s"] >= 0
     assert found["epoch_s"] == pytest.approx(found["begin_s"] + 8 * found["step_s"])
-    assert Stepper.step is step
+    assert Trainer.step is step
 
 
 def test_each_series_grows_in_one_thing():

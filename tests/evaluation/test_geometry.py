@@ -21,7 +21,7 @@ from twinrank.errors import RankerError
 from twinrank.evaluation import centroid_views, geometry
 from twinrank.evaluation.geometry import measure_space
 from twinrank.ranking import Passages
-from twinrank.training import fit
+from twinrank.training import train as train_ranker
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -357,7 +357,7 @@ def test_queries_without_any_label():
 
 @pytest.fixture(scope="module")
 def ranker(recipes, help_centre):
-    return fit(help_centre, recipes["towers"], store=FeatureStore())
+    return train_ranker(help_centre, recipes["towers"], store=FeatureStore())
 
 
 def vectors(ranker, queries):
@@ -381,7 +381,7 @@ def test_of_a_ranker(ranker, help_centre):
 
 
 def test_answers_the_ranker_has_besides_are_kept_apart(recipes, help_centre):
-    ranker = fit(help_centre, recipes["zero-shot"], store=FeatureStore())
+    ranker = train_ranker(help_centre, recipes["zero-shot"], store=FeatureStore())
     before = geometry(ranker, help_centre)
     twins = help_centre.answers.with_columns(id=pl.col("id") + "-twin")
     ranker.answers = pl.concat([twins, ranker.answers])
@@ -396,14 +396,14 @@ def test_answers_the_ranker_has_besides_are_kept_apart(recipes, help_centre):
 
 
 def test_words_have_no_space(recipes, help_centre):
-    ranker = fit(help_centre, recipes["bm25"])
+    ranker = train_ranker(help_centre, recipes["bm25"])
     for measured in (geometry, centroid_views):
         with pytest.raises(RankerError, match=r"ranks by words .* take a recipe with an encoder"):
             measured(ranker, help_centre)
 
 
 def test_vectors_that_are_not_finite_are_refused(recipes, help_centre):
-    ranker = fit(help_centre, recipes["zero-shot"], store=FeatureStore())
+    ranker = train_ranker(help_centre, recipes["zero-shot"], store=FeatureStore())
     held = ranker.channel.vectors
     ranker.channel.vectors = replace(held, rows=held.rows * float("nan"))
     with pytest.raises(RankerError, match="not finite"):
@@ -460,7 +460,7 @@ def test_the_three_views(ranker, help_centre):
 
 
 def test_views_of_a_space_without_spread(recipes, help_centre, monkeypatch):
-    ranker = fit(help_centre, recipes["zero-shot"], store=FeatureStore())
+    ranker = train_ranker(help_centre, recipes["zero-shot"], store=FeatureStore())
     for constant in (0.0, 0.1):
         monkeypatch.setattr(
             ranker.channel.towers, "query", lambda f, c=constant: torch.full_like(f, c)
@@ -476,7 +476,7 @@ def test_views_of_a_space_without_spread(recipes, help_centre, monkeypatch):
 
 
 def test_views_of_one_dimension_and_of_one_query(recipes, help_centre, monkeypatch):
-    ranker = fit(help_centre, recipes["zero-shot"], store=FeatureStore())
+    ranker = train_ranker(help_centre, recipes["zero-shot"], store=FeatureStore())
     monkeypatch.setattr(ranker.channel.towers, "query", lambda f: f * (torch.arange(32) == 0))
     for view in centroid_views(ranker, help_centre):
         assert view.explained == pytest.approx((1.0, 0.0))

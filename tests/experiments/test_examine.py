@@ -13,8 +13,7 @@ from twinrank.experiments import examine
 from twinrank.experiments.epochs import by_stage, kept_epoch
 from twinrank.ranking import Ranker
 from twinrank.recipe import Recipe
-from twinrank.training import fit
-from twinrank.training.resume import records_in
+from twinrank.training import read_records, train
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +24,9 @@ def home(recipes, help_centre, tmp_path_factory):
     values["training"] |= {"keep": "worst-type"}
     even = Recipe.validated(values | {"name": "evened"}, source="evened")
     for name, recipe in {"bm25": recipes["bm25"], "towers": recipes["towers"]}.items():
-        fit(help_centre, recipe, out=home / name, store=FeatureStore())
-    fit(help_centre, recipes["towers"], seed=1, out=home / "again", store=FeatureStore())
-    fit(help_centre, even, out=home / "evened", store=FeatureStore())
+        train(help_centre, recipe, out=home / name, store=FeatureStore())
+    train(help_centre, recipes["towers"], seed=1, out=home / "again", store=FeatureStore())
+    train(help_centre, even, out=home / "evened", store=FeatureStore())
     return home
 
 
@@ -76,7 +75,7 @@ def test_runs_of_one_recipe_are_told_apart(home):
 def test_data_that_changed_is_an_error_unless_given(home, help_centre, recipes, tmp_path, caplog):
     folder = tmp_path / "data"
     help_centre.save(folder)
-    fit(Dataset.load(folder), recipes["bm25"], out=tmp_path / "run")
+    train(Dataset.load(folder), recipes["bm25"], out=tmp_path / "run")
     changed = replace(help_centre, labels=help_centre.labels.head(-1))
     changed.save(folder)
     with pytest.raises(RankerError, match=r"no longer the data .* give --data"):
@@ -86,21 +85,21 @@ def test_data_that_changed_is_an_error_unless_given(home, help_centre, recipes, 
     assert "trained on other data" in caplog.text
     assert found.dataset.fingerprint == changed.fingerprint
     with pytest.raises(RankerError, match=r"trained on other data than .*fingerprints"):
-        fit(Dataset.load(folder), recipes["bm25"], out=tmp_path / "other")
+        train(Dataset.load(folder), recipes["bm25"], out=tmp_path / "other")
         examine([home / "bm25", tmp_path / "other"], store=FeatureStore())
 
 
 def test_epochs_are_read_by_stage(home):
-    records = by_stage(records_in(home / "towers"))["ranking"]
+    records = by_stage(read_records(home / "towers"))["ranking"]
     assert [record["epoch"] for record in records] == list(range(len(records)))
-    assert records_in(home / "bm25") == []
+    assert read_records(home / "bm25") == []
 
 
 @pytest.mark.parametrize("name", ["towers", "evened"])
 def test_the_epoch_that_was_kept_is_the_rankers(home, name):
     """What it reached on validation is what the ranker says of itself."""
     ranker = Ranker.load(home / name)
-    records = by_stage(records_in(home / name))["ranking"]
+    records = by_stage(read_records(home / name))["ranking"]
     kept = kept_epoch(ranker.recipe, "ranking", records)
     assert records[kept]["loss"] == pytest.approx(ranker.origin.quality["loss"], rel=1e-4)
     assert kept_epoch(ranker.recipe, "pretraining", records) is None

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from twinrank.experiments import Plan, results, run_study, study_named
 from twinrank.experiments.runs import at_once
 from twinrank.ranking import Ranker
 from twinrank.recipe import Recipe, recipe_names
-from twinrank.training import stages
+from twinrank.training import Pretrainer, TowerTrainer
 
 
 @pytest.fixture(scope="module")
@@ -126,14 +125,18 @@ def test_one_more_recipe_is_all_that_a_second_call_computes(
         {**Recipe.load(files["heir"]).values(), "name": "more"}, source="test"
     ).model_copy(update={"training": Recipe.load(files["plain"]).training})
     fitted = []
-    real = stages.fit_towers
+    run = TowerTrainer.run
 
-    def counted(*args, **kwargs):
-        fitted.append(kwargs["seed"])
-        return real(*args, **kwargs)
+    def count(trainer, **kwargs):
+        fitted.append(trainer.seed)
+        return run(trainer, **kwargs)
 
-    monkeypatch.setattr(stages, "fit_towers", counted)
-    monkeypatch.setattr(stages, "pretrain", partial(_refuse_new, stages.pretrain))
+    def refuse_new(trainer, *, saved, on_epoch):
+        assert saved is not None, "pre-training is shared, not done again"
+        return run(trainer, saved=saved, on_epoch=on_epoch)
+
+    monkeypatch.setattr(TowerTrainer, "run", count)
+    monkeypatch.setattr(Pretrainer, "run", refuse_new)
     again = run_study(
         plan,
         help_centre,
@@ -146,11 +149,6 @@ def test_one_more_recipe_is_all_that_a_second_call_computes(
     assert fitted == [0, 1]
     assert [arm.part for arm in again.arms][-1] == "added"
     assert results(again)["arms"][:5] == results(study)["arms"]
-
-
-def _refuse_new(real, *args, saved, **kwargs):
-    assert saved is not None, "pre-training is shared, not done again"
-    return real(*args, saved=saved, **kwargs)
 
 
 def test_the_handover_study_names_recipes_that_are_there():

@@ -17,7 +17,7 @@ from twinrank.planning.encoding import text_bytes
 from twinrank.planning.training import step_of
 from twinrank.ranking import Passages, Past, total, towers_of
 from twinrank.recipe import Recipe
-from twinrank.training.index import ExactIndex, SampledIndex, StaleIndex
+from twinrank.training.negatives import ExactIndex, SampledIndex, StaleIndex
 
 
 @pytest.mark.parametrize("tokens", [8, 40, 64])
@@ -42,9 +42,10 @@ def test_a_step_multiplies_what_torch_counts(even, index):
     towers = towers_of(w.recipe, w.width)
     features, queries = torch.randn(200, w.width), torch.randn(128, w.width)
     past = Past(torch.randn(300, w.width), torch.arange(300), torch.arange(300) % 40)
-    kept = ExactIndex(features) if index == "exact" else StaleIndex(features, 50, seed=0)
-    kept.refresh(towers, 0)  # a stale index begins with all
     owner = np.repeat(np.arange(40), 5)
+    answers = Passages(features, owner, 40)
+    kept = ExactIndex(answers) if index == "exact" else StaleIndex(answers, 50, seed=0)
+    kept.refresh(towers, 0)  # a stale index begins with all
     with FlopCounterMode(display=False) as counter:
         passages = Passages(kept.refresh(towers, 1), owner, 40)
         total(towers.parts(towers.query(queries), passages, past)).sum().backward()
@@ -60,11 +61,11 @@ def test_a_sampled_step_multiplies_what_torch_counts(even):
     labels = sparse.csr_array((np.ones(128), (np.arange(128), np.arange(128) * 31)), (128, 4000))
     past = Past(torch.randn(300, w.width), torch.arange(300), torch.arange(300) * 13)
     index = SampledIndex(answers, 64, seed=0)
-    index.renew(towers)
+    index.begin_epoch(towers)
     with FlopCounterMode(display=False) as counter:
         vectors = towers.query(queries)
         found = index.candidates(towers, vectors, labels, 0)
-        voting, _ = past.among(found.places, 4000)
+        voting, _ = past.among(found.answers, 4000)
         total(towers.parts(vectors, found.passages, voting)).sum().backward()
     assert step_of(w, "sampled").flop == pytest.approx(counter.get_total_flops(), rel=0.03)
 

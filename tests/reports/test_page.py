@@ -13,7 +13,7 @@ from twinrank.evaluation import centroid_views, geometry
 from twinrank.reports import write_geometry
 from twinrank.reports.geometry import COLUMNS, READINGS
 from twinrank.reports.page import Section, numeric_columns, page, script_json
-from twinrank.training import fit
+from twinrank.training import train
 
 NASTY = "</script><script>alert('x')</script> & <b>"
 
@@ -144,7 +144,7 @@ def test_the_template_is_a_file_of_the_package():
 
 
 def test_the_page_of_a_geometry(recipes, help_centre, tmp_path):
-    ranker = fit(help_centre, recipes["zero-shot"])
+    ranker = train(help_centre, recipes["zero-shot"])
     measured = geometry(ranker, help_centre)
     file = tmp_path / "geometry.html"
     write_geometry(file, [(NASTY, measured)], [(NASTY, centroid_views(ranker, help_centre))])

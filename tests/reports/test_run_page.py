@@ -18,7 +18,7 @@ from twinrank.reports.run_tables import (
     quality_rows,
     setting_rows,
 )
-from twinrank.training import fit
+from twinrank.training import train
 
 
 def shown(value):
@@ -29,7 +29,7 @@ def shown(value):
 def examination(recipes, help_centre, tmp_path_factory):
     home = tmp_path_factory.mktemp("runs")
     for name in ("fused", "towers", "bm25", "zero-shot"):
-        fit(help_centre, recipes[name], out=home / name, store=FeatureStore())
+        train(help_centre, recipes[name], out=home / name, store=FeatureStore())
     names = ("towers", "fused", "bm25", "zero-shot")
     return examine([home / name for name in names], store=FeatureStore())
 
@@ -47,7 +47,7 @@ def nasty(recipes, help_centre, tmp_path_factory):
         labels=help_centre.labels,
     )
     data.save(home / "data")
-    fit(Dataset.load(home / "data"), recipes["towers"], out=home / "run", store=FeatureStore())
+    train(Dataset.load(home / "data"), recipes["towers"], out=home / "run", store=FeatureStore())
     return run_page(examine([home / "run"], store=FeatureStore()))
 
 

@@ -26,7 +26,7 @@ from twinrank.experiments.epochs import by_stage
 from twinrank.experiments.results import tested
 from twinrank.progress import progress_bar
 from twinrank.ranking import Ranker
-from twinrank.training.resume import records_in
+from twinrank.training import read_records
 
 Json = dict[str, Any]
 LISTED = 20  # confused pairs, and misses, in JSON
@@ -145,7 +145,7 @@ def _examined(name: str, folder: Path, ranker: Ranker, dataset: Dataset, split: 
         mistakes(evaluation.per_query),
         geometry(ranker, dataset, split=split) if spatial else None,
         centroid_views(ranker, dataset, split=split) if spatial else None,
-        by_stage(records_in(folder)),
+        by_stage(read_records(folder)),
     )
 
 

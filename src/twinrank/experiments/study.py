@@ -28,8 +28,7 @@ from twinrank.experiments.plans import Plan
 from twinrank.experiments.runs import Planned, at_once, carry_out, plan
 from twinrank.ranking import Ranker
 from twinrank.recipe import Recipe
-from twinrank.training.material import check_pairs
-from twinrank.training.resume import records_in
+from twinrank.training import check_pairs, read_records
 
 PARTS = ("recipes", "controls")  # of a plan
 
@@ -153,7 +152,7 @@ def run_study(
         runs = [run for run in full if run.recipe == entry.recipe]
         spaces = [measured[run.folder][1] for run in runs]
         geometries = tuple(space for space in spaces if space)
-        epochs = tuple(records_in(run.folder) for run in runs)
+        epochs = tuple(read_records(run.folder) for run in runs)
         arms.append(Arm(part_of[entry.recipe.name], entry, geometries, epochs))
     return Study(
         plan=plan_,

@@ -20,7 +20,7 @@ from twinrank.feedback.labels import Counts, Lessons, lessons
 from twinrank.feedback.verdicts import Verdict
 from twinrank.ranking import Ranker, place_of, read_card, writing
 from twinrank.ranking.card import Learned
-from twinrank.training.train import fit
+from twinrank.training import train
 
 HOLD_BACK = 0.2
 
@@ -125,7 +125,7 @@ def learn(
         dataset = _with_lessons(base, old.answers, taught)
         if note := _learned_before(path, dataset):
             return Learning(path, taught.counts, (), (), (note,), replaced=False)
-        new = fit(dataset, old.recipe, seed=old.origin.seed, out=work / RUN, **where)
+        new = train(dataset, old.recipe, seed=old.origin.seed, out=work / RUN, **where)
         _say_origin(new, base, dataset, taught.counts, hold_back)
         new.match_answers(old.answers)
         compared, notes = _compared(old, new, base, taught)

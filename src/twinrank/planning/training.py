@@ -13,8 +13,7 @@ from twinrank.planning.units import duration
 from twinrank.planning.workload import Workload
 from twinrank.ranking.dense import CELLS_A_CHUNK
 from twinrank.recipe import TrainingSettings
-from twinrank.training.choice import WORTH, saved_by_sampling
-from twinrank.training.index import POOL
+from twinrank.training.negatives import MIN_SPEEDUP, POOL_FACTOR, saved_by_sampling
 
 Index = Literal["exact", "stale", "sampled"]
 
@@ -64,7 +63,7 @@ def index_of(w: Workload, machine: Machine, c: Measured) -> Index:
     if settings.index != "auto":
         return settings.index
     counts = (math.ceil(number) for number in (w.answers, w.passages, w.queries))
-    slow = saved_by_sampling(settings, *counts) >= WORTH
+    slow = saved_by_sampling(settings, *counts) >= MIN_SPEEDUP
     large = training_bytes(w, "exact", c) > machine.training_memory
     return "sampled" if slow or large else "exact"
 
@@ -102,7 +101,7 @@ def step_of(w: Workload, index: Index) -> Step:
     past, fresh, pool = _past(w), _fresh(w, index), 0.0
     scored, stale = w.passages, d * (w.passages - fresh)
     if index == "sampled":
-        scored, pool = fresh, min(POOL * _settings(w).answer_sample, w.answers)
+        scored, pool = fresh, min(POOL_FACTOR * _settings(w).answer_sample, w.answers)
         past, stale = past * fresh / w.passages, d * pool
     towers = 5 * 2 * d**2 * (fresh + batch)
     flop = towers + 2 * batch * d * (3 * scored + 2 * past + pool)

@@ -23,7 +23,7 @@ from twinrank.experiments.sweep import trial as trial_module
 from twinrank.experiments.sweep.ranges import varied
 from twinrank.recipe import Recipe
 from twinrank.reports.sweep import _about
-from twinrank.training import fit
+from twinrank.training import train
 
 WIDE = """
 [training]
@@ -69,7 +69,7 @@ def test_the_best_recipe_loads_and_reaches_the_same_again(found, help_centre, tm
     assert best == found.best
     assert best.name == "towers-best"
     assert best.training.epochs == 8  # what is not varied stays
-    ranker = fit(help_centre, best, store=FeatureStore())
+    ranker = train(help_centre, best, store=FeatureStore())
     values = [t.value for t in found.study.trials if t.state == TrialState.COMPLETE]
     assert ranker.origin.quality["loss"] == min(values) == found.reached(found.trials[0])
 
@@ -77,7 +77,7 @@ def test_the_best_recipe_loads_and_reaches_the_same_again(found, help_centre, tm
 def test_the_first_trial_is_the_recipe_as_it_is(found, help_centre, search):
     first = found.study.trials[0]
     assert first.params["training.learning_rate"] == 3e-3
-    ranker = fit(help_centre, search.recipe, store=FeatureStore())
+    ranker = train(help_centre, search.recipe, store=FeatureStore())
     assert first.value == ranker.origin.quality["loss"]
     assert first.user_attrs["quality"] == ranker.origin.quality
 
@@ -200,9 +200,9 @@ def test_a_trial_that_others_took_for_dead_is_given_up_and_done_again(
             study = optuna.load_study(study_name=search.name, storage=place)
             (running,) = study.get_trials(states=(TrialState.RUNNING,))
             study._storage.set_trial_state_values(running._trial_id, state=TrialState.FAIL)
-        return fit(*args, **kwargs)
+        return train(*args, **kwargs)
 
-    monkeypatch.setattr(trial_module, "fit", standing_still)
+    monkeypatch.setattr(trial_module, "train", standing_still)
     found = found_in(tmp_path, search, trials=2)
     states = [trial.state for trial in found.study.trials]
     assert states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]

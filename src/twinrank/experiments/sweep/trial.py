@@ -25,9 +25,7 @@ from twinrank.experiments.sweep.ranges import Ranges, varied
 from twinrank.experiments.sweep.sampling import Sampler, SeededSampler, suggested
 from twinrank.experiments.sweep.storage import Place
 from twinrank.recipe import Keep, Recipe
-from twinrank.training import Record
-from twinrank.training.trackers import tracking
-from twinrank.training.train import fit
+from twinrank.training import Record, tracking, train
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +152,7 @@ def _objective(search: Search, means: Means, trial: optuna.Trial) -> float:
     with _scratch(recipe) as scratch, tracked as tracker:
         with suppress(optuna.TrialPruned):  # no failure, to a tracker
             try:
-                ranker = fit(
+                ranker = train(
                     search.dataset,
                     recipe,
                     seed=search.seed,
