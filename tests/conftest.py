@@ -90,10 +90,10 @@ def recipes(recipe_files) -> dict[str, Recipe]:
 def trained(recipes, help_centre, tmp_path_factory) -> Path:
     """A ranker's folder that no test may change."""
     from twinrank.encoding import FeatureStore
-    from twinrank.training import fit
+    from twinrank.training import train
 
     folder = tmp_path_factory.mktemp("trained") / "ranker"
-    fit(help_centre, recipes["fused"], store=FeatureStore(), out=folder)
+    train(help_centre, recipes["fused"], store=FeatureStore(), out=folder)
     return folder
 
 

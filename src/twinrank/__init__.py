@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from twinrank.evaluation.evaluate import evaluate
     from twinrank.ranking import Ranker
     from twinrank.recipe import Recipe
-    from twinrank.training import fit
+    from twinrank.training.train import train  # not of the package: mypy takes that for a module
 
 __version__ = "0.1.0"
-__all__ = ["AsyncClient", "Client", "Dataset", "Ranker", "Recipe", "evaluate", "fit"]
+__all__ = ["AsyncClient", "Client", "Dataset", "Ranker", "Recipe", "evaluate", "train"]
 
 _HOMES = {
     "AsyncClient": "twinrank.client",
@@ -25,7 +25,7 @@ _HOMES = {
     "Ranker": "twinrank.ranking",
     "Recipe": "twinrank.recipe",
     "evaluate": "twinrank.evaluation",
-    "fit": "twinrank.training",
+    "train": "twinrank.training",
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.browser.service import serving
-from twinrank.training import fit
+from twinrank.training import train
 
 expect.set_options(timeout=30_000)  # ms: other tests may share the cores
 
@@ -40,7 +40,7 @@ class Look:
 def ranker_folder(help_centre, recipes, tmp_path_factory) -> Path:
     """A ranker with every channel, trained on the tiny encoder."""
     folder = tmp_path_factory.mktemp("served") / "ranker"
-    fit(help_centre, recipes["fused"], out=folder)
+    train(help_centre, recipes["fused"], out=folder)
     return folder
 
 

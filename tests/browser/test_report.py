@@ -9,7 +9,7 @@ from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
 from twinrank.experiments import examine
 from twinrank.reports.run_report import write_report
-from twinrank.training import fit
+from twinrank.training import train
 
 TAG = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\">"
 
@@ -57,7 +57,7 @@ def files(recipes, help_centre, tmp_path_factory):
     data = Dataset.load(home / "data")
     names = ("towers", "fused", "bm25")
     for name in names:
-        fit(data, recipes[name], out=home / name, store=FeatureStore())
+        train(data, recipes[name], out=home / name, store=FeatureStore())
     write_report(examine([home / "towers"], store=FeatureStore()), home / "one.html")
     folders = [home / name for name in names]
     write_report(examine(folders, store=FeatureStore()), home / "several.html")

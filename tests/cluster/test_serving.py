@@ -7,11 +7,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import nodes
 import psutil
 import pytest
 from fastapi.testclient import TestClient
 
-import nodes
 from tests.service.test_server import PATIENCE_S, QUERY, Load, kept, served, until
 from tests.test_cli import twinrank
 from twinrank.client import Client
@@ -19,7 +19,7 @@ from twinrank.encoding import FeatureStore
 from twinrank.errors import ClusterError, ServeError
 from twinrank.service.app import create_app
 from twinrank.service.settings import Settings
-from twinrank.training import fit
+from twinrank.training import train
 
 serving_ray = pytest.importorskip("twinrank.cluster.serving")
 TEXTS = [QUERY["text"], "my clients say the page shows nothing they could book", "invoice refund"]
@@ -149,7 +149,7 @@ def test_a_new_ranker_is_taken_up_with_no_failed_request(running, recipes, help_
     with Load(address) as load:
         until(lambda: load.rankers)
         before = set(load.rankers)
-        fit(help_centre, recipes["fused"], seed=1, store=FeatureStore()).save(folder)
+        train(help_centre, recipes["fused"], seed=1, store=FeatureStore()).save(folder)
         until(lambda: set(load.rankers[-20:]).isdisjoint(before))
     assert set(load.statuses) == {200}
 

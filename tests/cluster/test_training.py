@@ -8,7 +8,7 @@ from torch.distributed import TCPStore
 
 from twinrank.cluster import Crew, training
 from twinrank.encoding import FeatureStore
-from twinrank.training import TeamLostError, fit
+from twinrank.training import ProcessLostError, train
 
 
 @pytest.mark.parametrize("kill", [False, True])
@@ -16,7 +16,7 @@ def test_towers_of_a_team_are_those_of_one_process(
     second_node, kill, help_centre, recipes, tmp_path, caplog
 ):
     caplog.set_level(logging.INFO)
-    alone = fit(help_centre, recipes["fused"], out=tmp_path / "alone", store=FeatureStore())
+    alone = train(help_centre, recipes["fused"], out=tmp_path / "alone", store=FeatureStore())
     epochs = []
 
     def on_record(record):
@@ -24,14 +24,14 @@ def test_towers_of_a_team_are_those_of_one_process(
         if kill and record["epoch"] == 2:
             second_node()
 
-    team = fit(
+    team = train(
         help_centre,
         recipes["fused"],
         out=tmp_path / "team",
         store=FeatureStore(),
         on_record=on_record,
         device="cpu",
-        together=Crew(3),  # one on each node: whichever is killed is missed
+        fit=Crew(3),  # one on each node: whichever is killed is missed
     )
     assert "3 processes fit the towers together" in caplog.text
     assert ("a worker was lost; going on after epoch" in caplog.text) == kill
@@ -53,7 +53,7 @@ def test_a_worker_that_dies_on_its_way_to_the_team_is_missed_at_once():
     waits = ray.remote(lambda: time.sleep(60)).remote()
     dies = ray.remote(num_cpus=0, max_retries=0)(lambda: os._exit(1)).remote()
     try:
-        with pytest.raises(TeamLostError, match="did not come"):
+        with pytest.raises(ProcessLostError, match="did not come"):
             training._await(place, [waits, dies])
     finally:
         ray.cancel(waits, force=True)

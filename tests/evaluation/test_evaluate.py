@@ -11,7 +11,7 @@ from twinrank.data import Queries
 from twinrank.encoding import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.evaluation import METRICS, evaluate, measure, per_query, summarise
-from twinrank.training import fit
+from twinrank.training import train
 
 
 def rows(values, types, threads):
@@ -67,7 +67,7 @@ def test_chunks_do_not_change_the_figures(monkeypatch):
 
 
 def test_answers_added_to_the_ranker_compete(recipes, help_centre):
-    ranker = fit(help_centre, recipes["bm25"])
+    ranker = train(help_centre, recipes["bm25"])
     before = evaluate(ranker, help_centre, split="test", resamples=0)
     text = " ".join(help_centre.split("test").texts)
     ranker.add_answers(pl.DataFrame({"id": ["all"], "title": ["All"], "text": [text]}))
@@ -77,7 +77,7 @@ def test_answers_added_to_the_ranker_compete(recipes, help_centre):
 
 
 def test_answers_unknown_to_the_ranker_are_refused(recipes, help_centre):
-    ranker = fit(help_centre, recipes["zero-shot"], store=FeatureStore())
+    ranker = train(help_centre, recipes["zero-shot"], store=FeatureStore())
     ranker.remove_answers(help_centre.answers["id"].head(2))
     with pytest.raises(RankerError, match=r"2 answers of .* are unknown"):
         evaluate(ranker, help_centre)

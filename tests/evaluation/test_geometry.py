@@ -19,7 +19,7 @@ from twinrank.encoding import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.evaluation import centroid_views, geometry
 from twinrank.evaluation.geometry import main_axes, measure_space
-from twinrank.training import fit
+from twinrank.training import train
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -139,10 +139,10 @@ def test_the_probe_is_scikit_learns_logistic_regression_over_whole_threads(types
     kinds = np.array(kinds)
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=4)
     areas = []
-    for train, test in folds.split(queries, kinds, threads):
-        mean, spread = queries[train].mean(axis=0), queries[train].std(axis=0)
+    for train_rows, test in folds.split(queries, kinds, threads):
+        mean, spread = queries[train_rows].mean(axis=0), queries[train_rows].std(axis=0)
         probe = LogisticRegression(C=0.01, max_iter=1000)
-        probe.fit((queries[train] - mean) / spread, kinds[train])
+        probe.fit((queries[train_rows] - mean) / spread, kinds[train_rows])
         chances = probe.predict_proba((queries[test] - mean) / spread)
         columns = [1] if types == 2 else range(types)
         areas.append(
@@ -249,7 +249,7 @@ def test_rounding_is_neither_spread_nor_a_feature():
 
 @pytest.fixture(scope="module")
 def ranker(recipes, help_centre):
-    return fit(help_centre, recipes["towers"], store=FeatureStore())
+    return train(help_centre, recipes["towers"], store=FeatureStore())
 
 
 def vectors(ranker, queries):
@@ -269,7 +269,7 @@ def test_of_a_ranker(ranker, help_centre):
 
 
 def test_answers_of_another_order_and_answers_besides(recipes, help_centre):
-    ranker = fit(help_centre, recipes["zero-shot"], store=FeatureStore())
+    ranker = train(help_centre, recipes["zero-shot"], store=FeatureStore())
     before = geometry(ranker, help_centre).figures
     turned = help_centre.answers.reverse()
     data = Dataset("turned", turned, help_centre.queries, help_centre.labels)
@@ -290,8 +290,8 @@ def reading(ranker, features, monkeypatch):
 
 
 def test_no_space_and_no_finite_vectors_are_refused(recipes, help_centre, monkeypatch):
-    words = fit(help_centre, recipes["bm25"])
-    spatial = fit(help_centre, recipes["zero-shot"], store=FeatureStore())
+    words = train(help_centre, recipes["bm25"])
+    spatial = train(help_centre, recipes["zero-shot"], store=FeatureStore())
     reading(spatial, np.full(32, np.nan), monkeypatch)
     for measured in (geometry, centroid_views):
         with pytest.raises(RankerError, match=r"ranks by words .* take a recipe with an encoder"):
@@ -353,7 +353,7 @@ def test_the_three_views(ranker, help_centre):
 
 
 def test_views_without_spread_and_of_one_query(recipes, help_centre, monkeypatch):
-    ranker = fit(help_centre, recipes["zero-shot"], store=FeatureStore())
+    ranker = train(help_centre, recipes["zero-shot"], store=FeatureStore())
     first = help_centre.labels.filter(pl.col("split") == "test").head(1)
     single = Dataset("one", help_centre.answers, help_centre.queries, first)
     for view in centroid_views(ranker, single):

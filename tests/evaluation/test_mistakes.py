@@ -10,7 +10,7 @@ from scipy import sparse
 from twinrank.encoding import FeatureStore
 from twinrank.evaluation import evaluate, mistakes
 from twinrank.evaluation.mistakes import outcomes
-from twinrank.training import fit
+from twinrank.training import train
 
 answers = st.sampled_from(["a", "b", "c"])
 
@@ -72,7 +72,7 @@ def test_outcomes_are_those_of_a_sorted_list(values, data):
 
 @pytest.mark.parametrize("kind", ["bm25", "fused"])
 def test_they_are_those_of_the_ranker(recipes, help_centre, kind):
-    ranker = fit(help_centre, recipes[kind], store=FeatureStore())
+    ranker = train(help_centre, recipes[kind], store=FeatureStore())
     rows = evaluate(ranker, help_centre, resamples=0).per_query
     firsts = [ranking[0] for ranking in ranker.rank(rows["text"].to_list(), k=1)]
     assert rows["first"].to_list() == [answer.id for answer in firsts]

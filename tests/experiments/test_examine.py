@@ -12,7 +12,7 @@ from twinrank.evaluation import differences, evaluate
 from twinrank.experiments import examine
 from twinrank.ranking import Ranker
 from twinrank.recipe import Recipe
-from twinrank.training import fit
+from twinrank.training import train
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,8 @@ def home(recipes, help_centre, tmp_path_factory):
     even = Recipe.validated(values | {"name": "evened"}, source="evened")
     runs = {"bm25": recipes["bm25"], "towers": recipes["towers"], "evened": even}
     for name, recipe in runs.items():
-        fit(help_centre, recipe, out=home / name, store=FeatureStore())
-    fit(help_centre, recipes["towers"], seed=1, out=home / "again", store=FeatureStore())
+        train(help_centre, recipe, out=home / name, store=FeatureStore())
+    train(help_centre, recipes["towers"], seed=1, out=home / "again", store=FeatureStore())
     return home
 
 
@@ -65,7 +65,7 @@ def test_runs_of_one_recipe_are_told_apart(home):
 def test_data_that_changed_is_an_error_unless_given(home, help_centre, recipes, tmp_path, caplog):
     folder = tmp_path / "data"
     help_centre.save(folder)
-    fit(Dataset.load(folder), recipes["bm25"], out=tmp_path / "run")
+    train(Dataset.load(folder), recipes["bm25"], out=tmp_path / "run")
     changed = replace(help_centre, labels=help_centre.labels.head(-1))
     changed.save(folder)
     with pytest.raises(RankerError, match=r"no longer the data .* give --data"):
@@ -74,7 +74,7 @@ def test_data_that_changed_is_an_error_unless_given(home, help_centre, recipes, 
         examination = examine([tmp_path / "run"], data=folder, store=FeatureStore())
     assert "trained on other data" in caplog.text
     assert examination.dataset.fingerprint == changed.fingerprint
-    fit(Dataset.load(folder), recipes["bm25"], out=tmp_path / "other")
+    train(Dataset.load(folder), recipes["bm25"], out=tmp_path / "other")
     with pytest.raises(RankerError, match=r"trained on other data than .*fingerprints"):
         examine([home / "bm25", tmp_path / "other"], store=FeatureStore())
 

@@ -25,7 +25,7 @@ from twinrank.experiments.sweep_database import StudyDatabase
 from twinrank.experiments.sweep_ranges import Choices, Ranges, vary
 from twinrank.recipe import Recipe
 from twinrank.reports.sweep_report import describe_sweep
-from twinrank.training import fit
+from twinrank.training import train
 
 WIDE = """
 [training]
@@ -75,7 +75,7 @@ def test_the_best_recipe_loads_and_reaches_the_same_again(found, help_centre, tm
     assert best == found.best
     assert best.name == "towers-best"
     assert best.training.epochs == 8  # what is not varied stays
-    ranker = fit(help_centre, best, store=FeatureStore())
+    ranker = train(help_centre, best, store=FeatureStore())
     values = [t.value for t in found.study.trials if t.state == TrialState.COMPLETE]
     assert ranker.origin.quality["loss"] == min(values) == found.reached(found.trials[0])
 
@@ -83,7 +83,7 @@ def test_the_best_recipe_loads_and_reaches_the_same_again(found, help_centre, tm
 def test_the_first_trial_is_the_recipe_as_it_is(found, help_centre, search):
     first = found.study.trials[0]
     assert first.params["training.learning_rate"] == 3e-3
-    ranker = fit(help_centre, search.recipe, store=FeatureStore())
+    ranker = train(help_centre, search.recipe, store=FeatureStore())
     assert first.value == ranker.origin.quality["loss"]
     assert first.user_attrs["quality"] == ranker.origin.quality
 
@@ -206,9 +206,9 @@ def test_a_trial_that_others_took_for_dead_is_given_up_and_done_again(
             study = optuna.load_study(study_name=search.name, storage=place)
             (running,) = study.get_trials(states=(TrialState.RUNNING,))
             study._storage.set_trial_state_values(running._trial_id, state=TrialState.FAIL)
-        return fit(*args, **kwargs)
+        return train(*args, **kwargs)
 
-    monkeypatch.setattr(sweeping, "fit", standing_still)
+    monkeypatch.setattr(sweeping, "train", standing_still)
     found = found_in(tmp_path, search, trials=2)
     states = [trial.state for trial in found.study.trials]
     assert states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]

@@ -22,7 +22,7 @@ from twinrank.feedback.database import Feedback
 from twinrank.feedback.forget import forget
 from twinrank.ranking import Ranker, read_card
 from twinrank.recipe import Recipe
-from twinrank.training import fit, resume, stages
+from twinrank.training import Trainer, checkpoint, train
 
 TEXTS = ["it wont let me in again", "where is my money??"]
 NOTHING = (FeedbackError, "nothing to learn")
@@ -52,7 +52,7 @@ def data(help_centre, tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(data, recipes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "ranker"
-    fit(Dataset.load(data[0]), recipes["fused"], seed=3, out=folder, store=FeatureStore())
+    train(Dataset.load(data[0]), recipes["fused"], seed=3, out=folder, store=FeatureStore())
     return folder
 
 
@@ -168,7 +168,7 @@ def test_what_is_held_back_stays_so_and_is_learned_by_nobody(folder, learned, da
 def test_the_same_is_not_learned_twice_nor_what_was_taken_back(folder, learned, monkeypatch):
     learned()
     card = read_card(folder)
-    monkeypatch.setattr(stages, "fit_towers", None)
+    monkeypatch.setattr(Trainer, "run", None)
     again = learned()
     assert (again.replaced, again.compared) == (False, ())
     assert again.notes == ("the ranker has learned all of this already",)
@@ -187,7 +187,7 @@ def test_a_dry_run_changes_nothing_and_is_not_done_again(folder, learned, monkey
     (verdicts,) = folder.parent.rglob("verdicts.json")
     assert verdicts.stat().st_mode & 0o777 == 0o600
     assert before == {file.name: file.read_bytes() for file in folder.iterdir()}
-    monkeypatch.setattr(stages, "fit_towers", None)
+    monkeypatch.setattr(Trainer, "run", None)
     wet = learned()
     assert wet.replaced
     assert wet.compared[0].as_dict() == dry.compared[0].as_dict()
@@ -207,19 +207,19 @@ def test_after_a_kill_it_goes_on_with_the_verdicts_it_began_with(
 ):
     whole = shutil.copytree(folder, folder.with_name("whole"))
     learn(whole, data[1][:-5], margin=1.0, store=FeatureStore())
-    real = stages.fit_towers
+    real = Trainer.run
 
-    def dying(*args, on_epoch, **kwargs):
-        def on_epoch_and_die(checkpoint):
-            on_epoch(checkpoint)
-            if checkpoint.history[-1]["epoch"] == 2:
+    def dying(trainer, *, saved, on_epoch):
+        def on_epoch_and_die(reached):
+            on_epoch(reached)
+            if reached.history[-1]["epoch"] == 2:
                 raise Killed
 
-        return real(*args, on_epoch=on_epoch_and_die, **kwargs)
+        return real(trainer, saved=saved, on_epoch=on_epoch_and_die)
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(stages, "fit_towers", dying)
-        patched.setattr(resume, "SAVED_EVERY_S", 0)
+        patched.setattr(Trainer, "run", dying)
+        patched.setattr(checkpoint, "CHECKPOINT_EVERY_S", 0)
         learned(data[1][:-5])
     caplog.set_level(logging.INFO)
     learning = learned(data[1][1:])
@@ -319,7 +319,7 @@ def test_without_test_labels_validation_is_the_gate(learned, data, tmp_path):
 def test_a_ranker_that_learns_nothing_or_has_lost_its_data(
     recipes, help_centre, data, tmp_path, folder
 ):
-    fit(help_centre, recipes["bm25"], out=tmp_path / "words")
+    train(help_centre, recipes["bm25"], out=tmp_path / "words")
     with pytest.raises(RankerError, match="bm25 is not trained on labels"):
         learn(tmp_path / "words", data[1], store=FeatureStore())
     ranker = Ranker.load(folder)
@@ -337,7 +337,7 @@ def test_a_ranker_with_its_own_encoder_tunes_it_anew(recipe_files, data, tmp_pat
     (tmp_path / "tuned.toml").write_text(f"{text}\n[tuning]\nepochs = 1\nbatch_size = 64\n")
     dataset, store = Dataset.load(data[0]), FeatureStore()
     out = tmp_path / "ranker"
-    old = fit(dataset, Recipe.load(tmp_path / "tuned.toml"), out=out, store=store)
+    old = train(dataset, Recipe.load(tmp_path / "tuned.toml"), out=out, store=store)
     learning = learn(out, data[1], margin=1.0, store=store)
     encoder = read_card(out).encoder
     assert encoder != f"encoder-{old.dense.reader.encoder.identity[:12]}"

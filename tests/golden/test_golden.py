@@ -32,7 +32,7 @@ from twinrank.ranking import Ranker
 from twinrank.recipe import Recipe
 from twinrank.service.app import create_app
 from twinrank.service.settings import Settings
-from twinrank.training import fit
+from twinrank.training import train
 
 HERE = Path(__file__).parent
 WRITE = os.environ.get("TWINRANK_GOLDEN") == "write"
@@ -169,7 +169,7 @@ def test_recipes_score_as_they_did(help_centre, tiny_model, tmp_path):
         recipes[f"{name}, untrained"] = untrained
     store, scores = FeatureStore(), {}
     for name, recipe in recipes.items():
-        fit(help_centre, recipe, store=store, out=tmp_path / name)
+        train(help_centre, recipe, store=store, out=tmp_path / name)
         scores[name] = Ranker.load(tmp_path / name).scores(queries)
     if WRITE:
         save_file(scores, HERE / "scores.safetensors")

@@ -9,14 +9,14 @@ from twinrank.data import split_sentences, titled_sections
 from twinrank.encoding import FeatureStore, RecentFeatures
 from twinrank.ranking import Witness
 from twinrank.ranking.explanation import AHEAD, SHORTEST
-from twinrank.training import fit
+from twinrank.training import train
 
 TEXTS = ["it wont let me in again", "User: where is my money??\nAgent: hello\nUser: the refund"]
 
 
 @pytest.fixture(params=["bm25", "zero-shot", "towers", "fused"])
 def ranker(request, recipes, help_centre):
-    return fit(help_centre, recipes[request.param], store=FeatureStore())
+    return train(help_centre, recipes[request.param], store=FeatureStore())
 
 
 def evidence(ranker, texts=TEXTS, k=4):

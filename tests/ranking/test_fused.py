@@ -22,15 +22,15 @@ from twinrank.ranking import (
 )
 from twinrank.ranking.dense import projected
 from twinrank.ranking.past_queries import NEAREST
-from twinrank.training import fit
-from twinrank.training.fusing import confidence_of
+from twinrank.training import train
+from twinrank.training.calibration import calibrate_confidence
 
 TEXTS = ["it wont let me in again", "User: hello\nAgent: hi\nUser: where is my money??"]
 
 
 @pytest.fixture
 def fused(recipes, help_centre):
-    return fit(help_centre, recipes["fused"], store=FeatureStore())
+    return train(help_centre, recipes["fused"], store=FeatureStore())
 
 
 def test_parts_make_up_the_score(fused):
@@ -86,7 +86,7 @@ def test_without_evidence_nothing_is_confident():
 def test_a_query_without_a_known_word_has_no_confidence_and_no_part_in_the_fit(
     recipes, help_centre
 ):
-    words = fit(help_centre, recipes["bm25"])
+    words = train(help_centre, recipes["bm25"])
     assert {answer.confidence for answer in words.rank("zzz qqq", 100)[0]} == {0}
     assert words.rank("zzz qqq", min_confidence=1e-9) == [[]]
     asked = help_centre.split("validation")
@@ -96,7 +96,7 @@ def test_a_query_without_a_known_word_has_no_confidence_and_no_part_in_the_fit(
         frame=pl.concat([asked.frame, odd.frame]),
         labels=sparse.vstack([asked.labels, odd.labels], format="csr"),
     )
-    found = confidence_of(words.channel, both)
+    found = calibrate_confidence(words.channel, both)
     assert found.slope == pytest.approx(words.confidence.slope)
 
 

@@ -12,7 +12,7 @@ from twinrank.encoding import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.ranking import Ranker, generations, read_card
 from twinrank.recipe import Recipe
-from twinrank.training import fit
+from twinrank.training import train
 
 TEXTS = ["it wont let me in again", "where is my money??"]
 
@@ -20,7 +20,7 @@ TEXTS = ["it wont let me in again", "where is my money??"]
 @pytest.fixture(scope="module")
 def trained(recipes, help_centre, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    fit(help_centre, recipes["fused"], out=folder, store=FeatureStore())
+    train(help_centre, recipes["fused"], out=folder, store=FeatureStore())
     return folder
 
 
@@ -167,7 +167,7 @@ def test_a_tuned_encoder_has_a_folder_of_its_identity(recipe_files, help_centre,
         f"{text}\n[tuning]\nepochs = 1\nbatch_size = 64\nrefresh_every = 256\n"
     )
     recipe, out = Recipe.load(tmp_path / "tuned.toml"), tmp_path / "out"
-    ranker = fit(help_centre, recipe, out=out, store=FeatureStore())
+    ranker = train(help_centre, recipe, out=out, store=FeatureStore())
     card = read_card(out)
     assert card.encoder == f"encoder-{card.encoder_identity[:12]}"
     assert (out / card.encoder / "model.safetensors").exists()

@@ -8,14 +8,14 @@ from huggingface_hub import ModelCard
 from twinrank.encoding import FeatureStore
 from twinrank.ranking import Ranker
 from twinrank.ranking.model_card import about, model_card, quality
-from twinrank.training import fit
+from twinrank.training import train
 
 KINDS = ["bm25", "zero-shot", "towers", "fused"]
 
 
 @pytest.fixture(scope="module")
 def rankers(recipes, help_centre):
-    return {kind: fit(help_centre, recipes[kind], store=FeatureStore()) for kind in KINDS}
+    return {kind: train(help_centre, recipes[kind], store=FeatureStore()) for kind in KINDS}
 
 
 @pytest.fixture(params=KINDS)

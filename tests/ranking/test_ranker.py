@@ -16,7 +16,7 @@ from twinrank.evaluation import evaluate
 from twinrank.ranking import Bm25, Ranker, read_card
 from twinrank.ranking.generations import put
 from twinrank.recipe import Recipe
-from twinrank.training import fit
+from twinrank.training import train
 
 CHANNELS = ["bm25", "zero-shot", "towers", "fused"]
 TEXTS = ["it wont let me in again", "User: hello\nAgent: hi\nUser: where is my money??"]
@@ -24,7 +24,7 @@ TEXTS = ["it wont let me in again", "User: hello\nAgent: hi\nUser: where is my m
 
 @pytest.fixture(params=CHANNELS)
 def ranker(request, recipes, help_centre):
-    return fit(help_centre, recipes[request.param], store=FeatureStore())
+    return train(help_centre, recipes[request.param], store=FeatureStore())
 
 
 def new_answer(ranker, answer_id="new"):
@@ -183,7 +183,7 @@ def test_bm25_without_a_shared_word_scores_nothing(help_centre):
 
 @pytest.fixture
 def saved(recipes, help_centre, tmp_path):
-    fit(help_centre, recipes["towers"], store=FeatureStore()).save(tmp_path / "ranker")
+    train(help_centre, recipes["towers"], store=FeatureStore()).save(tmp_path / "ranker")
     return tmp_path / "ranker"
 
 
@@ -243,7 +243,7 @@ def test_towers_of_another_recipe_are_refused(saved):
 def words(help_centre, tmp_path_factory):
     """By names and paths alone."""
     out = str(tmp_path_factory.mktemp("words") / "run")
-    fit(help_centre, "bm25", out=out)
+    train(help_centre, "bm25", out=out)
     return Ranker.load(out)
 
 
@@ -277,9 +277,9 @@ def test_texts_come_in_any_iterable(words, texts):
         lambda words, data: words.put_answers(data.answers.with_columns(id=pl.lit(""))),
         lambda words, data: words.put_answers(data.answers.with_columns(sections=pl.lit("one"))),
         lambda words, data: words.save(None),
-        lambda words, data: fit("data", "bm25"),
-        lambda words, data: fit(data, None),
-        lambda words, data: fit(data, "bm25", out=5),
+        lambda words, data: train("data", "bm25"),
+        lambda words, data: train(data, None),
+        lambda words, data: train(data, "bm25", out=5),
         lambda words, data: evaluate("run", data),
         lambda words, data: evaluate(words, "data"),
         lambda words, data: Ranker.load(None),
@@ -321,7 +321,7 @@ def test_a_ranker_travels_as_its_folder(words):
 def test_a_ranker_whose_numbers_are_not_finite_is_not_loaded_and_does_not_rank(
     recipes, help_centre, tmp_path, where
 ):
-    ranker = fit(help_centre, recipes["towers"], store=FeatureStore())
+    ranker = train(help_centre, recipes["towers"], store=FeatureStore())
     with torch.inference_mode():
         towers, rows = ranker.dense.towers, ranker.dense.vectors.rows
         (towers.log_scale if where == "towers" else rows).fill_(torch.nan)
@@ -360,14 +360,14 @@ def test_an_answer_that_was_set_aside_comes_back_as_it_was(ranker, tmp_path, sav
 
 
 def test_past_queries_come_back_to_a_ranker_that_lacks_them(recipes, help_centre):
-    ranker = fit(help_centre, recipes["fused"], store=FeatureStore())
+    ranker = train(help_centre, recipes["fused"], store=FeatureStore())
     id_, before = ranker.answers["id"][3], ranker.scores(TEXTS)
     solved = ranker.channel.past.labelled(3)
     assert solved
     ranker.set_aside(id_)
     theirs = help_centre.labels.filter(pl.col("answer") == id_)["query"]
     labels = help_centre.labels.filter(~pl.col("query").is_in(theirs.implode()))
-    other = fit(replace(help_centre, labels=labels), recipes["fused"], store=FeatureStore())
+    other = train(replace(help_centre, labels=labels), recipes["fused"], store=FeatureStore())
     other.match_answers(ranker.answers)
     other.removed = ranker.removed
     assert not set(solved) & set(other.channel.past.texts)
@@ -379,7 +379,7 @@ def test_past_queries_come_back_to_a_ranker_that_lacks_them(recipes, help_centre
 
 
 def test_what_was_put_and_removed_again_comes_back_with_the_first_ones_past(recipes, help_centre):
-    ranker = fit(help_centre, recipes["fused"], store=FeatureStore())
+    ranker = train(help_centre, recipes["fused"], store=FeatureStore())
     id_, solved = ranker.answers["id"][3], ranker.channel.past.labelled(3)
     ranker.set_aside(id_)
     ranker.put_answers(new_answer(ranker, id_))

@@ -13,8 +13,7 @@ from twinrank.errors import RankerError
 from twinrank.evaluation import evaluate
 from twinrank.ranking import Ranker, read_card
 from twinrank.recipe import Recipe
-from twinrank.training import fit
-from twinrank.training.material import Material, reader_for
+from twinrank.training import TrainingData, build_reader, train
 
 LONG = "Agent: hello.\nUser: my calendar is lost, and nobody can book. Where is it?\n" * 3
 
@@ -42,7 +41,7 @@ def recipe(request, recipes):
 @pytest.fixture(scope="module")
 def trained(recipe, help_centre, tmp_path_factory):
     out = tmp_path_factory.mktemp("reading")
-    return fit(help_centre, recipe, out=out, store=FeatureStore()), out
+    return train(help_centre, recipe, out=out, store=FeatureStore()), out
 
 
 def test_it_ranks_alike_from_a_folder_with_a_store_and_without(trained, help_centre):
@@ -58,7 +57,7 @@ def test_it_ranks_alike_from_a_folder_with_a_store_and_without(trained, help_cen
 
 def test_ranking_and_training_read_the_same(trained, help_centre, recipe):
     _, out = trained
-    seen = reader_for(help_centre, recipe, FeatureStore(), "cpu")
+    seen = build_reader(help_centre, recipe, FeatureStore(), "cpu")
     loaded = Ranker.load(out).dense.reader
     asked = help_centre.split("train").texts
     assert list(loaded.queries(asked)) == list(seen.queries(asked))
@@ -66,10 +65,10 @@ def test_ranking_and_training_read_the_same(trained, help_centre, recipe):
     answers = [reader.passages(help_centre.answers).rows for reader in (loaded, seen)]
     assert answers[0] == answers[1]
 
-    material = Material.read(help_centre, recipe, seen)
-    assert loaded(asked[:50]) == pytest.approx(material.train.features[:50], abs=1e-5)
+    data = TrainingData.read(help_centre, recipe, seen)
+    assert loaded(asked[:50]) == pytest.approx(data.train.features[:50], abs=1e-5)
     features = loaded.features(answers[0][:50])
-    assert features == pytest.approx(material.answers.rows[:50], abs=1e-5)
+    assert features == pytest.approx(data.answers.rows[:50], abs=1e-5)
 
 
 def test_an_answer_that_is_added_is_read_as_those_trained_on(trained, help_centre):
@@ -115,7 +114,7 @@ def test_evaluation_reads_as_ranking_does(trained, help_centre):
 
 
 def test_head_reads_beginnings_and_keeps_no_weights(recipes, help_centre, tmp_path):
-    ranker = fit(help_centre, recipes["zero-shot"], out=tmp_path)
+    ranker = train(help_centre, recipes["zero-shot"], out=tmp_path)
     assert ranker.dense.reader.queries([LONG]) == [LONG]
     assert not list(tmp_path.glob("idf*"))
 

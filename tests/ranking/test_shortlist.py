@@ -7,7 +7,7 @@ from twinrank.encoding import FeatureStore
 from twinrank.errors import AnswerIndexError, RankerError
 from twinrank.ranking import Ranker, shortlist
 from twinrank.ranking.index import LocalIndex, build_index
-from twinrank.training import fit
+from twinrank.training import train
 
 PLACES = ["local", "answers.db"]
 
@@ -15,7 +15,7 @@ PLACES = ["local", "answers.db"]
 @pytest.fixture(params=["zero-shot", "towers", "fused"])
 def saved(request, recipes, help_centre, tmp_path):
     folder = tmp_path / "ranker"
-    fit(help_centre, recipes[request.param], store=FeatureStore()).save(folder)
+    train(help_centre, recipes[request.param], store=FeatureStore()).save(folder)
     return folder
 
 
@@ -64,7 +64,7 @@ def test_whom_others_speak_for_is_a_candidate_however_far_it_is(
     recipes, help_centre, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(shortlist, "CANDIDATES", 1)
-    fit(help_centre, recipes["fused"], store=FeatureStore()).save(tmp_path)
+    train(help_centre, recipes["fused"], store=FeatureStore()).save(tmp_path)
     ranker = indexed(tmp_path)
     beside = ranker.channel.beside(TEXTS, ranker.dense.reader(TEXTS))
     best = sum(beside.values()).argmax(axis=1)
@@ -101,7 +101,7 @@ def test_an_index_that_fell_behind_is_refused_and_brought_up_to_date(saved):
 
 def test_another_rankers_index_is_refused(saved, recipes, help_centre, tmp_path):
     indexed(saved)
-    fit(help_centre, recipes["towers"], seed=1, store=FeatureStore()).save(tmp_path / "other")
+    train(help_centre, recipes["towers"], seed=1, store=FeatureStore()).save(tmp_path / "other")
     with pytest.raises(AnswerIndexError, match="index of another ranker"):
         Ranker.load(tmp_path / "other", index=str(saved / "index"))
 
@@ -115,7 +115,7 @@ def test_a_fingerprint_outlives_saving_and_new_answers(saved):
 
 
 def test_words_alone_have_no_vectors(recipes, help_centre, tmp_path):
-    ranker = fit(help_centre, recipes["bm25"], store=FeatureStore())
+    ranker = train(help_centre, recipes["bm25"], store=FeatureStore())
     with pytest.raises(RankerError, match="no vectors to index"):
         _ = ranker.vectors
     ranker.save(tmp_path)

@@ -11,12 +11,12 @@ from twinrank.errors import TwinrankError
 from twinrank.evaluation import View, centroid_views, geometry
 from twinrank.reports.figures import COLOURS, hover_text
 from twinrank.reports.geometry_report import COLUMNS, centroid_figure, geometry_table
-from twinrank.training import fit
+from twinrank.training import train
 
 
 @pytest.fixture(scope="module")
 def ranker(recipes, help_centre):
-    return fit(help_centre, recipes["zero-shot"], store=FeatureStore())
+    return train(help_centre, recipes["zero-shot"], store=FeatureStore())
 
 
 def view(types=("a", "b", "c"), text="a text"):

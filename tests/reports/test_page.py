@@ -14,7 +14,7 @@ from twinrank.evaluation import centroid_views, geometry
 from twinrank.reports.geometry_report import COLUMNS, READINGS, write_geometry
 from twinrank.reports.page import Section, page, script_json
 from twinrank.reports.terminal import numeric_columns
-from twinrank.training import fit
+from twinrank.training import train
 
 NASTY = "</script><script>alert('x')</script> & <b>"
 
@@ -147,7 +147,7 @@ def test_a_table_at_the_terminal_loads_nothing_that_pages_need():
 
 
 def test_the_page_of_a_geometry(recipes, help_centre, tmp_path):
-    ranker = fit(help_centre, recipes["zero-shot"])
+    ranker = train(help_centre, recipes["zero-shot"])
     measured = geometry(ranker, help_centre)
     file = tmp_path / "geometry.html"
     write_geometry(file, [(NASTY, measured)], [(NASTY, centroid_views(ranker, help_centre))])

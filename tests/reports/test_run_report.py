@@ -12,7 +12,7 @@ from twinrank.experiments import examine
 from twinrank.reports.mistakes_report import draw_confusion, draw_misses
 from twinrank.reports.run_report import draw_quality, run_page, write_report
 from twinrank.reports.terminal import figure, reached
-from twinrank.training import fit
+from twinrank.training import train
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def examination(recipes, help_centre, tmp_path_factory):
     home = tmp_path_factory.mktemp("runs")
     names = ("towers", "fused", "bm25")
     for name in names:
-        fit(help_centre, recipes[name], out=home / name, store=FeatureStore())
+        train(help_centre, recipes[name], out=home / name, store=FeatureStore())
     return examine([home / name for name in names], store=FeatureStore())
 
 
@@ -150,7 +150,7 @@ def test_what_people_wrote_stays_text(recipes, help_centre, tmp_path):
     )
     data.save(tmp_path / "data")
     run = tmp_path / "run"
-    fit(Dataset.load(tmp_path / "data"), recipes["towers"], out=run, store=FeatureStore())
+    train(Dataset.load(tmp_path / "data"), recipes["towers"], out=run, store=FeatureStore())
     text = run_page(examine([run], store=FeatureStore()))
     seen = Seen(text)
     assert len(seen.of("script")) == 3

@@ -22,7 +22,7 @@ from twinrank.errors import FeedbackError, RankerError
 from twinrank.feedback.database import Feedback
 from twinrank.service.server import check
 from twinrank.service.settings import Settings
-from twinrank.training import fit
+from twinrank.training import train
 
 KILLS = int(os.environ.get("TWINRANK_KILLS", "1"))
 QUERY = {"text": "it wont let me in again", "k": 1, "explain": False}
@@ -136,7 +136,7 @@ def test_a_new_ranker_is_taken_up_with_no_failed_request(running, recipes, help_
     with Load(address) as load:
         until(lambda: load.rankers)
         before = set(load.rankers)
-        fit(help_centre, recipes["fused"], seed=1, store=FeatureStore()).save(folder)
+        train(help_centre, recipes["fused"], seed=1, store=FeatureStore()).save(folder)
         until(lambda: load.rankers[-1] not in before)
     assert set(load.statuses) == {200}
 

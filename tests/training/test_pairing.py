@@ -2,7 +2,6 @@ import tracemalloc
 
 import numpy as np
 import polars as pl
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
@@ -93,13 +92,6 @@ def test_pairs_differ_from_epoch_to_epoch_and_not_from_run_to_run():
     assert together[0] == together[1] != together[2]
 
 
-def test_of_three_types_each_two_meet_as_often():
-    group, kind = np.zeros(300, np.int64), np.repeat([0, 1, 2], 100)
-    pairs = every_query(groups_of(group, kind), rng())
-    met = np.bincount(3 * kind[pairs.f] + kind[pairs.g], minlength=9)
-    assert met[[1, 2, 5]].tolist() == [50, 50, 50]
-
-
 def test_of_many_types_each_two_meet_about_as_often():
     """Groups with a query of each of four types: six ways to pair two types, none preferred."""
     group, kind = np.repeat(np.arange(3000), 4), np.tile([0, 1, 2, 3], 3000)
@@ -186,12 +178,3 @@ def test_a_million_threads_are_a_few_arrays():
     assert len(first) == 256
     # A Python tuple of two integers takes 120 bytes or more; all arrays together take less.
     assert peak < 130 * n
-
-
-@pytest.mark.parametrize("kind", [[0, 0, 0], []])
-def test_one_type_alone_makes_no_pairs(kind):
-    kind = np.array(kind, np.int64)
-    groups = groups_of(np.zeros_like(kind), kind)
-    assert (len(groups), groups.alone) == (0, len(kind))
-    assert sum(map(len, across(groups, 4, rng()))) == 0
-    assert list(within(groups, rng())) == []

@@ -61,8 +61,8 @@ def train(
     from twinrank.data import Dataset
     from twinrank.recipe import Recipe
     from twinrank.reports.terminal import quality_table
-    from twinrank.training import check_tracker, fit, is_main, tracking
-    from twinrank.training.stages import Together, alone
+    from twinrank.training import check_tracker, is_main, tracking
+    from twinrank.training import train as train_ranker
 
     if workers and not ray:
         raise typer.BadParameter("--workers are those of a cluster: give --ray too")
@@ -73,12 +73,12 @@ def train(
         feature_store(ray, device=device) as store,
         tracking(track, dataset, chosen, seed=seed, out=out) as tracker,
     ):
-        together: Together = alone
+        crew = None
         if ray:
             from twinrank.cluster import Crew
 
-            together = Crew(workers)
-        ranker = fit(
+            crew = Crew(workers)
+        ranker = train_ranker(
             dataset,
             chosen,
             seed=seed,
@@ -87,7 +87,7 @@ def train(
             resume=resume,
             on_record=tracker.epoch,
             device=device,
-            together=together,
+            fit=crew,
         )
         tracker.reached(ranker.origin.quality)
     summary = {"ranker": str(out), "recipe": chosen.name, **ranker.origin.model_dump()}

@@ -6,8 +6,8 @@ import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import ray
 import torch
@@ -16,8 +16,18 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from twinrank.cluster.connection import LOST, Slot, told_by
 from twinrank.errors import ClusterError
-from twinrank.training import Checkpoint, OnEpoch, Record, Team, TeamLostError, Validate
-from twinrank.training.stages import Fitting
+from twinrank.ranking import Towers
+from twinrank.recipe import TrainingSettings
+from twinrank.training import (
+    Checkpoint,
+    OnEpoch,
+    ProcessLostError,
+    Record,
+    TowerTrainer,
+    Trainer,
+    TrainingData,
+)
+from twinrank.training.distributed import join_group, leave_group, process_count
 
 BEGIN_S = 60.0  # within which a worker has to begin to be of the team
 PATIENCE_S = 300.0  # until a worker that says nothing, and whose machine says nothing, is lost
@@ -28,25 +38,35 @@ LOSSES = 3  # of a team in one epoch, before all is given up
 log = logging.getLogger(__name__)
 
 
+class _Fitting(NamedTuple):
+    """The training that a helper carries out along with the main process."""
+
+    towers: Towers
+    data: TrainingData
+    settings: TrainingSettings
+    seed: int
+    saved: Checkpoint | None
+
+
 class Helper:
     """A further process of a team."""
 
     def begin(self) -> None:
         """Answer: this process has started."""
 
-    def help(
-        self, held: tuple[Fitting, Checkpoint | None], host: str, port: int, size: int, number: int
-    ) -> None:
+    def help(self, fitting: _Fitting, host: str, port: int, size: int, number: int) -> None:
         """Fit along, from where the checkpoint stands; the towers stay here, and are forgotten."""
-        fitting, saved = held
         torch.set_num_threads(1)
         place = TCPStore(host, port)
         place.set(_here(number), "")
-        team = Team.met(place, size, number, patience_s=PATIENCE_S)
+        join_group(place, size, number, patience_s=PATIENCE_S)
         try:
-            fitting(_not_asked, team=team, saved=saved, on_epoch=lambda checkpoint: None)
+            trainer = TowerTrainer(
+                fitting.towers, fitting.data, fitting.settings, _not_asked, seed=fitting.seed
+            )
+            trainer.run(saved=fitting.saved)
         finally:
-            team.leave()
+            leave_group()
 
 
 @dataclass(frozen=True)
@@ -61,18 +81,15 @@ class Crew:
     workers: int | None = None
 
     def __call__(
-        self,
-        fitting: Fitting,
-        validate: Validate,
-        *,
-        saved: Checkpoint | None,
-        on_epoch: OnEpoch,
+        self, trainer: Trainer, *, saved: Checkpoint | None, on_epoch: OnEpoch
     ) -> list[Record]:
-        """See `Together`.
+        """Run a trainer as `Trainer.run` does, in a team.
 
         Raises:
             ClusterError: if a team is lost again and again, or a worker cannot do its part.
         """
+        if not isinstance(trainer, TowerTrainer):
+            raise TypeError(f"a team trains towers, not by a {type(trainer).__name__}")
         reached, losses = saved, 0
 
         def remember(checkpoint: Checkpoint) -> None:
@@ -82,9 +99,9 @@ class Crew:
 
         while True:
             try:
-                with _team(fitting, reached, self.workers) as team:
-                    return fitting(validate, team=team, saved=reached, on_epoch=remember)
-            except TeamLostError as error:
+                with _team(trainer, reached, self.workers):
+                    return trainer.run(saved=reached, on_epoch=remember)
+            except ProcessLostError as error:
                 losses += 1
                 if losses > LOSSES:
                     raise ClusterError(
@@ -96,11 +113,11 @@ class Crew:
 
 
 @contextmanager
-def _team(fitting: Fitting, saved: Checkpoint | None, workers: int | None) -> Iterator[Team]:
-    """Those who fit towers from a checkpoint on; this process alone if no other begins.
+def _team(trainer: TowerTrainer, saved: Checkpoint | None, workers: int | None) -> Iterator[None]:
+    """Have others fit towers along from a checkpoint on; this process alone if no other begins.
 
     Raises:
-        TeamLostError: if one is lost, then or while they fit.
+        ProcessLostError: if one is lost, then or while they fit.
         ClusterError: if one cannot do its part.
     """
     room = Slot.of("cpu").there  # now: a machine may be gone, and nobody would begin in its place
@@ -111,25 +128,26 @@ def _team(fitting: Fitting, saved: Checkpoint | None, workers: int | None) -> It
     try:
         there = _begun(helpers)
         if not there:
-            yield Team()
+            yield
             return
         torch.set_num_threads(1)  # as each of the others: they are counted by cores
         host, size = ray.util.get_node_ip_address(), len(there) + 1
         place = TCPStore(host, 0, is_master=True, wait_for_workers=False)
-        held = ray.put((fitting, saved))
+        data = replace(trainer.data, validation=None)
+        fitting = ray.put(_Fitting(trainer.towers, data, trainer.settings, trainer.seed, saved))
         helps = [
-            one.help.remote(held, host, place.port, size, number)
+            one.help.remote(fitting, host, place.port, size, number)
             for number, one in enumerate(there, start=1)
         ]
         try:
             _await(place, helps)
-            team = Team.met(place, size, 0, patience_s=PATIENCE_S)
-            log.info("%d processes fit the towers together", size)
+            join_group(place, size, 0, patience_s=PATIENCE_S)
+            log.info("%d processes fit the towers together", process_count())
             try:
-                yield team
+                yield
             finally:
-                team.leave()
-        except TeamLostError:
+                leave_group()
+        except ProcessLostError:
             _check_done(helps)
             raise
     finally:
@@ -142,13 +160,13 @@ def _await(place: TCPStore, helps: list[Any]) -> None:
     """Wait until all have come; who dies on the way is missed at once, not when patience ends.
 
     Raises:
-        TeamLostError: if one does not come.
+        ProcessLostError: if one does not come.
     """
     all_here = [_here(number) for number in range(1, len(helps) + 1)]
     while not place.check(all_here):
         ended, _ = ray.wait(helps, timeout=LOOKED_EVERY_S)
         if ended:
-            raise TeamLostError("a process of the team did not come")
+            raise ProcessLostError("a process of the team did not come")
 
 
 def _here(number: int) -> str:
@@ -187,7 +205,7 @@ def _check_done(helps: list[Any]) -> None:
         except LOST:
             continue
         except RayTaskError as error:
-            if not isinstance(error.cause, TeamLostError):
+            if not isinstance(error.cause, ProcessLostError):
                 raise told_by(error) from None
 
 

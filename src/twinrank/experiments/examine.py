@@ -25,8 +25,7 @@ from twinrank.evaluation import (
 from twinrank.experiments.compare import compare_pairs
 from twinrank.progress import progress_bar
 from twinrank.ranking import Ranker
-from twinrank.training import since_best
-from twinrank.training.resume import records_in
+from twinrank.training import read_records, since_best
 
 Json = dict[str, Any]
 MAX_MISTAKES_IN_JSON = 20  # confused pairs, and misses
@@ -153,7 +152,7 @@ def _measure(name: str, folder: Path, ranker: Ranker, dataset: Dataset, split: s
     evaluation = evaluate(ranker, dataset, split=split)
     spatial = ranker.dense is not None
     stages: dict[str, list[Json]] = {}
-    for record in records_in(folder):
+    for record in read_records(folder):
         stages.setdefault(record["stage"], []).append(record)
     return Run(
         name=name,

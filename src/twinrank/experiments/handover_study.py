@@ -24,8 +24,7 @@ from twinrank.experiments.compare import Entry, compare_pairs, entry_of
 from twinrank.experiments.runs import Planned, at_once, carry_out, plan
 from twinrank.ranking import Ranker
 from twinrank.recipe import Recipe
-from twinrank.training.material import check_pairs
-from twinrank.training.resume import records_in
+from twinrank.training import check_pairs, read_records
 
 CURVES = ("accuracy@3", "map@10", "loss", "barlow_loss", "train_loss", "collisions")
 STAGES = ("pretraining", "ranking")
@@ -235,7 +234,7 @@ def _collect_entries(runs: Sequence[Planned], measured: Measured) -> dict[str, E
 def _describe_arm(part: str, entry: Entry, full: Sequence[Planned], measured: Measured) -> Json:
     """Give the values of one recipe: figures, space, and curves of every seed."""
     runs = [run for run in full if run.recipe == entry.recipe]
-    records = [records_in(run.folder) for run in runs]
+    records = [read_records(run.folder) for run in runs]
     spaces = [space for run in runs if (space := measured[run.folder][1])]
     return {
         "name": entry.recipe.name,

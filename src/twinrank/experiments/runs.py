@@ -23,8 +23,7 @@ from twinrank.errors import RecipeError
 from twinrank.progress import progress_bar
 from twinrank.ranking.card import CARD
 from twinrank.recipe import Recipe
-from twinrank.training.material import Material, reader_for
-from twinrank.training.train import fit
+from twinrank.training import TrainingData, build_reader, train
 
 PRETRAINED = "pretrained"
 WATCH = "watches the parent"
@@ -115,11 +114,11 @@ def carry_out(
 def encode(dataset: Dataset, recipe: Recipe, *, store: FeatureStore, device: str) -> None:
     """Store what runs of a recipe will read, unless each tunes an encoder of its own."""
     if recipe.encoder and not recipe.tuning:
-        Material.read(dataset, recipe, reader_for(dataset, recipe, store, device))
+        TrainingData.read(dataset, recipe, build_reader(dataset, recipe, store, device))
 
 
 def _carry_out(run: Planned, *, out: Path, store: FeatureStore, device: str) -> None:
-    fit(
+    train(
         run.dataset,
         run.recipe,
         seed=run.seed,

@@ -40,7 +40,7 @@ from twinrank.experiments.runs import Calls, at_once, encode
 from twinrank.experiments.sweep_database import StudyDatabase
 from twinrank.experiments.sweep_ranges import Choices, Ranges, vary
 from twinrank.recipe import Keep, Recipe
-from twinrank.training import Record, fit, tracking
+from twinrank.training import Record, tracking, train
 
 MIN_TRIALS_TO_PRUNE, MIN_EPOCHS_TO_PRUNE = 5, 3
 BEST_SHARE = 0.25
@@ -232,7 +232,7 @@ def _measure_trial(search: Search, context: TrialContext, trial: optuna.Trial) -
         )
         with suppress(optuna.TrialPruned):  # no failure, to a tracker
             try:
-                ranker = fit(
+                ranker = train(
                     search.dataset,
                     recipe,
                     seed=search.seed,

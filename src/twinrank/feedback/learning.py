@@ -25,7 +25,7 @@ from twinrank.feedback.verdicts import Verdict
 from twinrank.files import write_file
 from twinrank.ranking import CARD, Ranker, place_of, read_card, writing
 from twinrank.ranking.card import Learned
-from twinrank.training.train import fit
+from twinrank.training.train import train
 
 HOLD_BACK = 0.2
 RUN, VERDICTS = "run", "verdicts.json"
@@ -112,7 +112,7 @@ def learn(
         if note := _find_learned(path, dataset):
             return Learning(path, labels.counts, notes=(note,))
         seed = old.origin.seed
-        new = fit(dataset, old.recipe, seed=seed, out=work / RUN, store=store, device=device)
+        new = train(dataset, old.recipe, seed=seed, out=work / RUN, store=store, device=device)
         _set_origin(new, base, dataset, labels.counts, hold_back)
         new.match_answers(old.answers)
         compared, notes = _compare(old, new, base, labels)

@@ -12,8 +12,7 @@ from twinrank.planning.constants import GB, Constants, Machine
 from twinrank.planning.workload import Workload
 from twinrank.ranking.dense import CELLS_A_CHUNK
 from twinrank.recipe import TrainingSettings
-from twinrank.training.choice import WORTH, saved_by_sampling
-from twinrank.training.index import POOL
+from twinrank.training.negatives import MIN_SPEEDUP, POOL_FACTOR, saved_by_sampling
 
 FLOAT_BYTES = 4
 LOOKUP_BYTES = 100  # a text while its features are looked up: its key and its place
@@ -248,7 +247,7 @@ class Estimate:
         batch, past, fresh, pool = self.batch, w.past, self.fresh_passages(index), 0.0
         passages, stale = w.passages, width * (w.passages - fresh)
         if index == "sampled":
-            passages, pool = fresh, min(POOL * self.settings.answer_sample, w.answers)
+            passages, pool = fresh, min(POOL_FACTOR * self.settings.answer_sample, w.answers)
             past, stale = past * fresh / w.passages, width * pool
         towers = 5 * 2 * width**2 * (fresh + batch)
         flop = towers + 2 * batch * width * (3 * passages + 2 * past + pool)
@@ -298,7 +297,7 @@ class Estimate:
             return self.settings.index
         w = self.w
         counts = (math.ceil(number) for number in (w.answers, w.passages, w.queries))
-        slow = saved_by_sampling(self.settings, *counts) >= WORTH
+        slow = saved_by_sampling(self.settings, *counts) >= MIN_SPEEDUP
         return "sampled" if slow or self.training_bytes("exact") > room else "exact"
 
     def fresh_passages(self, index: Index) -> float:

@@ -1,44 +1,47 @@
-"""Training: losses, pairing, pre-training, and towers fitted on stored features."""
+"""Training: towers and encoders, from a recipe and a data set to a ranker."""
 
 from twinrank.training.calibration import fit_confidence, fit_scale, fit_weights
 from twinrank.training.checkpoint import Checkpoint
-from twinrank.training.loop import OnEpoch, Record, Validate, since_best
+from twinrank.training.distributed import ProcessLostError, is_main
+from twinrank.training.encoder_tuning import EncoderTrainer, TokenizedTexts, TunedEncoder
+from twinrank.training.loop import OnEpoch, Record, Trainer, Validate, since_best
 from twinrank.training.losses import barlow_twins, cross_entropy
 from twinrank.training.pairing import Groups, Pairs
-from twinrank.training.pretraining import Sightings, groups_of, pretrain
-from twinrank.training.team import Team, TeamLostError, is_main
-from twinrank.training.tower_training import Examples, fit_towers
+from twinrank.training.pretraining import PairedQueries, Pretrainer, check_pairs
+from twinrank.training.tower_training import TowerTrainer
 from twinrank.training.trackers import check_tracker, tracking
-from twinrank.training.train import fit
-from twinrank.training.tuning_loop import Course, Tokens, Tuned, WholeIndex, tune
+from twinrank.training.train import train
+from twinrank.training.training_data import Examples, TrainingData, build_reader
+from twinrank.training.training_run import read_records
 
 __all__ = [
     "Checkpoint",
-    "Course",
+    "EncoderTrainer",
     "Examples",
     "Groups",
     "OnEpoch",
+    "PairedQueries",
     "Pairs",
+    "Pretrainer",
+    "ProcessLostError",
     "Record",
-    "Sightings",
-    "Team",
-    "TeamLostError",
-    "Tokens",
-    "Tuned",
+    "TokenizedTexts",
+    "TowerTrainer",
+    "Trainer",
+    "TrainingData",
+    "TunedEncoder",
     "Validate",
-    "WholeIndex",
     "barlow_twins",
+    "build_reader",
+    "check_pairs",
     "check_tracker",
     "cross_entropy",
-    "fit",
     "fit_confidence",
     "fit_scale",
-    "fit_towers",
     "fit_weights",
-    "groups_of",
     "is_main",
-    "pretrain",
+    "read_records",
     "since_best",
     "tracking",
-    "tune",
+    "train",
 ]

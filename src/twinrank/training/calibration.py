@@ -1,4 +1,4 @@
-"""What is fitted on the validation split: the scale of scores, channels' weights, confidence."""
+"""What is fitted on the validation split: scales of scores, weights of signals, confidence."""
 
 from __future__ import annotations
 
@@ -11,14 +11,69 @@ from jaxtyping import Bool, Float
 from scipy import optimize, sparse
 from scipy.special import expit
 
+from twinrank.data import Dataset, Queries
 from twinrank.errors import DivergedError
+from twinrank.evaluation import measure
+from twinrank.ranking import (
+    PARTS,
+    Bm25,
+    Channel,
+    Confidence,
+    Dense,
+    Fused,
+    PastQueries,
+    has_evidence,
+    log_odds,
+)
+from twinrank.recipe import Recipe
 from twinrank.training.losses import cross_entropy
 
-HOLD = 0.01  # nats a query that a weight one away from where it starts costs
+WEIGHT_PENALTY = 0.01  # nats a query that a weight one away from where it starts costs
+
+
+def build_words(dataset: Dataset, recipe: Recipe, validation: Queries | None) -> Bm25:
+    """Build BM25, its scores on the scale of log-probabilities if there is a validation split."""
+    words = Bm25(dataset.answer_texts(), language=recipe.language)
+    if validation:
+        words.scale = fit_scale(words.scores(validation.texts), validation.labels)
+    return words
+
+
+def fuse_signals(dense: Dense, dataset: Dataset, recipe: Recipe) -> Fused:
+    """Join towers, memory and words, with the weights that fit the validation split best."""
+    validation = dataset.split("validation")
+    words = build_words(dataset, recipe, validation) if recipe.words else None
+    past = None
+    if recipe.memory:
+        train = dataset.split("train")
+        newcomers = np.zeros(dataset.answers.height, dtype=bool)
+        past = PastQueries(train.texts, train.labels, newcomers, train.frame["id"].to_list())
+    channel = Fused(dense, past=past, words=words, recipe=recipe, weights=PARTS)
+    channel.weights = fit_weights(channel.unweighed(validation.texts), validation.labels, PARTS)
+    return channel
+
+
+def calibrate_confidence(channel: Channel, validation: Queries) -> Confidence:
+    """Fit how likely a first answer is right, by how far its score is above the others.
+
+    Queries without evidence have no part in it: their confidence is 0.
+    """
+    odds, evidence = [], []
+
+    def score(rows: slice) -> np.ndarray:
+        scores = channel.scores(validation.texts[rows])
+        odds.append(log_odds(scores))
+        evidence.append(has_evidence(scores))
+        return scores
+
+    right = measure(score, validation)["accuracy@1"].to_numpy() > 0
+    known = np.concatenate(evidence)
+    slope, intercept = fit_confidence(np.concatenate(odds)[known], right[known])
+    return Confidence(slope=slope, intercept=intercept)
 
 
 def fit_scale(scores: Float[np.ndarray, "n m"], labels: sparse.csr_array) -> float:
-    """The positive factor on scores with the lowest mean cross-entropy (Guo et al. 2017).
+    """Fit the positive factor on scores with the lowest mean cross-entropy (Guo et al. 2017).
 
     It changes no rank; it lets the loss of BM25 and of the bare encoder be read beside that
     of trained towers. Fit it on the validation split.
@@ -29,12 +84,12 @@ def fit_scale(scores: Float[np.ndarray, "n m"], labels: sparse.csr_array) -> flo
     _check_finite(scores)
     table = torch.as_tensor(scores, dtype=torch.float64)
     right = torch.as_tensor(labels.toarray() > 0)
-    found = optimize.minimize_scalar(
+    result = optimize.minimize_scalar(
         lambda log_scale: float(cross_entropy(math.exp(log_scale) * table, right).mean()),
         bounds=(-7.0, 7.0),
         method="bounded",
     )
-    return math.exp(found.x)
+    return math.exp(result.x)
 
 
 def fit_weights(
@@ -42,13 +97,13 @@ def fit_weights(
     labels: sparse.csr_array,
     start: Mapping[str, float],
 ) -> dict[str, float]:
-    """The weights, none negative, whose sum of parts has the lowest mean cross-entropy.
+    """Fit the weights, none negative, whose sum of parts has the lowest mean cross-entropy.
 
     Args:
-        parts: what each channel gives every answer (m) for every query (n).
+        parts: the scores of each signal, n x m.
         labels: n x m, one or more a query.
-        start: a weight for each part; moving away costs `HOLD` times the square, so that few
-            queries move it little.
+        start: a weight for each; moving away costs `WEIGHT_PENALTY` times the square, so that
+            few queries move it little.
     """
     names = list(parts)
     _check_finite(*parts.values())
@@ -59,23 +114,23 @@ def fit_weights(
     def cost(values: np.ndarray) -> tuple[float, np.ndarray]:
         weights = torch.tensor(values, requires_grad=True)
         loss = cross_entropy(torch.einsum("c,cnm->nm", weights, table), right).mean()
-        loss = loss + HOLD * (weights - origin).square().sum()
+        loss = loss + WEIGHT_PENALTY * (weights - origin).square().sum()
         (slope,) = torch.autograd.grad(loss, weights)
         return float(loss.detach()), slope.numpy()
 
-    found = optimize.minimize(
+    result = optimize.minimize(
         cost, origin.numpy(), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(names)
     )
-    return dict(zip(names, map(float, found.x), strict=True))
+    return dict(zip(names, map(float, result.x), strict=True))
 
 
 def fit_confidence(
     log_odds: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"]
 ) -> tuple[float, float]:
-    """Slope and intercept of Platt's curve: P(right) = 1 / (1 + exp(-(slope x + intercept))).
+    """Fit slope and intercept of Platt's curve, P(right) = 1 / (1 + exp(-(slope x + intercept))).
 
     As in his paper (1999), targets are drawn in from 0 and 1 by Laplace's rule, so that it
-    stays finite where all are right, or all wrong. Without a query it is the log-odds' own.
+    stays finite where all are right, or all wrong. Without a query it is that of the log-odds.
     """
     _check_finite(log_odds)
     x = np.clip(log_odds, -20, 20)
@@ -84,16 +139,15 @@ def fit_confidence(
 
     def cost(values: np.ndarray) -> tuple[float, np.ndarray]:
         z = values[0] * x + values[1]
-        off = (expit(z) - target) / max(1, len(x))
+        error = (expit(z) - target) / max(1, len(x))
         loss = float((np.logaddexp(0, z) - target * z).sum() / max(1, len(x)))
-        return loss, np.array([(off * x).sum(), off.sum()])
+        return loss, np.array([(error * x).sum(), error.sum()])
 
-    found = optimize.minimize(cost, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B")
-    return float(found.x[0]), float(found.x[1])
+    result = optimize.minimize(cost, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B")
+    return float(result.x[0]), float(result.x[1])
 
 
 def _check_finite(*arrays: np.ndarray) -> None:
-    """Refuse what nothing can be fitted to."""
     if not all(np.isfinite(array).all() for array in arrays):
         raise DivergedError(
             "scores of the validation split are not finite, so that nothing can be fitted to them; "

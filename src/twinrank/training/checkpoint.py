@@ -1,8 +1,12 @@
-"""Where a training stands after an epoch, in one safetensors file that is replaced whole."""
+"""Checkpoints: the state of a training after an epoch, in one file that is replaced whole."""
 
 from __future__ import annotations
 
 import json
+import logging
+import math
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,11 @@ from torch import Tensor
 from twinrank.errors import RankerError
 from twinrank.files import write_file
 
+CHECKPOINT_EVERY_S = 5.0
+
 State = dict[str, Tensor]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,10 +32,10 @@ class Checkpoint:
 
     Attributes:
         learned: parameters that are trained, and buffers.
-        best: those of the epoch with the lowest validation loss.
+        best: those of the best epoch by validation.
         optimizer: AdamW's moments, as `<parameter number>.<name>`.
-        index: the stale index's vectors, or empty.
-        history: one record an epoch, from before training (epoch 0) on.
+        index: vectors of a stale index, or empty.
+        history: a record for each epoch, from before training (epoch 0) on.
     """
 
     learned: State
@@ -36,20 +44,22 @@ class Checkpoint:
     index: State
     history: list[dict[str, Any]]
 
-    def save(self, file: Path, identity: dict[str, Any]) -> None:
-        """Write beside, then rename: a kill leaves the old checkpoint or the new one.
+    def save(self, file: Path, identity: Mapping[str, Any]) -> None:
+        """Write the file whole: a kill leaves the old checkpoint or the new one.
 
-        `identity` says what is trained, so that no other training goes on from here.
+        Args:
+            file: to be written.
+            identity: of the training, so that no other goes on from here.
         """
         groups = {"learned": self.learned, "best": self.best}
         groups |= {"optimizer": self.optimizer, "index": self.index}
         tensors = {f"{g}/{k}": t.clone() for g, state in groups.items() for k, t in state.items()}
         notes = {"history": json.dumps(self.history), "identity": json.dumps(identity)}
-        write_file(file, lambda beside: save_file(tensors, beside, metadata=notes))
+        write_file(file, lambda path: save_file(tensors, path, metadata=notes))
 
     @classmethod
     def load(cls, file: Path) -> tuple[Checkpoint, dict[str, Any]] | None:
-        """The checkpoint in a file and its identity; none if the file does not exist.
+        """Read a checkpoint and its identity; None if there is no such file.
 
         Raises:
             RankerError: if the file cannot be read, as after a power loss in the middle.
@@ -70,14 +80,71 @@ class Checkpoint:
         return cls(**groups, history=history), identity
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> State:
-    """An optimiser's per-parameter tensors under flat names."""
+class CheckpointWriter:
+    """Writes the first checkpoint, the last, and between them one in `CHECKPOINT_EVERY_S`.
+
+    A checkpoint holds the weights four times over; those of every epoch of a comparison, a
+    second or less each, come to tens of gigabytes.
+    """
+
+    def __init__(self, file: Path | None, identity: Mapping[str, Any]) -> None:
+        self._file, self._identity = file, identity
+        self._unsaved: Checkpoint | None = None
+        self._saved_at = -math.inf
+
+    def offer(self, checkpoint: Checkpoint) -> None:
+        """Take a checkpoint, and write it if it is time."""
+        self._unsaved = checkpoint
+        if time.monotonic() - self._saved_at >= CHECKPOINT_EVERY_S:
+            self.finish()
+
+    def finish(self) -> None:
+        """Write the last checkpoint, if it is not written yet."""
+        if self._file and self._unsaved:
+            self._unsaved.save(self._file, self._identity)
+            self._unsaved = None
+            self._saved_at = time.monotonic()
+
+
+def load_checkpoint(file: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
+    """Read the checkpoint that a training with this identity left, if there is one.
+
+    Raises:
+        RankerError: if the checkpoint is another training's, or damaged.
+    """
+    loaded = Checkpoint.load(file)
+    if loaded is None:
+        return None
+    checkpoint, saved_identity = loaded
+    check_same_training(file.parent, identity, saved_identity)
+    log.info("%s: going on after epoch %d", file.parent, len(checkpoint.history) - 1)
+    return checkpoint
+
+
+def check_same_training(
+    out: Path, identity: Mapping[str, Any], saved_identity: Mapping[str, Any]
+) -> None:
+    """Refuse to go on in a folder that holds another training.
+
+    Raises:
+        RankerError: naming what differs.
+    """
+    different = [key for key in identity if identity[key] != saved_identity.get(key)]
+    if different:
+        raise RankerError(
+            f"{out}: holds a training with another {' and another '.join(different)}; "
+            "choose another folder, or start over with --fresh"
+        )
+
+
+def flatten_optimizer_state(optimizer: torch.optim.Optimizer) -> State:
+    """Return an optimiser's tensors of each parameter under flat names."""
     state: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
     return {f"{number}.{key}": t for number, moments in state.items() for key, t in moments.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, flat: State) -> None:
-    """Put `optimizer_state` back."""
+    """Put the state of `flatten_optimizer_state` back."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in flat.items():
         number, key = name.split(".", 1)

@@ -1,4 +1,4 @@
-"""What training minimises, each the formula and nothing else."""
+"""The losses that training minimises, each the formula and nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def cross_entropy(
     *,
     weights: Float[Tensor, " m"] | None = None,
 ) -> Float[Tensor, " n"]:
-    """-log of the softmax mass on the right answers, per query, over all m answers.
+    """Return -log of the softmax mass on the right answers, per query, over all m answers.
 
     With one right answer it is the usual cross-entropy; with several, the mass on all of
     them: `log sum_all exp(s) - log sum_right exp(s)`. A query needs at least one right answer.
@@ -39,10 +39,10 @@ def barlow_twins(
     off_diagonal: float = 5e-3,
     around: tuple[Float[Tensor, "r d"], Float[Tensor, "r d"]] | None = None,
 ) -> Float[Tensor, ""]:
-    """Barlow Twins (Zbontar et al. 2021, arXiv 2103.03230): sum (1 - c_ii)^2 + lambda sum c_ij^2.
+    """Return sum (1 - c_ii)^2 + lambda sum c_ij^2: Barlow Twins (Zbontar et al. 2021).
 
     c = f'g / n (d x d) is the correlation of the features of two views, each feature
-    standardised over the batch. Row i of f and row i of g are two views of one thing.
+    standardised over the batch (arXiv 2103.03230). Row i of f and of g are views of one thing.
 
     Where implementations differ is the deviation that standardises. The paper's code has
     BatchNorm's: over n, with 1e-5 added to the variance. lightly's BarlowTwinsLoss divides by
@@ -63,13 +63,13 @@ def barlow_twins(
     """
     if len(f) < 2:
         raise ValueError(f"{len(f)} pair in a Barlow Twins batch; correlations need two or more")
-    of, og = around or (f, g)
-    c = _standardised(f, of).T @ _standardised(g, og) / len(f)
+    around_f, around_g = around or (f, g)
+    c = _standardise(f, around_f).T @ _standardise(g, around_g) / len(f)
     diagonal = c.diagonal()
     off = c.square().sum() - diagonal.square().sum()
     return (1 - diagonal).square().sum() + off_diagonal * off
 
 
-def _standardised(x: Float[Tensor, "n d"], around: Float[Tensor, "r d"]) -> Float[Tensor, "n d"]:
+def _standardise(x: Float[Tensor, "n d"], around: Float[Tensor, "r d"]) -> Float[Tensor, "n d"]:
     variance, mean = torch.var_mean(around, dim=0, correction=0)
     return (x - mean) * variance.clamp_min(STD_FLOOR**2).rsqrt()

@@ -1,4 +1,4 @@
-"""Which two queries are taken for views of one thing: the pairing of pre-training.
+"""Pairing: which two queries pre-training takes for views of one thing.
 
 A group is an answer (its queries share a label) or a thread (the same matter, written twice).
 Everything is a few integer arrays, so a million threads cost a few times 8 MB.
@@ -35,7 +35,7 @@ class Pairs:
 
     @property
     def collisions(self) -> int:
-        """How many pairs share their group with an earlier pair."""
+        """Count the pairs that share their group with an earlier pair."""
         return len(self) - len(np.unique(self.group))
 
 
@@ -58,48 +58,49 @@ class Groups:
 
     @classmethod
     def of(cls, query: Rows, group: Rows, kind: Rows) -> Groups:
-        """Groups of queries given by row, group and type (any integers), an entry a membership."""
+        """Group queries given by row, group and type (any integers), an entry a membership."""
         kinds, kind = np.unique(kind, return_inverse=True)
         groups, group = np.unique(group, return_inverse=True)
         cells = np.bincount(group * len(kinds) + kind, minlength=len(groups) * len(kinds))
         count = cells.reshape(len(groups), len(kinds))
         usable = (count > 0).sum(axis=1) > 1
-        kept = usable[group]
-        order = np.lexsort((kind[kept], group[kept]))
+        is_usable = usable[group]
+        order = np.lexsort((kind[is_usable], group[is_usable]))
         count = count[usable]
         ends = count.cumsum().reshape(count.shape)
-        return cls(query[kept][order], ends - count, count, int((~kept).sum()))
+        alone = int((~is_usable).sum())
+        return cls(query[is_usable][order], ends - count, count, alone)
 
     @classmethod
     def by_answer(cls, train: Queries) -> Groups:
-        """Queries that share a right answer; rows are those of `train`."""
+        """Group queries that share a right answer; rows are those of `train`."""
         labels = train.labels.tocoo()
         query, answer = labels.row.astype(np.int64), labels.col.astype(np.int64)
         return cls.of(query, answer, _codes(train.frame["type"])[query])
 
     @classmethod
     def by_thread(cls, queries: pl.DataFrame) -> Groups:
-        """Queries of one thread (columns type and thread); no label is needed."""
+        """Group queries of one thread (columns type and thread); no label is needed."""
         return cls.of(np.arange(queries.height), _codes(queries["thread"]), _codes(queries["type"]))
 
     def __len__(self) -> int:
         return len(self.count)
 
     def compact(self) -> tuple[Groups, Rows]:
-        """The same groups over the queries they hold alone, and which rows these were."""
+        """Number only the queries that are in a group, and return which rows these were."""
         rows, query = np.unique(self.query, return_inverse=True)
         return replace(self, query=query), rows
 
     @cached_property
     def pairs_within(self) -> Int[np.ndarray, " groups"]:
-        """The pairs that `within` could make of each group's two most frequent types."""
+        """Count the pairs that `within` could make of each group's two most frequent types."""
         padded = np.pad(self.count, ((0, 0), (2, 0)))  # there may be fewer than two types
         second: np.ndarray = np.sort(padded, axis=1)[:, -2]
         return second
 
     @cached_property
     def total(self) -> Int[np.ndarray, " groups"]:
-        """Queries of each group."""
+        """Count the queries of each group."""
         totals: np.ndarray = self.count.sum(axis=1)
         return totals
 
@@ -107,7 +108,7 @@ class Groups:
 def across(
     groups: Groups, batch_size: int, rng: np.random.Generator, *, shuffled: bool = False
 ) -> Iterator[Pairs]:
-    """An epoch of batches of different groups, a pair of different types each.
+    """Yield an epoch of batches of different groups; a pair is of two types.
 
     Every query is in at least one pair. Pairs are dealt to the batches in turn, group by
     group, so that a group with m pairs has at most ceil(m / batches) of them in a batch: the
@@ -116,7 +117,7 @@ def across(
     Args:
         groups: answers, or threads.
         batch_size: batches have this many pairs, or one or so fewer.
-        rng: decides who meets whom.
+        rng: decides which queries are paired.
         shuffled: a control that must fail: the partners of the whole epoch change places.
     """
     pairs = every_query(groups, rng)
@@ -128,11 +129,11 @@ def across(
 
 
 def every_query(groups: Groups, rng: np.random.Generator) -> Pairs:
-    """The fewest pairs of different types that hold every query; groups in a random order.
+    """Make the fewest pairs of two types that hold every query; groups in a random order.
 
     A group of n queries, M of them of its most frequent type, has max(M, ceil(n / 2)) = m
     pairs. Its queries stand in a row, the most frequent type first, the others in a random
-    order, and place i meets place i + m. If one type has the majority, the others
+    order, and position i meets position i + m. If one type has the majority, the others
     take turns as its partners.
     """
     if not len(groups):
@@ -145,35 +146,35 @@ def every_query(groups: Groups, rng: np.random.Generator) -> Pairs:
     order = rng.permutation(len(groups))
     turn_of_group = np.argsort(order)
 
-    owner = np.repeat(numbers, groups.total)
+    group = np.repeat(numbers, groups.total)
     kind = np.repeat(np.tile(np.arange(count.shape[1]), len(groups)), count.ravel())
-    line = np.lexsort((rng.random(len(owner)), turn_of_type[owner, kind], turn_of_group[owner]))
-    query, kind = groups.query[line], kind[line]
+    row = np.lexsort((rng.random(len(group)), turn_of_type[group, kind], turn_of_group[group]))
+    query, kind = groups.query[row], kind[row]
 
     n, most = groups.total[order], count[order, largest[order]]
     m = np.maximum(most, -(-n // 2))
     begin = np.repeat(n.cumsum() - n, m)
-    place = np.arange(m.sum()) - np.repeat(m.cumsum() - m, m)
-    others = np.repeat(n - m, m)
-    partner = np.repeat(m, m) + place % others
-    # Without a majority, the last of an odd group has nobody opposite: it meets the first.
-    odd_one = np.repeat(most * 2 < n, m) & (place == others)
-    a, b = begin + place, begin + np.where(odd_one, 0, partner)
+    position = np.arange(m.sum()) - np.repeat(m.cumsum() - m, m)
+    partners = np.repeat(n - m, m)
+    partner = np.repeat(m, m) + position % partners
+    # Without a majority, the last of an odd group has no query opposite: it meets the first.
+    is_odd = np.repeat(most * 2 < n, m) & (position == partners)
+    a, b = begin + position, begin + np.where(is_odd, 0, partner)
     swap = kind[a] > kind[b]  # a type keeps to its side, so standardising a side removes it
     f, g = np.where(swap, b, a), np.where(swap, a, b)
     return Pairs(query[f], query[g], np.repeat(order, m))
 
 
 def within(groups: Groups, rng: np.random.Generator, *, min_pairs: int = 2) -> Iterator[Pairs]:
-    """The handover's epoch: a batch is one group, min(count, count) pairs of two of its types.
+    """Yield the handover's epoch: a batch is min(count, count) pairs of two types of one group.
 
     All queries of the rarer type, and as many drawn from the other without replacement; of
     more than two types, two are drawn. Groups with fewer than `min_pairs` pairs are left out:
     nothing can be standardised over one pair.
     """
     for number in rng.permutation(len(groups)):
-        there = np.flatnonzero(groups.count[number])
-        a, b = np.sort(rng.choice(there, 2, replace=False))
+        kinds = np.flatnonzero(groups.count[number])
+        a, b = np.sort(rng.choice(kinds, 2, replace=False))
         n = groups.count[number, [a, b]].min()
         if n >= min_pairs:
             f, g = (

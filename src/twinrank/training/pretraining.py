@@ -1,39 +1,34 @@
-"""Pre-training a tower on pairs of queries by Barlow Twins, alone or beside the ranking loss."""
+"""Pre-training of a tower on pairs of queries by Barlow Twins, before ranking or beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from twinrank.data import Queries
-from twinrank.ranking.towers import Towers
+from twinrank.data import Dataset, Queries
+from twinrank.errors import DataError, Fault
+from twinrank.ranking import Towers
 from twinrank.recipe import PretrainingSettings
-from twinrank.training.checkpoint import Checkpoint
-from twinrank.training.loop import (
-    OnEpoch,
-    Record,
-    Validate,
-    of_towers,
-    run_epochs,
-    stepper_of,
-)
+from twinrank.training.distributed import from_main
+from twinrank.training.loop import Record, Trainer, Validate, split_parameters
 from twinrank.training.losses import barlow_twins
 from twinrank.training.pairing import Groups, Pairs, across, within
 
 
 @dataclass(frozen=True)
-class Sightings:
-    """What pre-training sees: the features of queries, and the groups they are paired in.
+class PairedQueries:
+    """The queries of pre-training.
 
     Attributes:
         features: of the queries that `groups` counts (n x d).
-        groups: answers or threads.
+        groups: answers or threads, within which queries are paired.
         settings: how pairs are drawn, and what their loss is.
     """
 
@@ -54,74 +49,74 @@ class Sightings:
         return text
 
     def batches(self, rng: np.random.Generator) -> Iterator[Pairs]:
-        """The batches of one epoch."""
+        """Draw the batches of one epoch."""
         settings = self.settings
         if settings.pairing == "within-answer":
             return within(self.groups, rng, min_pairs=settings.min_pairs)
         return across(self.groups, settings.batch_size, rng, shuffled=settings.shuffled)
 
     def losses(self, towers: Towers, rng: np.random.Generator) -> Iterator[tuple[Tensor, Pairs]]:
-        """The loss of each batch of an epoch, by the towers as they are when it is asked for."""
-        others = self._everything(rng) if self.settings.statistics == "all" else None
+        """Yield the loss of each batch of an epoch, by towers as they are at that moment."""
+        context = self._endless_pairs(rng) if self.settings.statistics == "all" else None
         for pairs in self.batches(rng):
-            yield self._loss(towers, pairs, next(others) if others else None), pairs
+            yield self._loss(towers, pairs, next(context) if context else None), pairs
 
-    def losses_for_ever(self, towers: Towers, seed: int, epoch: int) -> Iterator[Tensor]:
-        """Losses for as many steps as an epoch of another training has."""
+    def endless_losses(self, towers: Towers, seed: int, epoch: int) -> Iterator[Tensor]:
+        """Yield losses for as many steps as an epoch of another training has."""
         for turn in count():
             for loss, _ in self.losses(towers, np.random.default_rng([seed, epoch, turn])):
                 yield loss
 
-    def _everything(self, rng: np.random.Generator) -> Iterator[Pairs]:
+    def _endless_pairs(self, rng: np.random.Generator) -> Iterator[Pairs]:
         while True:
             yield from across(self.groups, self.settings.batch_size, rng)
 
-    def _loss(self, towers: Towers, pairs: Pairs, others: Pairs | None) -> Tensor:
-        f = self._vectors(towers, pairs.f, others.f if others else None)
-        g = self._vectors(towers, pairs.g, others.g if others else None)
-        own = slice(len(pairs))
-        around = (f, g) if others else None
-        return barlow_twins(f[own], g[own], off_diagonal=self.settings.off_diagonal, around=around)
+    def _loss(self, towers: Towers, pairs: Pairs, context: Pairs | None) -> Tensor:
+        """Return the loss of a batch, standardised alone or together with a context's pairs."""
+        f = self._vectors(towers, pairs.f, context.f if context else None)
+        g = self._vectors(towers, pairs.g, context.g if context else None)
+        batch, around = slice(len(pairs)), (f, g) if context else None
+        off_diagonal = self.settings.off_diagonal
+        return barlow_twins(f[batch], g[batch], off_diagonal=off_diagonal, around=around)
 
-    def _vectors(self, towers: Towers, rows: np.ndarray, others: np.ndarray | None) -> Tensor:
-        """Vectors of one view: the two pass apart, so that BatchNorm sees one type at a time."""
-        rows = rows if others is None else np.concatenate([rows, others])
+    def _vectors(self, towers: Towers, rows: np.ndarray, context: np.ndarray | None) -> Tensor:
+        """Return vectors of one view alone, so that BatchNorm sees one type at a time."""
+        rows = rows if context is None else np.concatenate([rows, context])
         features = torch.as_tensor(self.features[rows], device=towers.log_scale.device)
         vectors = towers.query(features)
         projected: Tensor = towers.projector(vectors) if towers.projector else vectors
         return projected
 
 
-def pretrain(
-    towers: Towers,
-    sightings: Sightings,
-    validate: Validate,
-    *,
-    seed: int = 0,
-    saved: Checkpoint | None = None,
-    on_epoch: OnEpoch = lambda checkpoint: None,
-) -> list[Record]:
-    """Train the query tower of `towers` in place for the epochs that the settings say.
+class Pretrainer(Trainer):
+    """Trains the query tower of towers for as many epochs as the settings say.
+
+    A record has `barlow_loss`, the mean over batches; `pairs` and `batches`; `collisions`, the
+    share of pairs whose group was in their batch already; and what was validated.
 
     Args:
-        towers: trained on the device they are on, and left in eval mode.
-        sightings: the pairs.
+        towers: trained on the device they are on.
+        pairs: with the settings.
         validate: measures towers, to be recorded; it decides nothing.
         seed: decides pairs and dropout.
-        saved: where an earlier call stood.
-        on_epoch: called with where training stands, before it and after each epoch.
-
-    Returns:
-        A record an epoch: `barlow_loss`, a batch's mean; `pairs` and `batches`; `collisions`,
-        the share of pairs whose group was in their batch already; and what was validated.
     """
-    settings = sightings.settings
-    stepper = stepper_of(towers, settings)
 
-    def one_pass(epoch: int) -> Record:
+    stage = "pretraining"
+    table = "pretraining"
+
+    def __init__(
+        self, towers: Towers, pairs: PairedQueries, validate: Validate, *, seed: int = 0
+    ) -> None:
+        settings, parameters = pairs.settings, split_parameters(towers)
+        super().__init__(towers, settings, *parameters, seed=seed, epochs=settings.epochs)
+        self.towers, self.pairs, self.validate = towers, pairs, validate
+
+    def train_epoch(self, epoch: int) -> Record:
+        """Pass over the queries once."""
         losses, pairs, collisions = [], 0, 0
-        for loss, batch in sightings.losses(towers, np.random.default_rng([seed, epoch])):
-            stepper.step(loss)
+        rng = np.random.default_rng([self.seed, epoch])
+        for loss, batch in self.pairs.losses(self.towers, rng):
+            self.step(loss)
             losses.append(loss.detach())
             pairs += len(batch)
             collisions += batch.collisions
@@ -132,22 +127,31 @@ def pretrain(
             "collisions": round(collisions / pairs, 4),
         }
 
-    return run_epochs(
-        towers,
-        stepper,
-        one_pass,
-        of_towers(towers, validate),
-        finished=lambda history: len(history) > settings.epochs,
-        keep=lambda history: True,
-        index=None,
-        seed=seed,
-        saved=saved,
-        on_epoch=on_epoch,
-    )
+    def measure(self) -> Record:
+        """Validate, in the main process."""
+        return from_main(lambda: {"scale": self.towers.scale.item(), **self.validate(self.towers)})
 
 
-def groups_of(queries: Queries, settings: PretrainingSettings) -> Groups:
-    """The groups that a pairing pairs in; rows are those of `queries`."""
+def group_queries(queries: Queries, settings: PretrainingSettings) -> Groups:
+    """Group queries by thread or by answer, as the pairing says."""
     if settings.pairing == "thread":
         return Groups.by_thread(queries.frame)
     return Groups.by_answer(queries)
+
+
+def check_pairs(
+    dataset: Dataset, settings: PretrainingSettings, groups: Groups | None = None
+) -> None:
+    """Refuse pre-training that finds nothing to pair.
+
+    Raises:
+        DataError: if fewer than two pairs of queries can be made.
+    """
+    groups = groups or group_queries(dataset.for_pretraining(), settings)
+    least = settings.min_pairs if settings.pairing == "within-answer" else 1
+    if groups.pairs_within[groups.pairs_within >= least].sum() < 2:
+        group = "thread" if settings.pairing == "thread" else "answer"
+        enough = f" in groups of {least} or more" if least > 2 else ""
+        what = f"too few queries of one {group} and of different types to pair{enough}"
+        fix = "give queries a `type`, and a `thread` or labels that join them, or pair otherwise"
+        raise DataError([Fault(Path(dataset.name) / "queries.jsonl", None, what, fix)])

@@ -1,201 +1,143 @@
-"""Fitting towers on stored features to rank: cross-entropy over all answers, or a sample."""
+"""The training of towers to rank: cross-entropy over all answers, or over a sample of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from itertools import count
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy import sparse
 from torch import Tensor
 
-from twinrank.data import Queries
-from twinrank.ranking import Passages, Past, Towers, in_chunks, total
+from twinrank.ranking import Past, Towers, total
 from twinrank.recipe import TrainingSettings
-from twinrank.training.arithmetic import keep_freed_memory, products_in
 from twinrank.training.checkpoint import Checkpoint
-from twinrank.training.choice import index_of
-from twinrank.training.index import Candidates, ExactIndex, Index, SampledIndex, StaleIndex
-from twinrank.training.loop import (
-    OnEpoch,
-    Record,
-    Validate,
-    of_towers,
-    run_epochs,
-    since_best,
-    stepper_of,
-)
+from twinrank.training.distributed import from_main, process_count, project, sum_gradients
+from twinrank.training.loop import Record, Trainer, Validate, since_best, split_parameters
 from twinrank.training.losses import cross_entropy
-from twinrank.training.pretraining import Sightings
-from twinrank.training.team import Team
+from twinrank.training.negatives import build_index, choose_index
+from twinrank.training.precision import matmul_precision, reuse_freed_memory
+from twinrank.training.training_data import TrainingData
 
 
-@dataclass(frozen=True)
-class Examples:
-    """Training queries.
+class TowerTrainer(Trainer):
+    """Trains towers on labelled queries until validation stops getting better.
 
-    Attributes:
-        features: n x d.
-        labels: their right answers, n x m.
-        threads: a number for each query's thread: a memory is blind to it.
-        types: the type of each query.
-    """
-
-    features: Float[np.ndarray, "n d"]
-    labels: sparse.csr_array
-    threads: Int[np.ndarray, " n"]
-    types: Sequence[str]
-
-    @classmethod
-    def of(cls, features: Float[np.ndarray, "n d"], queries: Queries) -> Examples:
-        """Labelled queries with their features."""
-        _, threads = np.unique(queries.frame["thread"].to_numpy(), return_inverse=True)
-        return cls(features, queries.labels, threads, queries.frame["type"].to_list())
-
-    def past(self, towers: Towers) -> Past:
-        """The queries as those of the past, in towers as they are now."""
-        device = towers.log_scale.device
-        with torch.no_grad():
-            vectors = in_chunks(towers.query, torch.as_tensor(self.features, device=device))
-        votes = (
-            torch.as_tensor(of.astype(np.int64), device=device) for of in self.labels.nonzero()
-        )
-        return Past(vectors, *votes)
-
-
-def fit_towers(
-    towers: Towers,
-    train: Examples,
-    answers: Passages[np.ndarray],
-    settings: TrainingSettings,
-    validate: Validate,
-    *,
-    joint: Sightings | None = None,
-    seed: int = 0,
-    team: Team | None = None,
-    saved: Checkpoint | None = None,
-    on_epoch: OnEpoch = lambda checkpoint: None,
-) -> list[Record]:
-    """Train towers in place until validation stops getting better; keep the best epoch's.
+    Where several processes run it alike, they share the rows of each step, and end with the
+    towers of one process within float error. The main process alone validates.
 
     Args:
-        towers: trained in place, on the device they are on, and left in eval mode. If they
-            have a memory, it is of the training queries, with vectors as old as the epoch.
-        train: queries with at least one right answer each.
-        answers: features of every answer's passages, answers in the order of labels' columns.
+        towers: trained on the device they are on. A memory is of the training queries, with
+            vectors as old as the epoch.
+        data: each training query has a right answer. Pairs whose use is `joint` add their Barlow
+            Twins loss, times its weight, to that of each step.
         settings: see `TrainingSettings`.
-        validate: called before training and after each epoch, on towers in eval mode; must
-            give the validation `loss`, or the `map@10` of `types`, to decide by, and may give
-            more to record.
-        joint: pairs whose Barlow Twins loss every step adds to the ranking loss, times their
-            weight.
+        validate: must give the validation `loss`, or the `map@10` of `types`, to decide by, and
+            may give more to record.
         seed: decides the order of queries, dropout, pairs, the order of a stale index, and what
             a sampled one draws.
-        team: several processes, called alike, that share the rows of each step; their gradients
-            add up to that of one, within float error. The first one alone is asked to validate.
-        saved: where an earlier call stood; going on from there gives what never stopping
-            would have given, bit for bit on CPU.
-        on_epoch: called with where training stands, before it (unless going on) and after
-            each epoch; the last of its history is the epoch's record.
-
-    Returns:
-        A record an epoch, from before training (epoch 0) on.
     """
-    keep_freed_memory()
-    team = team or Team()
-    device = towers.log_scale.device
-    features = torch.as_tensor(train.features, device=device)
-    threads = torch.as_tensor(train.threads, device=device)
-    names, kinds = np.unique(np.asarray(train.types), return_inverse=True)
-    type_of = torch.as_tensor(kinds, device=device)
-    stepper = stepper_of(towers, settings, team)
-    within = answers.of(torch.as_tensor(answers.rows, device=device))
-    kind = saved.history[0]["index"] if saved else index_of(settings, within, len(features))
-    index = _index(team.told(kind), within, settings, seed)
-    steps = math.ceil(len(features) / settings.batch_size)
 
-    def candidates(vectors: Tensor, labels: sparse.csr_array, step: int) -> Candidates:
-        """What a batch is scored against."""
-        if isinstance(index, SampledIndex):
-            return index.candidates(towers, vectors, labels, step, team)
-        return Candidates(answers.of(index.refresh(towers, step, team)))
+    stage = "ranking"
+    table = "training"
+    settings: TrainingSettings
 
-    def ranking_losses(rows: Tensor, step: int, past: Past | None) -> Tensor:
-        """The loss of each query of a batch."""
-        labels = train.labels[rows.numpy()]
-        vectors = team.through(towers.query, features[rows])
-        against = candidates(vectors, labels, step)
-        voting = threads
-        if against.places is not None:
-            labels = labels[:, against.places]
-            if past:
-                past, voters = past.among(against.places, answers.answers)
-                voting = threads[voters]
-        right = torch.as_tensor(labels.toarray() > 0, device=device)
-        blind = threads[rows, None] == voting if past else None
-        passages = towers.shifted(against.passages, against.places)
-        scores = total(towers.parts(vectors, passages, past, blind))
-        return cross_entropy(scores, right, weights=against.weights)
+    def __init__(
+        self,
+        towers: Towers,
+        data: TrainingData,
+        settings: TrainingSettings,
+        validate: Validate,
+        *,
+        seed: int = 0,
+    ) -> None:
+        if data.train is None:
+            raise ValueError("no labelled queries to train on")
+        super().__init__(
+            towers, settings, *split_parameters(towers), seed=seed, epochs=settings.epochs
+        )
+        self.towers, self.data, self.validate = towers, data, validate
+        self.examples = data.train
+        self.pairs = data.pairs if data.pairs and data.pairs.settings.use == "joint" else None
+        self.device = towers.log_scale.device
+        self.answers = data.answers.of(torch.as_tensor(data.answers.rows, device=self.device))
+        self.features = torch.as_tensor(self.examples.features, device=self.device)
+        self.threads = torch.as_tensor(self.examples.threads, device=self.device)
+        self.types, codes = np.unique(np.asarray(self.examples.types), return_inverse=True)
+        self.type_codes = torch.as_tensor(codes, device=self.device)
 
-    def one_pass(epoch: int) -> Record:
-        """One pass over the queries; losses are means over them, overall and by type."""
-        past = train.past(towers.eval()) if towers.memory else None
+    def begin(self, saved: Checkpoint | None) -> None:
+        """Choose the answers to score against: as before, where training goes on."""
+        reuse_freed_memory()
+
+        def choose() -> str:
+            return choose_index(self.settings, self.answers, len(self.features))
+
+        kind = saved.history[0]["index"] if saved else from_main(choose)
+        self.index = build_index(kind, self.answers, self.settings, self.seed)
+
+    def train_epoch(self, epoch: int) -> Record:
+        """Pass over the queries once; losses are means over them, overall and by type."""
+        towers, index, device = self.towers, self.index, self.device
+        assert index is not None  # noqa: S101 (`begin` made it)
+        past = self.examples.past(towers.eval()) if towers.memory else None
         towers.train()
-        lost = torch.zeros(len(names), device=device)
-        barlow = torch.zeros((), device=device)
-        extra = joint.losses_for_ever(towers, seed, epoch) if joint else None
+        losses_by_type = torch.zeros(len(self.types), device=device)
+        barlow_loss = torch.zeros((), device=device)
+        pair_losses = self.pairs.endless_losses(towers, self.seed, epoch) if self.pairs else None
         # Batches of nearly equal size: a last batch of one query would break BatchNorm.
-        batches = torch.randperm(len(features)).tensor_split(steps)
-        with products_in(settings.precision, device):
-            if isinstance(index, SampledIndex):
-                index.renew(towers.eval(), team)
-                towers.train()
-            for i, rows in enumerate(batches):
-                losses = ranking_losses(rows, (epoch - 1) * steps + i, past)
-                lost = lost.index_add(0, type_of[rows], losses.detach())
+        steps = math.ceil(len(self.features) / self.settings.batch_size)
+        batches = torch.randperm(len(self.features)).tensor_split(steps)
+        with matmul_precision(self.settings.precision, device):
+            index.begin_epoch(towers)
+            for step, rows in zip(count((epoch - 1) * steps), batches, strict=False):
+                losses = self._losses(rows, step, past)
+                losses_by_type = losses_by_type.index_add(0, self.type_codes[rows], losses.detach())
                 loss = losses.mean()
-                if joint and extra:
-                    beside = next(extra)
-                    # Each of a team has the whole of it, and their gradients are added up.
-                    loss = loss + joint.settings.weight * beside / team.size
-                    barlow = barlow + beside.detach() / steps
-                stepper.step(loss)
-        of_types = (lost.cpu() / torch.as_tensor(np.bincount(kinds))).tolist()
-        told: Record = {"train_loss": float(lost.sum()) / len(features)}
-        told["train_types"] = dict(zip(names.tolist(), of_types, strict=True))
-        return team.told(told | ({"barlow_loss": float(barlow)} if joint else {}))
+                if self.pairs and pair_losses:
+                    pair_loss = next(pair_losses)
+                    # Each process has the whole of it, and their gradients are added up.
+                    loss = loss + self.pairs.settings.weight * pair_loss / process_count()
+                    barlow_loss = barlow_loss + pair_loss.detach() / steps
+                self.step(loss)
+        means = (losses_by_type.cpu() / self.type_codes.cpu().bincount()).tolist()
+        record: Record = {"train_loss": float(losses_by_type.sum()) / len(self.features)}
+        record["train_types"] = dict(zip(self.types.tolist(), means, strict=True))
+        if self.pairs:
+            record["barlow_loss"] = float(barlow_loss)
+        return from_main(lambda: record)
 
-    measured = of_towers(towers, validate)
+    def measure(self) -> Record:
+        """Validate, in the main process."""
+        return from_main(lambda: {"scale": self.towers.scale.item(), **self.validate(self.towers)})
 
-    def validated() -> Mapping[str, Any]:
-        return team.told(measured() if team.number == 0 else {})
+    def is_finished(self, history: list[Record]) -> bool:
+        """Tell whether there were epochs enough, or too many since the best."""
+        patience = self.settings.patience
+        return super().is_finished(history) or since_best(history, self.settings.keep) >= patience
 
-    return run_epochs(
-        towers,
-        stepper,
-        one_pass,
-        validated,
-        finished=lambda history: _finished(history, settings),
-        keep=lambda history: since_best(history, settings.keep) == 0,
-        index=index,
-        seed=seed,
-        saved=saved,
-        on_epoch=on_epoch,
-    )
+    def share_gradients(self) -> None:
+        """Add up gradients; every process scores all rows, so what follows the towers is whole."""
+        offsets = self.towers.offsets
+        in_towers = [weight for weight in self.weights if weight is not offsets]
+        sum_gradients(in_towers, [*self.scalars, *([] if offsets is None else [offsets])])
 
-
-def _index(kind: str, answers: Passages[Tensor], settings: TrainingSettings, seed: int) -> Index:
-    if kind == "sampled":
-        return SampledIndex(answers, settings.answer_sample, seed)
-    if kind == "stale":
-        return StaleIndex(answers.rows, settings.answer_batch, seed)
-    return ExactIndex(answers.rows)
-
-
-def _finished(history: list[Record], settings: TrainingSettings) -> bool:
-    since = since_best(history, settings.keep)
-    return len(history) > settings.epochs or since >= settings.patience
+    def _losses(self, rows: Int[Tensor, " b"], step: int, past: Past | None) -> Float[Tensor, " b"]:
+        """Return the loss of each query of a batch."""
+        towers, index = self.towers, self.index
+        assert index is not None  # noqa: S101 (`begin` made it)
+        labels = self.examples.labels[rows.numpy()]
+        vectors = project(towers.query, self.features[rows])
+        candidates = index.candidates(towers, vectors, labels, step)
+        voter_threads = self.threads
+        if candidates.answers is not None:
+            labels = labels[:, candidates.answers]
+            if past:
+                past, voters = past.among(candidates.answers, self.answers.answers)
+                voter_threads = self.threads[voters]
+        right = torch.as_tensor(labels.toarray() > 0, device=self.device)
+        blind = self.threads[rows, None] == voter_threads if past else None
+        passages = towers.shifted(candidates.passages, candidates.answers)
+        scores = total(towers.parts(vectors, passages, past, blind))
+        return cross_entropy(scores, right, weights=candidates.weights)

@@ -1,4 +1,4 @@
-"""A run told to TensorBoard, Weights & Biases or MLflow as it goes, each by its own library.
+"""Trackers: a run logged to TensorBoard, Weights & Biases or MLflow, each by its own library.
 
 Nothing leaves the machine unless its user has set that library up to send it. A call of `train`
 is a run there with the whole history, also what earlier calls of it recorded.
@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +20,18 @@ from twinrank.data import Dataset
 from twinrank.errors import TwinrankError
 from twinrank.extras import check_installed
 from twinrank.recipe import Recipe
+from twinrank.training.distributed import is_main
 from twinrank.training.loop import Record
-from twinrank.training.team import is_main
 
-PROJECT = "twinrank"  # where Weights & Biases and MLflow put runs, unless their own variables say
+PROJECT = "twinrank"  # where Weights & Biases and MLflow put runs, unless their variables say
+
 Numbers = dict[str, float]
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What a library is told of a run before it begins: its name, all choices, and its folder."""
-
-    name: str
-    choices: dict[str, Any]
-    out: Path
+# Opens a run of a library by its name, all choices, and the folder of the run.
+OpenTracker = Callable[[str, dict[str, Any], Path], AbstractContextManager["Tracker"]]
 
 
 class Tracker:
-    """Takes the records of a run, and takes them apart into the numbers a library logs.
+    """Splits the records of a run into the numbers that a library logs; by default, logs nothing.
 
     Args:
         log: called with the numbers of an epoch, its number, and the name of its stage.
@@ -46,18 +39,20 @@ class Tracker:
     """
 
     def __init__(
-        self, log: Callable[[Numbers, int, str], None], finish: Callable[[Numbers], None]
+        self,
+        log: Callable[[Numbers, int, str], None] = lambda numbers, epoch, stage: None,
+        finish: Callable[[Numbers], None] = lambda numbers: None,
     ) -> None:
         self._log, self._finish = log, finish
 
     def epoch(self, record: Record) -> None:
-        """Take the record of an epoch, as in `metrics.jsonl`."""
+        """Log the record of an epoch, as in `metrics.jsonl`."""
         stage = record["stage"]
-        told = {name: value for name, value in record.items() if name not in ("stage", "epoch")}
-        self._log(_numbers(told, f"{stage}/"), record["epoch"], stage)
+        figures = {name: value for name, value in record.items() if name not in ("stage", "epoch")}
+        self._log(_numbers(figures, f"{stage}/"), record["epoch"], stage)
 
     def reached(self, quality: Mapping[str, Any] | None) -> None:
-        """Take what the finished ranker reaches on the validation split, if there is one."""
+        """Log what the finished ranker reaches on the validation split, if there is one."""
         self._finish(_numbers(quality or {}, "ranker/"))
 
 
@@ -65,11 +60,11 @@ class Tracker:
 def tracking(
     name: str | None, dataset: Dataset, recipe: Recipe, *, seed: int, out: Path
 ) -> Iterator[Tracker]:
-    """Tell a tracker of a run; without a name nobody, as in all processes but the first.
+    """Log a run to a tracker; without a name, and in all processes but the first, to none.
 
     Args:
         name: `tensorboard`, `wandb` or `mlflow`.
-        dataset: with `recipe` and `seed`, what is carried out.
+        dataset: with `recipe` and `seed`, the choices of the run.
         recipe: see `dataset`.
         seed: see `dataset`.
         out: folder of the run.
@@ -78,12 +73,12 @@ def tracking(
         TwinrankError: if there is no such tracker, or its library is missing.
     """
     if name is None or not is_main():
-        yield Tracker(lambda figures, epoch, stage: None, lambda figures: None)
+        yield Tracker()
         return
     check_tracker(name)
     data = {"data": dataset.name, "data_fingerprint": dataset.fingerprint}
     choices = {"seed": seed, **data, "recipe": recipe.values()}
-    with TRACKERS[name](_Run(f"{recipe.name}, seed {seed}", choices, out)) as tracker:
+    with TRACKERS[name](f"{recipe.name}, seed {seed}", choices, out) as tracker:
         yield tracker
 
 
@@ -101,70 +96,66 @@ def check_tracker(name: str | None) -> None:
     check_installed(f"runs that are tracked by {name}", name, name, *more)
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values under names with slashes: `types/question/map@10`."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        place = f"{prefix}{name}"
-        found |= flat(value, f"{place}/") if isinstance(value, Mapping) else {place: value}
-    return found
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Put nested values under names with slashes: `types/question/map@10`."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat |= _flatten(value, f"{name}/") if isinstance(value, Mapping) else {name: value}
+    return flat
 
 
 def _numbers(values: Mapping[str, Any], prefix: str) -> Numbers:
-    """The numbers among nested values; an untrained epoch has no training loss."""
-    return {n: float(v) for n, v in flat(values, prefix).items() if isinstance(v, int | float)}
+    """Select the numbers of nested values; an untrained epoch has no training loss."""
+    return {n: float(v) for n, v in _flatten(values, prefix).items() if isinstance(v, int | float)}
 
 
 @contextmanager
-def _tensorboard(run: _Run) -> Iterator[Tracker]:
-    """Event files in the folder `tensorboard` of the run."""
+def _tensorboard(name: str, choices: dict[str, Any], out: Path) -> Iterator[Tracker]:
+    """Write event files to the folder `tensorboard` of the run."""
+    del name
     from torch.utils.tensorboard import SummaryWriter
 
-    def finish(figures: Numbers) -> None:
-        writer.add_hparams(flat(run.choices), figures, run_name=".")
-
-    def log(figures: Numbers, epoch: int, _: str) -> None:
-        for name, value in figures.items():
-            writer.add_scalar(name, value, epoch)
+    def log(numbers: Numbers, epoch: int, _: str) -> None:
+        for key, value in numbers.items():
+            writer.add_scalar(key, value, epoch)
         writer.flush()
 
-    # What earlier calls wrote is told again: TensorBoard is to forget it.
-    with SummaryWriter(run.out / "tensorboard", purge_step=0) as writer:
-        text = json.dumps(run.choices, indent=2)
-        writer.add_text("choices", f"```json\n{text}\n```")
-        yield Tracker(log, finish)
+    # What earlier calls wrote is logged again: TensorBoard is to forget it.
+    with SummaryWriter(out / "tensorboard", purge_step=0) as writer:
+        writer.add_text("choices", f"```json\n{json.dumps(choices, indent=2)}\n```")
+        yield Tracker(
+            log, lambda numbers: writer.add_hparams(_flatten(choices), numbers, run_name=".")
+        )
 
 
 @contextmanager
-def _wandb(run: _Run) -> Iterator[Tracker]:
-    """A run of Weights & Biases, in the folder `wandb` of the run; offline without a key."""
+def _wandb(name: str, choices: dict[str, Any], out: Path) -> Iterator[Tracker]:
+    """Log a run of Weights & Biases, in the folder `wandb` of the run; offline without a key."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
     online = "WANDB_MODE" in os.environ or wandb.login(prompt=False)
-    run.out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     with wandb.init(
         project=os.environ.get("WANDB_PROJECT", PROJECT),
-        name=run.name,
-        config=run.choices,
-        dir=run.out,
+        name=name,
+        config=choices,
+        dir=out,
         mode=None if online else "offline",
         settings=wandb.Settings(console="off"),
-    ) as there:
-        known: set[str] = set()
+    ) as run:
 
-        def log(figures: Numbers, epoch: int, stage: str) -> None:
-            if stage not in known:
-                there.define_metric(f"{stage}/*", step_metric=f"{stage}/epoch")
-                known.add(stage)
-            there.log({f"{stage}/epoch": epoch, **figures})
+        def log(numbers: Numbers, epoch: int, stage: str) -> None:
+            run.define_metric(f"{stage}/*", step_metric=f"{stage}/epoch")
+            run.log({f"{stage}/epoch": epoch, **numbers})
 
-        yield Tracker(log, there.summary.update)
+        yield Tracker(log, run.summary.update)
 
 
 @contextmanager
-def _mlflow(run: _Run) -> Iterator[Tracker]:
-    """A run of MLflow, where its own variables say; by default in `mlflow.db` right here."""
+def _mlflow(name: str, choices: dict[str, Any], out: Path) -> Iterator[Tracker]:
+    """Log a run of MLflow, where its variables say; by default in `mlflow.db` right here."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
     from sqlalchemy.engine import make_url
@@ -175,27 +166,27 @@ def _mlflow(run: _Run) -> Iterator[Tracker]:
     with FileLock(f"{file}.lock") if file else nullcontext():
         if not {"MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"} & set(os.environ):
             mlflow.set_experiment(PROJECT)
-        started = mlflow.start_run(run_name=run.name)
+        run = mlflow.start_run(run_name=name)
 
-    def log(figures: Numbers, epoch: int, _: str) -> None:
-        mlflow.log_metrics(_named(figures), step=epoch)
+    def log(numbers: Numbers, epoch: int, _: str) -> None:
+        mlflow.log_metrics(_rename_for_mlflow(numbers), step=epoch)
 
-    with started:
-        mlflow.set_tag("twinrank.out", str(run.out.resolve()))
-        mlflow.log_params(_named(flat(run.choices)))
-        yield Tracker(log, lambda figures: log(figures, 0, "ranker"))
+    with run:
+        mlflow.set_tag("twinrank.out", str(out.resolve()))
+        mlflow.log_params(_rename_for_mlflow(_flatten(choices)))
+        yield Tracker(log, lambda numbers: log(numbers, 0, "ranker"))
 
 
-def _named(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values under names that MLflow allows: it has no @, which our metrics have."""
+def _rename_for_mlflow(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Put values under names that MLflow allows: it has no @, which our metrics have."""
 
-    def spelt(sign: re.Match[str]) -> str:
+    def spell(sign: re.Match[str]) -> str:
         return "_at_" if sign[0] == "@" else f"_{ord(sign[0]):x}_"
 
-    return {re.sub(r"[^\w\-. :/]", spelt, name): value for name, value in values.items()}
+    return {re.sub(r"[^\w\-. :/]", spell, name): value for name, value in values.items()}
 
 
-TRACKERS: dict[str, Callable[[_Run], AbstractContextManager[Tracker]]] = {
+TRACKERS: dict[str, OpenTracker] = {
     "tensorboard": _tensorboard,
     "wandb": _wandb,
     "mlflow": _mlflow,

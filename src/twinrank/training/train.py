@@ -1,42 +1,71 @@
-"""A run: a recipe carried out on a data set with a seed, into a folder that is a ranker."""
+"""Training: a recipe carried out on a data set with a seed, into a folder that is a ranker."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-import time
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from filelock import FileLock
 
 from twinrank.arguments import check_type, count_of, path_of
 from twinrank.data import Dataset, Queries
 from twinrank.data.statistics import unspaced_warning
 from twinrank.encoding import FeatureStore
 from twinrank.errors import DivergedError, RecipeError
-from twinrank.evaluation import by_type, means, measure
-from twinrank.ranking import Origin, Ranker, Reader, located, read_card, towers_of, writing
-from twinrank.ranking.card import CARD
-from twinrank.recipe import Recipe
-from twinrank.training.encoder_tuning import tune_encoder
-from twinrank.training.fusing import confidence_of, fused, scaled_words
-from twinrank.training.material import Material, reader_for
-from twinrank.training.resume import (
-    METRICS_FILE,
-    UNFINISHED,
-    OnRecord,
-    check_same,
-    choices,
-    recording,
-    records_in,
+from twinrank.ranking import (
+    CARD,
+    Channel,
+    Origin,
+    Ranker,
+    Reader,
+    Towers,
+    located,
+    read_card,
+    towers_of,
+    writing,
 )
-from twinrank.training.stages import Together, Work, alone, train_towers, with_fitted_scale
-from twinrank.training.team import Team, is_main
+from twinrank.recipe import Recipe
+from twinrank.training.calibration import (
+    build_words,
+    calibrate_confidence,
+    fit_scale,
+    fuse_signals,
+)
+from twinrank.training.checkpoint import check_same_training
+from twinrank.training.distributed import from_main, is_main, join_launched, local_device
+from twinrank.training.encoder_tuning import tune_encoder
+from twinrank.training.pretraining import PairedQueries, Pretrainer
+from twinrank.training.tower_training import TowerTrainer
+from twinrank.training.training_data import (
+    TrainingData,
+    build_reader,
+    find_validation,
+    measure_quality,
+)
+from twinrank.training.training_run import (
+    CHECKPOINT_FILES,
+    METRICS_FILE,
+    PRETRAINING_FILE,
+    RANKING_FILE,
+    Fit,
+    OnRecord,
+    TrainingRun,
+    identify,
+    read_records,
+    run_stage,
+)
 
 log = logging.getLogger(__name__)
 
 
-def fit(
+def train(
     dataset: Dataset,
     recipe: Recipe | str | Path,
     *,
@@ -47,29 +76,29 @@ def fit(
     shared: Path | None = None,
     on_record: OnRecord = lambda record: None,
     device: str = "auto",
-    together: Together = alone,
+    fit: Fit | None = None,
 ) -> Ranker:
-    """Carry a recipe out: features from the store, towers fitted, a ranker left.
+    """Train a ranker: read features, train towers, fit weights and confidence, measure, save.
+
+    In processes that torchrun or `accelerate launch` started, all call it alike: they share the
+    steps of tuning and of ranking, the first one writes, and all have to see `out`.
 
     Args:
         dataset: with a `train` and a `validation` split, if the recipe trains towers.
         recipe: what to do; or its name, or a TOML file.
         seed: decides everything random.
-        out: folder for the ranker, `metrics.jsonl` (a line an epoch) and a checkpoint an
-            epoch; none keeps nothing.
-        store: where features are kept; without one every text is encoded here and now.
+        out: folder for the ranker, `metrics.jsonl` (a line an epoch) and checkpoints; None
+            keeps nothing.
+        store: keeps features; without one every text is encoded here and now.
         resume: go on from what `out` holds of this very training, or return its ranker if it
-            is finished; false starts over.
+            is finished; False starts over.
         shared: a folder where runs leave their pre-training for those that begin with the
             same one.
-        on_record: called with what `metrics.jsonl` holds, an epoch at a time, those of an
-            earlier call first; what it raises ends the run, which can be gone on with.
+        on_record: called with each record of `metrics.jsonl`, those of an earlier call first;
+            an error that it raises ends the run, which can be gone on with.
         device: where encoder and towers run: `cpu`, `cuda`, `mps`, or `auto`.
-        together: who fits the towers on labelled queries: this process, or several that share
-            each step, with the same outcome within float error.
-
-    Where `accelerate launch` started several processes, they tune the encoder together; the
-    first does all else, and the others wait for the ranker. All have to see `out`.
+        fit: runs the trainer of the towers, instead of this process alone: called as
+            `fit(trainer, saved=..., on_epoch=...)`, see `Trainer.run`.
 
     Raises:
         RecipeError: if the recipe tunes the encoder, and there is no `out` to leave it in.
@@ -80,6 +109,10 @@ def fit(
     check_type(dataset, Dataset, "give a data set: Dataset.load(FOLDER)")
     recipe, seed = Recipe.load(recipe), count_of(seed, "seed")
     out = None if out is None else path_of(out, "out")
+    if recipe.tuning and out is None:
+        raise RecipeError(f"{recipe.name} tunes the encoder; give a folder (out) to leave it in")
+    for warning in unspaced_warning(dataset) if recipe.words else ():
+        _warn_once(f"{dataset.name}: {warning}")
     origin = Origin(
         data=dataset.name,
         data_fingerprint=dataset.fingerprint,
@@ -87,42 +120,9 @@ def fit(
         seed=seed,
         labelled=dataset.labelled(),
     )
-    if recipe.words:
-        for warning in unspaced_warning(dataset):
-            _warn_once(f"{dataset.name}: {warning}")
-    if recipe.tuning and out is None:
-        raise RecipeError(f"{recipe.name} tunes the encoder; give a folder (out) to leave it in")
-    team = Team.launched() if recipe.tuning else None
-
-    def carried_out(out: Path | None) -> Ranker:
-        try:
-            return _carried_out(
-                dataset, recipe, origin, store, device, out, shared, on_record, team, together
-            )
-        except DivergedError as error:
-            raise DivergedError(f"{recipe.name}: {error}") from None
-
-    if out is None:
-        return carried_out(None)
-    if team and not is_main():
-        return _helped(dataset, recipe, origin, store, device, out, team)
-    with writing(out):
-        if not resume:
-            for name in (CARD, *UNFINISHED, METRICS_FILE):
-                (out / name).unlink(missing_ok=True)
-        finished = (out / CARD).exists()
-        if team:
-            team.told(finished)
-        if finished:
-            ranker = _finished(out, recipe, origin, store, device)
-            for record in records_in(out):
-                on_record(record)
-            return ranker
-        ranker = carried_out(out)
-        ranker.save(out)
-        for name in UNFINISHED:
-            (out / name).unlink(missing_ok=True)
-    return ranker
+    run = TrainingRun(dataset, recipe, origin, out, shared, store, device, on_record, fit)
+    join_launched()
+    return _build_ranker(run) if out is None else _train_into(out, run, resume=resume)
 
 
 @cache
@@ -131,95 +131,164 @@ def _warn_once(warning: str) -> None:
     log.warning("%s", warning)
 
 
-def _helped(
-    dataset: Dataset,
-    recipe: Recipe,
-    origin: Origin,
-    store: FeatureStore | None,
-    device: str,
-    out: Path,
-    team: Team,
-) -> Ranker:
-    """A further process's part: it tunes along, and waits for the ranker that the first makes."""
-    if not team.told(False):
-        tune_encoder(dataset, recipe, origin, out=out, team=team, device=device)
-    while not (out / CARD).exists():  # not a meeting: those have time limits
-        time.sleep(0.5)
-    return Ranker.load(out, store=store, device=team.device or device)
-
-
-def _carried_out(
-    dataset: Dataset,
-    recipe: Recipe,
-    origin: Origin,
-    store: FeatureStore | None,
-    device: str,
-    out: Path | None,
-    shared: Path | None,
-    on_record: OnRecord,
-    team: Team | None,
-    together: Together,
-) -> Ranker:
-    if recipe.channel == "bm25":
-        return _words(dataset, recipe, origin)
-    with recording(out, on_record) as record:
-        tuned = None
-        if team and out:
-            tuned = tune_encoder(
-                dataset, recipe, origin, out=out, on_record=record, team=team, device=device
-            )
-        reader = reader_for(dataset, recipe, store, device, tuned=tuned)
-        return _on_features(dataset, recipe, origin, reader, out, shared, record, together)
-
-
-def _on_features(
-    dataset: Dataset,
-    recipe: Recipe,
-    origin: Origin,
-    reader: Reader,
-    out: Path | None,
-    shared: Path | None,
-    on_record: OnRecord,
-    together: Together,
-) -> Ranker:
-    """All that follows once the encoder is as it will be."""
-    device = reader.encoder.device
-    where = torch.device(device if recipe.towers else "cpu")
-    material = Material.read(dataset, recipe, reader)
-    work = Work(recipe, origin, reader, material, out, shared, where, together)
-    if recipe.towers:
-        towers = train_towers(work, on_record)
-    else:
-        towers = with_fitted_scale(towers_of(recipe, reader.encoder.dim).eval(), work)
-    dense = work.channel(towers)
-    towers.take_offsets(None)  # the channel has them now
-    channel = fused(dense, dataset, recipe) if recipe.fused else dense
-    return _measured(Ranker(recipe, dataset.answers, channel, origin), material.validation)
-
-
-def _words(dataset: Dataset, recipe: Recipe, origin: Origin) -> Ranker:
-    there = "validation" in dataset.labels["split"]
-    validation = dataset.split("validation") if there else None
-    channel = scaled_words(dataset, recipe, validation)
-    return _measured(Ranker(recipe, dataset.answers, channel, origin), validation)
-
-
-def _measured(ranker: Ranker, validation: Queries | None) -> Ranker:
-    """The ranker, with what it reaches on validation, and how sure it may be."""
-    if validation is None:
-        return ranker
-    ranker.confidence = confidence_of(ranker.channel, validation)
-    rows = measure(lambda part: ranker.scores(validation.texts[part]), validation)
-    quality = {**means(rows), "types": {kind: means(part) for kind, part in by_type(rows).items()}}
-    ranker.origin = ranker.origin.model_copy(update={"quality": quality})
+def _train_into(out: Path, run: TrainingRun, *, resume: bool) -> Ranker:
+    """Carry a run out in its folder, unless it holds the ranker already."""
+    with writing(out) if is_main() else nullcontext():
+        if not resume and is_main():
+            for name in (CARD, *CHECKPOINT_FILES, METRICS_FILE):
+                (out / name).unlink(missing_ok=True)
+        if from_main((out / CARD).exists):
+            return _load_finished(run, out)
+        ranker = _build_ranker(run)
+        if is_main():
+            ranker.save(out)
+            for name in CHECKPOINT_FILES:
+                (out / name).unlink(missing_ok=True)
     return ranker
 
 
-def _finished(
-    out: Path, recipe: Recipe, origin: Origin, store: FeatureStore | None, device: str
-) -> Ranker:
+def _load_finished(run: TrainingRun, out: Path) -> Ranker:
+    """Load the ranker that `out` holds already, if it is of this very training."""
     card = read_card(out)
-    ours, theirs = choices(located(recipe), origin), choices(located(card.recipe), card.origin)
-    check_same(out, ours, theirs)
+    identity = identify(located(run.recipe), run.origin)
+    check_same_training(out, identity, identify(located(card.recipe), card.origin))
     log.debug("%s holds this very ranker already; nothing to do", out)
-    return Ranker.load(out, store=store, device=device)
+    ranker = Ranker.load(out, store=run.store, device=local_device(run.device))
+    for record in read_records(out) if is_main() else ():
+        run.on_record(record)
+    return ranker
+
+
+def _build_ranker(run: TrainingRun) -> Ranker:
+    """Carry a recipe out, without saving the ranker."""
+    dataset, recipe = run.dataset, run.recipe
+    try:
+        if recipe.channel == "bm25":
+            validation = find_validation(dataset, needed=False)
+            return _build_measured(run, build_words(dataset, recipe, validation), validation)
+        run.start_metrics()
+        tuned = tune_encoder(run) if recipe.tuning else None
+        device = local_device(run.device)
+        reader = build_reader(dataset, recipe, run.store, device, tuned=tuned)
+        data = from_main(lambda: TrainingData.read(dataset, recipe, reader))
+        if recipe.towers:
+            towers = _train_towers(run, reader, data)
+        else:
+            towers = towers_of(recipe, reader.encoder.dim).eval()
+            _fit_scale(towers, reader, data)
+        dense = data.build_dense(reader, towers)
+        towers.take_offsets(None)  # the channel has them now
+        channel = fuse_signals(dense, dataset, recipe) if recipe.fused else dense
+        return _build_measured(run, channel, data.validation)
+    except DivergedError as error:
+        raise DivergedError(f"{recipe.name}: {error}") from None
+
+
+def _build_measured(run: TrainingRun, channel: Channel, validation: Queries | None) -> Ranker:
+    """Build a ranker with its confidence, and with what it reaches on validation."""
+    ranker = Ranker(run.recipe, run.dataset.answers, channel, run.origin)
+    if validation is not None:
+        ranker.confidence = calibrate_confidence(channel, validation)
+        quality = measure_quality(lambda rows: ranker.scores(validation.texts[rows]), validation)
+        ranker.origin = ranker.origin.model_copy(update={"quality": quality})
+    return ranker
+
+
+def _train_towers(run: TrainingRun, reader: Reader, data: TrainingData) -> Towers:
+    """Train the towers of a recipe in its stages; return them on the CPU, in eval mode."""
+    recipe, device = run.recipe, torch.device(reader.encoder.device)
+    pretraining = recipe.pretraining
+    use = pretraining.use if pretraining else None
+    if data.pairs:
+        log.info("pre-training: %s", data.pairs)
+    with torch.random.fork_rng():
+        torch.manual_seed(run.origin.seed)
+        # Before any training, so that going on finds the same weights.
+        without_pretraining = recipe.model_copy(update={"pretraining": None})
+        towers = towers_of(without_pretraining, reader.encoder.dim).to(device)
+        if pretraining is None or data.pairs is None or use == "joint":
+            _rank(run, reader, data, towers)
+            return towers.cpu()
+        pretrained = _pretrain(run, reader, data, data.pairs)
+        if use == "zero-shot":
+            _fit_scale(pretrained, reader, data)
+            return pretrained.cpu()
+        if use == "freeze":
+            _rank(run, reader, data.project_by(pretrained), towers)
+            towers.stand_on(pretrained)
+        else:
+            towers.start_from(pretrained, answers=pretraining.sides == "both")
+            _rank(run, reader, data, towers)
+    return towers.cpu()
+
+
+def _rank(run: TrainingRun, reader: Reader, data: TrainingData, towers: Towers) -> None:
+    """Train towers on the labelled queries, and on pairs too if pre-training is joint."""
+    recipe, settings = run.recipe, run.recipe.training
+    assert settings and recipe.towers  # noqa: S101 (the recipe's own validation)
+    joint = recipe.pretraining and recipe.pretraining.use == "joint"
+    towers.take_projector(recipe.pretraining.projector if joint and recipe.pretraining else None)
+    if recipe.towers.offsets:
+        towers.take_offsets(data.answers.answers)
+    towers.to(reader.encoder.device)
+    validate = partial(data.validate, reader)
+    trainer = TowerTrainer(towers, data, settings, validate, seed=run.origin.seed)
+    file, identity = run.out and run.out / RANKING_FILE, _identify_stage(run, reader)
+    run_stage(trainer, run, file, identity, label=f"Training {recipe.name}", fit=run.fit)
+    towers.take_projector(None)
+
+
+def _pretrain(run: TrainingRun, reader: Reader, data: TrainingData, pairs: PairedQueries) -> Towers:
+    """Pre-train single towers on pairs; the projector is thrown away."""
+    recipe, seed = run.recipe, run.origin.seed
+    assert recipe.towers  # noqa: S101 (the recipe's own validation)
+    torch.manual_seed(seed)
+    towers = Towers(recipe.towers.kind, reader.encoder.dim, dropout=recipe.towers.dropout)
+    towers.take_projector(pairs.settings.projector)
+    towers.to(reader.encoder.device)
+
+    def validate(towers: Towers) -> dict[str, Any]:
+        measured = data.validate(reader, towers)
+        measured.pop("loss", None)  # without a fitted scale it says nothing
+        return measured
+
+    trainer = Pretrainer(towers, pairs, validate, seed=seed)
+    with _pretraining_file(run, reader, data, pairs) as (file, identity):
+        run_stage(trainer, run, file, identity, label=f"Pre-training {recipe.name}")
+    towers.take_projector(None)
+    return towers
+
+
+@contextmanager
+def _pretraining_file(
+    run: TrainingRun, reader: Reader, data: TrainingData, pairs: PairedQueries
+) -> Iterator[tuple[Path | None, dict[str, Any]]]:
+    """Give the checkpoint of a pre-training: in its run, or locked among those that runs share."""
+    if run.shared is None:
+        yield run.out and run.out / PRETRAINING_FILE, _identify_stage(run, reader)
+        return
+    assert run.recipe.towers  # noqa: S101 (the recipe's own validation)
+    settings = pairs.settings.model_dump(exclude={"use", "sides"})
+    tower_settings = run.recipe.towers.model_dump(exclude={"dual"})
+    digest = hashlib.sha256(json.dumps([settings, tower_settings, run.origin.seed]).encode())
+    groups = pairs.groups
+    arrays = (pairs.features, groups.query, groups.count, data.validation_features)
+    for array in (*arrays, data.answers.rows):
+        digest.update(array.tobytes())
+    name = digest.hexdigest()[:16]
+    run.shared.mkdir(parents=True, exist_ok=True)
+    with FileLock(run.shared / f"{name}.lock") if is_main() else nullcontext():
+        yield run.shared / f"{name}.safetensors", {"pretraining": name}
+
+
+def _identify_stage(run: TrainingRun, reader: Reader) -> dict[str, Any]:
+    return {**run.identity, "encoder": reader.encoder.fingerprint}
+
+
+def _fit_scale(towers: Towers, reader: Reader, data: TrainingData) -> None:
+    """Give untrained or pre-trained towers the scale that makes their scores probabilities."""
+    if data.validation:
+        dense = data.build_dense(reader, towers)
+        products = dense.scores_of(data.validation_features) / towers.scale.item()
+        with torch.no_grad():
+            towers.log_scale.fill_(fit_scale(products, data.validation.labels)).log_()

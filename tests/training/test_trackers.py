@@ -13,7 +13,7 @@ from twinrank import extras
 from twinrank.encoding import FeatureStore
 from twinrank.errors import TwinrankError
 from twinrank.recipe import Recipe
-from twinrank.training import check_tracker, fit, tracking
+from twinrank.training import check_tracker, tracking, train
 
 TYPE = "types/question/map@10"
 
@@ -29,7 +29,7 @@ def recipe(recipes):
 def tracked(name, dataset, recipe, out):
     with tracking(name, dataset, recipe, seed=0, out=out) as tracker:
         store = FeatureStore()
-        ranker = fit(dataset, recipe, out=out, store=store, on_record=tracker.epoch)
+        ranker = train(dataset, recipe, out=out, store=store, on_record=tracker.epoch)
         tracker.reached(ranker.origin.quality)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return ranker.origin.quality, lines
@@ -158,6 +158,7 @@ def test_nobody_is_told_without_a_name(help_centre, recipe, tmp_path, monkeypatc
 
 def test_only_the_first_of_several_processes_tells(help_centre, recipe, tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with tracking("tensorboard", help_centre, recipe, seed=0, out=tmp_path) as tracker:
         tracker.epoch({"stage": "tuning", "epoch": 0, "loss": 1.0})
     assert not (tmp_path / "tensorboard").exists()

@@ -1,0 +1,189 @@
+"""Collective calls of the processes that train together; in one process they do nothing.
+
+All processes make the same calls in the same order: if one does not, the others wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, distributed
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.nn import Parameter
+
+from twinrank.ranking.layers import Share, sharing
+
+LAUNCHED_TIMEOUT = timedelta(days=1)  # the others wait while the main process encodes
+
+Value = TypeVar("Value")
+
+
+class ProcessLostError(RuntimeError):
+    """Another process that trains along is gone, or has been silent for too long."""
+
+
+def join_launched() -> None:
+    """Join the processes that torchrun or `accelerate launch` started, if there are several."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or distributed.is_initialized():
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(backend, timeout=LAUNCHED_TIMEOUT)
+
+
+def join_group(store: TCPStore, count: int, number: int, *, patience_s: float) -> None:
+    """Join processes that meet at a store, on CPUs.
+
+    Args:
+        store: where they exchange their addresses.
+        count: how many they are.
+        number: of this one; 0 is the main process.
+        patience_s: how long to wait for another process, now and later.
+
+    Raises:
+        ProcessLostError: if one of them does not come.
+    """
+    timeout = timedelta(seconds=patience_s)
+    with _lost_processes():
+        distributed.init_process_group(
+            "gloo", store=store, world_size=count, rank=number, timeout=timeout
+        )
+
+
+def leave_group() -> None:
+    """Leave the processes that were joined; none of them waits for this one any longer."""
+    distributed.destroy_process_group()
+
+
+def process_count() -> int:
+    """Count the processes that train together."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Tell whether this process writes and prints: it is the only one, or the first."""
+    if distributed.is_initialized():
+        return distributed.get_rank() == 0
+    return int(os.environ.get("WORLD_SIZE", "1")) < 2 or int(os.environ.get("RANK", "0")) == 0
+
+
+def local_device(device: str) -> str:
+    """Name the device of this process; each of several has a GPU of its own, if there are any."""
+    if process_count() == 1:
+        return device
+    if torch.cuda.is_available() and device != "cpu":
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return "cpu"
+
+
+def from_main(compute: Callable[[], Value]) -> Value:
+    """Return in every process what a function gives in the main process."""
+    if process_count() == 1:
+        return compute()
+    values = [compute() if is_main() else None]
+    with _lost_processes():
+        distributed.broadcast_object_list(values)
+    return values[0]  # type: ignore[return-value]
+
+
+def local_rows(n: int) -> slice:
+    """Return this process's part of n rows; parts differ by one row at most."""
+    if process_count() == 1:
+        return slice(0, n)
+    return _parts(n)[distributed.get_rank()]
+
+
+def gather_rows(rows: Float[Tensor, "s d"], n: int) -> Float[Tensor, "n d"]:
+    """Join the `local_rows` of every process to all n; gradients flow through this one's alone."""
+    if process_count() == 1:
+        return rows
+    parts = _parts(n)
+    longest = parts[0].stop
+    padded = rows.new_zeros(longest, *rows.shape[1:])
+    padded[: len(rows)] = rows.detach()
+    gathered = [torch.empty_like(padded) for _ in parts]
+    with _lost_processes():
+        distributed.all_gather(gathered, padded)
+    gathered = [g[: part.stop - part.start] for g, part in zip(gathered, parts, strict=True)]
+    gathered[distributed.get_rank()] = rows
+    return torch.cat(gathered)
+
+
+def project(
+    tower: Callable[[Tensor], Tensor], features: Float[Tensor, "n d"]
+) -> Float[Tensor, "n d"]:
+    """Pass n rows through a tower, each process its part; gradients as those of `gather_rows`."""
+    if process_count() == 1:
+        return tower(features)
+    rows = local_rows(len(features))
+    with sharing(Share(rows, len(features), _sum_with_gradient)):
+        vectors = tower(features[rows])
+    return gather_rows(vectors, len(features))
+
+
+def sum_gradients(parameters: Iterable[Parameter], equal: Iterable[Parameter] = ()) -> None:
+    """Add up the gradients of all processes, in place: those of a loss over the rows of all.
+
+    Args:
+        parameters: each process has a part of their gradients.
+        equal: each process has their whole gradients, but for rounding; the mean is taken.
+    """
+    parts = [weight.grad for weight in parameters if weight.grad is not None]
+    wholes = [weight.grad for weight in equal if weight.grad is not None]
+    gradients = [*parts, *wholes]
+    if process_count() == 1 or not gradients:
+        return
+    for gradient in wholes:
+        gradient /= process_count()
+    flat = _sum(torch.cat([gradient.flatten() for gradient in gradients]))
+    sizes = [gradient.numel() for gradient in gradients]
+    for gradient, total in zip(gradients, flat.split(sizes), strict=True):
+        gradient.copy_(total.view_as(gradient))
+
+
+def _parts(n: int) -> list[slice]:
+    count = process_count()
+    size, longer = divmod(n, count)
+    ends = [number * size + min(number, longer) for number in range(count + 1)]
+    return [slice(*pair) for pair in pairwise(ends)]
+
+
+class _SumWithGradient(torch.autograd.Function):
+    """all_reduce, whose gradient is the sum of all: each process has a part of the loss's rows."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:  # noqa: ANN401, ARG004 (torch's own)
+        return _sum(part)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401, ARG004
+        return _sum(gradient)
+
+
+def _sum_with_gradient(part: Tensor) -> Tensor:
+    total: Tensor = _SumWithGradient.apply(part)  # type: ignore[no-untyped-call]
+    return total
+
+
+def _sum(part: Tensor) -> Tensor:
+    total = part.detach().clone()
+    with _lost_processes():
+        distributed.all_reduce(total)
+    return total
+
+
+@contextmanager
+def _lost_processes() -> Iterator[None]:
+    """Tell the loss of a process from other errors."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ProcessLostError(f"a process that trains along is lost: {error}") from error

@@ -1,0 +1,185 @@
+"""The features that one training reads of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy import sparse
+
+from twinrank.data import Dataset, Queries
+from twinrank.data.text_selection import Idf
+from twinrank.encoding import FeatureStore
+from twinrank.errors import DataError, Fault
+from twinrank.evaluation import by_type, means, measure
+from twinrank.ranking import Dense, Passages, Past, Reader, Towers, in_chunks, reader_of
+from twinrank.recipe import Recipe
+from twinrank.training.pretraining import PairedQueries, check_pairs, group_queries
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled queries to train on.
+
+    Attributes:
+        features: n x d.
+        labels: their right answers, n x m.
+        threads: a number for each query's thread: a memory is blind to it.
+        types: the type of each query.
+    """
+
+    features: Float[np.ndarray, "n d"]
+    labels: sparse.csr_array
+    threads: Int[np.ndarray, " n"]
+    types: Sequence[str]
+
+    @classmethod
+    def from_queries(cls, features: Float[np.ndarray, "n d"], queries: Queries) -> Examples:
+        """Join labelled queries with their features."""
+        return cls(
+            features, queries.labels, number_threads(queries), queries.frame["type"].to_list()
+        )
+
+    def past(self, towers: Towers) -> Past:
+        """Return the queries as a memory's past, by towers as they are now."""
+        device = towers.log_scale.device
+        with torch.no_grad():
+            vectors = in_chunks(towers.query, torch.as_tensor(self.features, device=device))
+        voters, answers = (
+            torch.as_tensor(rows.astype(np.int64), device=device) for rows in self.labels.nonzero()
+        )
+        return Past(vectors, voters, answers)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The features that one training reads.
+
+    Attributes:
+        answers: of every answer's passages (v x d).
+        train: labelled queries; None where nothing is trained to rank.
+        validation: the validation queries, if there are any.
+        validation_features: of them (n x d).
+        pairs: the queries of pre-training, if the recipe has any.
+    """
+
+    answers: Passages[np.ndarray]
+    train: Examples | None = None
+    validation: Queries | None = None
+    validation_features: Float[np.ndarray, "n d"] = field(
+        default_factory=lambda: np.empty((0, 0), np.float32)
+    )
+    pairs: PairedQueries | None = None
+
+    @classmethod
+    def read(cls, dataset: Dataset, recipe: Recipe, reader: Reader) -> TrainingData:
+        """Read what a recipe needs, each text once, new ones with a progress bar.
+
+        Raises:
+            DataError: if a split the recipe needs has no labels, or no queries make a pair.
+        """
+        train = dataset.split("train") if recipe.training else None
+        if train is not None and len(train) < 2:
+            what = f"{len(train)} labelled query is too few to train on"
+            fix = "label more queries, or give `twinrank split` smaller other shares"
+            raise DataError([Fault(Path(dataset.name) / "qrels" / "train.tsv", None, what, fix)])
+        validation = find_validation(dataset, needed=recipe.training is not None)
+        groups, pair_texts = None, []
+        if settings := recipe.pretraining:
+            queries = dataset.for_pretraining()
+            groups, rows = group_queries(queries, settings).compact()
+            check_pairs(dataset, settings, groups)
+            pair_texts = queries.frame["text"].gather(rows).to_list()
+
+        texts = [*(queries.texts if queries else [] for queries in (train, validation)), pair_texts]
+        flat = [text for part in texts for text in part]
+        query_texts = reader.queries(flat, progress="Choosing sentences of queries")
+        passages = reader.passages(dataset.answers, progress="Choosing sentences of answers")
+        features = reader.features([*query_texts, *passages.rows], progress="Encoding")
+        ends = np.cumsum([len(part) for part in texts])
+        of_train, of_validation, of_pairs, of_answers = np.split(features, ends)
+        return cls(
+            answers=passages.of(of_answers),
+            train=Examples.from_queries(of_train, train) if train else None,
+            validation=validation,
+            validation_features=of_validation,
+            pairs=PairedQueries(of_pairs, groups, settings) if groups and settings else None,
+        )
+
+    def project_by(self, towers: Towers) -> TrainingData:
+        """Map every feature by a frozen query tower."""
+        device = towers.log_scale.device
+
+        def project(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+            with torch.inference_mode():
+                return towers.query(torch.as_tensor(features, device=device)).cpu().numpy()
+
+        return replace(
+            self,
+            answers=replace(self.answers, rows=project(self.answers.rows)),
+            train=self.train and replace(self.train, features=project(self.train.features)),
+            validation_features=project(self.validation_features),
+        )
+
+    def build_dense(self, reader: Reader, towers: Towers) -> Dense:
+        """Build the ranker's dense channel, with towers in eval mode as they are now."""
+        past = self.train.past(towers) if self.train and towers.memory else None
+        return Dense.of(reader, towers, self.answers, past)
+
+    def validate(self, reader: Reader, towers: Towers) -> dict[str, Any]:
+        """Measure towers on the validation split; empty if there is none."""
+        if self.validation is None:
+            return {}
+        dense, features = self.build_dense(reader, towers), self.validation_features
+        return measure_quality(lambda rows: dense.scores_of(features[rows]), self.validation)
+
+
+def measure_quality(
+    score: Callable[[slice], Float[np.ndarray, "n m"]], queries: Queries
+) -> dict[str, Any]:
+    """Return every metric over queries, and under `types` those of each type."""
+    rows = measure(score, queries)
+    return {**means(rows), "types": {kind: means(part) for kind, part in by_type(rows).items()}}
+
+
+def number_threads(queries: Queries) -> Int[np.ndarray, " n"]:
+    """Return a number for each query's thread."""
+    _, threads = np.unique(queries.frame["thread"].to_numpy(), return_inverse=True)
+    return threads
+
+
+def find_validation(dataset: Dataset, *, needed: bool) -> Queries | None:
+    """Return the validation queries; None if there are none and they are not needed."""
+    exists = "validation" in dataset.labels["split"]
+    return dataset.split("validation") if needed or exists else None
+
+
+def build_reader(
+    dataset: Dataset,
+    recipe: Recipe,
+    store: FeatureStore | None,
+    device: str,
+    *,
+    tuned: Path | None = None,
+) -> Reader:
+    """Build the reader of texts for a recipe of the `dense` channel, trained on a data set.
+
+    If it chooses sentences, words are weighed by the answers and all queries that training may
+    see, labelled or not: none of a thread that validation or test ask about.
+
+    Args:
+        dataset: to train on.
+        recipe: names the encoder.
+        store: keeps features; without one every text is encoded anew.
+        device: where the encoder runs.
+        tuned: folder of the tuned encoder, if the recipe tunes it.
+    """
+    idf = None
+    if recipe.selects:
+        idf = Idf.of([*dataset.answer_texts(), *dataset.for_pretraining().texts])
+    return reader_of(recipe, store, device, idf=idf, tuned=tuned)

@@ -1,0 +1,147 @@
+import json
+from contextlib import nullcontext
+from dataclasses import replace
+
+import polars as pl
+import pytest
+import torch
+
+from twinrank.encoding import FeatureStore
+from twinrank.errors import DataError, DivergedError, RankerError, RecipeError
+from twinrank.evaluation import METRICS, evaluate
+from twinrank.experiments import compare
+from twinrank.ranking import read_card
+from twinrank.training import Trainer, checkpoint, read_records, train
+
+
+def without_seconds(folder):
+    return [{k: v for k, v in r.items() if k != "seconds"} for r in read_records(folder)]
+
+
+def test_a_run_is_a_ranker_with_its_metrics(recipes, help_centre, tmp_path):
+    ranker = train(help_centre, recipes["towers"], out=tmp_path, store=FeatureStore())
+    records = read_records(tmp_path)
+    assert [record["epoch"] for record in records] == list(range(len(records)))
+    assert set(METRICS) < set(records[0])
+    assert set(records[0]["types"]) == {"conversation", "question"}
+    best = min(record["loss"] for record in records[1:])
+    assert ranker.origin.quality["loss"] == pytest.approx(best, rel=1e-5)
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_training_beats_the_untrained_encoder(recipes, help_centre):
+    rankers = [
+        train(help_centre, recipes[n], store=FeatureStore()) for n in ("towers", "zero-shot")
+    ]
+    losses = [evaluate(r, help_centre, split="test").overall["loss"] for r in rankers]
+    assert losses[0] < losses[1]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_a_killed_run_goes_on_to_the_same_bits(recipes, help_centre, tmp_path, monkeypatch, after):
+    recipe, store = recipes["towers"], FeatureStore()
+    train(help_centre, recipe, out=tmp_path / "whole", store=store)
+
+    def die(record):
+        if record["epoch"] == after:
+            raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(checkpoint, "CHECKPOINT_EVERY_S", 0)
+        train(help_centre, recipe, out=tmp_path / "killed", store=store, on_record=die)
+    with pytest.raises(RankerError, match="training has not finished"):
+        read_card(tmp_path / "killed")
+    records = []
+    train(help_centre, recipe, out=tmp_path / "killed", store=store, on_record=records.append)
+
+    assert records == read_records(tmp_path / "killed")
+    assert without_seconds(tmp_path / "killed") == without_seconds(tmp_path / "whole")
+    whole, killed = (read_card(tmp_path / run).files for run in ("whole", "killed"))
+    assert whole == killed
+
+
+def test_a_finished_run_is_not_done_again(recipes, help_centre, tmp_path, monkeypatch):
+    train(help_centre, recipes["towers"], out=tmp_path, store=FeatureStore())
+    monkeypatch.setattr(Trainer, "run", None)
+    records = []
+    train(
+        help_centre, recipes["towers"], out=tmp_path, store=FeatureStore(), on_record=records.append
+    )
+    assert records == read_records(tmp_path)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_training_does_not_go_on_in_the_same_folder(
+    recipes, help_centre, tmp_path, finished
+):
+    recipe, store = recipes["towers"], FeatureStore()
+
+    def die(record):
+        if record["epoch"] == 1 and not finished:
+            raise Killed
+
+    with nullcontext() if finished else pytest.raises(Killed):
+        train(help_centre, recipe, out=tmp_path, store=store, on_record=die)
+    with pytest.raises(RankerError, match="another seed"):
+        train(help_centre, recipe, seed=1, out=tmp_path, store=store)
+    ranker = train(help_centre, recipe, seed=1, out=tmp_path, store=store, resume=False)
+    assert ranker.origin.seed == 1
+
+
+def test_training_leaves_the_callers_random_numbers_alone(recipes, help_centre, tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(help_centre, recipes["towers"], store=FeatureStore(tmp_path))  # nothing stored: encodes
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_recipe_that_trains_needs_both_splits(recipes, help_centre, tmp_path):
+    help_centre.save(tmp_path / "data")
+    (tmp_path / "data" / "qrels" / "validation.tsv").unlink()
+    cut = type(help_centre).load(tmp_path / "data")
+    with pytest.raises(DataError, match=r"validation.tsv: no labels; this data set has"):
+        train(cut, recipes["towers"], store=FeatureStore())
+    assert train(cut, recipes["bm25"]).channel.scale == 1.0
+
+
+def test_a_tuned_encoder_needs_a_folder(recipes, help_centre):
+    values = {**recipes["towers"].values(), "tuning": {"epochs": 1}}
+    with pytest.raises(RecipeError, match="tunes the encoder; give a folder"):
+        train(help_centre, type(recipes["towers"]).validated(values, source="test"))
+
+
+def test_compare_measures_each_recipe_and_does_nothing_twice(
+    recipes, help_centre, tmp_path, monkeypatch
+):
+    chosen, store = list(recipes.values()), FeatureStore()
+    first = compare(help_centre, chosen, seeds=2, out=tmp_path, store=store)
+    assert [entry.seeds for entry in first.entries] == [(0,), (0,), (0, 1), (0, 1)]
+    monkeypatch.setattr(Trainer, "run", None)
+    second = compare(help_centre, chosen, seeds=2, out=tmp_path, store=store)
+    assert json.dumps(first.as_dict()) == json.dumps(second.as_dict())
+    towers = first.as_dict()["recipes"][2]
+    seeds = [towers["seeds"][s]["overall"]["map@10"] for s in ("0", "1")]
+    assert towers["overall"]["map@10"] == pytest.approx(sum(seeds) / 2)
+    assert towers["spread"]["overall"]["map@10"] == pytest.approx(abs(seeds[0] - seeds[1]) / 2**0.5)
+
+
+def test_words_of_a_script_without_spaces_are_warned_of_once(recipes, help_centre, caplog):
+    text = pl.lit("請求書をダウンロードする")
+    japanese = replace(help_centre, queries=help_centre.queries.with_columns(text=text), name="jp")
+    for name in ("bm25", "bm25", "zero-shot"):
+        train(japanese, recipes[name], store=FeatureStore())
+    warnings = [line for line in caplog.messages if "script without spaces" in line]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("jp: ")
+
+
+def test_a_run_that_diverges_names_its_recipe(recipes, help_centre):
+    recipe = recipes["towers"]
+    fast = recipe.training.model_copy(update={"learning_rate": 1e35})
+    with pytest.raises(DivergedError, match="towers: training diverged in epoch 1"):
+        train(help_centre, recipe.model_copy(update={"training": fast}), store=FeatureStore())
