@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import numpy as np
@@ -22,7 +21,6 @@ from rich.table import Table
 from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
 from twinrank.ranking import Bm25, RankedAnswer, Ranker, shortlist
-from twinrank.ranking.index import build_index
 
 NUMBERS = (200, 100, 50, 20)
 AT = 10
@@ -40,18 +38,10 @@ def main(
     table = Table("candidates", title=f"{len(texts):,} queries, {plain.answers.height:,} answers")
     for name in ("first", f"first {AT}", "confidence", "scored"):
         table.add_column(name, justify="right")
-    with TemporaryDirectory() as folder:
-        build_index(
-            folder,
-            home=ranker,
-            fingerprint=plain.fingerprint,
-            ids=plain.answers["id"].to_list(),
-            vectors=plain.vectors,
-        )
-        quick = Ranker.load(ranker, store=FeatureStore(), index=folder)
-        for number in NUMBERS:
-            shortlist.CANDIDATES = number
-            table.add_row(str(number), *_agreement(quick, texts, right))
+    quick = Ranker.load(ranker, store=FeatureStore(), index="local")
+    for number in NUMBERS:
+        shortlist.CANDIDATES = number
+        table.add_row(str(number), *_agreement(quick, texts, right))
     Console().print(table)
 
 

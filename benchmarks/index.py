@@ -25,18 +25,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from twinrank.ranking import Passages
-from twinrank.ranking.index import local
-from twinrank.ranking.index.interface import AnswerIndex
-from twinrank.ranking.index.local import LocalIndex
-from twinrank.ranking.index.milvus import MilvusIndex
-from twinrank.ranking.index.milvus_place import MilvusPlace
+from twinrank.ranking import Passages, faiss_index
+from twinrank.ranking.answer_index import AnswerIndex
+from twinrank.ranking.faiss_index import FaissIndex
+from twinrank.ranking.index_place import MilvusPlace
+from twinrank.ranking.milvus_index import MilvusIndex
 
 DIM, QUERIES, WARM, BATCH = 384, 500, 50, 10_000
 A_TOPIC, A_THEME = 400, 20  # vectors
 SHARES = (0.2, 0.25, 0.2, 0.35)  # of the squared length: mean, topic, theme, noise
 DEPTHS = (10, 200)  # answers asked for: to show, and as candidates of a ranker
-FINGERPRINT = "benchmark"
+FINGERPRINT = "be" * 16
 Figures = dict[str, Any]
 Result = TypeVar("Result")
 
@@ -48,8 +47,10 @@ def main(
         str, typer.Option(help="Of milvus: a server, with settings; else a file is made.")
     ] = "",
     breadths: Annotated[str, typer.Option(help="HNSW's efSearch, IVF's nprobe.")] = "128",
-    links: Annotated[int, typer.Option(help="HNSW's M.")] = local.LINKS,
-    construction: Annotated[int, typer.Option(help="Its efConstruction.")] = local.BUILD_BREADTH,
+    links: Annotated[int, typer.Option(help="HNSW's M.")] = faiss_index.LINKS,
+    construction: Annotated[
+        int, typer.Option(help="Its efConstruction.")
+    ] = faiss_index.BUILD_BREADTH,
     out: Annotated[Path | None, typer.Option(help="Write the figures there as JSON.")] = None,
 ) -> None:
     """Print build time, memory, size, latencies and recall of each room."""
@@ -114,23 +115,34 @@ def _unit(points: np.ndarray) -> np.ndarray:
 
 def building(home: Path, room: str, place: str, links: int, construction: int) -> Figures:
     """Build and save a room of the vectors that were drawn."""
-    local.LINKS, local.BUILD_BREADTH = links, construction
+    faiss_index.LINKS, faiss_index.BUILD_BREADTH = links, construction
     points = np.load(home / "points.npy", mmap_mode="r")
     before = _memory()
     began, worked = time.perf_counter(), time.process_time()
     if room == "ivf":
         _build_ivf(points, home / room)
     else:
-        index = _made(home, room, place)
+        index: AnswerIndex
+        if room == "milvus":
+            to = MilvusPlace.parse(place or f"{home}/milvus.db")
+            index = MilvusIndex.create(to, FINGERPRINT, dim=DIM)
+        else:
+            index = FaissIndex(DIM, "flat" if room == "flat" else "hnsw")
         for start in range(0, len(points), BATCH):
             part = np.array(points[start : start + BATCH])
             ids = [str(row) for row in range(start, start + len(part))]
             index.add(ids, Passages(part, None, len(part)))
         index.settle()
+        if isinstance(index, FaissIndex):
+            index.write(home / f"{room}.faiss", [str(row) for row in range(len(points))])
         index.publish()
         index.close()
     built = {"build s": time.perf_counter() - began, "cpu s": time.process_time() - worked}
-    size = sum(file.stat().st_size for file in home.glob(f"{room}*/**/*") if file.is_file())
+    size = sum(
+        file.stat().st_size
+        for file in [*home.glob(f"{room}.faiss"), *home.glob(f"{room}*/**/*")]
+        if file.is_file()
+    )
     return built | {"build MB": _memory("VmHWM") - before, "disk MB": size / 1e6}
 
 
@@ -156,14 +168,6 @@ def searching(home: Path, room: str, place: str, breadth: int) -> Figures:
     return figures
 
 
-def _made(home: Path, room: str, place: str) -> AnswerIndex:
-    if room == "milvus":
-        return MilvusIndex.create(
-            MilvusPlace.of(place or f"{home}/milvus.db"), FINGERPRINT, dim=DIM
-        )
-    return LocalIndex(home / room, "flat" if room == "flat" else "hnsw", "benchmark", DIM)
-
-
 def _searcher(
     home: Path, room: str, place: str, breadth: int
 ) -> Callable[[np.ndarray, int], Sequence[int]]:
@@ -172,11 +176,11 @@ def _searcher(
         return _ivf(home / room, breadth)
     index: AnswerIndex
     if room == "milvus":
-        index = MilvusIndex.open(MilvusPlace.of(place or f"{home}/milvus.db"), FINGERPRINT)
+        index = MilvusIndex.open(MilvusPlace.parse(place or f"{home}/milvus.db"), FINGERPRINT)
     else:
-        index = LocalIndex.open(home / room)
-        if breadth:
-            index.breadth = breadth
+        number = len(np.load(home / "points.npy", mmap_mode="r"))
+        index = FaissIndex.open(home / f"{room}.faiss", [str(row) for row in range(number)])
+        faiss_index.SEARCH_BREADTH = breadth or faiss_index.SEARCH_BREADTH
     return lambda query, k: [int(answer) for answer in index.search(query, k)[0].answers]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import bm25s
 import faiss
@@ -12,10 +13,8 @@ import Stemmer
 
 from races.race import Race, Unit, milliseconds
 from races.setting import VECTORS, Setting
-from twinrank.ranking import Bm25, Passages
-from twinrank.ranking.index import local
-from twinrank.ranking.index.local import LocalIndex
-from twinrank.ranking.index.local_card import Kind
+from twinrank.ranking import Bm25, Passages, faiss_index
+from twinrank.ranking.faiss_index import FaissIndex, Kind
 from twinrank.ranking.order import best_first
 
 ASKED, CANDIDATES, SHOWN = 50, 200, 10  # queries, one at a time; answers
@@ -56,10 +55,11 @@ def _words(setting: Setting) -> Race:
 
 def _vectors(kind: Kind, setting: Setting) -> Race:
     points, queries = setting.drawn
-    asked, folder = queries[:ASKED], setting.folder / kind
-    _save(folder, kind, points)
-    ours = LocalIndex.open(folder)
-    peer = faiss.read_index(str(next(folder.glob("*.faiss"))))  # the very same graph
+    asked, file = queries[:ASKED], setting.folder / f"{kind}.faiss"
+    _save(file, kind, points)
+    ours = FaissIndex.open(file, [str(row) for row in range(len(points))])
+    wrapped: Any = faiss.read_index(str(file))
+    peer = faiss.downcast_index(wrapped.index)  # the very same graph
     how = None
     if kind == "hnsw":
         how = faiss.SearchParametersHNSW(efSearch=CANDIDATES)  # type: ignore[attr-defined]
@@ -75,23 +75,22 @@ def _build(setting: Setting) -> Race:
     points = setting.drawn[0][:BUILT]
 
     def peer() -> None:
-        graph = faiss.IndexHNSWFlat(points.shape[1], local.LINKS, faiss.METRIC_INNER_PRODUCT)
-        graph.hnsw.efConstruction = local.BUILD_BREADTH
+        graph = faiss.IndexHNSWFlat(points.shape[1], faiss_index.LINKS, faiss.METRIC_INNER_PRODUCT)
+        graph.hnsw.efConstruction = faiss_index.BUILD_BREADTH
         graph.add(points)
         faiss.write_index(graph, str(setting.folder / "peer.faiss"))
 
     return Race(
-        milliseconds(lambda: _save(setting.folder / "built", "hnsw", points), BUILT),
+        milliseconds(lambda: _save(setting.folder / "built.faiss", "hnsw", points), BUILT),
         milliseconds(peer, BUILT),
         most=6,
     )
 
 
-def _save(folder: Path, kind: Kind, points: np.ndarray) -> None:
-    index = LocalIndex(folder, kind, "benchmark", points.shape[1])
-    index.add([str(row) for row in range(len(points))], Passages(points, None, len(points)))
-    index.save()
-    index.close()
+def _save(file: Path, kind: Kind, points: np.ndarray) -> None:
+    index, ids = FaissIndex(points.shape[1], kind), [str(row) for row in range(len(points))]
+    index.add(ids, Passages(points, None, len(points)))
+    index.write(file, ids)
 
 
 def _rank(setting: Setting) -> Race:

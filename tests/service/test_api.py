@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from tests.asynchronous import run
+from tests.ranker_files import edit_manifest
 from tests.service.conftest import keys_file
 from twinrank.encoding import RecentFeatures
 from twinrank.errors import AnswerIndexError, FeedbackError, RankerError
@@ -241,7 +242,7 @@ def test_a_change_that_cannot_be_saved_is_undone(client, monkeypatch, caplog):
 
 
 def test_a_change_of_a_folder_that_broke_is_not_made(client, folder):
-    (folder / "ranker.json").write_text("{")
+    (folder / "current.json").write_text("{")
     reply = client.put("/v1/answers/new", json=NEW)
     assert (reply.status_code, reply.headers["Retry-After"]) == (503, "1")
     assert rank(client, {"text": TEXT})["answers"]
@@ -252,8 +253,10 @@ def test_an_answer_that_is_not_there_is_not_saved_either(client, monkeypatch):
     assert client.delete("/v1/answers/nobody").status_code == 404
 
 
-def test_an_index_half_changed_is_mended_as_soon_as_can_be(service, settings, monkeypatch, caplog):
-    client = service(settings.model_copy(update={"index": "local"}))
+def test_an_index_half_changed_is_mended_as_soon_as_can_be(
+    service, settings, monkeypatch, caplog, tmp_path
+):
+    client = service(settings.model_copy(update={"index": f"{tmp_path}/answers.db"}))
     id_ = rank(client, {"text": TEXT, "explain": False})["answers"][0]["id"]
     load, lost = live_ranker.Opened.load, AnswerIndexError("the index does not answer")
     loads = [lost, lost]
@@ -496,7 +499,7 @@ def test_a_deleted_answer_is_restored_with_its_past_queries(client, folder):
     assert ranked()["score"] == pytest.approx(found["score"], rel=1e-4)
     assert client.post(f"{place}/restore").json() == whole  # its reply may have been lost
     assert client.post("/v1/answers/nobody/restore").status_code == 404
-    assert not list(folder.glob("removed-*"))
+    assert not list(folder.rglob("removed.jsonl"))
 
 
 def test_what_was_put_since_is_not_replaced(client):
@@ -515,7 +518,7 @@ def test_what_is_deleted_can_be_restored_for_a_time(service, settings, folder, m
     id_ = listed(client)[0]["id"]
     assert client.delete(f"/v1/answers/{id_}").status_code == 204
     end = time.monotonic() + 60
-    while list(folder.glob("removed-*")):
+    while list(folder.rglob("removed.jsonl")):
         assert time.monotonic() < end
         time.sleep(0.05)
     assert client.post(f"/v1/answers/{id_}/restore").status_code == 404
@@ -563,10 +566,10 @@ def test_where_nobody_may_write_a_change_is_not_made(client, folder):
     (folder / ".lock").mkdir()
     for reply in (client.put("/v1/answers/new", json=NEW), client.delete("/v1/answers/nobody")):
         assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
-    (folder / "ranker.json").write_text("{")
+    (folder / "current.json").write_text("{")
     verdict = {"key": "k", "text": TEXT, "answer": "nobody", "right": True}
     assert client.post("/v1/feedback", json=verdict).status_code == 503
-    (folder / "ranker.json").unlink()
+    (folder / "current.json").unlink()
     assert client.post("/v1/feedback", json=verdict).status_code == 503
 
 
@@ -624,11 +627,11 @@ def test_prometheus_is_told_which_ranker_is_served_and_that_a_newer_one_is_not(
     (since,) = re.findall(r"\ntwinrank_ranker_since_timestamp_seconds (\S+)", figures)
     assert 0 <= time.time() - float(since) < 600
     assert "\ntwinrank_ranker_refused 0.0" in figures
-    good = (folder / "ranker.json").read_text()
-    (folder / "ranker.json").write_text("{}")
+    good = (folder / "current.json").read_text()
+    (folder / "current.json").write_text("{}")
     wait_for(client, "\ntwinrank_ranker_refused 1.0")
     assert f'twinrank_ranker_info{{digest="{digest}"}} 1.0' in client.get("/metrics").text
-    (folder / "ranker.json").write_text(good)
+    (folder / "current.json").write_text(good)
     wait_for(client, "\ntwinrank_ranker_refused 0.0")
     assert client.put("/v1/answers/new", json=NEW).status_code == 201
     figures = client.get("/metrics").text
@@ -707,9 +710,7 @@ def test_the_log_holds_texts_only_if_asked(service, settings, caplog, log_texts)
 
 
 def test_a_ranker_without_confidence_says_so(service, settings, folder):
-    card = json.loads((folder / "ranker.json").read_text())
-    del card["confidence"]
-    (folder / "ranker.json").write_text(json.dumps(card))
+    edit_manifest(folder, confidence=None)
     client = service(settings)
     ranking = rank(client, {"text": TEXT})
     assert ranking["confidence"] is None

@@ -9,7 +9,7 @@ from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
 from twinrank.errors import DataError
 from twinrank.evaluation import evaluate
-from twinrank.ranking import Ranker, read_card
+from twinrank.ranking import Ranker, read_manifest
 from twinrank.recipe import Recipe
 from twinrank.training import fit, resume, stages
 
@@ -62,10 +62,8 @@ def test_every_use_leaves_a_ranker_that_loads_and_ranks_alike(
     stages = {stage for stage in ("pretraining", "ranking") if records(tmp_path, stage)}
     expected = {"zero-shot": {"pretraining"}, "joint": {"ranking"}}
     assert stages == expected.get(use, {"pretraining", "ranking"})
-    assert {path.name for path in tmp_path.iterdir()} == {
-        *(".lock", "README.md", "metrics.jsonl", "ranker.json"),
-        *read_card(tmp_path).named,
-    }
+    names = {".lock", "README.md", "metrics.jsonl", "current.json", "versions"}
+    assert {path.name for path in tmp_path.iterdir()} == names
     assert not any("projector" in name for name in again.channel.towers.state_dict())
     assert evaluate(again, help_centre, split="validation").overall["loss"] == pytest.approx(
         again.origin.quality["loss"], rel=1e-4
@@ -174,7 +172,7 @@ def test_killed_in_either_stage_it_goes_on_to_the_same_bits(
         fit(help_centre, recipe, out=tmp_path / "killed", store=FeatureStore())
     fit(help_centre, recipe, out=tmp_path / "killed", store=FeatureStore())
     assert records(tmp_path / "killed") == records(tmp_path / "whole")
-    whole, killed = (read_card(tmp_path / n).files for n in ("whole", "killed"))
+    whole, killed = (read_manifest(tmp_path / n).files for n in ("whole", "killed"))
     assert whole == killed
 
 

@@ -61,11 +61,11 @@ def test_a_killed_run_goes_on_to_the_same_bits(recipes, help_centre, tmp_path, m
         patched.setattr(resume, "SAVED_EVERY_S", 0)
         fit(help_centre, recipe, out=tmp_path / "killed", store=store)
     with pytest.raises(RankerError, match="training has not finished"):
-        run_module.read_card(tmp_path / "killed")
+        run_module.read_manifest(tmp_path / "killed")
     fit(help_centre, recipe, out=tmp_path / "killed", store=store)
 
     assert records(tmp_path / "killed") == records(tmp_path / "whole")
-    whole, killed = (run_module.read_card(tmp_path / run).files for run in ("whole", "killed"))
+    whole, killed = (run_module.read_manifest(tmp_path / run).files for run in ("whole", "killed"))
     assert whole == killed
 
 

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from twinrank.data import Dataset
 from twinrank.feedback.verdicts import Verdict
 from twinrank.files import write_file
-from twinrank.ranking import CARD, Ranker, writing
+from twinrank.ranking import CURRENT, Ranker, writing
 
 RUN, VERDICTS = "run", "verdicts.json"
 KEPT = TypeAdapter(tuple[Verdict, ...])
@@ -68,7 +68,7 @@ def begun_with(work: Path, verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
     if file.exists():
         kept = KEPT.validate_json(file.read_bytes())
         before, now = ({verdict.key for verdict in some} for some in (kept, verdicts))
-        unfinished = run.exists() and not (run / CARD).exists()
+        unfinished = run.exists() and not (run / CURRENT).exists()
         if unfinished and before != now:
             said = (
                 "%s: going on with %d verdicts; "

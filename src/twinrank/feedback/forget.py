@@ -19,7 +19,7 @@ from twinrank.feedback.begun import clear_begun
 from twinrank.feedback.database import Feedback
 from twinrank.feedback.tables import plain
 from twinrank.feedback.verdicts import Verdict, feedback_id, text_key
-from twinrank.ranking import forget_past, read_card
+from twinrank.ranking import forget_past, read_manifest
 
 EVERY_S = 3600.0
 Holds = Callable[[str], bool]
@@ -172,7 +172,7 @@ def _elsewhere(path: Path, holds: Holds | None, texts: set[str]) -> list[str]:
     """Where such texts stay, because that is the operator's: the data set, and pages."""
     notes = []
     keys = {text_key(text) for text in texts}
-    data = read_card(path).origin.folder
+    data = read_manifest(path).origin.folder
     file = Path(data or "") / QUERIES
     if data and file.is_file():
         queries = [f"{record.get('text')}" for _, record, _ in read_json_lines(file, [])]

@@ -18,8 +18,9 @@ from twinrank.feedback.begun import RUN, begun_with, folder_of, home_of
 from twinrank.feedback.gate import FEWEST, MARGIN, Compared, lower_within, worse
 from twinrank.feedback.labels import Counts, Lessons, lessons
 from twinrank.feedback.verdicts import Verdict
-from twinrank.ranking import Ranker, place_of, read_card, writing
-from twinrank.ranking.card import Learned
+from twinrank.ranking import Ranker, place_of, read_manifest, read_pointer, writing
+from twinrank.ranking.index_place import LOCAL
+from twinrank.ranking.manifest import Learned
 from twinrank.training.train import fit
 
 HOLD_BACK = 0.2
@@ -106,7 +107,7 @@ def learn(
         if not 0 <= value <= most:  # nor NaN
             raise FeedbackError(f"{name} is {value:g}; give a number from 0 to {most:g}")
     if index:
-        place_of(index, path)  # now, not when all is trained
+        place_of(index)  # now, not when all is trained
     if not verdicts:
         raise FeedbackError("there are no verdicts yet; learn when people have judged some answers")
     where: Where = {"store": store, "device": device}
@@ -170,24 +171,26 @@ def roll_back(
         AnswerIndexError: if the index cannot be made; nothing is changed then.
     """
     with writing(path):
-        former = Ranker.load(path, store=store, device=device, previous=True)
+        local = index if index == LOCAL else None
+        former = Ranker.load(path, store=store, device=device, previous=True, index=local)
         now = Ranker.load(path, store=store, device=device)
         former.match_answers(now.answers)
         former.removed = now.removed
         if index:
-            former.build_index(index, home=path, instead=True)
+            former.build_index(index, instead=True)
         former.save(path, keep=True)
     return former
 
 
 def _learned_before(path: Path, dataset: Dataset) -> str | None:
     """That the ranker, or the one it replaced, learned this very data; none if neither did."""
-    card = read_card(path)
-    for each, said in (
-        (card, "the ranker has learned all of this already"),
-        (card.previous, "this was learned, and taken back; --rollback puts it in place again"),
+    for previous, said in (
+        (False, "the ranker has learned all of this already"),
+        (True, "this was learned, and taken back; --rollback puts it in place again"),
     ):
-        learned = each and each.origin.learned
+        if previous and not read_pointer(path).previous:
+            break
+        learned = read_manifest(path, previous=previous).origin.learned
         if learned and learned.fingerprint == dataset.fingerprint:
             return said
     return None
@@ -268,14 +271,12 @@ def _compared(
 def _replace(path: Path, old: Ranker, new: Ranker, index: str | None, where: Where) -> None:
     """Put the new ranker in the old one's place, with the answers that are there by now."""
     if index:  # outside: a service that changes an answer would wait for it
-        new.build_index(index, home=path, instead=True, progress="Indexing")
+        new.build_index(index, instead=True, progress="Indexing")
     with writing(path):
         now = Ranker.load(path, **where)
         if (now.recipe, now.origin) != (old.recipe, old.origin):
             raise RankerError(f"{path}: another ranker took its place meanwhile; learn again")
         if not now.answers.equals(new.answers):
-            new.match_answers(now.answers)
-            if index:
-                new.build_index(index, home=path)
+            new.match_answers(now.answers)  # and its index follows
         new.removed = now.removed
         new.save(path, keep=True)

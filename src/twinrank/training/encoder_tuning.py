@@ -16,7 +16,7 @@ from twinrank.encoding.trainable import Trainable
 from twinrank.evaluation import by_type, means, measure
 from twinrank.files import new_folder
 from twinrank.ranking import Origin, encoder_of
-from twinrank.ranking.card import ENCODER, encoder_name
+from twinrank.ranking.manifest import ENCODER, encoder_name
 from twinrank.recipe import Recipe
 from twinrank.training.checkpoint import Checkpoint
 from twinrank.training.loop import Record

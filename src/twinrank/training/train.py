@@ -15,8 +15,8 @@ from twinrank.data.statistics import unspaced_warning
 from twinrank.encoding import FeatureStore
 from twinrank.errors import DivergedError, RecipeError
 from twinrank.evaluation import by_type, means, measure
-from twinrank.ranking import Origin, Ranker, Reader, located, read_card, towers_of, writing
-from twinrank.ranking.card import CARD
+from twinrank.ranking import Origin, Ranker, Reader, located, read_manifest, towers_of, writing
+from twinrank.ranking.storage import CURRENT
 from twinrank.recipe import Recipe
 from twinrank.training.encoder_tuning import tune_encoder
 from twinrank.training.fusing import confidence_of, fused, scaled_words
@@ -108,9 +108,9 @@ def fit(
         return _helped(dataset, recipe, origin, store, device, out, team)
     with writing(out):
         if not resume:
-            for name in (CARD, *UNFINISHED, METRICS_FILE):
+            for name in (CURRENT, *UNFINISHED, METRICS_FILE):
                 (out / name).unlink(missing_ok=True)
-        finished = (out / CARD).exists()
+        finished = (out / CURRENT).exists()
         if team:
             team.told(finished)
         if finished:
@@ -143,7 +143,7 @@ def _helped(
     """A further process's part: it tunes along, and waits for the ranker that the first makes."""
     if not team.told(False):
         tune_encoder(dataset, recipe, origin, out=out, team=team, device=device)
-    while not (out / CARD).exists():  # not a meeting: those have time limits
+    while not (out / CURRENT).exists():  # not a meeting: those have time limits
         time.sleep(0.5)
     return Ranker.load(out, store=store, device=team.device or device)
 
@@ -218,8 +218,8 @@ def _measured(ranker: Ranker, validation: Queries | None) -> Ranker:
 def _finished(
     out: Path, recipe: Recipe, origin: Origin, store: FeatureStore | None, device: str
 ) -> Ranker:
-    card = read_card(out)
-    ours, theirs = choices(located(recipe), origin), choices(located(card.recipe), card.origin)
-    check_same(out, ours, theirs)
+    manifest = read_manifest(out)
+    ours = choices(located(recipe), origin)
+    check_same(out, ours, choices(located(manifest.recipe), manifest.origin))
     log.debug("%s holds this very ranker already; nothing to do", out)
     return Ranker.load(out, store=store, device=device)
