@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from twinrank.cli import main
-from twinrank.ranking import Ranker, read_card
+from twinrank.ranking import Ranker, read_manifest
 
 
 @dataclass
@@ -238,12 +238,12 @@ def test_cache_shows_and_clears(run, tmp_path):
         (["train", "nowhere", "--out", "x"], "nowhere: no such folder"),
         (["train", "{data}", "--recipe", "nonsense", "--out", "x"], "no recipe is called"),
         (["train", "{data}", "--recipe", "gone.toml", "--out", "x"], "no such recipe file"),
-        (["evaluate", "{data}", "{data}"], "no ranker.json here"),
+        (["evaluate", "{data}", "{data}"], "no current.json here"),
         (["evaluate", "{run}", "{data}", "--split", "dev"], "dev.tsv: no labels"),
         (["rank", "{run}", ""], "text 1 of 1 is empty"),
         (["compare", "{data}", "--study", "thesis"], "no study is called 'thesis'"),
-        (["geometry", "{data}"], "no ranker.json here"),
-        (["report", "{data}"], "no ranker.json here"),
+        (["geometry", "{data}"], "no current.json here"),
+        (["report", "{data}"], "no current.json here"),
         (["report", "{run}", "{run}"], "given twice"),
         (["train", "{data}", "--out", "x", "--track", "aim"], "no tracker is called 'aim'"),
         (["sweep", "{data}", "--ranges", "gone.toml"], "gone.toml: no such file of ranges"),
@@ -296,11 +296,11 @@ def test_killed_while_encoding_and_while_training_it_finishes_the_same(files, tm
         assert process.poll() is None, "it ended before it could be killed"
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert not (out / "ranker.json").exists()
+    assert not (out / "current.json").exists()
     assert start(command, cache).wait() == 0
     whole = tmp_path / "whole"
     assert start([*command[:-1], whole], cache).wait() == 0
-    assert read_card(out).files == read_card(whole).files
+    assert read_manifest(out).files == read_manifest(whole).files
     assert _without_times(metrics.read_text()) == _without_times(
         (whole / "metrics.jsonl").read_text()
     )
@@ -319,13 +319,14 @@ def _without_times(metrics: str) -> list[dict[str, object]]:
 
 
 def test_an_index_is_made_and_ranked_by(run, tmp_path):
-    place = tmp_path / "index"
-    first = json.loads(twinrank("index", run, "--to", place, "--json").stdout)
+    run = shutil.copytree(run, tmp_path / "run")
+    first = json.loads(twinrank("index", run, "--json").stdout)
     assert (first["added"], first["removed"]) == (first["answers"], 0)
-    again = twinrank("index", run, "--to", place)
+    assert "index.faiss" in read_manifest(run).files
+    again = twinrank("index", run)
     assert "0 answers added, 0 removed" in " ".join(again.stdout.split())
     plain = twinrank("rank", run, "hello", "--json").stdout
-    ranked = json.loads(twinrank("rank", run, "hello", "--json", "--index", place).stdout)
+    ranked = json.loads(twinrank("rank", run, "hello", "--json", "--index", "local").stdout)
     assert [a["id"] for a in ranked[0]["answers"]] == [
         a["id"] for a in json.loads(plain)[0]["answers"]
     ]

@@ -9,14 +9,15 @@ import pytest
 import torch
 from filelock import Timeout
 
-from tests.ranking.test_generations import smaller
+from tests.ranker_files import all_files, version_folder
+from tests.ranking.test_storage import smaller
 from twinrank.cli import main
 from twinrank.errors import FeedbackError, RankerError
 from twinrank.feedback import Verdict, feedback_id
 from twinrank.feedback.database import Feedback
 from twinrank.feedback.forget import expire, forget
 from twinrank.feedback.learning import learning_folder
-from twinrank.ranking import Ranker, read_card
+from twinrank.ranking import Ranker
 
 NOW = datetime.now(UTC)
 LONG_AGO = NOW - timedelta(400)
@@ -68,9 +69,9 @@ def test_nothing_of_a_text_is_left_and_no_rollback_brings_it_back(
 ):
     asked = CRITERIA[criterion](text)
     assert len(files_with(text, folder)) >= 3
-    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    before = all_files(folder)
     dry = forget(folder, feedback, **asked, dry_run=True)
-    assert before == {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert before == all_files(folder)
     gone = forget(folder, feedback, **asked)
     assert gone == dry
     assert (gone.verdicts, gone.past_queries, gone.learnings) == (1, 1, 1)
@@ -133,7 +134,7 @@ def test_verdicts_expire_as_the_service_was_told(folder, feedback, text):
 
 def test_a_learning_under_way_is_not_robbed(folder, feedback, monkeypatch):
     monkeypatch.setattr(
-        "twinrank.ranking.generations.FileLock.acquire",
+        "twinrank.ranking.storage.FileLock.acquire",
         lambda *_, **__: (_ for _ in ()).throw(Timeout("x")),
     )
     with pytest.raises(RankerError, match="another writes here"):
@@ -176,8 +177,8 @@ def test_the_command_counts_and_erases_and_names_pages(folder, feedback, text, m
 
 @pytest.mark.usefixtures("feedback")
 def test_who_may_read_what(folder):
-    card = read_card(folder)
-    modes = {name: (folder / card.file(name)).stat().st_mode & 0o777 for name in card.files}
+    files = version_folder(folder).iterdir()
+    modes = {file.name: file.stat().st_mode & 0o777 for file in files}
     assert modes.pop("past.jsonl") == 0o600
     assert set(modes.values()) == {0o644}
     for end in ("", "-wal", "-shm"):

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.ranker_files import all_files
 from twinrank.cli import main
 from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
@@ -20,7 +21,7 @@ from twinrank.errors import AnswerIndexError, FeedbackError, RankerError
 from twinrank.feedback import Verdict, learn, roll_back
 from twinrank.feedback.database import Feedback
 from twinrank.feedback.forget import forget
-from twinrank.ranking import Ranker, read_card
+from twinrank.ranking import Ranker, read_manifest, read_pointer
 from twinrank.recipe import Recipe
 from twinrank.training import Trainer, checkpoint, train
 
@@ -83,7 +84,7 @@ def new_answer(ranker, answer_id="new", text="Moor your zeppelin."):
 
 @pytest.mark.usefixtures("lenient")
 def test_it_learns_and_takes_its_own_place(folder, data, learned):
-    old, before = Ranker.load(folder), read_card(folder)
+    old, before = Ranker.load(folder), read_pointer(folder)
     learning = learned()
     assert learning.replaced
     assert learning.worse == ()
@@ -93,8 +94,8 @@ def test_it_learns_and_takes_its_own_place(folder, data, learned):
     assert learning.compared[0].new.counts["overall"] == len(Dataset.load(data[0]).split("test"))
     assert learning.compared[1].new.counts["overall"] == counts.held_back
 
-    new, card = Ranker.load(folder), read_card(folder)
-    assert card.previous == before
+    new = Ranker.load(folder)
+    assert read_pointer(folder).previous == before.version
     assert (new.recipe, new.origin.seed) == (old.recipe, 3)
     assert new.origin.learned.queries == counts.learned
     trained_on = sum(new.origin.labelled["train"].values())
@@ -130,12 +131,12 @@ def test_what_was_learned_is_forgotten_for_good(folder, learned):
 
 @pytest.mark.usefixtures("lenient")
 def test_too_few_to_tell_by_leave_the_old_ranker_and_that_is_said(folder, learned, data):
-    before = (folder / "ranker.json").read_bytes()
+    before = (folder / "current.json").read_bytes()
     learning = learned(data[1][:12])
     assert learning.counts.held_back < 6
     assert not learning.replaced
     assert any(note.startswith("too few to tell") for note in learning.notes)
-    assert (folder / "ranker.json").read_bytes() == before
+    assert (folder / "current.json").read_bytes() == before
     assert learned(data[1][:12], hold_back=0.0).replaced
 
 
@@ -167,7 +168,7 @@ def test_what_is_held_back_stays_so_and_is_learned_by_nobody(folder, learned, da
 @pytest.mark.usefixtures("lenient")
 def test_the_same_is_not_learned_twice_nor_what_was_taken_back(folder, learned, monkeypatch):
     learned()
-    card = read_card(folder)
+    pointer = read_pointer(folder)
     monkeypatch.setattr(Trainer, "run", None)
     again = learned()
     assert (again.replaced, again.compared) == (False, ())
@@ -176,17 +177,17 @@ def test_the_same_is_not_learned_twice_nor_what_was_taken_back(folder, learned, 
     (note,) = learned().notes
     assert "taken back" in note
     roll_back(folder)
-    assert read_card(folder) == card
+    assert read_pointer(folder) == pointer
 
 
 @pytest.mark.usefixtures("lenient")
 def test_a_dry_run_changes_nothing_and_is_not_done_again(folder, learned, monkeypatch):
-    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    before = all_files(folder)
     dry = learned(dry_run=True)
     assert not dry.replaced
     (verdicts,) = folder.parent.rglob("verdicts.json")
     assert verdicts.stat().st_mode & 0o777 == 0o600
-    assert before == {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert before == all_files(folder)
     monkeypatch.setattr(Trainer, "run", None)
     wet = learned()
     assert wet.replaced
@@ -194,11 +195,11 @@ def test_a_dry_run_changes_nothing_and_is_not_done_again(folder, learned, monkey
 
 
 def test_a_ranker_that_is_worse_does_not_take_the_place(folder, learned, monkeypatch):
-    before = (folder / "ranker.json").read_bytes()
+    before = (folder / "current.json").read_bytes()
     monkeypatch.setattr(learn_module, "find_losses", lambda *_, **__: (["it is worse"], []))
     learning = learned()
     assert (learning.replaced, learning.worse) == (False, ("it is worse",))
-    assert (folder / "ranker.json").read_bytes() == before
+    assert (folder / "current.json").read_bytes() == before
 
 
 @pytest.mark.usefixtures("lenient")
@@ -227,7 +228,7 @@ def test_after_a_kill_it_goes_on_with_the_verdicts_it_began_with(
     assert said in caplog.text
     assert "going on after epoch 2" in caplog.text
     assert learning.counts.verdicts == len(data[1]) - 5
-    assert read_card(folder).files == read_card(whole).files
+    assert read_manifest(folder).files == read_manifest(whole).files
     assert learned(data[1]).counts.verdicts == len(data[1])
 
 
@@ -274,8 +275,8 @@ def test_answers_are_those_there_are_by_now(folder, learned, data, monkeypatch):
 
 
 def test_its_index_is_there_before_it_takes_the_place(folder, learned, monkeypatch):
-    old = Ranker.load(folder)
-    old.build_index("local", home=folder)
+    old = Ranker.load(folder, index="local")
+    old.save(folder)
     save = Ranker.save
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Ranker, "save", lambda r, path, **k: kill(path, folder) or save(r, path, **k))
@@ -339,7 +340,7 @@ def test_a_ranker_with_its_own_encoder_tunes_it_anew(recipe_files, data, tmp_pat
     out = tmp_path / "ranker"
     old = train(dataset, Recipe.load(tmp_path / "tuned.toml"), out=out, store=store)
     learning = learn(out, data[1], margin=1.0, store=store)
-    encoder = read_card(out).encoder
+    encoder = read_manifest(out).encoder
     assert encoder != f"encoder-{old.dense.reader.encoder.identity[:12]}"
     assert learning.replaced
     assert len(list(out.glob("encoder-*"))) == 2

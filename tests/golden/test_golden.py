@@ -54,7 +54,7 @@ COMMANDS = {  # carried out in this order: later ones read what earlier ones lef
     " --out {home}/sweep",
     "geometry": "geometry {home}/run",
     "report": "report {home}/run --out {home}/report.html",
-    "index": "index {home}/run --to {home}/index",
+    "index": "index {home}/run",
     "learn": "learn {home}/run --dry-run --hold-back 0.5",
     "forget": "forget {home}/run --text refund --dry-run",
     "cache": "cache",

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.special import expit, softmax
 
+from tests.ranker_files import version_folder
 from twinrank.encoding import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.ranking import (
@@ -18,7 +19,6 @@ from twinrank.ranking import (
     Ranker,
     best_first,
     log_odds,
-    read_card,
 )
 from twinrank.ranking.dense import projected
 from twinrank.ranking.past_queries import NEAREST
@@ -142,8 +142,8 @@ def test_silent_below_a_confidence(fused):
 
 def test_a_damaged_past_is_named(fused, tmp_path):
     fused.save(tmp_path)
-    (tmp_path / read_card(tmp_path).file("past.jsonl")).write_text("")
-    with pytest.raises(RankerError, match=r"past-.{12}.jsonl: not as ranker.json says"):
+    (version_folder(tmp_path) / "past.jsonl").write_text("")
+    with pytest.raises(RankerError, match=r"past.jsonl: not as manifest.json says"):
         Ranker.load(tmp_path)
 
 

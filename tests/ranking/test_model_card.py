@@ -57,8 +57,8 @@ def test_the_card_says_what_was_measured_on_how_many(ranker, help_centre):
 
 
 def test_what_holds_peoples_texts_is_said(rankers):
-    assert "past-*.jsonl" in about(rankers["fused"])["Limits"]
-    assert "past-*.jsonl" not in about(rankers["towers"])["Limits"]
+    assert "past.jsonl" in about(rankers["fused"])["Limits"]
+    assert "past.jsonl" not in about(rankers["towers"])["Limits"]
 
 
 def test_no_folder_of_the_machine_is_named(ranker, tiny_model):

@@ -2,7 +2,7 @@ import copy
 import json
 import pickle
 from dataclasses import replace
-from functools import partial
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.ranker_files import all_files, edit_manifest, version_folder
 from twinrank.encoding import Encoder, FeatureStore
 from twinrank.errors import ArgumentError, RankerError
 from twinrank.evaluation import evaluate
-from twinrank.ranking import Bm25, Ranker, read_card
-from twinrank.ranking.generations import put
+from twinrank.ranking import Bm25, Ranker
 from twinrank.recipe import Recipe
 from twinrank.training import train
 
@@ -44,9 +44,7 @@ def test_saved_and_loaded_it_scores_the_same(ranker, tmp_path):
 
 def test_the_folder_holds_json_safetensors_and_a_card_alone(ranker, tmp_path):
     ranker.save(tmp_path)
-    suffixes = {
-        file.suffix for file in tmp_path.iterdir() if file.name not in ("README.md", ".lock")
-    }
+    suffixes = {Path(name).suffix for name in all_files(tmp_path)} - {".md", ""}
     assert suffixes <= {".json", ".jsonl", ".safetensors"}
 
 
@@ -188,53 +186,49 @@ def saved(recipes, help_centre, tmp_path):
 
 
 def test_a_folder_that_is_no_ranker(tmp_path):
-    with pytest.raises(RankerError, match=r"no ranker.json here"):
+    with pytest.raises(RankerError, match=r"no current.json here"):
         Ranker.load(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["towers.safetensors", "vectors.safetensors", "corpus.jsonl"])
 def test_a_missing_or_changed_file_is_named(saved, name):
-    file = saved / read_card(saved).file(name)
+    file = version_folder(saved) / name
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(RankerError, match=rf"{file.name}: not as ranker.json says"):
+    with pytest.raises(RankerError, match=rf"{file.name}: not as manifest.json says"):
         Ranker.load(saved)
     file.unlink()
     with pytest.raises(RankerError, match=rf"{file.name}: missing"):
         Ranker.load(saved)
 
 
-def edit(saved, **changes):
-    card = json.loads((saved / "ranker.json").read_text())
-    (saved / "ranker.json").write_text(json.dumps(card | changes))
-
-
-@pytest.mark.parametrize("version", [1, 2, 99])
+@pytest.mark.parametrize("version", [3, 99])
 def test_another_format_version_is_refused(saved, version):
-    edit(saved, format=version)
-    with pytest.raises(RankerError, match=r"format: .*reads format 3: train again"):
+    file = saved / "current.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": version}))
+    with pytest.raises(RankerError, match=r"format: .*reads format 4: train again"):
         Ranker.load(saved)
 
 
 def test_another_encoder_is_refused(saved):
-    edit(saved, encoder_identity="0" * 64)
+    edit_manifest(saved, encoder_identity="0" * 64)
     with pytest.raises(RankerError, match="whose weights or tokenizer differ"):
         Ranker.load(saved)
 
 
 def test_an_encoder_that_is_gone_is_refused(saved):
-    card = json.loads((saved / "ranker.json").read_text())
-    card["recipe"]["encoder"]["name"] = "./gone"
-    edit(saved, recipe=card["recipe"])
+    recipe = json.loads((version_folder(saved) / "manifest.json").read_text())["recipe"]
+    recipe["encoder"]["name"] = "./gone"
+    edit_manifest(saved, recipe=recipe)
     with pytest.raises(RankerError, match="its encoder cannot be opened"):
         Ranker.load(saved)
 
 
 def test_towers_of_another_recipe_are_refused(saved):
-    card = read_card(saved)
-    state = load_file(saved / card.file("towers.safetensors"))
+    file = version_folder(saved) / "towers.safetensors"
+    state = {name: tensor.clone() for name, tensor in load_file(file).items()}
     state.pop(sorted(state)[-1])
-    digest = put(saved, "towers.safetensors", partial(save_file, dict(state)))
-    edit(saved, files=card.files | {"towers.safetensors": digest})
+    save_file(state, file)
+    edit_manifest(saved)
     with pytest.raises(RankerError, match="towers do not fit the recipe"):
         Ranker.load(saved)
 
@@ -335,7 +329,7 @@ def test_a_ranker_whose_numbers_are_not_finite_is_not_loaded_and_does_not_rank(
 
 @pytest.mark.parametrize("change", [{"weights": {"dense": "NaN"}}, {"scale": "Infinity"}])
 def test_a_card_whose_numbers_are_not_finite_is_refused(saved, change):
-    edit(saved, **change)
+    edit_manifest(saved, **change)
     with pytest.raises(RankerError, match="finite number"):
         Ranker.load(saved)
 

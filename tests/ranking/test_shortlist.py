@@ -5,9 +5,8 @@ import pytest
 from tests.ranking.test_ranker import TEXTS, new_answer
 from twinrank.encoding import FeatureStore
 from twinrank.errors import AnswerIndexError, RankerError
-from twinrank.ranking import Ranker, shortlist
-from twinrank.ranking.index import LocalIndex, build_index
-from twinrank.training import train
+from twinrank.ranking import Ranker, index_folder, indexing, read_manifest, shortlist
+from twinrank.training import fit
 
 PLACES = ["local", "answers.db"]
 
@@ -15,20 +14,13 @@ PLACES = ["local", "answers.db"]
 @pytest.fixture(params=["zero-shot", "towers", "fused"])
 def saved(request, recipes, help_centre, tmp_path):
     folder = tmp_path / "ranker"
-    train(help_centre, recipes[request.param], store=FeatureStore()).save(folder)
+    fit(help_centre, recipes[request.param], store=FeatureStore()).save(folder)
     return folder
 
 
 def indexed(folder, to="local"):
-    ranker = Ranker.load(folder)
     place = to if to == "local" else str(folder / to)
-    build_index(
-        place,
-        home=folder,
-        fingerprint=ranker.fingerprint,
-        ids=ranker.answers["id"].to_list(),
-        vectors=ranker.vectors,
-    )
+    index_folder(folder, place)
     return Ranker.load(folder, index=place)
 
 
@@ -64,7 +56,7 @@ def test_whom_others_speak_for_is_a_candidate_however_far_it_is(
     recipes, help_centre, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(shortlist, "CANDIDATES", 1)
-    train(help_centre, recipes["fused"], store=FeatureStore()).save(tmp_path)
+    fit(help_centre, recipes["fused"], store=FeatureStore()).save(tmp_path)
     ranker = indexed(tmp_path)
     beside = ranker.channel.beside(TEXTS, ranker.dense.reader(TEXTS))
     best = sum(beside.values()).argmax(axis=1)
@@ -89,21 +81,57 @@ def test_answers_come_and_go_in_the_index_too(saved, to):
     same(Ranker.load(saved, index=place).rank(TEXTS), plain.rank(TEXTS))
 
 
-def test_an_index_that_fell_behind_is_refused_and_brought_up_to_date(saved):
+def test_a_local_index_is_never_behind_its_ranker(saved):
+    ranker = indexed(saved)
+    ranker.add_answers(new_answer(ranker))
+    ranker.save(saved)
+    ranker = Ranker.load(saved, index="local")
+    assert not ranker.shortlist.index.unsaved
+    assert "new" in ranker.shortlist.index.checksums()
+
+
+def test_an_index_goes_with_answers_that_stay_and_not_with_others(saved, caplog):
     indexed(saved)
+    ranker = Ranker.load(saved)
+    ranker.confidence = None
+    ranker.save(saved)
+    assert "index.faiss" in read_manifest(saved).files
+    assert not caplog.records
+    ranker.remove_answers(ranker.answers["id"][:1])
+    ranker.save(saved)
+    assert "index.faiss" not in read_manifest(saved).files
+    assert f"make it again: twinrank index {saved}" in caplog.text
+    assert Ranker.load(saved, index="local").shortlist.index.unsaved  # it is made in memory
+
+
+def test_a_milvus_that_fell_behind_is_refused_and_brought_up_to_date(saved):
+    indexed(saved, "answers.db")
     ranker = Ranker.load(saved)
     ranker.add_answers(new_answer(ranker))
     ranker.save(saved)
     with pytest.raises(AnswerIndexError, match="up to date: twinrank index"):
-        Ranker.load(saved, index="local")
-    assert "new" in indexed(saved).shortlist.index.held()
+        Ranker.load(saved, index=f"{saved}/answers.db")
+    assert "new" in indexed(saved, "answers.db").shortlist.index.checksums()
 
 
-def test_another_rankers_index_is_refused(saved, recipes, help_centre, tmp_path):
-    indexed(saved)
-    train(help_centre, recipes["towers"], seed=1, store=FeatureStore()).save(tmp_path / "other")
-    with pytest.raises(AnswerIndexError, match="index of another ranker"):
-        Ranker.load(tmp_path / "other", index=str(saved / "index"))
+def test_answers_changed_while_an_index_is_made_are_in_it(saved, monkeypatch):
+    update = indexing.update_index
+
+    def meanwhile(*args):
+        monkeypatch.setattr(indexing, "update_index", update)
+        done = update(*args)
+        ranker = Ranker.load(saved)
+        ranker.remove_answers(ranker.answers["id"][:2])
+        ranker.add_answers(new_answer(ranker))
+        ranker.save(saved)
+        return done
+
+    monkeypatch.setattr(indexing, "update_index", meanwhile)
+    done = index_folder(saved, "local")
+    ranker = Ranker.load(saved, index="local")
+    assert set(ranker.shortlist.index.checksums()) == set(ranker.answers["id"])
+    assert "new" in ranker.answers["id"]
+    assert (done.answers, done.removed) == (ranker.answers.height, 2)
 
 
 def test_a_fingerprint_outlives_saving_and_new_answers(saved):
@@ -115,10 +143,9 @@ def test_a_fingerprint_outlives_saving_and_new_answers(saved):
 
 
 def test_words_alone_have_no_vectors(recipes, help_centre, tmp_path):
-    ranker = train(help_centre, recipes["bm25"], store=FeatureStore())
+    ranker = fit(help_centre, recipes["bm25"], store=FeatureStore())
     with pytest.raises(RankerError, match="no vectors to index"):
         _ = ranker.vectors
     ranker.save(tmp_path)
-    LocalIndex(tmp_path / "index", "flat", ranker.fingerprint, 8).save()
     with pytest.raises(RankerError, match="no vectors to index"):
         Ranker.load(tmp_path, index="local")

@@ -13,11 +13,12 @@ from urllib.parse import quote
 import polars as pl
 import pytest
 
+from tests.ranker_files import edit_manifest
 from tests.service.conftest import keys_file
 from twinrank.encoding import RecentFeatures
 from twinrank.errors import AnswerIndexError, FeedbackError, RankerError
 from twinrank.feedback.database import Feedback
-from twinrank.ranking import CARD, Ranker
+from twinrank.ranking import CURRENT, Ranker
 from twinrank.ranking.shortlist import Shortlist
 from twinrank.service import live_ranker, metrics
 from twinrank.service.logs import log_as_json
@@ -239,17 +240,19 @@ def test_no_change_is_made_where_nobody_may_write_or_the_folder_is_broken(client
     assert refused(client.put("/v1/answers/new", json=NEW))
     assert refused(client.delete("/v1/answers/nobody"))
     (folder / ".lock").rmdir()
-    (folder / CARD).write_text("{")
+    (folder / CURRENT).write_text("{")
     verdict = {"key": "k", "text": TEXT, "answer": "nobody", "right": True}
     assert refused(client.put("/v1/answers/new", json=NEW))
     assert refused(client.post("/v1/feedback", json=verdict))
-    (folder / CARD).unlink()
+    (folder / CURRENT).unlink()
     assert refused(client.post("/v1/feedback", json=verdict))
     assert rank(client, {"text": TEXT})["answers"]
 
 
-def test_an_index_half_changed_is_mended_as_soon_as_can_be(service, settings, monkeypatch, caplog):
-    client = service(settings.model_copy(update={"index": "local"}))
+def test_an_index_half_changed_is_mended_as_soon_as_can_be(
+    service, settings, monkeypatch, caplog, tmp_path
+):
+    client = service(settings.model_copy(update={"index": f"{tmp_path}/answers.db"}))
     id_ = rank(client, {"text": TEXT, "explain": False})["answers"][0]["id"]
     load, lost = live_ranker.LoadedRanker.load, AnswerIndexError("the index does not answer")
     loads = [lost, lost]
@@ -599,11 +602,11 @@ def test_prometheus_is_told_which_ranker_is_served_and_that_a_newer_one_is_not(
     (since,) = re.findall(r"\ntwinrank_ranker_since_timestamp_seconds (\S+)", figures)
     assert 0 <= time.time() - float(since) < 600
     assert "\ntwinrank_ranker_refused 0.0" in figures
-    good = (folder / CARD).read_text()
-    (folder / CARD).write_text("{}")
+    good = (folder / CURRENT).read_text()
+    (folder / CURRENT).write_text("{}")
     wait_for(client, "\ntwinrank_ranker_refused 1.0")
     assert f'twinrank_ranker_info{{digest="{digest}"}} 1.0' in client.get("/metrics").text
-    (folder / CARD).write_text(good)
+    (folder / CURRENT).write_text(good)
     wait_for(client, "\ntwinrank_ranker_refused 0.0")
     assert client.put("/v1/answers/new", json=NEW).status_code == 201
     figures = client.get("/metrics").text
@@ -662,9 +665,7 @@ def test_the_log_holds_texts_only_if_asked(service, settings, caplog, log_texts)
 
 
 def test_a_ranker_without_confidence_says_so(service, settings, folder):
-    card = json.loads((folder / CARD).read_text())
-    del card["confidence"]
-    (folder / CARD).write_text(json.dumps(card))
+    edit_manifest(folder, confidence=None)
     client = service(settings)
     ranking = rank(client, {"text": TEXT})
     assert ranking["confidence"] is None

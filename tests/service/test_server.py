@@ -143,11 +143,11 @@ def test_a_new_ranker_is_taken_up_with_no_failed_request(running, recipes, help_
 
 def test_a_folder_that_breaks_leaves_the_former_ranker(running):
     folder, _, address = running
-    card = (folder / "ranker.json").read_bytes()
+    card = (folder / "current.json").read_bytes()
     with Load(address) as load:
-        (folder / "ranker.json").write_text("{")
+        (folder / "current.json").write_text("{")
         time.sleep(3)
-    (folder / "ranker.json").write_bytes(card)
+    (folder / "current.json").write_bytes(card)
     assert set(load.statuses) == {200}
 
 

@@ -9,7 +9,7 @@ from scipy import sparse
 from twinrank.encoding import FeatureStore
 from twinrank.errors import DataError, DivergedError
 from twinrank.evaluation import evaluate
-from twinrank.ranking import Passages, Ranker, Towers, read_card
+from twinrank.ranking import Passages, Ranker, Towers, read_manifest
 from twinrank.recipe import PretrainingSettings, Recipe, TrainingSettings
 from twinrank.training import (
     Examples,
@@ -289,7 +289,7 @@ def test_killed_in_either_stage_it_goes_on_to_the_same_bits(
     for record in [*runs[0], *runs[1]]:
         del record["seconds"]
     assert runs[0] == runs[1]
-    files = [read_card(tmp_path / name).files for name in ("whole", "killed")]
+    files = [read_manifest(tmp_path / name).files for name in ("whole", "killed")]
     assert files[0] == files[1]
 
 

@@ -10,7 +10,7 @@ from twinrank.encoding import FeatureStore
 from twinrank.errors import DataError, DivergedError, RankerError, RecipeError
 from twinrank.evaluation import METRICS, evaluate
 from twinrank.experiments import compare
-from twinrank.ranking import read_card
+from twinrank.ranking import read_manifest
 from twinrank.training import Trainer, checkpoint, read_records, train
 
 
@@ -54,13 +54,13 @@ def test_a_killed_run_goes_on_to_the_same_bits(recipes, help_centre, tmp_path, m
         patched.setattr(checkpoint, "CHECKPOINT_EVERY_S", 0)
         train(help_centre, recipe, out=tmp_path / "killed", store=store, on_record=die)
     with pytest.raises(RankerError, match="training has not finished"):
-        read_card(tmp_path / "killed")
+        read_manifest(tmp_path / "killed")
     records = []
     train(help_centre, recipe, out=tmp_path / "killed", store=store, on_record=records.append)
 
     assert records == read_records(tmp_path / "killed")
     assert without_seconds(tmp_path / "killed") == without_seconds(tmp_path / "whole")
-    whole, killed = (read_card(tmp_path / run).files for run in ("whole", "killed"))
+    whole, killed = (read_manifest(tmp_path / run).files for run in ("whole", "killed"))
     assert whole == killed
 
 

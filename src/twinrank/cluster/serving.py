@@ -38,7 +38,7 @@ from twinrank.cluster.connection import (
 )
 from twinrank.errors import ClusterError, ServeError
 from twinrank.feedback.engine import file_of
-from twinrank.ranking.index.milvus_place import is_milvus
+from twinrank.ranking.index_place import is_milvus
 from twinrank.service.app import in_process
 from twinrank.service.guard import MAX_CONCURRENT_REQUESTS, REQUEST_ID, RETRY_AFTER_S
 from twinrank.service.server import ENVIRONMENT, address_of, check, listen
@@ -191,14 +191,11 @@ def _resolved(settings: Settings) -> Settings:
     whole: dict[str, Any] = {}
     if file := file_of(settings.feedback):
         whole["feedback"] = str(file.resolve())
-    if settings.index and is_milvus(settings.index):
-        if "://" not in settings.index:
-            raise ServeError(
-                f"{settings.index}: a file of Milvus Lite has one process, and replicas are "
-                "several; give --index a folder, or a Milvus server"
-            )
-    elif settings.index and settings.index != "local":
-        whole["index"] = str(Path(settings.index).resolve())
+    if settings.index and is_milvus(settings.index) and "://" not in settings.index:
+        raise ServeError(
+            f"{settings.index}: a file of Milvus Lite has one process, and replicas are "
+            "several; give --index local, or a Milvus server"
+        )
     return settings.model_copy(update=whole)
 
 

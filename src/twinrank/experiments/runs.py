@@ -21,7 +21,7 @@ from twinrank.encoding import FeatureStore
 from twinrank.encoding.hardware import resolve_device
 from twinrank.errors import RecipeError
 from twinrank.progress import progress_bar
-from twinrank.ranking.card import CARD
+from twinrank.ranking.storage import CURRENT
 from twinrank.recipe import Recipe
 from twinrank.training import TrainingData, build_reader, train
 
@@ -60,7 +60,7 @@ class Planned:
     @property
     def finished(self) -> bool:
         """Whether its ranker is there."""
-        return (self.folder / CARD).exists()
+        return (self.folder / CURRENT).exists()
 
 
 def plan(

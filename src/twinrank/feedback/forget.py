@@ -16,7 +16,7 @@ from twinrank.errors import FeedbackError
 from twinrank.feedback.database import Feedback, make_storable
 from twinrank.feedback.learning import clear_learnings
 from twinrank.feedback.verdicts import Verdict, feedback_id, text_key
-from twinrank.ranking import forget_past, read_card
+from twinrank.ranking import forget_past, read_manifest
 
 ONE_CRITERION = "give one of --text, --pattern, --key and --before"
 Matches = Callable[[str], bool]
@@ -154,7 +154,7 @@ def _find_elsewhere(path: Path, matches: Matches | None, texts: set[str]) -> lis
     """Return notes on such texts in the operator's own files: the data set, and pages."""
     notes = []
     keys = {text_key(text) for text in texts}
-    data = read_card(path).origin.folder
+    data = read_manifest(path).origin.folder
     file = Path(data or "") / QUERIES
     if data and file.is_file():
         queries = [f"{record.get('text')}" for _, record, _ in read_json_lines(file, [])]

@@ -23,8 +23,9 @@ from twinrank.feedback.acceptance import MARGIN, MIN_HELD_BACK_QUERIES, Compared
 from twinrank.feedback.labels import LabelCounts, Labels, make_labels
 from twinrank.feedback.verdicts import Verdict
 from twinrank.files import write_file
-from twinrank.ranking import CARD, Ranker, place_of, read_card, writing
-from twinrank.ranking.card import Learned
+from twinrank.ranking import CURRENT, Ranker, place_of, read_manifest, read_pointer, writing
+from twinrank.ranking.index_place import LOCAL
+from twinrank.ranking.manifest import Learned
 from twinrank.training.train import train
 
 HOLD_BACK = 0.2
@@ -100,7 +101,7 @@ def learn(
             the index cannot be made, or another ranker takes its place meanwhile; the old one
             stays then.
     """
-    _check_arguments(path, verdicts, hold_back, margin, index)
+    _check_arguments(verdicts, hold_back, margin, index)
     old = _load_trained(path, store, device)
     base = Dataset.load(data) if data else old.origin.dataset()
     home = learning_folder(path)
@@ -150,24 +151,25 @@ def roll_back(
         AnswerIndexError: if the index cannot be made; nothing is changed then.
     """
     with writing(path):
-        former = Ranker.load(path, store=store, device=device, previous=True)
+        local = index if index == LOCAL else None
+        former = Ranker.load(path, store=store, device=device, previous=True, index=local)
         current = Ranker.load(path, store=store, device=device)
         former.match_answers(current.answers)
         former.removed = current.removed
         if index:
-            former.build_index(index, home=path, instead=True)
+            former.build_index(index, instead=True)
         former.save(path, keep=True)
     return former
 
 
 def _check_arguments(
-    path: Path, verdicts: Sequence[Verdict], hold_back: float, margin: float, index: str | None
+    verdicts: Sequence[Verdict], hold_back: float, margin: float, index: str | None
 ) -> None:
     for name, value, most in (("hold_back", hold_back, 0.9), ("margin", margin, math.inf)):
         if not 0 <= value <= most:  # nor NaN
             raise FeedbackError(f"{name} is {value:g}; give a number from 0 to {most:g}")
     if index:
-        place_of(index, path)
+        place_of(index)
     if not verdicts:
         raise FeedbackError("there are no verdicts yet; learn when people have judged some answers")
 
@@ -239,7 +241,7 @@ def _resume_verdicts(work: Path, verdicts: Sequence[Verdict]) -> Sequence[Verdic
     if file.exists():
         begun = _VERDICTS.validate_json(file.read_bytes())
         before, now = ({verdict.key for verdict in group} for group in (begun, verdicts))
-        unfinished = run.exists() and not (run / CARD).exists()
+        unfinished = run.exists() and not (run / CURRENT).exists()
         if unfinished and before != now:
             log.warning(
                 "%s: going on with %d verdicts; "
@@ -256,12 +258,14 @@ def _resume_verdicts(work: Path, verdicts: Sequence[Verdict]) -> Sequence[Verdic
 
 def _find_learned(path: Path, dataset: Dataset) -> str | None:
     """Return a note if the ranker, or the one it replaced, has learned this very data."""
-    card = read_card(path)
-    for version, note in (
-        (card, "the ranker has learned all of this already"),
-        (card.previous, "this was learned, and taken back; --rollback puts it in place again"),
-    ):
-        learned = version and version.origin.learned
+    notes = {
+        False: "the ranker has learned all of this already",
+        True: "this was learned, and taken back; --rollback puts it in place again",
+    }
+    for previous, note in notes.items():
+        if previous and not read_pointer(path).previous:
+            break
+        learned = read_manifest(path, previous=previous).origin.learned
         if learned and learned.fingerprint == dataset.fingerprint:
             return note
     return None
@@ -344,14 +348,12 @@ def _replace(
 ) -> None:
     """Put the new ranker in the old one's place, with the answers that are there by now."""
     if index:  # before the lock: a service that changes an answer would wait for it
-        new.build_index(index, home=path, instead=True, progress="Indexing")
+        new.build_index(index, instead=True, progress="Indexing")
     with writing(path):
         current = Ranker.load(path, store=store, device=device)
         if (current.recipe, current.origin) != (old.recipe, old.origin):
             raise RankerError(f"{path}: another ranker took its place meanwhile; learn again")
         if not current.answers.equals(new.answers):
-            new.match_answers(current.answers)
-            if index:
-                new.build_index(index, home=path)
+            new.match_answers(current.answers)  # and its index follows
         new.removed = current.removed
         new.save(path, keep=True)

@@ -1,149 +1,125 @@
-"""A ranker on disk: JSON, safetensors and the answers in BEIR's layout, with checksums."""
+"""A ranker in a folder: saved, loaded, and rid of what people wrote."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
-from twinrank.data import answer_texts, read_answers, write_answers
+from twinrank.data import answer_texts, read_answers
 from twinrank.data.text_selection import Idf
 from twinrank.encoding import Store, resolve
-from twinrank.errors import EncoderError, RankerError
+from twinrank.errors import AnswerIndexError, EncoderError, RankerError
 from twinrank.files import write_file
 from twinrank.ranking.bm25 import Bm25
-from twinrank.ranking.card import (
-    ANSWERS,
-    CARD,
-    IDF,
-    PAST,
-    README,
-    REMOVED,
-    TOWERS,
-    VECTORS,
-    Card,
-    FileName,
-    Origin,
-)
-from twinrank.ranking.confidence import Confidence
-from twinrank.ranking.dense import Dense, Reader
+from twinrank.ranking.dense import Reader
+from twinrank.ranking.faiss_index import FaissIndex
 from twinrank.ranking.fused import Fused
-from twinrank.ranking.generations import (
-    Opened,
-    copy_encoder,
-    put,
+from twinrank.ranking.manifest import (
+    ANSWERS,
+    IDF,
+    INDEX,
+    PAST,
+    REMOVED,
+    VECTORS,
+    FileName,
+    Manifest,
+)
+from twinrank.ranking.model_card import model_card
+from twinrank.ranking.parts import located, reader_of
+from twinrank.ranking.removed import read_removed, write_removed
+from twinrank.ranking.serialization import (
+    Channel,
+    Contents,
+    _dense_of,
+    _files,
+    _opened,
+    _read_past,
+    _words,
+    _words_of,
+)
+from twinrank.ranking.storage import (
+    VersionFiles,
+    Writer,
+    add_encoder,
     read,
-    read_card,
-    rewrite,
-    swap,
-    undone,
+    read_pointer,
+    rewrite_versions,
+    write_version,
     writing,
 )
-from twinrank.ranking.memory import Past
-from twinrank.ranking.model_card import model_card
-from twinrank.ranking.parts import located, reader_of, towers_of
-from twinrank.ranking.passages import Passages
-from twinrank.ranking.past_queries import PastQueries
-from twinrank.ranking.removed import Removed, read_removed, write_removed
-from twinrank.ranking.towers import Towers
-from twinrank.recipe import EncoderSettings, Recipe
+from twinrank.recipe import Recipe
+
+README = "README.md"
 
 log = logging.getLogger(__name__)
 
-Channel = Bm25 | Dense | Fused
-PAST_FIELDS = {"id": pl.String, "text": pl.String}
 
-
-@dataclass
-class Contents:
-    """What a ranker folder holds."""
-
-    recipe: Recipe
-    answers: pl.DataFrame
-    channel: Channel
-    origin: Origin
-    confidence: Confidence | None
-    removed: tuple[Removed, ...] = ()
-
-
-def save(path: Path, held: Contents, *, keep: bool = False) -> None:
-    """Write a ranker folder, or put a ranker in place of that in one, at once; see `generations`.
+def save(path: Path, contents: Contents, *, keep: bool = False) -> None:
+    """Write a ranker as the current version of a folder.
 
     An encoder that was tuned for this ranker is copied there too, unless it is there already.
     README.md is for people: it is not checked when a ranker is loaded, and may be left out.
 
     Args:
         path: the folder.
-        held: the ranker.
-        keep: the one that is there, to go back to.
+        contents: of the ranker.
+        keep: the version that is current now, to go back to.
     """
-    with writing(path), undone(path):
-        dense, words = _dense_of(held.channel), _words_of(held.channel)
-        if dense and held.recipe.tuning:
-            encoder = dense.reader.encoder
-            copy_encoder(Path(encoder.name), path, encoder.identity)
-        folders = {"data": held.origin.folder}
-        settings = held.recipe.encoder or EncoderSettings()
-        if dense and not Path(settings.name).expanduser().is_absolute():
-            folders["encoder"] = (located(held.recipe).encoder or settings).name
-        known = {what: name for what, name in folders.items() if name and Path(name).is_dir()}
-        card = Card(
-            encoder_folder=known.get("encoder"),
-            beside={what: _way(path, Path(folder)) for what, folder in known.items()},
-            recipe=held.recipe,
-            origin=held.origin,
-            encoder_identity=dense.reader.encoder.identity if dense else None,
+    with writing(path):
+        dense, words = _dense_of(contents.channel), _words_of(contents.channel)
+        encoder = dense.reader.encoder if dense else None
+        if encoder and contents.recipe.tuning:
+            add_encoder(Path(encoder.name), path, encoder.identity)
+        folders = _folders(contents)
+        weights = contents.channel.weights if isinstance(contents.channel, Fused) else None
+        manifest = Manifest(
+            recipe=contents.recipe,
+            origin=contents.origin,
+            encoder_identity=encoder.identity if encoder else None,
             scale=words.scale if words else None,
-            weights=held.channel.weights if isinstance(held.channel, Fused) else None,
-            confidence=held.confidence,
-            answers=held.answers.height,
-            files={name: put(path, name, write) for name, write in _files(held).items()},
+            weights=weights,
+            confidence=contents.confidence,
+            answers=contents.answers.height,
+            encoder_folder=folders.get("encoder"),
+            relative_folders={name: _way(path, Path(to)) for name, to in folders.items()},
         )
-        if text := _readme(path / README, held):
+        writers = _files(contents)
+        if contents.index:
+            ids = contents.answers["id"].to_list()
+            writers[INDEX] = partial(contents.index.write, ids=ids)
+        if text := _readme(path / README, contents):
             write_file(path / README, text)
-        swap(path, card, keep=keep)
+        write_version(path, manifest, writers, keep=keep)
 
 
-def _way(home: Path, folder: Path) -> str:
-    """The way from one folder to another; all of it, where there is none, as between drives."""
+def _folders(contents: Contents) -> dict[str, str]:
+    """Return the existing folders of the data, and of the encoder if it is given relatively."""
+    folders = {"data": contents.origin.folder}
+    settings = contents.recipe.encoder
+    if settings and not Path(settings.name).expanduser().is_absolute():
+        folders["encoder"] = (located(contents.recipe).encoder or settings).name
+    return {name: to for name, to in folders.items() if to and Path(to).is_dir()}
+
+
+def _way(start: Path, folder: Path) -> str:
+    """Return the relative path to a folder, or its absolute one, as between drives."""
     try:
-        return os.path.relpath(folder.resolve(), home.resolve())
+        return os.path.relpath(folder.resolve(), start.resolve())
     except ValueError:
         return str(folder.resolve())
 
 
-def _files(held: Contents) -> dict[FileName, Callable[[Path], object]]:
-    """What writes each file of a ranker."""
-    dense = _dense_of(held.channel)
-    files: dict[FileName, Callable[[Path], object]] = {
-        ANSWERS: partial(write_answers, held.answers)
-    }
-    if dense:
-        towers = {name: tensor.contiguous() for name, tensor in dense.towers.state_dict().items()}
-        files[TOWERS] = partial(save_file, towers)
-        files[VECTORS] = partial(save_file, _tensors(dense, held.channel))
-        if dense.reader.selection:
-            files[IDF] = dense.reader.selection.idf.save
-    if isinstance(held.channel, Fused) and held.channel.past:
-        files[PAST] = _rows(held.channel.past.texts, held.channel.past.ids).write_ndjson
-    if held.removed:
-        files[REMOVED] = partial(write_removed, held.removed)
-    return files
-
-
-def _readme(file: Path, held: Contents) -> str | None:
-    """The text for README.md; none if another's stands there."""
+def _readme(file: Path, contents: Contents) -> str | None:
+    """Return the text of README.md, or None if the existing one was not written by twinrank."""
     try:
-        text = model_card(held, file.read_text(encoding="utf-8") if file.is_file() else None)
+        text = model_card(contents, file.read_text(encoding="utf-8") if file.is_file() else None)
     except UnicodeDecodeError:
         log.warning("%s: not UTF-8, so it stays as it is", file)
         return None
@@ -152,54 +128,62 @@ def _readme(file: Path, held: Contents) -> str | None:
     return text
 
 
-def _tensors(dense: Dense, channel: Channel) -> dict[str, Tensor]:
-    """The vectors of answers, and the past queries without their texts."""
-    tensors = {"vectors": dense.vectors.rows.contiguous()}
-    if dense.vectors.owner is not None:
-        tensors["owner"] = torch.as_tensor(dense.vectors.owner)
-    if dense.offsets is not None:
-        tensors["offsets"] = dense.offsets.contiguous()
-    if dense.past and isinstance(channel, Fused) and channel.past:
-        tensors |= {"past": dense.past.vectors.contiguous(), "voters": dense.past.voters}
-        tensors["votes"] = dense.past.answers
-        tensors["newcomers"] = torch.as_tensor(channel.past.newcomers)
-    return tensors
+def load(
+    path: Path,
+    *,
+    store: Store | None,
+    device: str,
+    previous: bool = False,
+    index: bool = False,
+) -> Contents:
+    """Read the contents of a ranker; see `Ranker.load`.
+
+    Args:
+        path: the folder.
+        store: of features.
+        device: where the encoder runs.
+        previous: read the previous version.
+        index: read its FAISS index, too, if it has one.
+    """
+
+    def contents(files: VersionFiles) -> Contents:
+        loaded = _contents(files, store, device)
+        if index and INDEX in files.manifest.files:
+            ids = loaded.answers["id"].to_list()
+            try:
+                loaded.index = FaissIndex.open(files.folder / INDEX, ids)
+            except AnswerIndexError as error:
+                raise RankerError(f"{error}; make it anew: twinrank index {path} --fresh") from None
+        return loaded
+
+    return read(path, contents, previous=previous)
 
 
-def load(path: Path, *, store: Store | None, device: str, previous: bool = False) -> Contents:
-    """The parts of a ranker; see `Ranker.load`."""
-    return read(path, partial(_contents, store=store, device=device), previous=previous)
-
-
-def _contents(files: Opened, *, store: Store | None, device: str) -> Contents:
-    card, recipe = files.card, files.card.recipe
-    origin = card.origin
-    if places := card.places("data", files.path):
-        origin = origin.model_copy(update={"folder": str(places[0])})
+def _contents(files: VersionFiles, store: Store | None, device: str) -> Contents:
+    manifest, recipe = files.manifest, files.manifest.recipe
+    origin = manifest.origin
+    if folders := manifest.folders("data", files.path):
+        origin = origin.model_copy(update={"folder": str(folders[0])})
     answers = read_answers(files.stream(ANSWERS))
-    words = _words(card, answers) if recipe.words else None
+    words = _words(manifest, answers) if recipe.words else None
     channel: Channel
     if recipe.encoder is None:
         channel = words or Bm25(answer_texts(answers), language="english")
     else:
         recipe, reader = _reader(files, store, device)
         channel = _opened(files, recipe, reader, answers, words)
-    removed = read_removed(files.stream(REMOVED)) if REMOVED in card.files else ()
-    return Contents(recipe, answers, channel, origin, card.confidence, removed)
+    removed = read_removed(files.stream(REMOVED)) if REMOVED in manifest.files else ()
+    return Contents(recipe, answers, channel, origin, manifest.confidence, removed)
 
 
-def _words(card: Card, answers: pl.DataFrame) -> Bm25:
-    return Bm25(answer_texts(answers), language=card.recipe.language, scale=card.scale or 1.0)
-
-
-def _reader(files: Opened, store: Store | None, device: str) -> tuple[Recipe, Reader]:
-    """What reads texts, and the recipe with the encoder's place if it is not where that says."""
-    path, card = files.path, files.card
-    idf = Idf.load(files.stream(IDF)) if card.recipe.selects else None
-    tuned = path / card.encoder if card.encoder else None
-    ways = [located(card.recipe, folder) for folder in card.places("encoder", path)]
-    found: list[str] = []
-    for recipe in ways or [card.recipe]:
+def _reader(files: VersionFiles, store: Store | None, device: str) -> tuple[Recipe, Reader]:
+    """Open the encoder; the recipe names its folder if that is not where the recipe says."""
+    path, manifest = files.path, files.manifest
+    idf = Idf.load(files.stream(IDF)) if manifest.recipe.selects else None
+    tuned = path / manifest.encoder if manifest.encoder else None
+    recipes = [located(manifest.recipe, folder) for folder in manifest.folders("encoder", path)]
+    wrong: list[str] = []
+    for recipe in recipes or [manifest.recipe]:
         try:
             if tuned is None and recipe.encoder:
                 # Whoever made the folder named it: that is no leave to fetch it.
@@ -208,91 +192,24 @@ def _reader(files: Opened, store: Store | None, device: str) -> tuple[Recipe, Re
             identity = reader.encoder.identity
         except EncoderError as error:
             raise RankerError(f"{path}: its encoder cannot be opened: {error}") from None
-        if identity == card.encoder_identity:
-            return card.recipe if recipe == located(card.recipe) else recipe, reader
-        found.append(f"{reader.encoder.name!r} (identity {identity})")
+        if identity == manifest.encoder_identity:
+            unmoved = recipe == located(manifest.recipe)
+            return manifest.recipe if unmoved else recipe, reader
+        wrong.append(f"{reader.encoder.name!r} (identity {identity})")
     raise RankerError(
-        f"{path}: made with an encoder (identity {card.encoder_identity}) whose weights or "
-        f"tokenizer differ from {' and from '.join(found)}; install the encoder it was made with, "
+        f"{path}: made with an encoder (identity {manifest.encoder_identity}) whose weights or "
+        f"tokenizer differ from {' and from '.join(wrong)}; install the encoder it was made with, "
         "or train again"
     )
-
-
-def _opened(
-    files: Opened, recipe: Recipe, reader: Reader, answers: pl.DataFrame, words: Bm25 | None
-) -> Dense | Fused:
-    path, card = files.path, files.card
-    try:
-        tensors = files.tensors(VECTORS)
-        towers = towers_of(recipe, reader.encoder.dim)
-        towers.load_state_dict(files.tensors(TOWERS))
-        past_rows = _read_past(files) if card.recipe.memory else _rows((), ())
-        _check_numbers(path, towers, tensors, answers.height, past_rows.height)
-        owner = tensors["owner"].numpy() if "owner" in tensors else None
-        vectors = Passages(tensors["vectors"], owner, answers.height)
-        voted = None
-        if recipe.memory:
-            voted = Past(*(tensors[name] for name in ("past", "voters", "votes")))
-    except (RuntimeError, KeyError) as error:
-        raise RankerError(f"{path}: towers do not fit the recipe: {error}") from None
-    dense = Dense(reader, towers.eval(), vectors, voted, offsets=tensors.get("offsets"))
-    if not recipe.fused:
-        return dense
-    past = None
-    if voted:
-        texts, ids = past_rows["text"].to_list(), past_rows["id"].to_list()
-        past = PastQueries.of(texts, voted, tensors["newcomers"].numpy(), ids)
-    fused = Fused(dense, past=past, words=words, recipe=recipe, weights=card.weights or {})
-    if missing := fused.names - fused.weights.keys():
-        raise RankerError(f"{path / CARD}: no weight of {min(missing)!r}; train again")
-    return fused
-
-
-def _check_numbers(
-    path: Path, towers: Towers, tensors: Mapping[str, Tensor], answers: int, queries: int
-) -> None:
-    """Refuse numbers by which every ranking would fail; no training leaves them."""
-    rows, votes = len(tensors["vectors"]), len(tensors.get("voters", ()))
-    shapes = {
-        "vectors": (rows, towers.dim),
-        "owner": (rows,),
-        "offsets": (answers, towers.dim),
-        "newcomers": (answers,),
-        "past": (queries, towers.dim),
-        "voters": (votes,),
-        "votes": (votes,),
-    }
-    fits = all(tensors[name].shape == shapes[name] for name in shapes.keys() & tensors.keys())
-    for name, most in (("owner", answers), ("voters", queries), ("votes", answers)):
-        places = tensors.get(name, torch.empty(0))
-        fits &= not len(places) or bool(0 <= places.min() <= places.max() < most)
-    fits &= (len(tensors["owner"].unique()) if "owner" in tensors else rows) == answers
-    numbers = [*towers.state_dict().values(), *tensors.values()]
-    if not fits:
-        raise RankerError(f"{path}: its files do not fit each other; copy it again, or train again")
-    if not all(tensor.sum().isfinite() for tensor in numbers):
-        raise RankerError(
-            f"{path}: holds weights or vectors that are not finite; train it anew, with a lower "
-            "learning_rate"
-        )
-
-
-def _rows(texts: Sequence[str], ids: Sequence[str | None]) -> pl.DataFrame:
-    """Past queries as they are written."""
-    return pl.DataFrame({"id": list(ids) or [None] * len(texts), "text": texts}, schema=PAST_FIELDS)
-
-
-def _read_past(files: Opened) -> pl.DataFrame:
-    return pl.read_ndjson(files.stream(PAST), schema=PAST_FIELDS)
 
 
 def forget_past(
     path: Path, forgets: Callable[[str | None, str], bool], *, dry_run: bool = False
 ) -> set[str]:
-    """Erase past queries, with their vectors and votes, from a ranker and the one kept behind it.
+    """Erase past queries, with their vectors and votes, from the current and previous version.
 
     Args:
-        path: the folder.
+        path: folder of the ranker.
         forgets: whether a query is to go, by its id and its text.
         dry_run: only count.
 
@@ -304,44 +221,51 @@ def forget_past(
     """
     gone: set[str] = set()
 
-    def change(files: Opened) -> dict[FileName, Callable[[Path], object]]:
-        changes: dict[FileName, Callable[[Path], object]] = {}
-        if PAST in files.card.files:
-            rows = _read_past(files)
-            stays = np.array([not forgets(*row) for row in rows.iter_rows()], bool)
-            if not stays.all():
-                gone.update(rows.filter(~stays)["text"])
-                tensors = files.tensors(VECTORS)
-                keeps = torch.as_tensor(stays)
-                voting = keeps[tensors["voters"]]
-                place = keeps.cumsum(0) - 1  # of each that stays
-                tensors["past"] = tensors["past"][keeps].contiguous()
-                tensors["voters"] = place[tensors["voters"][voting]]
-                tensors["votes"] = tensors["votes"][voting]
-                changes[PAST] = rows.filter(stays).write_ndjson
-                changes[VECTORS] = partial(save_file, tensors)
-        if REMOVED in files.card.files:  # after the past queries: it has their texts alone, no ids
-            records = read_removed(files.stream(REMOVED))
-            left = [record.without(lambda t: t in gone or forgets(None, t)) for record in records]
-            for before, after in zip(records, left, strict=True):
-                gone.update(set(before.past) - set(after.past))
-            if left != list(records):
-                changes[REMOVED] = partial(write_removed, left)
-        return changes
+    def change(files: VersionFiles) -> dict[FileName, Writer]:
+        writers: dict[FileName, Writer] = {}
+        if PAST in files.manifest.files:
+            writers |= _without_past(files, forgets, gone)
+        if REMOVED in files.manifest.files:  # after past queries: it has their texts alone, no ids
+            writers |= _without_removed_past(files, forgets, gone)
+        return writers
 
     if dry_run:
-        for previous in (True, False) if read_card(path).previous else (False,):
+        for previous in (True, False) if read_pointer(path).previous else (False,):
             read(path, change, previous=previous)
     else:
-        rewrite(path, change)
+        rewrite_versions(path, change)
     return gone
 
 
-def _dense_of(channel: Channel) -> Dense | None:
-    inner = channel.dense if isinstance(channel, Fused) else channel
-    return inner if isinstance(inner, Dense) else None
+def _without_past(
+    files: VersionFiles, forgets: Callable[[str | None, str], bool], gone: set[str]
+) -> dict[FileName, Writer]:
+    """Return the writers of past queries without those to forget, which are added to `gone`."""
+    rows = _read_past(files)
+    stays = np.array([not forgets(*row) for row in rows.iter_rows()], bool)
+    if stays.all():
+        return {}
+    gone.update(rows.filter(~stays)["text"])
+    tensors = files.tensors(VECTORS)
+    keeps = torch.as_tensor(stays)
+    voting = keeps[tensors["voters"]]
+    new_rows = keeps.cumsum(0) - 1  # of each that stays
+    tensors["past"] = tensors["past"][keeps].contiguous()
+    tensors["voters"] = new_rows[tensors["voters"][voting]]
+    tensors["votes"] = tensors["votes"][voting]
+    return {PAST: rows.filter(stays).write_ndjson, VECTORS: partial(save_file, tensors)}
 
 
-def _words_of(channel: Channel) -> Bm25 | None:
-    inner = channel.words if isinstance(channel, Fused) else channel
-    return inner if isinstance(inner, Bm25) else None
+def _without_removed_past(
+    files: VersionFiles, forgets: Callable[[str | None, str], bool], gone: set[str]
+) -> dict[FileName, Writer]:
+    """Return the writer of removed answers without past queries to forget, as `_without_past`."""
+    records = read_removed(files.stream(REMOVED))
+
+    def goes(text: str) -> bool:
+        return text in gone or forgets(None, text)
+
+    changed = [record.without(goes) for record in records]
+    for before, after in zip(records, changed, strict=True):
+        gone.update(set(before.past) - set(after.past))
+    return {REMOVED: partial(write_removed, changed)} if changed != list(records) else {}

@@ -27,17 +27,31 @@ from twinrank.arguments import (
     texts_of,
 )
 from twinrank.encoding import Store
-from twinrank.errors import ArgumentError, RankerError
+from twinrank.errors import (
+    ArgumentError,
+    NoAnswerIndexError,
+    OtherAnswerIndexError,
+    RankerError,
+)
 from twinrank.ranking import folder
+from twinrank.ranking.answer_index import (
+    MANY_ANSWERS,
+    AnswerIndex,
+    check_index,
+    update_index,
+)
 from twinrank.ranking.bm25 import Bm25
-from twinrank.ranking.card import Origin
 from twinrank.ranking.confidence import Confidence
 from twinrank.ranking.dense import Dense
+from twinrank.ranking.faiss_index import FaissIndex, kind_for
 from twinrank.ranking.fused import Fused
-from twinrank.ranking.index import Indexed, Last, build_index, check, open_index
+from twinrank.ranking.index_place import LOCAL, place_of
+from twinrank.ranking.manifest import Origin
+from twinrank.ranking.milvus_index import MilvusIndex
 from twinrank.ranking.order import best_first
 from twinrank.ranking.passages import Passages
 from twinrank.ranking.removed import Removed
+from twinrank.ranking.serialization import Channel, Contents
 from twinrank.ranking.shortlist import Row, Shortlist
 from twinrank.ranking.towers import total
 from twinrank.recipe import Recipe
@@ -84,7 +98,7 @@ class Ranker:
 
     recipe: Recipe
     answers: pl.DataFrame
-    channel: folder.Channel
+    channel: Channel
     origin: Origin
     confidence: Confidence | None = None
     shortlist: Shortlist | None = None
@@ -203,9 +217,13 @@ class Ranker:
     def copy(self) -> Ranker:
         """Another whose answers can be changed while this one ranks, even in another thread.
 
-        What neither changes is shared, and so is an index: it follows every change at once.
+        What neither changes is shared, and so is an index in Milvus: it follows every change at
+        once.
         """
-        return replace(self, channel=copy(self.channel), shortlist=copy(self.shortlist))
+        shortlist = copy(self.shortlist)
+        if shortlist:
+            shortlist.index = copy(shortlist.index)
+        return replace(self, channel=copy(self.channel), shortlist=shortlist)
 
     def add_answers(self, answers: Answers) -> None:
         """Take answers in without retraining (columns as in `Dataset.answers`).
@@ -359,52 +377,78 @@ class Ranker:
         )
 
     def build_index(
-        self,
-        to: str,
-        *,
-        home: Path,
-        fresh: bool = False,
-        instead: bool = False,
-        progress: str | None = None,
-        last: Last | None = None,
-    ) -> Indexed:
-        """Make an answer index hold the vectors of these answers; see `build_index`."""
-        return build_index(
-            to,
-            home=home,
-            fingerprint=self.fingerprint,
-            ids=self.answers["id"].to_list(),
-            vectors=self.vectors,
-            fresh=fresh,
-            instead=instead,
-            progress=progress,
-            last=last,
-        )
+        self, to: str, *, fresh: bool = False, instead: bool = False, progress: str | None = None
+    ) -> None:
+        """Make an answer index hold the vectors of these answers, and rank by it from now on.
 
-    def use_index(self, to: str, *, home: Path) -> None:
-        """Rank by an answer index from now on; see `Ranker.load`."""
-        opened = open_index(to, home=home, fingerprint=self.fingerprint)
+        Args:
+            to: `local`, which is saved with this ranker, or a Milvus as `twinrank index` names it.
+            fresh: make one anew, whatever is there.
+            instead: make one also where other rankers' are.
+            progress: label of the progress bar; None shows none.
+
+        Raises:
+            RankerError: if it ranks by words alone.
+            AnswerIndexError: if the index cannot be reached, is another ranker's (unless `fresh`
+                or `instead`), or does not give back what was put there.
+        """
+        index = self.open_index(to, fresh=fresh, instead=instead)
+        try:
+            update_index(index, self.answers["id"].to_list(), self.vectors, progress)
+            self.use_index(index)
+        except BaseException:
+            index.close()
+            raise
+
+    def open_index(self, to: str, *, fresh: bool = False, instead: bool = False) -> AnswerIndex:
+        """Open the answer index that is there for this ranker, or make an empty one."""
+        rows, dim = self.vectors.rows.shape
+        place = place_of(to)
+        if place is None:
+            index = self.shortlist.index if self.shortlist and not fresh else None
+            return index if isinstance(index, FaissIndex) else FaissIndex(dim, kind_for(rows))
+        if not fresh:
+            try:
+                return MilvusIndex.open(place, self.fingerprint)
+            except OtherAnswerIndexError:
+                if not instead:
+                    raise
+            except NoAnswerIndexError:
+                pass
+        return MilvusIndex.create(place, self.fingerprint, dim=dim)
+
+    def use_index(self, index: AnswerIndex) -> int:
+        """Check and publish an index of these answers, and rank by it from now on.
+
+        Returns:
+            How many vectors were read back.
+        """
         ids = self.answers["id"].to_list()
-        check(opened, ids, self.vectors)
-        self.shortlist = Shortlist(opened, ids)
+        compared = check_index(index, ids, self.vectors, sample=MANY_ANSWERS)
+        index.publish()
+        self.shortlist = Shortlist(index, ids)
+        return compared
 
     def save(self, path: AnyPath, *, keep: bool = False) -> None:
-        """Write the ranker folder, or put this ranker in place of that in it, at once.
+        """Write this ranker as the current version of a folder, at once.
 
-        Who loads it meanwhile gets the one or the other, and a kill leaves one of them. Its index,
-        if it ranks by one, is saved before, where that is.
+        A reader meanwhile gets it or the version before, and a kill leaves one of them.
 
         Args:
             path: the folder.
-            keep: the ranker that is there, to go back to: `load` gives it as the `previous` one.
+            keep: the version that is current now, to go back to: `load` gives it as `previous`.
         """
         path = path_of(path, "path")
-        held = (self.recipe, self.answers, self.channel, self.origin, self.confidence, self.removed)
-        if self.shortlist:
-            self.shortlist.index.save()
-        folder.save(path, folder.Contents(*held), keep=keep)
-        if not self.shortlist:  # whose place is not known
-            self._saved = (path.absolute(), {})
+        index = self.shortlist and self.shortlist.index
+        if index:
+            index.save()
+        contents = Contents(
+            self.recipe, self.answers, self.channel, self.origin, self.confidence, self.removed
+        )
+        contents.index = index if isinstance(index, FaissIndex) else None
+        folder.save(path, contents, keep=keep)
+        if contents.index or not index:  # a Milvus is not known by its place
+            self._saved = (path.absolute(), {"index": LOCAL} if contents.index else {})
 
     @classmethod
     def load(
@@ -424,8 +468,9 @@ class Ranker:
                 ranked is encoded anew.
             device: where the encoder runs: `cpu`, `cuda`, `mps`, or `auto`.
             previous: open the ranker that was kept there when this one took its place.
-            index: an answer index to rank by (see `Shortlist`), where `twinrank index` put it;
-                without one every answer is scored.
+            index: an answer index to rank by (see `Shortlist`): `local`, which is built in memory
+                if the folder has none, or a Milvus, as `twinrank index` names it; without one
+                every answer is scored.
 
         Raises:
             RankerError: if the folder is incomplete or damaged, of another format version, or
@@ -434,11 +479,26 @@ class Ranker:
                 this ranker's answers.
         """
         path = path_of(path, "path")
-        held = folder.load(path, store=store, device=device, previous=previous)
-        ranker = cls(held.recipe, held.answers, held.channel, held.origin, held.confidence)
-        ranker.removed = held.removed
-        if index is not None:
-            ranker.use_index(index, home=path)
+        place = place_of(index) if index is not None else None
+        local = index is not None and place is None
+        contents = folder.load(path, store=store, device=device, previous=previous, index=local)
+        ranker = cls(
+            contents.recipe,
+            contents.answers,
+            contents.channel,
+            contents.origin,
+            contents.confidence,
+            removed=contents.removed,
+        )
+        ids = ranker.answers["id"].to_list()
+        if contents.index:
+            ranker.shortlist = Shortlist(contents.index, ids)
+        elif local:
+            ranker.build_index(LOCAL)
+        elif place:
+            opened = MilvusIndex.open(place, ranker.fingerprint)
+            check_index(opened, ids, ranker.vectors)
+            ranker.shortlist = Shortlist(opened, ids)
         options = {"device": device, "previous": previous, "index": index}
         ranker._saved = (path.absolute(), options)
         return ranker

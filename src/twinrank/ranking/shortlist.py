@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from twinrank.ranking.answer_index import AnswerIndex
 from twinrank.ranking.dense import Dense
 from twinrank.ranking.fused import Fused
-from twinrank.ranking.index import AnswerIndex
 from twinrank.ranking.order import best_first
 from twinrank.ranking.passages import Passages, among
 from twinrank.ranking.towers import total

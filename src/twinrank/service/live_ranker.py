@@ -20,7 +20,16 @@ import polars as pl
 
 from twinrank.encoding import RecentFeatures
 from twinrank.errors import AnswerIndexError, RankerError, TwinrankError
-from twinrank.ranking import CARD, Evidence, RankedAnswer, Ranker, Witness, open_file, writing
+from twinrank.ranking import (
+    CURRENT,
+    Evidence,
+    RankedAnswer,
+    Ranker,
+    Witness,
+    load_indexed,
+    open_file,
+    writing,
+)
 from twinrank.ranking.removed import Removed
 from twinrank.service.batching import Batcher, BoundedThreads, BusyError
 from twinrank.service.metrics import Metrics
@@ -81,8 +90,8 @@ class LoadedRanker:
     """A ranker that was read from its folder; one thread at a time may use it.
 
     Args:
-        ranker: nobody changes it any more.
-        fingerprint: see `fingerprint_of`.
+        ranker: as it is now.
+        fingerprint: of its folder, see `fingerprint_of`.
     """
 
     def __init__(self, ranker: Ranker, fingerprint: str) -> None:
@@ -110,14 +119,13 @@ class LoadedRanker:
         Raises:
             TwinrankError: if it is no ranker's, or the index is another ranker's.
         """
-        fingerprint = fingerprint_of(folder)  # first: a change from here on is loaded again
         if index is None:
+            fingerprint = fingerprint_of(folder)  # first: what changes from here is loaded again
             ranker = Ranker.load(folder, store=RecentFeatures(), device=device)
         else:
             with writing(folder):
-                ranker = Ranker.load(folder, store=RecentFeatures(), device=device)
-                ranker.build_index(index, home=folder)
-                ranker.use_index(index, home=folder)
+                ranker = load_indexed(folder, index, store=RecentFeatures(), device=device)
+                fingerprint = fingerprint_of(folder)
         loaded = cls(ranker, fingerprint)
         (reply,) = loaded.rank([Query("hello", 1, explain=True)])
         if not np.isfinite(reply.ranking[0].score):
@@ -160,14 +168,14 @@ class LoadedRanker:
 
 
 def fingerprint_of(folder: Path) -> str:
-    """Return the sha256 (16 hex digits) of a ranker's card, which has its files' checksums.
+    """Return the sha256 (16 hex digits) of a ranker's pointer, which names a version by checksum.
 
     Raises:
         TwinrankError: if it cannot be read.
     """
     try:
-        with open_file(folder / CARD) as card:
-            return sha256(card.read()).hexdigest()[:16]
+        with open_file(folder / CURRENT) as pointer:
+            return sha256(pointer.read()).hexdigest()[:16]
     except OSError as error:
         raise TwinrankError(f"{folder}: no ranker can be read there ({error})") from None
 

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from twinrank.errors import ServeError
 from twinrank.feedback.database import Feedback
-from twinrank.ranking import read_card
+from twinrank.ranking import read_manifest
 from twinrank.service.access import Keys
 from twinrank.service.metrics import SHARED_FOLDER
 from twinrank.service.settings import GRACE_S, VARIABLE, Settings
@@ -92,7 +92,7 @@ def check(settings: Settings) -> None:
     if settings.keys:
         Keys(settings.keys)
     settings.check_origins()
-    read_card(settings.ranker)
+    read_manifest(settings.ranker)
     Feedback.open(settings.feedback).close()
 
 

@@ -20,7 +20,7 @@ from twinrank.encoding.trainable import Trainable
 from twinrank.errors import RecipeError
 from twinrank.files import new_folder
 from twinrank.ranking import Passages, Past, Towers, encoder_of, total
-from twinrank.ranking.card import ENCODER, encoder_name
+from twinrank.ranking.manifest import ENCODER, encoder_name
 from twinrank.recipe import TuningSettings
 from twinrank.training.checkpoint import Checkpoint
 from twinrank.training.distributed import (

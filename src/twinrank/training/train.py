@@ -20,14 +20,14 @@ from twinrank.data.statistics import unspaced_warning
 from twinrank.encoding import FeatureStore
 from twinrank.errors import DivergedError, RecipeError
 from twinrank.ranking import (
-    CARD,
+    CURRENT,
     Channel,
     Origin,
     Ranker,
     Reader,
     Towers,
     located,
-    read_card,
+    read_manifest,
     towers_of,
     writing,
 )
@@ -135,9 +135,9 @@ def _train_into(out: Path, run: TrainingRun, *, resume: bool) -> Ranker:
     """Carry a run out in its folder, unless it holds the ranker already."""
     with writing(out) if is_main() else nullcontext():
         if not resume and is_main():
-            for name in (CARD, *CHECKPOINT_FILES, METRICS_FILE):
+            for name in (CURRENT, *CHECKPOINT_FILES, METRICS_FILE):
                 (out / name).unlink(missing_ok=True)
-        if from_main((out / CARD).exists):
+        if from_main((out / CURRENT).exists):
             return _load_finished(run, out)
         ranker = _build_ranker(run)
         if is_main():
@@ -149,9 +149,9 @@ def _train_into(out: Path, run: TrainingRun, *, resume: bool) -> Ranker:
 
 def _load_finished(run: TrainingRun, out: Path) -> Ranker:
     """Load the ranker that `out` holds already, if it is of this very training."""
-    card = read_card(out)
+    manifest = read_manifest(out)
     identity = identify(located(run.recipe), run.origin)
-    check_same_training(out, identity, identify(located(card.recipe), card.origin))
+    check_same_training(out, identity, identify(located(manifest.recipe), manifest.origin))
     log.debug("%s holds this very ranker already; nothing to do", out)
     ranker = Ranker.load(out, store=run.store, device=local_device(run.device))
     for record in read_records(out) if is_main() else ():

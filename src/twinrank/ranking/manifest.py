@@ -1,8 +1,7 @@
-"""`ranker.json`: what a ranker is, where it comes from, and the names of its files."""
+"""The manifest of a ranker's version: its recipe, where it comes from, its numbers, its files."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -11,13 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from twinrank import __version__
 from twinrank.data import Dataset
 from twinrank.errors import RankerError
-from twinrank.files import DIGITS, name_by_content
 from twinrank.ranking.confidence import Confidence
 from twinrank.recipe import Recipe
 
-FORMAT: Literal[3] = 3
-CARD, README, ENCODER = "ranker.json", "README.md", "encoder"
-# A card may come from anybody: it names files of its folder alone, and numbers that scores bear.
+# A manifest may come from anybody: it names files of its folder alone, and bounded numbers.
 FileName = Literal[
     "corpus.jsonl",
     "towers.safetensors",
@@ -25,15 +21,17 @@ FileName = Literal[
     "past.jsonl",
     "idf.json",
     "removed.jsonl",
+    "index.faiss",
 ]
 FILES: tuple[FileName, ...] = get_args(FileName)
-ANSWERS, TOWERS, VECTORS, PAST, IDF, REMOVED = FILES
+ANSWERS, TOWERS, VECTORS, PAST, IDF, REMOVED, INDEX = FILES
+ENCODER, DIGITS = "encoder", 12
 Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Weight = Annotated[FiniteFloat, Field(ge=-1e6, le=1e6)]
 
 
 class Learned(BaseModel):
-    """What a ranker was taught by feedback.
+    """The feedback that a ranker learned from.
 
     Attributes:
         fingerprint: of the data and the queries that were added to it.
@@ -49,7 +47,7 @@ class Learned(BaseModel):
 
 
 class Origin(BaseModel):
-    """What a ranker was made from, and what it reached on the validation split.
+    """The data a ranker was made from, and the quality it reached on the validation split.
 
     `folder` is where the data was. `labelled` counts its labelled queries, by split and type, with
     those that it `learned` from feedback.
@@ -66,7 +64,7 @@ class Origin(BaseModel):
     learned: Learned | None = None
 
     def dataset(self) -> Dataset:
-        """The data, if it still is where it was, and what it was.
+        """Load the data, if it still is where it was, and unchanged.
 
         Raises:
             RankerError: if it is not, or is not known to be.
@@ -86,23 +84,18 @@ class Origin(BaseModel):
         return dataset
 
 
-class Card(BaseModel):
-    """What `ranker.json` says.
+class Manifest(BaseModel):
+    """The content of `manifest.json`.
 
     Attributes:
-        format: of the folder; another one is not read.
-        files: sha256 of each file, by its plain name. The name in the folder holds the checksum,
-            and that of the encoder's folder its identity, so that a new ranker is written beside
-            the old one.
+        files: sha256 of each file of the version.
         encoder_folder: where the encoder was, if the recipe names a folder relative to another.
-        beside: the way from the ranker's folder to those of `data` and `encoder`: all of them may
-            be moved together.
-        previous: the ranker that stood here before, if it was kept to go back to.
+        relative_folders: the way from the ranker's folder to those of `data` and `encoder`: all
+            of them may be moved together.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    format: Literal[3] = FORMAT
     twinrank: str = __version__
     recipe: Recipe
     origin: Origin
@@ -111,49 +104,25 @@ class Card(BaseModel):
     weights: dict[str, Weight] | None = None
     confidence: Confidence | None = None
     answers: int
-    files: dict[FileName, Checksum]
+    files: dict[FileName, Checksum] = {}
     encoder_folder: str | None = None
-    beside: dict[str, str] = {}
-    previous: Card | None = None
+    relative_folders: dict[str, str] = {}
 
-    def file(self, name: FileName) -> str:
-        """The name, in the folder, of one of `files`."""
-        return name_by_content(name, self.files[name])
-
-    def places(self, what: str, home: Path) -> list[Path]:
-        """The folders where the `data` or the `encoder` may be, those that are there."""
-        known = self.origin.folder if what == "data" else self.encoder_folder
-        near = home.resolve() / self.beside[what] if what in self.beside else None
-        folders = [Path(known) if known else None, near]
+    def folders(self, content: Literal["data", "encoder"], ranker: Path) -> list[Path]:
+        """Return the existing folders where the data or the encoder may be."""
+        absolute = self.origin.folder if content == "data" else self.encoder_folder
+        relative = self.relative_folders.get(content)
+        folders = [absolute and Path(absolute), relative and ranker.resolve() / relative]
         return [folder for folder in folders if folder and folder.is_dir()]
 
     @property
     def encoder(self) -> str | None:
-        """The folder of its own encoder, if it was tuned for this ranker."""
+        """Name of the ranker's folder with the encoder that was tuned for it, if one was."""
         if self.recipe.tuning is None or self.encoder_identity is None:
             return None
         return encoder_name(self.encoder_identity)
 
-    @property
-    def named(self) -> set[str]:
-        """All that it names in its folder, and the previous one too."""
-        names = {self.file(name) for name in self.files} | {self.encoder or CARD}
-        return names | (self.previous.named if self.previous else set())
-
 
 def encoder_name(identity: str) -> str:
-    """The name of the folder of an encoder."""
+    """Name the folder of a tuned encoder, which all versions with that encoder share."""
     return f"{ENCODER}-{identity[:DIGITS]}"
-
-
-def _patterns() -> str:
-    checksum = f"-[0-9a-f]{{{DIGITS}}}"
-    whole = [f"{stem}{checksum}[.]{suffix}" for stem, suffix in (f.split(".") for f in FILES)]
-    names = "|".join(re.escape(name) for name in (*FILES, CARD, README))
-    written = rf"[.]({names}|{ENCODER}.*)([.]\w+)?[.]tmp"
-    safetensors_own = r"[.]tmp\w{6}"
-    return "|".join([*whole, ENCODER + checksum, written, safetensors_own])
-
-
-# What saving rankers may leave in a folder, but for the card, README.md and the lock.
-LEFT = re.compile(_patterns())

@@ -1,4 +1,4 @@
-"""Where in Milvus an index is, how it is to be held there, and how it is searched."""
+"""The place of an answer index: the ranker's own folder, or a Milvus, which takes settings."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from urllib.parse import parse_qs
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from twinrank.errors import AnswerIndexError
+from twinrank.extras import check_installed
 
+LOCAL = "local"  # the index that lies in the ranker's own version
 COLLECTION = "twinrank"  # where none is named
-Consistency = Literal["Strong", "Bounded", "Session", "Eventually"]
 SETTINGS = "shards=N, replicas=N and consistency=Strong, Bounded, Session or Eventually"
 
 
@@ -20,10 +21,10 @@ class MilvusPlace(BaseModel):
 
     Attributes:
         uri: of a server or cluster, or the file of a Milvus Lite, which takes no settings.
-        name: by which the collections are known.
-        shards: that a collection which is made has; none leaves it to Milvus: one.
-        replicas: of it in memory, each on query nodes of its own; none leaves it to Milvus: one.
-        consistency: how much of what was written a search waits for. Checks are always `Strong`.
+        name: of the collections.
+        shards: of a collection that is made; None leaves it to Milvus: one.
+        replicas: of it in memory, each on query nodes of its own; None leaves it to Milvus: one.
+        consistency: the writes that a search waits for. Checks are always `Strong`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -32,40 +33,36 @@ class MilvusPlace(BaseModel):
     name: str = COLLECTION
     shards: PositiveInt | None = None
     replicas: PositiveInt | None = None
-    consistency: Consistency = "Session"
+    consistency: Literal["Strong", "Bounded", "Session", "Eventually"] = "Session"
 
     @classmethod
-    def of(cls, to: str) -> MilvusPlace:
-        """What a string names.
+    def parse(cls, to: str) -> MilvusPlace:
+        """Read the form above.
 
         Raises:
-            AnswerIndexError: if a setting, or the name, is none that Milvus takes.
+            AnswerIndexError: if Milvus does not take a setting or the name.
         """
         address, _, name = to.partition("#")
         uri, _, settings = address.partition("?")
-        where = shown(uri)
+        where = _without_secret(uri)
         if name and not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
             raise AnswerIndexError(
                 f"{where}: {name!r} names no collection; begin with a letter, and go on with "
                 "letters, digits and underscores"
             )
-        if settings and is_file(uri):
+        if settings and "://" not in uri:
             raise AnswerIndexError(
                 f"{where}: a file has no {settings.partition('=')[0]}: settings are for a Milvus "
                 "server, as in http://HOST:19530?shards=2; leave them out"
             )
-        return cls._checked(uri, name or COLLECTION, settings, where)
-
-    @classmethod
-    def _checked(cls, uri: str, name: str, settings: str, where: str) -> MilvusPlace:
         given = parse_qs(settings, keep_blank_values=True)
         if unknown := sorted(given.keys() - {"shards", "replicas", "consistency"}):
             raise AnswerIndexError(
                 f"{where}: {unknown[0]!r} is no setting; settings are {SETTINGS}"
             )
+        values = {key: " ".join(texts).capitalize() for key, texts in given.items()}
         try:
-            values = {key: " ".join(each).capitalize() for key, each in given.items()}
-            return cls.model_validate({**values, "uri": uri, "name": name})
+            return cls.model_validate({**values, "uri": uri, "name": name or COLLECTION})
         except ValidationError as error:
             first = error.errors()[0]
             key = str(first["loc"][0])
@@ -75,21 +72,21 @@ class MilvusPlace(BaseModel):
 
     @property
     def where(self) -> str:
-        """Of the file or server, for messages: without what is secret."""
-        return shown(self.uri)
+        """The file or server, for messages: without its password."""
+        return _without_secret(self.uri)
 
     @property
     def is_file(self) -> bool:
         """Whether it is a file, for Milvus Lite."""
-        return is_file(self.uri)
+        return "://" not in self.uri
 
     @property
-    def typed(self) -> str:
-        """What is typed behind `--to` for it, without what is secret."""
+    def option(self) -> str:
+        """What to type behind `--to` for it, without its password."""
         return f"'{self}'" if "?" in str(self) else str(self)
 
     def __str__(self) -> str:
-        """As `of` takes it, without what is secret."""
+        """As `parse` takes it, without its password."""
         given = self.model_dump(exclude={"uri", "name"}, exclude_defaults=True)
         settings = "&".join(f"{key}={value}" for key, value in given.items())
         name = "" if self.name == COLLECTION else f"#{self.name}"
@@ -97,16 +94,31 @@ class MilvusPlace(BaseModel):
 
 
 def is_milvus(to: str) -> bool:
-    """Whether a place is a Milvus, and no folder."""
+    """Whether `--to` or `--index` names a Milvus: a file FILE.db, or a URI."""
     uri = re.split("[?#]", to, maxsplit=1)[0]
     return uri.endswith(".db") or "://" in uri
 
 
-def is_file(uri: str) -> bool:
-    """Whether a URI of Milvus is a file, for Milvus Lite."""
-    return "://" not in uri
+def place_of(to: str) -> MilvusPlace | None:
+    """Read `--to` or `--index`: a Milvus, or None for `local`; its libraries are installed.
+
+    Raises:
+        AnswerIndexError: if it is neither, or has settings that Milvus does not take.
+        TwinrankError: if a library is not installed.
+    """
+    if is_milvus(to):
+        place = MilvusPlace.parse(to)
+        lite = ("milvus_lite",) if place.is_file else ()
+        check_installed("Milvus indexes", "milvus", "pymilvus", *lite)
+        return place
+    if to != LOCAL:
+        raise AnswerIndexError(
+            f"{to}: no index; an index on this machine lies in the ranker's own folder: give "
+            "`local`, a file FILE.db of Milvus Lite, or a Milvus server http://HOST:PORT"
+        )
+    check_installed("local indexes", "index", "faiss")
+    return None
 
 
-def shown(uri: str) -> str:
-    """A URI without what is secret in it."""
+def _without_secret(uri: str) -> str:
     return re.sub(r"(?<=://).*@", "", uri)
