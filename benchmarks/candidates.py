@@ -21,7 +21,7 @@ from rich.table import Table
 
 from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
-from twinrank.ranking import Bm25, RankedAnswer, Ranker, shortlist
+from twinrank.ranking import RankedAnswer, Ranker, shortlist
 from twinrank.ranking.index import build_index
 
 NUMBERS = (200, 100, 50, 20)
@@ -62,8 +62,9 @@ def _agreement(
     first = np.mean([some[0].id == others[0].id for some, others in pairs])
     all_ = np.mean([[a.id for a in some] == [a.id for a in others] for some, others in pairs])
     sure = [abs((a[0].confidence or 0) - (b[0].confidence or 0)) for a, b in pairs]
-    assert ranker.shortlist is not None and not isinstance(ranker.channel, Bm25)  # noqa: S101
-    counts = [len(places) for places, _ in ranker.shortlist.scored(ranker.channel, texts, AT)]
+    queries = ranker.scoring.encode(texts)
+    candidates = ranker.scoring.score_candidates(queries, AT, ranker.shortlist)
+    counts = [len(rows) for rows, _ in candidates]
     return f"{first:.4f}", f"{all_:.4f}", f"{max(sure):.3f}", f"{np.mean(counts):.0f}"
 
 

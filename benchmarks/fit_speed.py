@@ -27,10 +27,10 @@ from rich.table import Table
 
 from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
-from twinrank.ranking import towers_of
 from twinrank.recipe import Recipe
 from twinrank.training import fit_towers
 from twinrank.training.material import Material, reader_for
+from twinrank.training.tower_modules import towers_of
 
 HERE = Path(__file__).resolve().parents[1]
 

@@ -37,7 +37,7 @@ from twinrank.data import Dataset
 from twinrank.encoding import Encoder, FeatureStore
 from twinrank.errors import TwinrankError
 from twinrank.experiments.sweep import Ranges, Search, sweep
-from twinrank.ranking import Dense, encoder_of
+from twinrank.ranking import encoder_of
 from twinrank.recipe import Recipe
 from twinrank.training import Record, fit
 
@@ -163,10 +163,8 @@ def train(dataset: Dataset, recipe: Recipe, home: Path) -> Done:
         on_record=on_record,
         together=Crew(3),
     )
-    assert isinstance(ranker.channel, Dense)  # noqa: S101 (the recipe has towers alone)
-    towers = ranker.channel.towers.state_dict()
-    weights = {name: value.numpy() for name, value in towers.items()}
-    return Done(len(set(epochs)), weights)
+    assert ranker.dense  # noqa: S101 (the recipe has towers alone)
+    return Done(len(set(epochs)), dict(ranker.dense.towers.tensors))
 
 
 def search(dataset: Dataset, recipe: Recipe, home: Path) -> Done:

@@ -23,7 +23,7 @@ from scipy.stats import binomtest
 from twinrank import Dataset, Ranker
 from twinrank.encoding import FeatureStore
 from twinrank.evaluation.metrics import per_query
-from twinrank.ranking import best_first
+from twinrank.ranking import top_k
 
 AT = 3
 
@@ -63,7 +63,7 @@ def drawn(ranker: Ranker, dataset: Dataset, split: str) -> pl.DataFrame:
     return rows.with_columns(
         verdict=pl.lit(""),
         right=pl.Series([";".join(ids[j] for j in queries.labels[[i]].indices) for i in missed]),
-        first=pl.Series([";".join(ids[j] for j in best_first(scores[i], AT)) for i in missed]),
+        first=pl.Series([";".join(ids[j] for j in top_k(scores[i], AT)) for i in missed]),
         text=pl.Series([" ".join(queries.texts[i].split()) for i in missed]),
     )
 

@@ -42,23 +42,26 @@ from twinrank.planning.indexing import FEW
 from twinrank.planning.scoring import scored_seconds, word_tokens
 from twinrank.planning.training import Index, held_of, step_of
 from twinrank.ranking import (
-    PARTS,
+    INITIAL_WEIGHTS,
     Bm25,
     Confidence,
-    Dense,
-    Fused,
+    DenseSignal,
     Origin,
     Passages,
-    Past,
     PastQueries,
+    PastSignal,
+    QueryBatch,
     Ranker,
     Reader,
-    towers_of,
+    Scoring,
+    Signal,
+    past_signals,
 )
 from twinrank.recipe import Recipe
 from twinrank.training import Examples, fit_towers
 from twinrank.training.fusing import confidence_of, fused
 from twinrank.training.material import Material
+from twinrank.training.tower_modules import freeze, towers_of
 
 Figures = dict[str, Any]
 MARK = "\N{NUMERO SIGN}"  # not in Latin-1
@@ -311,17 +314,21 @@ def ranker_of(dataset: Dataset) -> Ranker:
     recipe = Recipe.load("even")
     reader = Reader(Encoder(max_tokens=256), "mean", cast("Store", MadeUp()), sections=True)
     material = Material.read(dataset, recipe, reader)
-    towers = towers_of(recipe, DIM).eval()
+    towers, train = freeze(towers_of(recipe, DIM)), dataset.split("train")
     assert material.train  # noqa: S101 (the recipe is ours)
-    past: Past = material.train.past(towers)
-    dense = Dense.of(reader, towers, material.answers, past)
-    train = dataset.split("train")
-    held = PastQueries(train.texts, train.labels, np.zeros(dataset.answers.height, bool))
-    bm25 = Bm25(dataset.answer_texts(), language="english")
-    weights = dict.fromkeys(PARTS, 1.0)
-    channel = Fused(dense, past=held, words=bm25, recipe=recipe, weights=weights)
+    dense = DenseSignal.from_features(reader, towers, material.answers)
+    past = PastQueries(
+        texts=train.texts,
+        ids=[None] * len(train),
+        vectors=towers.project_queries(material.train.features),
+        labels=train.labels,
+        newcomers=np.zeros(dataset.answers.height, bool),
+    )
+    signals: dict[str, Signal] = {"dense": dense, **past_signals(past, dense, recipe)}
+    signals["words"] = Bm25(dataset.answer_texts(), language="english")
+    scoring = Scoring(signals, dict.fromkeys(INITIAL_WEIGHTS, 1.0))
     origin = Origin(data="made up", data_fingerprint="", folder=None, seed=0, labelled={})
-    return Ranker(recipe, dataset.answers, channel, origin, Confidence(slope=1.0, intercept=0.0))
+    return Ranker(recipe, dataset.answers, scoring, origin, Confidence(slope=1.0, intercept=0.0))
 
 
 def ranking(data: Path, answers: int, queries: int) -> Figures:
@@ -329,22 +336,31 @@ def ranking(data: Path, answers: int, queries: int) -> Figures:
     torch.set_num_threads(1)
     dataset = times(Dataset.load(data), answers, queries)
     ranker = ranker_of(dataset)
-    channel = cast("Fused", ranker.channel)
+    scoring, dense = ranker.scoring, cast("DenseSignal", ranker.dense)
     texts = dataset.split("test").texts[:AT_ONCE]
-    features = channel.dense.reader(texts)
-    seen = np.random.default_rng(0).standard_normal((SCORED, DIM), np.float32)
-    cells = SCORED * (len(channel.dense.vectors.rows) + len(dataset.split("train")))
+    batch = scoring.encode(texts)
+    others = {name: signal for name, signal in scoring.signals.items() if name != "dense"}
+    random = np.random.default_rng(0).standard_normal((SCORED, DIM), np.float32)
+    seen = QueryBatch([""] * SCORED, random)
+    cells = SCORED * (len(dense.vectors.rows) + len(dataset.split("train")))
     give_back()
     before = held_bytes()
     with Anonymous() as memory:
-        channel.dense.parts_of(seen)
+        towers_alone(scoring).scores(seen)
     return {
         "copies": (1e6 * (memory.peak or 0.0) - before) / (4 * cells),
-        "counts": (ranker.answers.height, len(channel.dense.vectors.rows)),
-        "past": len(channel.past.texts) if channel.past else 0,
+        "counts": (ranker.answers.height, len(dense.vectors.rows)),
+        "past": len(ranker.past.texts) if ranker.past else 0,
         "all": timed(lambda: ranker.rank(texts)) / len(texts),
-        "beside": timed(lambda: channel.beside(texts, features)) / len(texts),
+        "beside": timed(lambda: Scoring(others, scoring.weights).scores(batch)) / len(texts),
     }
+
+
+def towers_alone(scoring: Scoring) -> Scoring:
+    """Return the signals that towers give, as training leaves them."""
+    dense = cast("DenseSignal", scoring.dense)
+    past = PastSignal(cast("PastQueries", scoring.past), dense.towers, newcomer=0.0)
+    return Scoring({"dense": dense, "past": past}, INITIAL_WEIGHTS)
 
 
 def split_ranking(rows: list[Figures]) -> Figures:
@@ -367,14 +383,13 @@ def fusing(data: Path, answers: int, queries: int) -> Figures:
     torch.set_num_threads(1)
     dataset = times(Dataset.load(data), answers, queries)
     recipe = Recipe.load("even")
-    dense = cast("Fused", ranker_of(dataset).channel).dense
+    towers = towers_alone(ranker_of(dataset).scoring)
     workload = workload_of(recipe, data=dataset)
     validation = dataset.split("validation")
     before = held_bytes()
     with Anonymous() as memory:
         began = time.process_time()
-        channel = fused(dense, dataset, recipe)
-        confidence_of(channel, validation)
+        confidence_of(fused(towers, dataset, recipe), validation)
         seconds = time.process_time() - began
     return {
         "workload": workload,

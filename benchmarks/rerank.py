@@ -36,7 +36,7 @@ from twinrank.data import Queries
 from twinrank.encoding import FeatureStore
 from twinrank.encoding.model_files import resolve
 from twinrank.evaluation import measure, summarise
-from twinrank.ranking import best_first
+from twinrank.ranking import top_k
 
 FIRST = 20
 WRONG_A_QUERY = 4
@@ -98,7 +98,7 @@ def _pairs(first: Ranker, train: Queries, chosen: np.ndarray, texts: list[str], 
     scores, right = first.scores(asked), train.labels[chosen].toarray() > 0
     rows: list[tuple[str, str, float]] = []
     for query, of_query, is_right in zip(asked, scores, right, strict=True):
-        wrong = [j for j in best_first(of_query, FIRST).tolist() if not is_right[j]]
+        wrong = [j for j in top_k(of_query, FIRST).tolist() if not is_right[j]]
         drawn = rng.choice(wrong, min(WRONG_A_QUERY, len(wrong)), replace=False)
         rows += [(query, texts[j], 1.0) for j in np.flatnonzero(is_right)]
         rows += [(query, texts[j], 0.0) for j in drawn]
@@ -132,7 +132,7 @@ def _parts(
     """
     scores = first.scores(queries.texts)
     logits = np.zeros_like(scores)
-    places = [best_first(row, FIRST) for row in scores]
+    places = [top_k(row, FIRST) for row in scores]
     pairs = [(q, texts[j]) for q, js in zip(queries.texts, places, strict=True) for j in js]
     found = iter(model.predict(pairs, activation_fn=torch.nn.Identity(), show_progress_bar=True))
     for row, js in enumerate(places):

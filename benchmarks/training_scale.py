@@ -35,7 +35,7 @@ from scipy import sparse, stats
 from memory import highest_mb
 from twinrank.encoding.hardware import cpu_name
 from twinrank.files import write_file
-from twinrank.ranking import Passages, Towers
+from twinrank.ranking import Passages
 from twinrank.recipe import TrainingSettings
 from twinrank.reports.drawing import panels, styled
 from twinrank.reports.geometry import COLOURS
@@ -45,6 +45,7 @@ from twinrank.training import Examples, fit_towers
 from twinrank.training.choice import index_of
 from twinrank.training.index import POOL
 from twinrank.training.loop import Stepper
+from twinrank.training.tower_modules import Towers
 
 DIM, BATCH = 384, 128
 INDEXES = ("exact", "stale", "sampled")

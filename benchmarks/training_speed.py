@@ -33,10 +33,11 @@ from torch.nn.utils import clip_grad_norm_
 from twinrank.data import Dataset, Queries
 from twinrank.encoding import POOLINGS, Encoder
 from twinrank.encoding.model_files import resolve
-from twinrank.ranking import Passages, Towers, towers_of
+from twinrank.ranking import Passages
 from twinrank.recipe import Recipe
 from twinrank.training import Examples, cross_entropy, fit_towers
 from twinrank.training.index import StaleIndex
+from twinrank.training.tower_modules import Towers, towers_of
 
 CLS = POOLINGS.index("cls")
 

@@ -18,7 +18,7 @@ from peers.files import write_whole
 from peers.task import Ready, Task, reach
 from twinrank.data import Queries
 from twinrank.evaluation import measure
-from twinrank.ranking import best_first
+from twinrank.ranking import top_k
 
 SHOWN = 10  # answers that a timed ranking gives
 TIMED, WARM_UP = 50, 5  # queries
@@ -82,7 +82,7 @@ def _query_ms(ready: Ready, texts: list[str]) -> float:
     """The median of single calls, after a warm-up, on queries from all over the split."""
 
     def best(text: str) -> object:
-        return best_first(ready.score([text])[0], SHOWN)
+        return top_k(ready.score([text])[0], SHOWN)
 
     rank = ready.rank or best
     places = np.linspace(0, len(texts) - 1, min(TIMED, len(texts))).round().astype(int)

@@ -12,11 +12,10 @@ import Stemmer
 
 from races.race import Race, Unit, milliseconds
 from races.setting import VECTORS, Setting
-from twinrank.ranking import Bm25, Passages
+from twinrank.ranking import Bm25, Passages, top_k
 from twinrank.ranking.index import local
 from twinrank.ranking.index.local import LocalIndex
 from twinrank.ranking.index.local_card import Kind
-from twinrank.ranking.order import best_first
 
 ASKED, CANDIDATES, SHOWN = 50, 200, 10  # queries, one at a time; answers
 BUILT = 4_000  # vectors of a graph
@@ -46,7 +45,7 @@ def _words(setting: Setting) -> Race:
     peer.index(tokens(answers), show_progress=False)
     k = min(SHOWN, len(answers))
     return Race(
-        milliseconds(lambda: [best_first(ours.scores([t])[0], k) for t in texts], len(texts)),
+        milliseconds(lambda: [top_k(ours.score_texts([t])[0], k) for t in texts], len(texts)),
         milliseconds(
             lambda: [peer.retrieve(tokens([t]), k=k, show_progress=False) for t in texts],
             len(texts),

@@ -13,9 +13,10 @@ from peers.frozen import seconds_a_query
 from races.race import Race, Unit
 from races.setting import Setting
 from twinrank.encoding import POOLINGS
-from twinrank.ranking import Passages, towers_of
+from twinrank.ranking import Passages
 from twinrank.recipe import Recipe
 from twinrank.training import Examples, fit_towers
+from twinrank.training.tower_modules import towers_of
 
 EPOCHS = 5  # the first one is a warm-up
 STEPS = 1  # of the peer, after a warm-up

@@ -86,7 +86,7 @@ class TowerSettings(_Settings):
     """The trained heads that map features into the space where scores are dot products.
 
     Args:
-        kind: see `twinrank.ranking.Towers`.
+        kind: see `twinrank.training.tower_modules.Towers`.
         dual: whether answers have a tower of their own.
         dropout: while training.
         offsets: whether each answer of training also learns a vector of its own, which is added
@@ -100,7 +100,7 @@ class TowerSettings(_Settings):
 
 
 class MemorySettings(_Settings):
-    """What labelled queries of the past say, beside the towers; see `twinrank.ranking.Memory`.
+    """What labelled queries of the past say, beside the towers; see `twinrank.ranking.PastSignal`.
 
     Args:
         newcomer: what an answer that came after training is given instead of a past, in nats,

@@ -7,6 +7,7 @@ from twinrank.data import Queries
 from twinrank.encoding import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.evaluation import METRICS, evaluate, evaluation, measure, per_query, summarise
+from twinrank.ranking import Bm25, Scoring
 from twinrank.training import fit
 
 
@@ -70,7 +71,7 @@ def test_answers_added_to_the_ranker_compete(recipes, help_centre):
     twins = help_centre.answers.with_columns(id=pl.col("id") + "-twin")
     ranker.answers = pl.concat([twins, ranker.answers])  # twins stand first, and win all ties
     texts = [*help_centre.answer_texts(), *help_centre.answer_texts()]
-    ranker.channel = type(ranker.channel)(texts, language="english")
+    ranker.scoring = Scoring({"words": Bm25(texts, language="english")}, {"words": 1.0})
     after = evaluate(ranker, help_centre, split="test")
     assert after.overall["accuracy@1"] == 0.0
     assert before.overall["accuracy@1"] > 0.3

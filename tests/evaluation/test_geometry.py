@@ -8,7 +8,6 @@ from importlib import import_module
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
@@ -20,7 +19,7 @@ from twinrank.encoding import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.evaluation import centroid_views, geometry
 from twinrank.evaluation.geometry import measure_space
-from twinrank.ranking import Passages
+from twinrank.ranking import FrozenTowers, Passages
 from twinrank.training import fit
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -360,11 +359,14 @@ def ranker(recipes, help_centre):
     return fit(help_centre, recipes["towers"], store=FeatureStore())
 
 
+def with_vectors(ranker, vectors):
+    signals = {"dense": replace(ranker.dense, vectors=vectors)}
+    ranker.scoring = replace(ranker.scoring, signals=signals)
+
+
 def vectors(ranker, queries):
     """Query vectors, from the tower's own weights."""
-    with torch.inference_mode():
-        features = torch.as_tensor(ranker.channel.reader(queries.texts))
-        return ranker.channel.towers.query(features).double().numpy()
+    return ranker.dense.embed_queries(queries.texts).astype(np.float64)
 
 
 def test_of_a_ranker(ranker, help_centre):
@@ -374,7 +376,7 @@ def test_of_a_ranker(ranker, help_centre):
     assert plain["split"] == "test" and plain["data"] == "help-centre"
     assert (plain["queries"], plain["answers"]) == queries.labels.shape
     assert (plain["dim"], plain["type_auc"]) == (32, got.figures["type_auc"])
-    space = vectors(ranker, queries), ranker.channel.vectors.rows.double().numpy()
+    space = vectors(ranker, queries), ranker.dense.vectors.rows.astype(np.float64)
     expected = reference(*space, queries.labels, queries.frame["type"].to_list(), None)
     for name, value in expected.items():
         assert plain[name] == pytest.approx(value, rel=1e-5), name
@@ -385,8 +387,8 @@ def test_answers_the_ranker_has_besides_are_kept_apart(recipes, help_centre):
     before = geometry(ranker, help_centre)
     twins = help_centre.answers.with_columns(id=pl.col("id") + "-twin")
     ranker.answers = pl.concat([twins, ranker.answers])
-    rows = ranker.channel.vectors.rows
-    ranker.channel.vectors = Passages(torch.cat([rows.flip(0), rows]), None, 2 * len(rows))
+    rows = ranker.dense.vectors.rows
+    with_vectors(ranker, Passages(np.concatenate([rows[::-1], rows]), None, 2 * len(rows)))
     after = geometry(ranker, help_centre)
     assert after.answers == 2 * before.answers
     for name in FIGURES - {"answer_uniformity"}:
@@ -404,8 +406,8 @@ def test_words_have_no_space(recipes, help_centre):
 
 def test_vectors_that_are_not_finite_are_refused(recipes, help_centre):
     ranker = fit(help_centre, recipes["zero-shot"], store=FeatureStore())
-    held = ranker.channel.vectors
-    ranker.channel.vectors = replace(held, rows=held.rows * float("nan"))
+    vectors = ranker.dense.vectors
+    with_vectors(ranker, vectors.of(vectors.rows * np.float32("nan")))
     with pytest.raises(RankerError, match="not finite"):
         geometry(ranker, help_centre)
 
@@ -463,7 +465,7 @@ def test_views_of_a_space_without_spread(recipes, help_centre, monkeypatch):
     ranker = fit(help_centre, recipes["zero-shot"], store=FeatureStore())
     for constant in (0.0, 0.1):
         monkeypatch.setattr(
-            ranker.channel.towers, "query", lambda f, c=constant: torch.full_like(f, c)
+            FrozenTowers, "project_queries", lambda _, f, c=constant: np.full_like(f, c)
         )
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -477,7 +479,7 @@ def test_views_of_a_space_without_spread(recipes, help_centre, monkeypatch):
 
 def test_views_of_one_dimension_and_of_one_query(recipes, help_centre, monkeypatch):
     ranker = fit(help_centre, recipes["zero-shot"], store=FeatureStore())
-    monkeypatch.setattr(ranker.channel.towers, "query", lambda f: f * (torch.arange(32) == 0))
+    monkeypatch.setattr(FrozenTowers, "project_queries", lambda _, f: f * (np.arange(32) == 0))
     for view in centroid_views(ranker, help_centre):
         assert view.explained == pytest.approx((1.0, 0.0))
         assert not view.queries["y"].to_numpy().any()

@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 
 from twinrank.evaluation import METRICS, per_query
 from twinrank.evaluation.metrics import ranks_of_right
-from twinrank.ranking import best_first
+from twinrank.ranking import top_k
 
 
 def case(seed: int, queries: int, answers: int, *, ties: bool):
@@ -110,7 +110,7 @@ def test_ranks_are_places_in_the_ranking_that_is_shown(seed, queries, answers, t
     owner = np.repeat(np.arange(queries), np.diff(labels.indptr))
     ranks = ranks_of_right(scores, labels)
     for i, j, rank in zip(owner, labels.indices, ranks, strict=True):
-        assert best_first(scores[i], answers)[rank - 1] == j
+        assert top_k(scores[i], answers)[rank - 1] == j
 
 
 @CASES
@@ -151,6 +151,6 @@ def test_denominator_is_all_right_answers_even_beyond_k():
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.integers(1, 50))
-def test_best_first_is_a_stable_sort(scores, k):
+def test_top_k_is_a_stable_sort(scores, k):
     row = np.array(scores, dtype=np.float32)
-    assert best_first(row, k).tolist() == np.argsort(-row, kind="stable")[:k].tolist()
+    assert top_k(row, k).tolist() == np.argsort(-row, kind="stable")[:k].tolist()

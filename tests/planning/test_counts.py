@@ -15,9 +15,10 @@ from twinrank.errors import PlanError
 from twinrank.planning import Shape, workload_of
 from twinrank.planning.encoding import text_bytes
 from twinrank.planning.training import step_of
-from twinrank.ranking import Passages, Past, total, towers_of
+from twinrank.ranking import Passages, total
 from twinrank.recipe import Recipe
 from twinrank.training.index import ExactIndex, SampledIndex, StaleIndex
+from twinrank.training.tower_modules import Past, towers_of
 
 
 @pytest.mark.parametrize("tokens", [8, 40, 64])

@@ -202,7 +202,7 @@ def test_what_people_wrote_is_shown_to_others_only_where_the_operator_said_so(
     service, settings, folder, shown
 ):
     client = service(settings.model_copy(update={"show_past_queries": shown}))
-    wrote = set(Ranker.load(folder).channel.past.texts)
+    wrote = set(Ranker.load(folder).past.texts)
     reply = client.post("/v1/rank", json={"text": TEXT})
     past = [query for answer in reply.json()["answers"] for query in answer["past_queries"]]
     assert past

@@ -6,10 +6,11 @@ import torch
 from scipy import sparse
 
 from twinrank.errors import DivergedError
-from twinrank.ranking import Passages, Towers
+from twinrank.ranking import Passages
 from twinrank.recipe import TrainingSettings
 from twinrank.training import Checkpoint, Examples, cross_entropy, fit_towers
 from twinrank.training.index import ExactIndex, StaleIndex
+from twinrank.training.tower_modules import Towers
 
 
 def problem(dtype=np.float32, queries=90, answers=12, dim=8):

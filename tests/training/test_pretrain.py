@@ -5,9 +5,10 @@ import torch
 from scipy import sparse
 
 from twinrank.errors import DivergedError
-from twinrank.ranking import Passages, Towers
+from twinrank.ranking import Passages
 from twinrank.recipe import PretrainingSettings, TrainingSettings
 from twinrank.training import Checkpoint, Examples, Groups, Sightings, fit_towers, pretrain
+from twinrank.training.tower_modules import Towers
 
 DIM = 16
 THINGS = 60

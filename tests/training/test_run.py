@@ -114,7 +114,7 @@ def test_a_recipe_that_trains_needs_both_splits(recipes, help_centre, tmp_path):
     cut = type(help_centre).load(tmp_path / "data")
     with pytest.raises(DataError, match=r"validation.tsv: no labels; this data set has"):
         fit(cut, recipes["towers"], store=FeatureStore())
-    assert fit(cut, recipes["bm25"]).channel.scale == 1.0
+    assert fit(cut, recipes["bm25"]).scoring.words.scale == 1.0
 
 
 def test_compare_measures_each_recipe_and_does_nothing_twice(

@@ -6,9 +6,10 @@ import torch
 from scipy import sparse
 
 from tests.training.test_fit import settings, validation_loss
-from twinrank.ranking import Passages, Towers
+from twinrank.ranking import Passages
 from twinrank.training import Checkpoint, Examples, cross_entropy, fit_towers
 from twinrank.training.index import SampledIndex
+from twinrank.training.tower_modules import Towers
 
 N, M, D = 60, 40, 8
 

@@ -5,9 +5,10 @@ from scipy import sparse
 from torch.distributed import TCPStore
 
 from tests.processes import heard, started
-from twinrank.ranking import Passages, Towers
+from twinrank.ranking import Passages
 from twinrank.recipe import PretrainingSettings, TrainingSettings
 from twinrank.training import Examples, Groups, Sightings, Team, TeamLostError, fit_towers
+from twinrank.training.tower_modules import Towers
 
 N, M, D = 23, 7, 16
 RECIPES = {

@@ -15,12 +15,6 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 from scipy.spatial.distance import pdist
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from twinrank.data import Dataset
 from twinrank.evaluation.space import (
@@ -185,6 +179,13 @@ def _probe(
     threads: Sequence[str],
     seed: int,
 ) -> float | None:
+    from sklearn.exceptions import ConvergenceWarning  # all slow to import
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     own = np.unique(np.stack([kinds, np.unique(threads, return_inverse=True)[1]]), axis=1)[0]
     several = np.bincount(own)
     if len(several) < 2 or several.min() < FOLDS:

@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
-from sklearn.decomposition import PCA
 
 from twinrank.data import Dataset, Queries
 from twinrank.errors import RankerError
@@ -75,18 +73,16 @@ def placed(
 
     An answer of several passages lies at their mean.
     """
-    channel = ranker.dense
-    if channel is None:
+    dense = ranker.dense
+    if dense is None:
         raise RankerError(
             f"{ranker.recipe.name} ranks by words and has no space to measure; "
             "take a recipe with an encoder, such as zero-shot"
         )
     queries = dataset.split(split)
     queries = replace(queries, labels=labels_in_ranker(ranker, dataset, queries))
-    features = channel.reader(queries.texts, progress="Encoding queries")
-    with torch.inference_mode():
-        points = channel.towers.query(torch.as_tensor(features, device=channel.vectors.rows.device))
-    vectors = (points.double().cpu().numpy(), channel.centres().cpu().numpy())
+    points = dense.towers.project_queries(dense.reader(queries.texts, progress="Encoding queries"))
+    vectors = (points.astype(np.float64), dense.centres())
     if not all(np.isfinite(side).all() for side in vectors):
         raise RankerError(
             f"{ranker.recipe.name} gives vectors that are not finite; train it anew with a lower "
@@ -127,6 +123,8 @@ def main_axes(
     fitted: Float[np.ndarray, "_ d"], size: int, *others: Float[np.ndarray, "_ d"]
 ) -> tuple[list[Float[np.ndarray, "_ size"]], Float[np.ndarray, " size"]]:
     """Others on the main axes of some points, and the variance share of each; absent ones are 0."""
+    from sklearn.decomposition import PCA  # slow to import, and ranking needs none
+
     if not (fitted != fitted[0]).any():
         return [np.zeros((len(other), size)) for other in others], np.zeros(size)
     pca = PCA(min(size, *fitted.shape), svd_solver="full").fit(fitted)

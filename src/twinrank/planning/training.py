@@ -11,7 +11,7 @@ from twinrank.planning.machine import Machine
 from twinrank.planning.needs import FLOAT, Needs, Stage
 from twinrank.planning.units import duration
 from twinrank.planning.workload import Workload
-from twinrank.ranking.dense import CELLS_A_CHUNK
+from twinrank.ranking.scoring import CELLS_A_CHUNK
 from twinrank.recipe import TrainingSettings
 from twinrank.training.choice import WORTH, saved_by_sampling
 from twinrank.training.index import POOL

@@ -3,57 +3,54 @@
 from twinrank.ranking.bm25 import Bm25
 from twinrank.ranking.card import CARD, Card, Origin
 from twinrank.ranking.confidence import Confidence, has_evidence, log_odds
-from twinrank.ranking.dense import Dense, Reader
-from twinrank.ranking.explanation import Evidence, PastQuery, Witness
-from twinrank.ranking.folder import Channel, forget_past
-from twinrank.ranking.fused import PARTS, Fused
+from twinrank.ranking.explanation import Evidence, Explainer, PastQuery
+from twinrank.ranking.folder import forget_past
 from twinrank.ranking.generations import open_file, read_card, writing
 from twinrank.ranking.index import place_of
 from twinrank.ranking.indexing import index_folder
-from twinrank.ranking.memory import Memory, Past
-from twinrank.ranking.order import best_first
-from twinrank.ranking.parts import encoder_of, located, reader_of, towers_of
-from twinrank.ranking.passages import Passages, among, in_chunks, over_passages
-from twinrank.ranking.past_queries import PastQueries
+from twinrank.ranking.passages import Passages, among
+from twinrank.ranking.past_queries import PastQueries, PastSignal
 from twinrank.ranking.ranker import RankedAnswer, Ranker
-from twinrank.ranking.towers import Towers, total
+from twinrank.ranking.reader import Reader, encoder_of, located, reader_of
+from twinrank.ranking.scoring import INITIAL_WEIGHTS, Scoring, past_signals, total
+from twinrank.ranking.shortlist import top_k
+from twinrank.ranking.signals import DenseSignal, QueryBatch, Signal
+from twinrank.ranking.towers import FrozenTowers
 
 __all__ = [
     "CARD",
-    "PARTS",
+    "INITIAL_WEIGHTS",
     "Bm25",
     "Card",
-    "Channel",
     "Confidence",
-    "Dense",
+    "DenseSignal",
     "Evidence",
-    "Fused",
-    "Memory",
+    "Explainer",
+    "FrozenTowers",
     "Origin",
     "Passages",
-    "Past",
     "PastQueries",
     "PastQuery",
+    "PastSignal",
+    "QueryBatch",
     "RankedAnswer",
     "Ranker",
     "Reader",
-    "Towers",
-    "Witness",
+    "Scoring",
+    "Signal",
     "among",
-    "best_first",
     "encoder_of",
     "forget_past",
     "has_evidence",
-    "in_chunks",
     "index_folder",
     "located",
     "log_odds",
     "open_file",
-    "over_passages",
+    "past_signals",
     "place_of",
     "read_card",
     "reader_of",
+    "top_k",
     "total",
-    "towers_of",
     "writing",
 ]

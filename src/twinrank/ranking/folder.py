@@ -4,38 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
 
-from twinrank.data import answer_texts, read_answers, write_answers
+from twinrank.data import read_answers, write_answers
 from twinrank.encoding import Store, resolve
 from twinrank.errors import EncoderError, RankerError
 from twinrank.files import write_file
-from twinrank.ranking.bm25 import Bm25
 from twinrank.ranking.card import (
     ANSWERS,
-    CARD,
     IDF,
     PAST,
     README,
     REMOVED,
-    TOWERS,
     VECTORS,
     Card,
     FileName,
     Origin,
 )
 from twinrank.ranking.confidence import Confidence
-from twinrank.ranking.dense import Dense, Reader
-from twinrank.ranking.fused import Fused
 from twinrank.ranking.generations import (
     Opened,
     copy_encoder,
@@ -47,20 +39,21 @@ from twinrank.ranking.generations import (
     undone,
     writing,
 )
-from twinrank.ranking.memory import Past
 from twinrank.ranking.model_card import model_card
-from twinrank.ranking.parts import located, reader_of, towers_of
-from twinrank.ranking.passages import Passages
-from twinrank.ranking.past_queries import PastQueries
+from twinrank.ranking.reader import Reader, located, reader_of
 from twinrank.ranking.removed import Removed, read_removed, write_removed
-from twinrank.ranking.towers import Towers
+from twinrank.ranking.scoring import Scoring
+from twinrank.ranking.serialization import (
+    read_past,
+    read_scoring,
+    scoring_files,
+    select_past,
+    tensor_writer,
+)
 from twinrank.recipe import EncoderSettings, Recipe
 from twinrank.text import Idf
 
 log = logging.getLogger(__name__)
-
-Channel = Bm25 | Dense | Fused
-PAST_FIELDS = {"id": pl.String, "text": pl.String}
 
 
 @dataclass
@@ -69,7 +62,7 @@ class Contents:
 
     recipe: Recipe
     answers: pl.DataFrame
-    channel: Channel
+    scoring: Scoring
     origin: Origin
     confidence: Confidence | None
     removed: tuple[Removed, ...] = ()
@@ -87,7 +80,7 @@ def save(path: Path, held: Contents, *, keep: bool = False) -> None:
         keep: the one that is there, to go back to.
     """
     with writing(path), undone(path):
-        dense, words = _dense_of(held.channel), _words_of(held.channel)
+        dense, words = held.scoring.dense, held.scoring.words
         if dense and held.recipe.tuning:
             encoder = dense.reader.encoder
             copy_encoder(Path(encoder.name), path, encoder.identity)
@@ -103,7 +96,7 @@ def save(path: Path, held: Contents, *, keep: bool = False) -> None:
             origin=held.origin,
             encoder_identity=dense.reader.encoder.identity if dense else None,
             scale=words.scale if words else None,
-            weights=held.channel.weights if isinstance(held.channel, Fused) else None,
+            weights=dict(held.scoring.weights) if held.recipe.fused else None,
             confidence=held.confidence,
             answers=held.answers.height,
             files={name: put(path, name, write) for name, write in _files(held).items()},
@@ -123,18 +116,10 @@ def _way(home: Path, folder: Path) -> str:
 
 def _files(held: Contents) -> dict[FileName, Callable[[Path], object]]:
     """What writes each file of a ranker."""
-    dense = _dense_of(held.channel)
     files: dict[FileName, Callable[[Path], object]] = {
         ANSWERS: partial(write_answers, held.answers)
     }
-    if dense:
-        towers = {name: tensor.contiguous() for name, tensor in dense.towers.state_dict().items()}
-        files[TOWERS] = partial(save_file, towers)
-        files[VECTORS] = partial(save_file, _tensors(dense, held.channel))
-        if dense.reader.selection:
-            files[IDF] = dense.reader.selection.idf.save
-    if isinstance(held.channel, Fused) and held.channel.past:
-        files[PAST] = _rows(held.channel.past.texts, held.channel.past.ids).write_ndjson
+    files |= scoring_files(held.scoring)
     if held.removed:
         files[REMOVED] = partial(write_removed, held.removed)
     return files
@@ -152,20 +137,6 @@ def _readme(file: Path, held: Contents) -> str | None:
     return text
 
 
-def _tensors(dense: Dense, channel: Channel) -> dict[str, Tensor]:
-    """The vectors of answers, and the past queries without their texts."""
-    tensors = {"vectors": dense.vectors.rows.contiguous()}
-    if dense.vectors.owner is not None:
-        tensors["owner"] = torch.as_tensor(dense.vectors.owner)
-    if dense.offsets is not None:
-        tensors["offsets"] = dense.offsets.contiguous()
-    if dense.past and isinstance(channel, Fused) and channel.past:
-        tensors |= {"past": dense.past.vectors.contiguous(), "voters": dense.past.voters}
-        tensors["votes"] = dense.past.answers
-        tensors["newcomers"] = torch.as_tensor(channel.past.newcomers)
-    return tensors
-
-
 def load(path: Path, *, store: Store | None, device: str, previous: bool = False) -> Contents:
     """The parts of a ranker; see `Ranker.load`."""
     return read(path, partial(_contents, store=store, device=device), previous=previous)
@@ -177,19 +148,12 @@ def _contents(files: Opened, *, store: Store | None, device: str) -> Contents:
     if places := card.places("data", files.path):
         origin = origin.model_copy(update={"folder": str(places[0])})
     answers = read_answers(files.stream(ANSWERS))
-    words = _words(card, answers) if recipe.words else None
-    channel: Channel
-    if recipe.encoder is None:
-        channel = words or Bm25(answer_texts(answers), language="english")
-    else:
+    reader = None
+    if recipe.encoder:
         recipe, reader = _reader(files, store, device)
-        channel = _opened(files, recipe, reader, answers, words)
+    scoring = read_scoring(files, recipe, reader, answers)
     removed = read_removed(files.stream(REMOVED)) if REMOVED in card.files else ()
-    return Contents(recipe, answers, channel, origin, card.confidence, removed)
-
-
-def _words(card: Card, answers: pl.DataFrame) -> Bm25:
-    return Bm25(answer_texts(answers), language=card.recipe.language, scale=card.scale or 1.0)
+    return Contents(recipe, answers, scoring, origin, card.confidence, removed)
 
 
 def _reader(files: Opened, store: Store | None, device: str) -> tuple[Recipe, Reader]:
@@ -218,74 +182,6 @@ def _reader(files: Opened, store: Store | None, device: str) -> tuple[Recipe, Re
     )
 
 
-def _opened(
-    files: Opened, recipe: Recipe, reader: Reader, answers: pl.DataFrame, words: Bm25 | None
-) -> Dense | Fused:
-    path, card = files.path, files.card
-    try:
-        tensors = files.tensors(VECTORS)
-        towers = towers_of(recipe, reader.encoder.dim)
-        towers.load_state_dict(files.tensors(TOWERS))
-        past_rows = _read_past(files) if card.recipe.memory else _rows((), ())
-        _check_numbers(path, towers, tensors, answers.height, past_rows.height)
-        owner = tensors["owner"].numpy() if "owner" in tensors else None
-        vectors = Passages(tensors["vectors"], owner, answers.height)
-        voted = None
-        if recipe.memory:
-            voted = Past(*(tensors[name] for name in ("past", "voters", "votes")))
-    except (RuntimeError, KeyError) as error:
-        raise RankerError(f"{path}: towers do not fit the recipe: {error}") from None
-    dense = Dense(reader, towers.eval(), vectors, voted, offsets=tensors.get("offsets"))
-    if not recipe.fused:
-        return dense
-    past = None
-    if voted:
-        texts, ids = past_rows["text"].to_list(), past_rows["id"].to_list()
-        past = PastQueries.of(texts, voted, tensors["newcomers"].numpy(), ids)
-    fused = Fused(dense, past=past, words=words, recipe=recipe, weights=card.weights or {})
-    if missing := fused.names - fused.weights.keys():
-        raise RankerError(f"{path / CARD}: no weight of {min(missing)!r}; train again")
-    return fused
-
-
-def _check_numbers(
-    path: Path, towers: Towers, tensors: Mapping[str, Tensor], answers: int, queries: int
-) -> None:
-    """Refuse numbers by which every ranking would fail; no training leaves them."""
-    rows, votes = len(tensors["vectors"]), len(tensors.get("voters", ()))
-    shapes = {
-        "vectors": (rows, towers.dim),
-        "owner": (rows,),
-        "offsets": (answers, towers.dim),
-        "newcomers": (answers,),
-        "past": (queries, towers.dim),
-        "voters": (votes,),
-        "votes": (votes,),
-    }
-    fits = all(tensors[name].shape == shapes[name] for name in shapes.keys() & tensors.keys())
-    for name, most in (("owner", answers), ("voters", queries), ("votes", answers)):
-        places = tensors.get(name, torch.empty(0))
-        fits &= not len(places) or bool(0 <= places.min() <= places.max() < most)
-    fits &= (len(tensors["owner"].unique()) if "owner" in tensors else rows) == answers
-    numbers = [*towers.state_dict().values(), *tensors.values()]
-    if not fits:
-        raise RankerError(f"{path}: its files do not fit each other; copy it again, or train again")
-    if not all(tensor.sum().isfinite() for tensor in numbers):
-        raise RankerError(
-            f"{path}: holds weights or vectors that are not finite; train it anew, with a lower "
-            "learning_rate"
-        )
-
-
-def _rows(texts: Sequence[str], ids: Sequence[str | None]) -> pl.DataFrame:
-    """Past queries as they are written."""
-    return pl.DataFrame({"id": list(ids) or [None] * len(texts), "text": texts}, schema=PAST_FIELDS)
-
-
-def _read_past(files: Opened) -> pl.DataFrame:
-    return pl.read_ndjson(files.stream(PAST), schema=PAST_FIELDS)
-
-
 def forget_past(
     path: Path, forgets: Callable[[str | None, str], bool], *, dry_run: bool = False
 ) -> set[str]:
@@ -307,19 +203,12 @@ def forget_past(
     def change(files: Opened) -> dict[FileName, Callable[[Path], object]]:
         changes: dict[FileName, Callable[[Path], object]] = {}
         if PAST in files.card.files:
-            rows = _read_past(files)
+            rows = read_past(files)
             stays = np.array([not forgets(*row) for row in rows.iter_rows()], bool)
             if not stays.all():
                 gone.update(rows.filter(~stays)["text"])
-                tensors = files.tensors(VECTORS)
-                keeps = torch.as_tensor(stays)
-                voting = keeps[tensors["voters"]]
-                place = keeps.cumsum(0) - 1  # of each that stays
-                tensors["past"] = tensors["past"][keeps].contiguous()
-                tensors["voters"] = place[tensors["voters"][voting]]
-                tensors["votes"] = tensors["votes"][voting]
                 changes[PAST] = rows.filter(stays).write_ndjson
-                changes[VECTORS] = partial(save_file, tensors)
+                changes[VECTORS] = tensor_writer(select_past(files.tensors(VECTORS), stays))
         if REMOVED in files.card.files:  # after the past queries: it has their texts alone, no ids
             records = read_removed(files.stream(REMOVED))
             left = [record.without(lambda t: t in gone or forgets(None, t)) for record in records]
@@ -335,13 +224,3 @@ def forget_past(
     else:
         rewrite(path, change)
     return gone
-
-
-def _dense_of(channel: Channel) -> Dense | None:
-    inner = channel.dense if isinstance(channel, Fused) else channel
-    return inner if isinstance(inner, Dense) else None
-
-
-def _words_of(channel: Channel) -> Bm25 | None:
-    inner = channel.words if isinstance(channel, Fused) else channel
-    return inner if isinstance(inner, Bm25) else None

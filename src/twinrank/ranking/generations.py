@@ -18,10 +18,10 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from twinrank import __version__
 from twinrank.errors import RankerError
@@ -69,7 +69,7 @@ class Opened:
                 self._streams[name] = opening.enter_context(open_file(file))
                 if name.endswith(TENSORS):
                     with suppress(SafetensorError):  # damaged: its checksum tells
-                        self._tensors[name] = safe_open(file, "pt")
+                        self._tensors[name] = safe_open(file, "np")
             for name, expected in card.files.items():
                 self._check(name, expected)
             self._stack = opening.pop_all()
@@ -92,8 +92,8 @@ class Opened:
         self._streams[name].seek(0)
         return self._streams[name]
 
-    def tensors(self, name: str) -> dict[str, Tensor]:
-        """What a safetensors file holds, mapped into memory."""
+    def tensors(self, name: str) -> dict[str, np.ndarray]:
+        """Return what a safetensors file holds."""
         held = self._tensors[name]
         return {key: held.get_tensor(key) for key in held.keys()}  # noqa: SIM118 (no mapping)
 

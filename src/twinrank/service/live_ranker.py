@@ -19,7 +19,7 @@ import polars as pl
 
 from twinrank.encoding import RecentFeatures
 from twinrank.errors import AnswerIndexError, RankerError, TwinrankError
-from twinrank.ranking import CARD, Evidence, RankedAnswer, Ranker, Witness, open_file, writing
+from twinrank.ranking import CARD, Evidence, Explainer, RankedAnswer, Ranker, open_file, writing
 from twinrank.ranking.removed import Removed
 from twinrank.service.batching import Batcher, BusyError
 from twinrank.service.metrics import Metrics
@@ -93,8 +93,8 @@ class Opened:
         self._titles = ranker.answers["title"].str.to_lowercase()
         self._urls = dict(ranker.answers.select("id", "url").iter_rows())
         self._rows = {id_: row for row, id_ in enumerate(ranker.answers["id"])}
-        self._witness = Witness(ranker)
-        self._ahead = self._witness.read_ahead()
+        self._explainer = Explainer(ranker)
+        self._ahead = self._explainer.warm_up()
 
     @classmethod
     def load(cls, folder: Path, device: str, index: str | None) -> Opened:
@@ -129,7 +129,7 @@ class Opened:
         rankings = self.ranker.rank([query.text for query in queries], most)
         cut = [ranking[: query.k] for query, ranking in zip(queries, rankings, strict=True)]
         asked = [place for place, query in enumerate(queries) if query.explain]
-        found = self._witness.evidence(
+        found = self._explainer.explain(
             [queries[place].text for place in asked],
             [[answer.id for answer in cut[place]] for place in asked],
         )

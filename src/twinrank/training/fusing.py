@@ -2,48 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from twinrank.data import Dataset, Queries
 from twinrank.evaluation import measure
 from twinrank.ranking import (
-    PARTS,
+    INITIAL_WEIGHTS,
     Bm25,
-    Channel,
     Confidence,
-    Dense,
-    Fused,
-    PastQueries,
+    Scoring,
     has_evidence,
     log_odds,
+    past_signals,
 )
 from twinrank.recipe import Recipe
 from twinrank.training.calibration import fit_confidence, fit_scale, fit_weights
 
 
-def fused(dense: Dense, dataset: Dataset, recipe: Recipe) -> Fused:
-    """Towers, memory and words, with the weights that fit the validation split best."""
+def fused(scoring: Scoring, dataset: Dataset, recipe: Recipe) -> Scoring:
+    """Add the signals of words and of past queries' texts, and fit all weights on validation.
+
+    Args:
+        scoring: what the towers give.
+        dataset: that they were trained on.
+        recipe: names the signals.
+    """
     validation = dataset.split("validation")
-    words = scaled_words(dataset, recipe, validation) if recipe.words else None
-    past = None
-    if recipe.memory:
+    signals = dict(scoring.signals)
+    if scoring.dense and scoring.past:
         train = dataset.split("train")
-        newcomers = np.zeros(dataset.answers.height, dtype=bool)
-        past = PastQueries(train.texts, train.labels, newcomers, train.frame["id"].to_list())
-    channel = Fused(dense, past=past, words=words, recipe=recipe, weights=PARTS)
-    channel.weights = fit_weights(channel.unweighed(validation.texts), validation.labels, PARTS)
-    return channel
+        past = replace(scoring.past, texts=train.texts, ids=train.frame["id"].to_list())
+        signals |= past_signals(past, scoring.dense, recipe)
+    if recipe.words:
+        signals["words"] = scaled_words(dataset, recipe, validation)
+    every = Scoring(signals, INITIAL_WEIGHTS)
+    scores = every.signal_scores(every.encode(validation.texts), weighted=False)
+    return Scoring(signals, fit_weights(scores, validation.labels, INITIAL_WEIGHTS))
 
 
 def scaled_words(dataset: Dataset, recipe: Recipe, validation: Queries | None) -> Bm25:
     """BM25 whose scores are on the scale of log-probabilities, if there is a validation split."""
     words = Bm25(dataset.answer_texts(), language=recipe.language)
     if validation:
-        words.scale = fit_scale(words.scores(validation.texts), validation.labels)
+        words.scale = fit_scale(words.score_texts(validation.texts), validation.labels)
     return words
 
 
-def confidence_of(channel: Channel, validation: Queries) -> Confidence:
+def confidence_of(scoring: Scoring, validation: Queries) -> Confidence:
     """How likely a first answer is right, by how far the scores set it apart.
 
     Queries without evidence have no part in it: their confidence is 0.
@@ -51,7 +58,7 @@ def confidence_of(channel: Channel, validation: Queries) -> Confidence:
     odds, known = [], []
 
     def score(part: slice) -> np.ndarray:
-        scores = channel.scores(validation.texts[part])
+        scores = scoring.scores(scoring.encode(validation.texts[part]))
         odds.append(log_odds(scores))
         known.append(has_evidence(scores))
         return scores

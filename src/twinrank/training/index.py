@@ -11,8 +11,9 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from torch import Tensor
 
-from twinrank.ranking import Passages, Towers, among, in_chunks
+from twinrank.ranking import Passages, among
 from twinrank.training.team import Team
+from twinrank.training.tower_modules import Towers, in_chunks
 
 ALONE = Team()
 POOL = 8  # answers that a step looks through for hard ones, for each in the sample

@@ -15,12 +15,12 @@ from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
 
 from twinrank.errors import DivergedError
-from twinrank.ranking.towers import Towers
 from twinrank.recipe import Keep, PretrainingSettings, TrainingSettings, TuningSettings
 from twinrank.training.arithmetic import AdamW
 from twinrank.training.checkpoint import Checkpoint, State, optimizer_state, restore_optimizer
 from twinrank.training.index import Index
 from twinrank.training.team import Team
+from twinrank.training.tower_modules import Towers
 
 Record = dict[str, Any]
 Validate = Callable[[Towers], Mapping[str, Any]]

@@ -12,11 +12,12 @@ from jaxtyping import Float
 from twinrank.data import Dataset, Queries
 from twinrank.encoding import FeatureStore
 from twinrank.errors import DataError, Fault
-from twinrank.ranking import Passages, Reader, Towers, reader_of
+from twinrank.ranking import Passages, Reader, reader_of
 from twinrank.recipe import PretrainingSettings, Recipe
 from twinrank.text import Idf
 from twinrank.training.pairing import Groups
 from twinrank.training.pretraining import Sightings, groups_of
+from twinrank.training.tower_modules import Towers
 from twinrank.training.tower_training import Examples
 
 

@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from twinrank.data import Queries
-from twinrank.ranking.towers import Towers
 from twinrank.recipe import PretrainingSettings
 from twinrank.training.checkpoint import Checkpoint
 from twinrank.training.loop import (
@@ -25,6 +24,7 @@ from twinrank.training.loop import (
 )
 from twinrank.training.losses import barlow_twins
 from twinrank.training.pairing import Groups, Pairs, across, within
+from twinrank.training.tower_modules import Towers
 
 
 @dataclass(frozen=True)

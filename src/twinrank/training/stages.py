@@ -12,11 +12,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from filelock import FileLock
 
 from twinrank.evaluation import by_type, means, measure
-from twinrank.ranking import Dense, Origin, Reader, Towers, towers_of
+from twinrank.ranking import (
+    INITIAL_WEIGHTS,
+    DenseSignal,
+    Origin,
+    PastQueries,
+    PastSignal,
+    QueryBatch,
+    Reader,
+    Scoring,
+    Signal,
+)
 from twinrank.recipe import Recipe, TowerSettings
 from twinrank.training.calibration import fit_scale
 from twinrank.training.checkpoint import Checkpoint
@@ -26,6 +37,7 @@ from twinrank.training.pretraining import Sightings, pretrain
 from twinrank.training.resume import PRETRAINING, RANKING, OnRecord, choices
 from twinrank.training.stage import Bar, carry_out
 from twinrank.training.team import Team
+from twinrank.training.tower_modules import Towers, freeze, towers_of
 from twinrank.training.tower_training import fit_towers
 
 log = logging.getLogger(__name__)
@@ -101,15 +113,27 @@ class Work:
         validation, unseen = self.material.validation, self.material.unseen
         if validation is None:
             return {}
-        channel = self.channel(towers)
-        rows = measure(lambda part: channel.scores_of(unseen[part]), validation)
+        scoring = self.scoring(towers)
+        queries = QueryBatch([], freeze(towers).project_queries(unseen))
+        rows = measure(lambda part: scoring.scores(queries[part]), validation)
         return {**means(rows), "types": {kind: means(part) for kind, part in by_type(rows).items()}}
 
-    def channel(self, towers: Towers) -> Dense:
-        """The ranker's channel, with towers in eval mode as they are now."""
-        train = self.material.train
-        past = train.past(towers) if train and towers.memory else None
-        return Dense.of(self.reader, towers, self.material.answers, past)
+    def scoring(self, towers: Towers) -> Scoring:
+        """Return the signals of towers as they are now; past queries have no texts yet."""
+        frozen, train = freeze(towers), self.material.train
+        offsets = None if towers.offsets is None else towers.offsets.detach().cpu().numpy().copy()
+        dense = DenseSignal.from_features(self.reader, frozen, self.material.answers, offsets)
+        signals: dict[str, Signal] = {"dense": dense}
+        if train and towers.memory:
+            past = PastQueries(
+                texts=[],
+                ids=[],
+                vectors=frozen.project_queries(train.features),
+                labels=train.labels.astype(np.float32),
+                newcomers=np.zeros(self.material.answers.answers, bool),
+            )
+            signals["past"] = PastSignal(past, frozen, newcomer=0.0)
+        return Scoring(signals, INITIAL_WEIGHTS)
 
 
 def train_towers(work: Work, on_record: OnRecord) -> Towers:
@@ -146,7 +170,8 @@ def with_fitted_scale(towers: Towers, work: Work) -> Towers:
     """Untrained or pre-trained towers with the scale that makes their scores probabilities."""
     material = work.material
     if material.validation:
-        products = work.channel(towers).scores_of(material.unseen) / towers.scale.item()
+        queries = QueryBatch([], freeze(towers).project_queries(material.unseen))
+        products = work.scoring(towers).scores(queries) / towers.scale.item()
         with torch.no_grad():
             towers.log_scale.fill_(fit_scale(products, material.validation.labels)).log_()
     return towers

@@ -14,7 +14,7 @@ from torch import Tensor, distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.nn import Parameter
 
-from twinrank.ranking.layers import Share, sharing
+from twinrank.training.tower_modules import Share, sharing
 
 LAUNCHED = {"WORLD_SIZE": "1", "RANK": "0"}  # what launchers set, and what it is without one
 

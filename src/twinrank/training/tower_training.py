@@ -14,7 +14,7 @@ from scipy import sparse
 from torch import Tensor
 
 from twinrank.data import Queries
-from twinrank.ranking import Passages, Past, Towers, in_chunks, total
+from twinrank.ranking import Passages, total
 from twinrank.recipe import TrainingSettings
 from twinrank.training.arithmetic import keep_freed_memory, products_in
 from twinrank.training.checkpoint import Checkpoint
@@ -32,6 +32,7 @@ from twinrank.training.loop import (
 from twinrank.training.losses import cross_entropy
 from twinrank.training.pretraining import Sightings
 from twinrank.training.team import Team
+from twinrank.training.tower_modules import Past, Towers, in_chunks
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from twinrank.data.statistics import unspaced_warning
 from twinrank.encoding import FeatureStore
 from twinrank.errors import DivergedError, RecipeError
 from twinrank.evaluation import by_type, means, measure
-from twinrank.ranking import Origin, Ranker, Reader, located, read_card, towers_of, writing
+from twinrank.ranking import Origin, Ranker, Reader, Scoring, located, read_card, writing
 from twinrank.ranking.card import CARD
 from twinrank.recipe import Recipe
 from twinrank.training.encoder_tuning import tune_encoder
@@ -32,6 +32,7 @@ from twinrank.training.resume import (
 )
 from twinrank.training.stages import Together, Work, alone, train_towers, with_fitted_scale
 from twinrank.training.team import Team, is_main
+from twinrank.training.tower_modules import towers_of
 
 log = logging.getLogger(__name__)
 
@@ -191,24 +192,24 @@ def _on_features(
         towers = train_towers(work, on_record)
     else:
         towers = with_fitted_scale(towers_of(recipe, reader.encoder.dim).eval(), work)
-    dense = work.channel(towers)
-    towers.take_offsets(None)  # the channel has them now
-    channel = fused(dense, dataset, recipe) if recipe.fused else dense
-    return _measured(Ranker(recipe, dataset.answers, channel, origin), material.validation)
+    scoring = work.scoring(towers)
+    if recipe.fused:
+        scoring = fused(scoring, dataset, recipe)
+    return _measured(Ranker(recipe, dataset.answers, scoring, origin), material.validation)
 
 
 def _words(dataset: Dataset, recipe: Recipe, origin: Origin) -> Ranker:
     there = "validation" in dataset.labels["split"]
     validation = dataset.split("validation") if there else None
-    channel = scaled_words(dataset, recipe, validation)
-    return _measured(Ranker(recipe, dataset.answers, channel, origin), validation)
+    scoring = Scoring({"words": scaled_words(dataset, recipe, validation)}, {"words": 1.0})
+    return _measured(Ranker(recipe, dataset.answers, scoring, origin), validation)
 
 
 def _measured(ranker: Ranker, validation: Queries | None) -> Ranker:
     """The ranker, with what it reaches on validation, and how sure it may be."""
     if validation is None:
         return ranker
-    ranker.confidence = confidence_of(ranker.channel, validation)
+    ranker.confidence = confidence_of(ranker.scoring, validation)
     rows = measure(lambda part: ranker.scores(validation.texts[part]), validation)
     quality = {**means(rows), "types": {kind: means(part) for kind, part in by_type(rows).items()}}
     ranker.origin = ranker.origin.model_copy(update={"quality": quality})

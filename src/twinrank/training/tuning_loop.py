@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from twinrank.data import Queries
 from twinrank.encoding.trainable import Trainable
-from twinrank.ranking import Passages, Past, Towers, total
+from twinrank.ranking import Passages, total
 from twinrank.recipe import TuningSettings
 from twinrank.training.checkpoint import Checkpoint
 from twinrank.training.loop import OnEpoch, Record, Stepper, run_epochs, since_best
 from twinrank.training.losses import cross_entropy
 from twinrank.training.team import Team
+from twinrank.training.tower_modules import Past, Towers
 
 WARM_UP = 0.1  # share of all steps, as sentence-transformers advises
 SCALAR_RATE = 2e-3  # of temperature and memory, which move by their own size, not a weight's
