@@ -270,7 +270,7 @@ def test_an_index_half_changed_is_mended_as_soon_as_can_be(service, settings, mo
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(live_ranker, "REFUSED_S", 0.0)
     with monkeypatch.context() as patched:
-        patched.setattr(Shortlist, "put", half_put)
+        patched.setattr(Shortlist, "upsert", half_put)
         patched.setattr(live_ranker.Opened, "load", loaded)
         for _ in range(2):  # by then it is half changed, and cannot be mended yet
             assert client.put(f"/v1/answers/{id_}", json=NEW).status_code == 503
