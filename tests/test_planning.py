@@ -24,8 +24,9 @@ from twinrank.planning import (
     read_shape,
 )
 from twinrank.planning.estimate import Estimate, format_duration, format_size, stored_text_bytes
-from twinrank.ranking import Passages, Past, total, towers_of
+from twinrank.ranking import Passages, total
 from twinrank.recipe import Recipe
+from twinrank.training.tower_modules import Past, towers_of
 
 GPUS = ("a100", "h100", "h200", "l4", "l40s")
 SIZES = ("plan", "--answers", "1e8", "--queries", "1e9", "--qps", "5000")

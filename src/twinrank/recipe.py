@@ -81,7 +81,7 @@ class WordSettings(_Settings):
 class TowerSettings(_Settings):
     """The trained heads that map features into the space where scores are dot products."""
 
-    kind: Literal["projection", "residual"] = "residual"  # see `twinrank.ranking.Towers`
+    kind: Literal["projection", "residual"] = "residual"  # see `training.tower_modules`
     dual: bool = False  # whether answers have a tower of their own
     dropout: Rate = 0.1  # while training
     # Whether each answer of training also learns a vector, which is added to those that its text
@@ -90,7 +90,7 @@ class TowerSettings(_Settings):
 
 
 class MemorySettings(_Settings):
-    """What labelled queries of the past say, next to the towers; see `twinrank.ranking.Memory`."""
+    """Votes of past queries, next to the towers; see `twinrank.ranking.PastSignal`."""
 
     # What an answer that came after training is given instead of a past, in nats, before its
     # weight: without it, answers with a past would nearly always be preferred.

@@ -253,7 +253,7 @@ def ranker(recipes, help_centre):
 
 
 def vectors(ranker, queries):
-    return ranker.dense.queries(ranker.dense.reader(queries.texts)).astype(np.float64)
+    return ranker.dense.embed_queries(queries.texts).astype(np.float64)
 
 
 def test_of_a_ranker(ranker, help_centre):

@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 
 from twinrank.evaluation import METRICS, per_query
 from twinrank.evaluation.metrics import ranks_of_right
-from twinrank.ranking import best_first
+from twinrank.ranking import top_k
 
 
 def case(seed: int, queries: int, answers: int, *, ties: bool):
@@ -100,7 +100,7 @@ def test_ranks_are_positions_in_the_ranking_that_is_shown(seed, queries, answers
     owner = np.repeat(np.arange(queries), np.diff(labels.indptr))
     ranks = ranks_of_right(scores, labels)
     for i, j, rank in zip(owner, labels.indices, ranks, strict=True):
-        assert best_first(scores[i], answers)[rank - 1] == j
+        assert top_k(scores[i], answers)[rank - 1] == j
 
 
 @CASES

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-import torch
 from filelock import Timeout
 
 from tests.ranker_files import all_files, version_folder
@@ -30,7 +29,7 @@ def verdict(key, text, at=NOW):
 @pytest.fixture
 def text(folder):
     """One of the ranker's past queries."""
-    return Ranker.load(folder).channel.past.texts[3]
+    return Ranker.load(folder).past.texts[3]
 
 
 @pytest.fixture
@@ -80,13 +79,11 @@ def test_nothing_of_a_text_is_left_and_no_rollback_brings_it_back(
     assert [one.key for one in feedback.verdicts()] == ["other"]
     for previous in (False, True):
         ranker = Ranker.load(folder, previous=previous)
-        past, voted = ranker.channel.past, ranker.dense.past
+        past = ranker.past
         assert text not in past.texts
-        assert len(past.texts) == len(past.ids) == len(voted.vectors) == past.labels.shape[0]
-        rows = ranker.dense.reader(past.texts)
-        vectors = ranker.dense.towers.query(torch.as_tensor(rows)).detach()
-        np.testing.assert_allclose(vectors, voted.vectors, atol=1e-4)  # each row is its text's
-        np.testing.assert_array_equal(past.votes[0], np.sort(voted.voters))
+        assert len(past.texts) == len(past.ids) == len(past.vectors) == past.labels.shape[0]
+        vectors = ranker.dense.embed_queries(past.texts)
+        np.testing.assert_allclose(vectors, past.vectors, atol=1e-4)  # each row is its text's
         assert ranker.rank("where is my money??", k=1)[0]
     assert forget(folder, feedback, **asked).past_queries == 0
 
@@ -94,7 +91,7 @@ def test_nothing_of_a_text_is_left_and_no_rollback_brings_it_back(
 @pytest.mark.parametrize("criterion", ["text", "id", "id in the data"])
 def test_an_answer_that_is_restored_brings_no_erased_text_back(folder, text, criterion):
     ranker = Ranker.load(folder)
-    past = ranker.channel.past
+    past = ranker.past
     (row,) = past.labels[[3]].nonzero()[1]
     answer, asked = ranker.answers["id"][int(row)], {"key": past.ids[3]}
     ranker.set_aside(answer)
@@ -105,20 +102,20 @@ def test_an_answer_that_is_restored_brings_no_erased_text_back(folder, text, cri
     assert files_with(text, folder) == []
     ranker = Ranker.load(folder)
     ranker.restore_answer(answer)
-    assert text not in ranker.channel.past.texts
+    assert text not in ranker.past.texts
 
 
 def test_a_text_that_another_verdict_has_stays_when_one_goes_by_key(folder, feedback, text):
     feedback.add(verdict("again", f" {text.upper()}"))
     assert forget(folder, feedback, key="k").past_queries == 0
-    assert text in Ranker.load(folder).channel.past.texts
+    assert text in Ranker.load(folder).past.texts
 
 
 def test_all_past_queries_can_go(folder):
-    number = len(Ranker.load(folder).channel.past.texts)
+    number = len(Ranker.load(folder).past.texts)
     assert forget(folder, None, pattern="").past_queries == number
     ranker = Ranker.load(folder)
-    assert ranker.channel.past.texts == []
+    assert ranker.past.texts == []
     assert len(ranker.rank("where is my money??", k=3)[0]) == 3
 
 

@@ -102,7 +102,7 @@ def test_it_learns_and_takes_its_own_place(folder, data, learned):
     assert trained_on == sum(old.origin.labelled["train"].values()) + counts.learned
     assert new.origin.dataset().fingerprint == old.origin.data_fingerprint
     assert f"{counts.learned} were labelled by people" in (folder / "README.md").read_text()
-    taught = set(new.channel.past.texts) - set(old.channel.past.texts)
+    taught = set(new.past.texts) - set(old.past.texts)
     assert len(taught) == counts.learned
     assert taught <= {verdict.text for verdict in data[1]}
     assert not np.allclose(new.scores(TEXTS), old.scores(TEXTS))
@@ -115,16 +115,16 @@ def test_it_learns_and_takes_its_own_place(folder, data, learned):
 
 @pytest.mark.usefixtures("lenient")
 def test_what_was_learned_is_forgotten_for_good(folder, learned):
-    before = set(Ranker.load(folder).channel.past.texts)
+    before = set(Ranker.load(folder).past.texts)
     assert learned().replaced
-    text = next(iter(set(Ranker.load(folder).channel.past.texts) - before))
+    text = next(iter(set(Ranker.load(folder).past.texts) - before))
     roll_back(folder)
     assert forget(folder, None, text=text).past_queries == 1
     roll_back(folder)
     form = json.dumps(text, ensure_ascii=False)[1:-1].encode()
     files = [file for file in folder.parent.rglob("*") if file.is_file()]
     assert [file for file in files if form in file.read_bytes()] == []
-    past = Ranker.load(folder).channel.past
+    past = Ranker.load(folder).past
     assert text not in past.texts
     assert any(id_.startswith("feedback-") for id_ in past.ids)
 
@@ -161,8 +161,8 @@ def test_what_is_held_back_stays_so_and_is_learned_by_nobody(folder, learned, da
     assert again.counts.held_back >= first.counts.held_back
     assert again.counts.learned > first.counts.learned
     held = set(again.compared[1].new.per_query["text"])
-    assert not held & set(Ranker.load(folder).channel.past.texts)
-    assert not held & set(Ranker.load(folder, previous=True).channel.past.texts)
+    assert not held & set(Ranker.load(folder).past.texts)
+    assert not held & set(Ranker.load(folder, previous=True).past.texts)
 
 
 @pytest.mark.usefixtures("lenient")
@@ -262,7 +262,7 @@ def test_answers_are_those_there_are_by_now(folder, learned, data, monkeypatch):
     wanted = {*ranker.answers["id"][1:], "late"}
     assert set(new.answers["id"]) == wanted
     assert new.answers.filter(id=edited)["text"].to_list() == ["Written anew."]
-    newcomers = set(new.answers.filter(pl.Series(new.channel.past.newcomers))["id"])
+    newcomers = set(new.answers.filter(pl.Series(new.past.newcomers))["id"])
     assert newcomers == {"new", "late"}
     assert new.rank("how do I anchor it", k=1)[0][0].id == "taught"
 
@@ -271,7 +271,7 @@ def test_answers_are_those_there_are_by_now(folder, learned, data, monkeypatch):
     assert set(back.answers["id"]) == wanted
     for one in (new, back):  # what was deleted meanwhile can be restored in either
         one.restore_answer(ranker.answers["id"][0])
-        assert one.channel.past.labelled(one.answers.height - 1)
+        assert one.past.solved_by(one.answers.height - 1)
 
 
 def test_its_index_is_there_before_it_takes_the_place(folder, learned, monkeypatch):

@@ -103,7 +103,7 @@ def test_without_a_card_it_loads(rankers, tmp_path):
 def test_a_ranker_that_knows_no_counts_and_no_quality_has_a_card_too(rankers):
     ranker = rankers["bm25"]
     origin = ranker.origin.model_copy(update={"labelled": None, "quality": None})
-    bare = Ranker(ranker.recipe, ranker.answers, ranker.channel, origin)
+    bare = Ranker(ranker.recipe, ranker.answers, ranker.scoring, origin)
     assert quality(bare) is None
     text = model_card(bare)
     assert "Not measured" in text
@@ -116,7 +116,7 @@ def test_what_data_hold_stays_text(rankers):
     quality = {**ranker.origin.quality, "types": {"<script>|`x`": ranker.origin.quality}}
     changed = {"labelled": seen, "quality": quality, "data": "a\n# heading"}
     origin = ranker.origin.model_copy(update=changed)
-    text = model_card(Ranker(ranker.recipe, ranker.answers, ranker.channel, origin))
+    text = model_card(Ranker(ranker.recipe, ranker.answers, ranker.scoring, origin))
     assert "<script>" not in text
     assert "\n# heading" not in text
     assert "| \\<script\\>\\|\\`x\\` | 3 |" in text

@@ -1,14 +1,16 @@
 import copy
 import json
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import bm25s
 import numpy as np
 import polars as pl
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
+import Stemmer
+from safetensors.numpy import load_file, save_file
 
 from tests.ranker_files import all_files, edit_manifest, version_folder
 from twinrank.encoding import Encoder, FeatureStore
@@ -18,13 +20,7 @@ from twinrank.ranking import Bm25, Ranker
 from twinrank.recipe import Recipe
 from twinrank.training import train
 
-CHANNELS = ["bm25", "zero-shot", "towers", "fused"]
 TEXTS = ["it wont let me in again", "User: hello\nAgent: hi\nUser: where is my money??"]
-
-
-@pytest.fixture(params=CHANNELS)
-def ranker(request, recipes, help_centre):
-    return train(help_centre, recipes[request.param], store=FeatureStore())
 
 
 def new_answer(ranker, answer_id="new"):
@@ -40,10 +36,7 @@ def test_saved_and_loaded_it_scores_the_same(ranker, tmp_path):
     assert loaded.recipe == ranker.recipe
     assert loaded.origin == ranker.origin
     assert loaded.answers.equals(ranker.answers)
-
-
-def test_the_folder_holds_json_safetensors_and_a_card_alone(ranker, tmp_path):
-    ranker.save(tmp_path)
+    assert loaded.fingerprint == ranker.fingerprint
     suffixes = {Path(name).suffix for name in all_files(tmp_path)} - {".md", ""}
     assert suffixes <= {".json", ".jsonl", ".safetensors"}
 
@@ -54,9 +47,6 @@ def test_rank_gives_the_best_first(ranker):
         assert [a.rank for a in answers] == list(range(1, 8))
         np.testing.assert_allclose([a.score for a in answers], np.sort(row)[::-1][:7])
         assert answers[0].id == ranker.answers["id"][int(np.argmax(row))]
-
-
-def test_k_beyond_the_answers_gives_them_all(ranker):
     (answers,) = ranker.rank("hello", k=10_000)
     assert sorted(a.id for a in answers) == sorted(ranker.answers["id"])
 
@@ -67,16 +57,12 @@ def test_an_empty_text_is_refused(ranker, text):
         ranker.rank(["fine", text])
 
 
-def test_an_added_answer_is_found_and_a_removed_one_is_not(ranker):
-    before = ranker.scores(TEXTS)
+def test_answers_added_replaced_and_removed_leave_no_trace(ranker):
+    before, answers = ranker.scores(TEXTS), ranker.answers
     ranker.add_answers(new_answer(ranker))
     assert "new" in {a.id for a in ranker.rank("how do I moor a zeppelin", k=3)[0]}
     ranker.remove_answers(["new"])
     np.testing.assert_allclose(ranker.scores(TEXTS), before, rtol=1e-6)
-
-
-def test_an_answer_put_in_place_of_another_and_back_changes_nothing(ranker):
-    before, answers = ranker.scores(TEXTS), ranker.answers
     rows = answers[[0, 3]]
     ranker.put_answers(rows.reverse().with_columns(text=pl.lit("Moor your zeppelin.")))
     changed = ranker.scores(TEXTS)
@@ -87,14 +73,18 @@ def test_an_answer_put_in_place_of_another_and_back_changes_nothing(ranker):
     ranker.put_answers(rows)
     assert ranker.answers.equals(answers)
     np.testing.assert_allclose(ranker.scores(TEXTS), before, rtol=1e-5)
+    if not ranker.past:  # a removed answer loses its past queries
+        ranker.remove_answers(answers["id"][:1])
+        ranker.add_answers(answers.head(1))
+        np.testing.assert_allclose(ranker.scores(TEXTS), np.roll(before, -1, axis=1), atol=1e-4)
 
 
 @pytest.mark.parametrize("ranker", ["fused"], indirect=True)
 def test_an_answer_put_in_place_of_another_keeps_its_past(ranker):
-    labels = ranker.channel.past.labels.toarray()
+    labels = ranker.past.labels.toarray()
     both = pl.concat([new_answer(ranker), ranker.answers.head(1)])
     ranker.put_answers(both.with_columns(text=pl.lit("Moor your zeppelin.")))
-    past = ranker.channel.past
+    past = ranker.past
     np.testing.assert_array_equal(past.labels.toarray()[:, :-1], labels)
     assert past.newcomers.tolist() == [False] * labels.shape[1] + [True]
     assert ranker.answers["id"][-1] == "new"
@@ -122,28 +112,11 @@ def test_answers_matched_are_those_given(ranker):
     ranker.match_answers(edited)
     assert ranker.answers.sort("id").equals(edited.sort("id"))
     assert ranker.scores(TEXTS).shape[1] == edited.height
-    before = ranker.channel.scores(TEXTS)
+    before = ranker.scores(TEXTS)
     ranker.match_answers(edited.reverse())
     np.testing.assert_array_equal(ranker.scores(TEXTS), before)
     with pytest.raises(RankerError, match="at least one"):
         ranker.match_answers(edited.clear())
-
-
-def test_an_id_that_stands_twice_is_refused(ranker):
-    with pytest.raises(RankerError, match="'new' stands twice"):
-        ranker.put_answers(pl.concat([new_answer(ranker)] * 2))
-
-
-@pytest.mark.parametrize("ranker", ["bm25", "zero-shot", "towers"], indirect=True)
-def test_removing_and_adding_gives_what_a_fresh_start_gives(ranker, tmp_path):
-    first = ranker.answers.head(1)
-    before = ranker.scores(TEXTS)
-    ranker.remove_answers(first["id"])
-    assert ranker.scores(TEXTS).shape == (2, before.shape[1] - 1)
-    ranker.add_answers(first)
-    np.testing.assert_allclose(ranker.scores(TEXTS), np.roll(before, -1, axis=1), atol=1e-4)
-    ranker.save(tmp_path)
-    np.testing.assert_allclose(Ranker.load(tmp_path).scores(TEXTS), ranker.scores(TEXTS), rtol=1e-5)
 
 
 def test_bad_changes_leave_the_ranker_alone(ranker):
@@ -154,6 +127,8 @@ def test_bad_changes_leave_the_ranker_alone(ranker):
         ranker.remove_answers(["nonsense", before["id"][0]])
     with pytest.raises(RankerError, match="needs an answer"):
         ranker.remove_answers(before["id"])
+    with pytest.raises(RankerError, match="'new' stands twice"):
+        ranker.put_answers(pl.concat([new_answer(ranker)] * 2))
     assert ranker.answers.equals(before)
     assert ranker.scores(TEXTS).shape[1] == before.height
 
@@ -161,27 +136,29 @@ def test_bad_changes_leave_the_ranker_alone(ranker):
 def test_bm25_equals_the_textbook(help_centre):
     """Okapi's term frequencies and Lucene's idf, in float64 over the same words."""
     texts = help_centre.answer_texts()
-    channel = Bm25(texts, language="english")
-    words, query = channel._answers, channel._words([TEXTS[1]])[0]
+    stop_words, stemmer = set(bm25s.stopwords.STOPWORDS_EN), Stemmer.Stemmer("english")
+
+    def words_of(text):
+        words = re.findall(r"\b\w\w+\b", text.lower())
+        return stemmer.stemWords([word for word in words if word not in stop_words])
+
+    words = [words_of(text) for text in texts]
     mean = np.mean([len(w) for w in words])
     expected = np.zeros(len(texts))
-    for word in query:
+    for word in words_of(TEXTS[1]):
         having = sum(word in w for w in words)
         idf = np.log(1 + (len(words) - having + 0.5) / (having + 0.5))
         for j, w in enumerate(words):
             tf = w.count(word)
             expected[j] += idf * tf / (tf + 1.5 * (1 - 0.75 + 0.75 * len(w) / mean))
-    np.testing.assert_allclose(channel.scores([TEXTS[1]])[0], expected, rtol=1e-4, atol=1e-5)
-
-
-def test_bm25_without_a_shared_word_scores_nothing(help_centre):
-    channel = Bm25(help_centre.answer_texts(), language="english")
-    assert not channel.scores(["", "xyzzy"]).any()
+    index = Bm25(texts, language="english")
+    np.testing.assert_allclose(index.score_texts([TEXTS[1]])[0], expected, rtol=1e-4, atol=1e-5)
+    assert not index.score_texts(["", "xyzzy"]).any()
 
 
 @pytest.fixture
-def saved(recipes, help_centre, tmp_path):
-    train(help_centre, recipes["towers"], store=FeatureStore()).save(tmp_path / "ranker")
+def saved(fitted, tmp_path):
+    fitted("towers").save(tmp_path / "ranker")
     return tmp_path / "ranker"
 
 
@@ -271,9 +248,6 @@ def test_texts_come_in_any_iterable(words, texts):
         lambda words, data: words.put_answers(data.answers.with_columns(id=pl.lit(""))),
         lambda words, data: words.put_answers(data.answers.with_columns(sections=pl.lit("one"))),
         lambda words, data: words.save(None),
-        lambda words, data: train("data", "bm25"),
-        lambda words, data: train(data, None),
-        lambda words, data: train(data, "bm25", out=5),
         lambda words, data: evaluate("run", data),
         lambda words, data: evaluate(words, "data"),
         lambda words, data: Ranker.load(None),
@@ -288,18 +262,14 @@ def test_a_wrong_argument_is_an_error_that_says_what_to_give(words, help_centre,
         call(words.copy(), help_centre)
 
 
-def test_one_id_is_not_taken_for_letters(words):
-    one = words.copy()
-    one.remove_answers("nw-101")
-    assert one.answers.height == words.answers.height - 1
-
-
 def test_answers_may_lack_what_they_need_not_have(words):
     one = words.copy()
+    one.remove_answers("nw-101")  # an id, and not six letters
+    assert one.answers.height == words.answers.height - 1
     one.add_answers(pl.DataFrame({"id": [7], "title": [None], "text": ["Moor your zeppelin."]}))
     assert one.rank("zeppelin", k=1)[0][0].id == "7"
     one.put_answers(one.answers.clear())
-    assert one.answers.height == words.answers.height + 1
+    assert one.answers.height == words.answers.height
 
 
 def test_a_ranker_travels_as_its_folder(words):
@@ -316,9 +286,8 @@ def test_a_ranker_whose_numbers_are_not_finite_is_not_loaded_and_does_not_rank(
     recipes, help_centre, tmp_path, where
 ):
     ranker = train(help_centre, recipes["towers"], store=FeatureStore())
-    with torch.inference_mode():
-        towers, rows = ranker.dense.towers, ranker.dense.vectors.rows
-        (towers.log_scale if where == "towers" else rows).fill_(torch.nan)
+    towers, rows = ranker.dense.towers.tensors, ranker.dense.vectors.rows
+    (towers["log_scale"] if where == "towers" else rows).fill(np.nan)
     for refused in (ranker.rank, ranker.scores):
         with pytest.raises(RankerError, match="scores that are not finite"):
             refused(TEXTS)
@@ -353,10 +322,10 @@ def test_an_answer_that_was_set_aside_comes_back_as_it_was(ranker, tmp_path, sav
         ranker.restore_answer(id_)
 
 
-def test_past_queries_come_back_to_a_ranker_that_lacks_them(recipes, help_centre):
-    ranker = train(help_centre, recipes["fused"], store=FeatureStore())
+def test_past_queries_come_back_to_a_ranker_that_lacks_them(fused, recipes, help_centre):
+    ranker = fused
     id_, before = ranker.answers["id"][3], ranker.scores(TEXTS)
-    solved = ranker.channel.past.labelled(3)
+    solved = ranker.past.solved_by(3)
     assert solved
     ranker.set_aside(id_)
     theirs = help_centre.labels.filter(pl.col("answer") == id_)["query"]
@@ -364,20 +333,20 @@ def test_past_queries_come_back_to_a_ranker_that_lacks_them(recipes, help_centre
     other = train(replace(help_centre, labels=labels), recipes["fused"], store=FeatureStore())
     other.match_answers(ranker.answers)
     other.removed = ranker.removed
-    assert not set(solved) & set(other.channel.past.texts)
+    assert not set(solved) & set(other.past.texts)
     other.restore_answer(id_)
-    assert sorted(other.channel.past.labelled(other.answers.height - 1)) == sorted(solved)
+    assert sorted(other.past.solved_by(other.answers.height - 1)) == sorted(solved)
     best = [ranking[0].id for ranking in other.rank(solved, k=1)]
     assert best.count(id_) > len(solved) / 2
     assert before.shape == other.scores(TEXTS).shape
 
 
-def test_what_was_put_and_removed_again_comes_back_with_the_first_ones_past(recipes, help_centre):
-    ranker = train(help_centre, recipes["fused"], store=FeatureStore())
-    id_, solved = ranker.answers["id"][3], ranker.channel.past.labelled(3)
+def test_what_was_put_and_removed_again_comes_back_with_the_first_ones_past(fused):
+    ranker = fused
+    id_, solved = ranker.answers["id"][3], ranker.past.solved_by(3)
     ranker.set_aside(id_)
     ranker.put_answers(new_answer(ranker, id_))
     ranker.set_aside(id_)
     ranker.restore_answer(id_)
     assert ranker.answers["title"][-1] == "Zeppelins"
-    assert ranker.channel.past.labelled(ranker.answers.height - 1) == solved
+    assert ranker.past.solved_by(ranker.answers.height - 1) == solved

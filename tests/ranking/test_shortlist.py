@@ -3,18 +3,16 @@ import polars as pl
 import pytest
 
 from tests.ranking.test_ranker import TEXTS, new_answer
-from twinrank.encoding import FeatureStore
 from twinrank.errors import AnswerIndexError, RankerError
 from twinrank.ranking import Ranker, index_folder, indexing, read_manifest, shortlist
-from twinrank.training import fit
 
 PLACES = ["local", "answers.db"]
 
 
 @pytest.fixture(params=["zero-shot", "towers", "fused"])
-def saved(request, recipes, help_centre, tmp_path):
+def saved(request, fitted, tmp_path):
     folder = tmp_path / "ranker"
-    fit(help_centre, recipes[request.param], store=FeatureStore()).save(folder)
+    fitted(request.param).save(folder)
     return folder
 
 
@@ -22,6 +20,11 @@ def indexed(folder, to="local"):
     place = to if to == "local" else str(folder / to)
     index_folder(folder, place)
     return Ranker.load(folder, index=place)
+
+
+def candidates(ranker, k):
+    queries = ranker.scoring.encode(TEXTS)
+    return [rows for rows, _ in ranker.scoring.score_candidates(queries, k, ranker.shortlist)]
 
 
 def same(rankings, expected):
@@ -43,25 +46,22 @@ def test_only_candidates_are_ranked_and_fully_scored(saved, monkeypatch):
     monkeypatch.setattr(shortlist, "CANDIDATES", 6)
     ranker = indexed(saved)
     scores = Ranker.load(saved).scores(TEXTS)
-    place = {id_: i for i, id_ in enumerate(ranker.answers["id"])}
-    rows = ranker.shortlist.scored(ranker.channel, TEXTS, 3)
-    for (places, _), ranking, row in zip(rows, ranker.rank(TEXTS, 3), scores, strict=True):
-        assert len(places) == 6 if ranker.recipe.name != "fused" else 6 <= len(places) <= 12
-        best = places[np.argsort(-row[places], kind="stable")][:3]
-        assert [place[answer.id] for answer in ranking] == best.tolist()
-        assert [a.score for a in ranking] == pytest.approx(row[best], abs=1e-4)
+    row_of = {id_: i for i, id_ in enumerate(ranker.answers["id"])}
+    pairs = zip(candidates(ranker, 3), ranker.rank(TEXTS, 3), scores, strict=True)
+    for rows, ranking, expected in pairs:
+        assert len(rows) == 6 if ranker.recipe.name != "fused" else 6 <= len(rows) <= 12
+        best = rows[np.argsort(-expected[rows], kind="stable")][:3]
+        assert [row_of[answer.id] for answer in ranking] == best.tolist()
+        assert [a.score for a in ranking] == pytest.approx(expected[best], abs=1e-4)
 
 
-def test_whom_others_speak_for_is_a_candidate_however_far_it_is(
-    recipes, help_centre, tmp_path, monkeypatch
-):
+def test_whom_others_speak_for_is_a_candidate_however_far_it_is(fused, tmp_path, monkeypatch):
     monkeypatch.setattr(shortlist, "CANDIDATES", 1)
-    fit(help_centre, recipes["fused"], store=FeatureStore()).save(tmp_path)
+    fused.save(tmp_path)
     ranker = indexed(tmp_path)
-    beside = ranker.channel.beside(TEXTS, ranker.dense.reader(TEXTS))
-    best = sum(beside.values()).argmax(axis=1)
-    rows = ranker.shortlist.scored(ranker.channel, TEXTS, 1)
-    assert all(b in places for b, (places, _) in zip(best, rows, strict=True))
+    signals = ranker.scoring.signal_scores(ranker.scoring.encode(TEXTS))
+    best = sum(scores for name, scores in signals.items() if name != "dense").argmax(axis=1)
+    assert all(b in rows for b, rows in zip(best, candidates(ranker, 1), strict=True))
 
 
 @pytest.mark.parametrize("to", PLACES)
@@ -142,8 +142,8 @@ def test_a_fingerprint_outlives_saving_and_new_answers(saved):
     assert Ranker.load(saved).fingerprint == before
 
 
-def test_words_alone_have_no_vectors(recipes, help_centre, tmp_path):
-    ranker = fit(help_centre, recipes["bm25"], store=FeatureStore())
+def test_words_alone_have_no_vectors(fitted, tmp_path):
+    ranker = fitted("bm25")
     with pytest.raises(RankerError, match="no vectors to index"):
         _ = ranker.vectors
     ranker.save(tmp_path)

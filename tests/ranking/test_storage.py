@@ -17,7 +17,7 @@ from twinrank.encoding import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.ranking import Ranker, read_manifest, read_pointer, storage
 from twinrank.recipe import Recipe
-from twinrank.training import fit
+from twinrank.training import train
 
 TEXTS = ["it wont let me in again", "where is my money??"]
 ALWAYS = {"README.md", ".lock", "current.json", "versions", "metrics.jsonl"}
@@ -244,7 +244,7 @@ def test_a_tuned_encoder_has_a_folder_that_versions_share(recipe_files, help_cen
         f"{text}\n[tuning]\nepochs = 1\nbatch_size = 64\nrefresh_every = 256\n"
     )
     recipe, out = Recipe.load(tmp_path / "tuned.toml"), tmp_path / "out"
-    ranker = fit(help_centre, recipe, out=out, store=FeatureStore())
+    ranker = train(help_centre, recipe, out=out, store=FeatureStore())
     manifest = read_manifest(out)
     assert manifest.encoder == f"encoder-{manifest.encoder_identity[:12]}"
     assert (out / manifest.encoder / "model.safetensors").exists()

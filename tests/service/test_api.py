@@ -192,7 +192,7 @@ def test_what_people_wrote_is_shown_to_others_only_where_the_operator_said_so(
     service, settings, folder, shown
 ):
     client = service(settings.model_copy(update={"show_past_queries": shown}))
-    wrote = set(Ranker.load(folder).channel.past.texts)
+    wrote = set(Ranker.load(folder).past.texts)
     reply = client.post("/v1/rank", json={"text": TEXT})
     past = [query for answer in reply.json()["answers"] for query in answer["past_queries"]]
     assert past
@@ -269,7 +269,7 @@ def test_an_index_half_changed_is_mended_as_soon_as_can_be(
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(live_ranker, "RETRY_LOAD_S", 0.0)
     with monkeypatch.context() as patched:
-        patched.setattr(Shortlist, "put", half_put)
+        patched.setattr(Shortlist, "upsert", half_put)
         patched.setattr(live_ranker.LoadedRanker, "load", loaded)
         for _ in range(2):  # by then it is half changed, and cannot be mended yet
             assert client.put(f"/v1/answers/{id_}", json=NEW).status_code == 503

@@ -7,7 +7,7 @@ from torch.distributed import TCPStore
 from tests.processes import heard, started
 from tests.training.test_encoder_tuning import tune
 from twinrank.encoding import Encoder
-from twinrank.ranking import Passages, Towers
+from twinrank.ranking import Passages
 from twinrank.recipe import PretrainingSettings, TrainingSettings
 from twinrank.training import (
     Examples,
@@ -19,6 +19,7 @@ from twinrank.training import (
     train,
 )
 from twinrank.training.distributed import is_main, join_group, leave_group, sum_gradients
+from twinrank.training.tower_modules import Towers
 
 N, M, DIM = 23, 7, 16
 CASES = {
@@ -82,8 +83,7 @@ def train_ranker(data, recipe, out):
     """A ranker's towers by the whole of `train`, and its records."""
     records = []
     ranker = train(data, recipe, out=out, on_record=records.append, device="cpu")
-    state = ranker.channel.dense.towers.state_dict()
-    return {name: t.numpy() for name, t in state.items()}, records
+    return ranker.dense.towers.tensors, records
 
 
 def second_process(function, args, port, pipe):

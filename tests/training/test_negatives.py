@@ -3,11 +3,12 @@ import pytest
 import torch
 from scipy import sparse
 
-from twinrank.ranking import Passages, Towers
+from twinrank.ranking import Passages
 from twinrank.recipe import TrainingSettings
 from twinrank.training import cross_entropy
 from twinrank.training import negatives as negatives_module
 from twinrank.training.negatives import ExactIndex, SampledIndex, StaleIndex, choose_index
+from twinrank.training.tower_modules import Towers
 
 DIM = 8
 GB = 10**9

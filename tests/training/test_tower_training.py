@@ -7,10 +7,11 @@ import torch
 from scipy import sparse
 
 from twinrank.errors import DivergedError
-from twinrank.ranking import Passages, Towers
+from twinrank.ranking import Passages
 from twinrank.recipe import TrainingSettings
 from twinrank.training import Checkpoint, Examples, TowerTrainer, TrainingData, cross_entropy
 from twinrank.training import negatives as negatives_module
+from twinrank.training.tower_modules import Towers
 
 DIM = 8
 

@@ -106,7 +106,7 @@ def test_a_recipe_that_trains_needs_both_splits(recipes, help_centre, tmp_path):
     cut = type(help_centre).load(tmp_path / "data")
     with pytest.raises(DataError, match=r"validation.tsv: no labels; this data set has"):
         train(cut, recipes["towers"], store=FeatureStore())
-    assert train(cut, recipes["bm25"]).channel.scale == 1.0
+    assert train(cut, recipes["bm25"]).scoring.words.scale == 1.0
 
 
 def test_a_tuned_encoder_needs_a_folder(recipes, help_centre):

@@ -16,7 +16,6 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from twinrank.cluster.connection import LOST, Slot, told_by
 from twinrank.errors import ClusterError
-from twinrank.ranking import Towers
 from twinrank.recipe import TrainingSettings
 from twinrank.training import (
     Checkpoint,
@@ -28,6 +27,7 @@ from twinrank.training import (
     TrainingData,
 )
 from twinrank.training.distributed import join_group, leave_group, process_count
+from twinrank.training.tower_modules import Towers
 
 BEGIN_S = 60.0  # within which a worker has to begin to be of the team
 PATIENCE_S = 300.0  # until a worker that says nothing, and whose machine says nothing, is lost

@@ -334,8 +334,9 @@ def _read_vectors(
         )
     queries = dataset.split(split)
     queries = replace(queries, labels=align_labels(ranker, dataset, queries))
-    points = dense.queries(dense.reader(queries.texts, progress="Encoding queries"))
-    answers = dense.centres().cpu().numpy()
+    features = dense.reader(queries.texts, progress="Encoding queries")
+    points = dense.towers.project_queries(features)
+    answers = dense.centres()
     if not (np.isfinite(points).all() and np.isfinite(answers).all()):
         raise RankerError(
             f"{ranker.recipe.name} gives vectors that are not finite; train it anew with a lower "

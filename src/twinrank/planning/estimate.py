@@ -10,7 +10,7 @@ from twinrank.encoding import POOLINGS
 from twinrank.encoding.feature_store import COMMIT_BYTES, KEY_BYTES
 from twinrank.planning.constants import GB, Constants, Machine
 from twinrank.planning.workload import Workload
-from twinrank.ranking.dense import CELLS_A_CHUNK
+from twinrank.ranking.scoring import CELLS_A_CHUNK
 from twinrank.recipe import TrainingSettings
 from twinrank.training.negatives import MIN_SPEEDUP, POOL_FACTOR, saved_by_sampling
 

@@ -17,14 +17,14 @@ class Confidence(BaseModel):
     intercept: FiniteFloat
 
     def of(self, scores: Float[np.ndarray, "n m"]) -> Float[np.ndarray, " n"]:
-        """The probability, for each query, that its best answer is right; 0 without evidence."""
+        """Return the probability that each query's best answer is right; 0 without evidence."""
         sure = expit(self.slope * log_odds(scores) + self.intercept)
         return np.where(has_evidence(scores), sure, 0.0)
 
     def of_each(
         self, scores: Float[np.ndarray, " m"], answers: Int[np.ndarray, " k"]
     ) -> Float[np.ndarray, " k"]:
-        """The probability, for each of some answers to one query, that it is right.
+        """Return the probability that each of some answers to one query is right.
 
         The curve is of first answers. Those behind share what the first leaves, as the softmax has
         it, none getting more than the first: all answers come to 1 at most, and to 0 without
@@ -41,15 +41,18 @@ class Confidence(BaseModel):
 
 
 def has_evidence(scores: Float[np.ndarray, "n m"]) -> Bool[np.ndarray, " n"]:
-    """Whether anything speaks for the best answer: not where all score alike, or the only one 0."""
+    """Return whether anything speaks for the best answer of each query.
+
+    Nothing does where all answers score alike, or the only answer scores 0.
+    """
     table = np.asarray(scores)
-    alike = (table == table[:, :1]).all(axis=1)
-    found: np.ndarray = ~alike | ((table.shape[1] == 1) & table.any(axis=1))
-    return found
+    differs = (table != table[:, :1]).any(axis=1)
+    evidence: np.ndarray = differs | ((table.shape[1] == 1) & table.any(axis=1))
+    return evidence
 
 
 def log_odds(scores: Float[np.ndarray, "n m"]) -> Float[np.ndarray, " n"]:
-    """Log p / (1 - p) of the best answer under the softmax of each row of scores."""
+    """Return log(p / (1 - p)) of the best answer under the softmax of each row of scores."""
     ordered = np.sort(np.asarray(scores, np.float64), axis=1)
     if ordered.shape[1] < 2:
         return np.zeros(len(ordered))

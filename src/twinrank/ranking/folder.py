@@ -5,22 +5,20 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
-from safetensors.torch import save_file
+import polars as pl
 
-from twinrank.data import answer_texts, read_answers
+from twinrank.data import read_answers, write_answers
 from twinrank.data.text_selection import Idf
 from twinrank.encoding import Store, resolve
 from twinrank.errors import AnswerIndexError, EncoderError, RankerError
 from twinrank.files import write_file
-from twinrank.ranking.bm25 import Bm25
-from twinrank.ranking.dense import Reader
+from twinrank.ranking.confidence import Confidence
 from twinrank.ranking.faiss_index import FaissIndex
-from twinrank.ranking.fused import Fused
 from twinrank.ranking.manifest import (
     ANSWERS,
     IDF,
@@ -30,19 +28,18 @@ from twinrank.ranking.manifest import (
     VECTORS,
     FileName,
     Manifest,
+    Origin,
 )
 from twinrank.ranking.model_card import model_card
-from twinrank.ranking.parts import located, reader_of
-from twinrank.ranking.removed import read_removed, write_removed
+from twinrank.ranking.reader import Reader, located, reader_of
+from twinrank.ranking.removed import Removed, read_removed, write_removed
+from twinrank.ranking.scoring import Scoring
 from twinrank.ranking.serialization import (
-    Channel,
-    Contents,
-    _dense_of,
-    _files,
-    _opened,
-    _read_past,
-    _words,
-    _words_of,
+    read_past,
+    read_scoring,
+    scoring_files,
+    select_past,
+    tensor_writer,
 )
 from twinrank.ranking.storage import (
     VersionFiles,
@@ -61,6 +58,19 @@ README = "README.md"
 log = logging.getLogger(__name__)
 
 
+@dataclass
+class Contents:
+    """The parts of a ranker, as its folder has them; `index` is its FAISS index, if in use."""
+
+    recipe: Recipe
+    answers: pl.DataFrame
+    scoring: Scoring
+    origin: Origin
+    confidence: Confidence | None
+    removed: tuple[Removed, ...] = ()
+    index: FaissIndex | None = None
+
+
 def save(path: Path, contents: Contents, *, keep: bool = False) -> None:
     """Write a ranker as the current version of a folder.
 
@@ -73,12 +83,12 @@ def save(path: Path, contents: Contents, *, keep: bool = False) -> None:
         keep: the version that is current now, to go back to.
     """
     with writing(path):
-        dense, words = _dense_of(contents.channel), _words_of(contents.channel)
+        dense, words = contents.scoring.dense, contents.scoring.words
         encoder = dense.reader.encoder if dense else None
         if encoder and contents.recipe.tuning:
             add_encoder(Path(encoder.name), path, encoder.identity)
         folders = _folders(contents)
-        weights = contents.channel.weights if isinstance(contents.channel, Fused) else None
+        weights = dict(contents.scoring.weights) if contents.recipe.fused else None
         manifest = Manifest(
             recipe=contents.recipe,
             origin=contents.origin,
@@ -90,7 +100,10 @@ def save(path: Path, contents: Contents, *, keep: bool = False) -> None:
             encoder_folder=folders.get("encoder"),
             relative_folders={name: _way(path, Path(to)) for name, to in folders.items()},
         )
-        writers = _files(contents)
+        writers: dict[FileName, Writer] = {ANSWERS: partial(write_answers, contents.answers)}
+        writers |= scoring_files(contents.scoring)
+        if contents.removed:
+            writers[REMOVED] = partial(write_removed, contents.removed)
         if contents.index:
             ids = contents.answers["id"].to_list()
             writers[INDEX] = partial(contents.index.write, ids=ids)
@@ -165,15 +178,12 @@ def _contents(files: VersionFiles, store: Store | None, device: str) -> Contents
     if folders := manifest.folders("data", files.path):
         origin = origin.model_copy(update={"folder": str(folders[0])})
     answers = read_answers(files.stream(ANSWERS))
-    words = _words(manifest, answers) if recipe.words else None
-    channel: Channel
-    if recipe.encoder is None:
-        channel = words or Bm25(answer_texts(answers), language="english")
-    else:
+    reader = None
+    if recipe.encoder:
         recipe, reader = _reader(files, store, device)
-        channel = _opened(files, recipe, reader, answers, words)
+    scoring = read_scoring(files, recipe, reader, answers)
     removed = read_removed(files.stream(REMOVED)) if REMOVED in manifest.files else ()
-    return Contents(recipe, answers, channel, origin, manifest.confidence, removed)
+    return Contents(recipe, answers, scoring, origin, manifest.confidence, removed)
 
 
 def _reader(files: VersionFiles, store: Store | None, device: str) -> tuple[Recipe, Reader]:
@@ -241,19 +251,13 @@ def _without_past(
     files: VersionFiles, forgets: Callable[[str | None, str], bool], gone: set[str]
 ) -> dict[FileName, Writer]:
     """Return the writers of past queries without those to forget, which are added to `gone`."""
-    rows = _read_past(files)
+    rows = read_past(files)
     stays = np.array([not forgets(*row) for row in rows.iter_rows()], bool)
     if stays.all():
         return {}
     gone.update(rows.filter(~stays)["text"])
-    tensors = files.tensors(VECTORS)
-    keeps = torch.as_tensor(stays)
-    voting = keeps[tensors["voters"]]
-    new_rows = keeps.cumsum(0) - 1  # of each that stays
-    tensors["past"] = tensors["past"][keeps].contiguous()
-    tensors["voters"] = new_rows[tensors["voters"][voting]]
-    tensors["votes"] = tensors["votes"][voting]
-    return {PAST: rows.filter(stays).write_ndjson, VECTORS: partial(save_file, tensors)}
+    vectors = tensor_writer(select_past(files.tensors(VECTORS), stays))
+    return {PAST: rows.filter(stays).write_ndjson, VECTORS: vectors}
 
 
 def _without_removed_past(

@@ -15,8 +15,8 @@ from twinrank import __version__
 from twinrank.recipe import Recipe
 
 if TYPE_CHECKING:
+    from twinrank.ranking.folder import Contents
     from twinrank.ranking.ranker import Ranker
-    from twinrank.ranking.serialization import Contents
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 BEGIN = "<!-- twinrank writes what follows anew whenever it saves this ranker -->"

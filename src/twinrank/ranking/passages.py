@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
 Rows = TypeVar("Rows")
 Others = TypeVar("Others")
-Array = TypeVar("Array", np.ndarray, Tensor)
-
-ROWS_A_CHUNK = 65_536
 
 
 @dataclass(frozen=True)
 class Passages(Generic[Rows]):
-    """What stands for m answers: texts, features or vectors.
+    """What represents m answers: texts, features or vectors, one or several an answer.
 
     Attributes:
-        rows: of each passage (v of them).
-        owner: the answer of each passage (v), rising; none where each answer is one row.
+        rows: one a passage (v of them): a list, an array or a tensor.
+        owner: the answer of each passage (v), rising; None where each answer is one row.
         answers: m.
     """
 
@@ -33,40 +27,41 @@ class Passages(Generic[Rows]):
     answers: int
 
     def of(self, rows: Others) -> Passages[Others]:
-        """The same passages, given by other rows."""
+        """Return the same passages with other rows."""
         return Passages(rows, self.owner, self.answers)
 
-
-def in_chunks(
-    tower: Callable[[Tensor], Tensor], features: Float[Tensor, "n d"]
-) -> Float[Tensor, "n d"]:
-    """What a tower in use makes of any number of rows, in bounded memory beside the result."""
-    return torch.cat([tower(part) for part in features.split(ROWS_A_CHUNK)])
+    @property
+    def owners(self) -> Int[np.ndarray, " v"]:
+        """The answer of each passage, also where each answer is one row."""
+        return np.arange(self.answers) if self.owner is None else self.owner
 
 
-def among(passages: Passages[Array], places: Int[np.ndarray, " k"]) -> Passages[Array]:
-    """The passages of k answers alone, in the order of their places."""
+def among(passages: Passages[Rows], answers: Int[np.ndarray, " k"]) -> Passages[Rows]:
+    """Return the passages of k answers alone, in the order of `answers`."""
+    rows: Any = passages.rows  # an array, or a tensor
     if passages.owner is None:
-        return Passages(passages.rows[places], None, len(places))
-    first = np.searchsorted(passages.owner, places)
-    counts = np.searchsorted(passages.owner, places, side="right") - first
+        return Passages(rows[answers], None, len(answers))
+    first = np.searchsorted(passages.owner, answers)
+    counts = np.searchsorted(passages.owner, answers, side="right") - first
     steps = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
-    rows = passages.rows[np.repeat(first, counts) + steps]
-    return Passages(rows, np.repeat(np.arange(len(places)), counts), len(places))
+    chosen = rows[np.repeat(first, counts) + steps]
+    return Passages(chosen, np.repeat(np.arange(len(answers)), counts), len(answers))
 
 
-def over_passages(
-    scores: Float[Tensor, "n v"], owner: Int[Tensor, " v"] | None, answers: int
-) -> Float[Tensor, "n {answers}"]:
-    """Log sum exp of the scores of each answer's passages; every answer has one or more.
+def pool_passages(
+    scores: Float[np.ndarray, "n v"], owner: Int[np.ndarray, " v"] | None, answers: int
+) -> Float[np.ndarray, "n {answers}"]:
+    """Return the log-sum-exp of the scores of each answer's passages; each answer has one or more.
 
-    Equal to the best passage's score where that stands out, and above it by the logarithm of
+    It equals the best passage's score where that stands out, and exceeds it by the logarithm of
     the number of passages where they are alike.
     """
     if owner is None:
         return scores
-    places = owner.expand(len(scores), -1)
-    highest = scores.new_full((len(scores), answers), -torch.inf)
-    highest = highest.scatter_reduce(1, places, scores.detach(), "amax")
-    above = (scores - highest[:, owner]).exp()
-    return highest + scores.new_zeros(len(scores), answers).index_add(1, owner, above).log()
+    starts = np.searchsorted(owner, np.arange(answers))
+    highest = np.maximum.reduceat(scores, starts, axis=1)
+    differences = highest[:, owner]  # computed in place: the largest tables of a ranking
+    np.subtract(scores, differences, out=differences)
+    np.exp(differences, out=differences)
+    pooled: np.ndarray = highest + np.log(np.add.reduceat(differences, starts, axis=1))
+    return pooled

@@ -1,19 +1,23 @@
-"""Labelled queries of the past: the support desk's memory, as a ranker keeps it."""
+"""Labelled queries of the past, and the three signals that they give."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float
+import polars as pl
+from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
 from twinrank.errors import RankerError
 from twinrank.ranking.bm25 import Bm25
-from twinrank.ranking.memory import Past
+from twinrank.ranking.signals import QueryBatch
+from twinrank.ranking.towers import FrozenTowers
 
-NEAREST = 20  # past queries whose words count
+NEAREST_PAST_QUERIES = 20  # by words, whose labels count
 
 
 @dataclass(frozen=True)
@@ -22,40 +26,19 @@ class PastQueries:
 
     Attributes:
         texts: of the queries (p).
+        ids: of the queries, as the data have them; None where the data had none.
+        vectors: of the queries (p x d).
         labels: p x m, 1 where an answer is right.
         newcomers: the answers (m) that were added after training.
-        ids: of the queries (p), as the data have them; none where a ranker was written without.
     """
 
-    texts: list[str]
+    texts: Sequence[str]
+    ids: Sequence[str | None]
+    vectors: Float[np.ndarray, "p d"]
     labels: sparse.csr_array
     newcomers: Bool[np.ndarray, " m"]
-    ids: Sequence[str | None] = ()
 
-    @classmethod
-    def of(
-        cls,
-        texts: list[str],
-        votes: Past,
-        newcomers: Bool[np.ndarray, " m"],
-        ids: Sequence[str | None] = (),
-    ) -> PastQueries:
-        """Queries with the labels that are their votes."""
-        cells = (votes.voters.cpu().numpy(), votes.answers.cpu().numpy())
-        ones = np.ones(len(votes.voters), np.float32)
-        labels = sparse.csr_array((ones, cells), shape=(len(texts), len(newcomers)))
-        return cls(texts, labels, newcomers, ids)
-
-    @property
-    def votes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of each label, the query and the answer."""
-        voters, answers = self.labels.nonzero()
-        return voters.astype(np.int64), answers.astype(np.int64)
-
-    def labelled(self, answer: int) -> list[str]:
-        """The texts of the queries that are labelled with an answer."""
-        return [self.texts[query] for query in self.labels[:, [answer]].nonzero()[0]]
-
+    @cached_property
     def prior(self) -> Float[np.ndarray, " m"]:
         """log(1 + labels) of each answer; a newcomer's is the average answer's."""
         counts = np.asarray(self.labels.sum(axis=0), np.float32).ravel()
@@ -63,31 +46,161 @@ class PastQueries:
         prior: np.ndarray = np.log1p(np.where(self.newcomers, np.float32(average), counts))
         return prior
 
-    def by_words(self, products: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n m"]:
-        """log(1 + the BM25 scores of the nearest past queries), summed by their answers."""
-        k = min(NEAREST, products.shape[1])
+    def solved_by(self, answer: int) -> list[str]:
+        """Return the texts of the queries that are labelled with an answer."""
+        return [self.texts[query] for query in self.labels[:, [answer]].nonzero()[0]]
+
+    def upsert(self, rows: Int[np.ndarray, " k"]) -> PastQueries:
+        """Return the same with answers at some rows; those behind all others are newcomers."""
+        count = len(self.newcomers)
+        new = int((rows >= count).sum())
+        parts = (self.labels.data, self.labels.indices, self.labels.indptr)
+        return replace(
+            self,
+            labels=sparse.csr_array(parts, shape=(self.labels.shape[0], count + new)),
+            newcomers=np.append(self.newcomers, np.ones(new, bool)),
+        )
+
+    def select(self, mask: Bool[np.ndarray, " m"]) -> PastQueries:
+        """Return the same without some answers; queries stay, some without a label."""
+        return replace(self, labels=self.labels[:, mask], newcomers=self.newcomers[mask])
+
+    def relabel(
+        self,
+        answer: int,
+        texts: Sequence[str],
+        embed: Callable[[Sequence[str]], Float[np.ndarray, "n d"]],
+        *,
+        newcomer: bool,
+    ) -> PastQueries:
+        """Label queries with an answer that was removed and came back.
+
+        Args:
+            answer: its row.
+            texts: of the queries; those that are not here are added.
+            embed: gives the vectors of those.
+            newcomer: whether the answer was added after training.
+        """
+        rows_of: dict[str, list[int]] = {}
+        for row, text in enumerate(self.texts):
+            rows_of.setdefault(text, []).append(row)
+        rows = [rows_of[text].pop(0) if rows_of.get(text) else None for text in texts]
+        new = [text for text, row in zip(texts, rows, strict=True) if row is None]
+        new_rows = iter(range(len(self.texts), len(self.texts) + len(new)))
+        voters = np.array([next(new_rows) if row is None else row for row in rows], np.int64)
+        queries, answers = self.labels.nonzero()
+        queries = np.concatenate([queries, voters])
+        answers = np.concatenate([answers, np.full(len(rows), answer)])
+        labels = label_matrix(queries, answers, (len(self.texts) + len(new), len(self.newcomers)))
+        newcomers = self.newcomers.copy()
+        newcomers[answer] = newcomer
+        past = replace(self, labels=labels, newcomers=newcomers)
+        if not new:
+            return past
+        return replace(
+            past,
+            texts=[*self.texts, *new],
+            ids=[*self.ids, *[None] * len(new)],
+            vectors=np.concatenate([self.vectors, embed(new)]),
+        )
+
+
+@dataclass(frozen=True)
+class SignalOfPast(ABC):
+    """A signal of past queries: it follows a change of answers as they do."""
+
+    past: PastQueries
+
+    @property
+    def width(self) -> int:
+        """See `Signal.width`."""
+        return len(self.past.texts) + len(self.past.newcomers)
+
+    @abstractmethod
+    def scores(self, queries: QueryBatch) -> Float[np.ndarray, "n m"]:
+        """See `Signal.scores`."""
+
+    def upsert(self, answers: pl.DataFrame, rows: Int[np.ndarray, " k"]) -> SignalOfPast:  # noqa: ARG002
+        """See `Signal.upsert`; what takes another's place keeps its past queries."""
+        return self.with_past(self.past.upsert(rows))
+
+    def select(self, mask: Bool[np.ndarray, " m"]) -> SignalOfPast:
+        """See `Signal.select`."""
+        return self.with_past(self.past.select(mask))
+
+    def with_past(self, past: PastQueries) -> SignalOfPast:
+        """Return the signal of other past queries."""
+        return replace(self, past=past)
+
+
+@dataclass(frozen=True)
+class PastSignal(SignalOfPast):
+    """The votes of the past queries near to a query; see `FrozenTowers.vote`.
+
+    Attributes:
+        towers: with a memory.
+        newcomer: what an answer that was added after training gets instead.
+    """
+
+    towers: FrozenTowers
+    newcomer: float
+
+    def scores(self, queries: QueryBatch) -> Float[np.ndarray, "n m"]:
+        """See `Signal.scores`."""
+        votes = self.towers.vote(queries.vectors, self.past.vectors, self.past.labels)
+        return np.where(self.past.newcomers, np.float32(self.newcomer), votes)
+
+
+@dataclass(frozen=True)
+class PriorSignal(SignalOfPast):
+    """How often an answer was right in the past; see `PastQueries.prior`."""
+
+    def scores(self, queries: QueryBatch) -> Float[np.ndarray, "n m"]:
+        """See `Signal.scores`."""
+        return np.broadcast_to(self.past.prior, (len(queries), len(self.past.prior)))
+
+
+@dataclass(frozen=True)
+class PastWordsSignal(SignalOfPast):
+    """log(1 + the sum of the BM25 scores of the nearest past queries that have the answer).
+
+    Attributes:
+        index: of the past queries; None if all that had words were erased.
+        language: of the words; see `Bm25`.
+    """
+
+    index: Bm25 | None
+    language: str
+
+    @classmethod
+    def build(cls, past: PastQueries, language: str) -> PastWordsSignal:
+        """Index the words of past queries."""
+        try:
+            return cls(past, Bm25(past.texts, language=language), language)
+        except RankerError:  # not a word among them
+            return cls(past, None, language)
+
+    def with_past(self, past: PastQueries) -> PastWordsSignal:
+        """Return the signal of other past queries; the same texts are not indexed again."""
+        same = past.texts is self.past.texts
+        return replace(self, past=past) if same else self.build(past, self.language)
+
+    def scores(self, queries: QueryBatch) -> Float[np.ndarray, "n m"]:
+        """See `Signal.scores`."""
+        if self.index is None:
+            return np.zeros((len(queries), len(self.past.newcomers)), np.float32)
+        products = self.index.score_texts(queries.texts)
+        k = min(NEAREST_PAST_QUERIES, products.shape[1])
         nearest = np.argpartition(-products, k - 1, axis=1)[:, :k]
         values = np.take_along_axis(products, nearest, axis=1)
         rows = np.repeat(np.arange(len(products)), k)
-        kept = sparse.csr_array((values.ravel(), (rows, nearest.ravel())), shape=products.shape)
-        sums: np.ndarray = np.log1p((kept @ self.labels).toarray().astype(np.float32))
+        table = sparse.csr_array((values.ravel(), (rows, nearest.ravel())), shape=products.shape)
+        sums: np.ndarray = np.log1p((table @ self.past.labels).toarray().astype(np.float32))
         return sums
 
-    def words(self, language: str) -> Bm25 | None:
-        """Give BM25 over the queries' words; none where all that had words were erased."""
-        try:
-            return Bm25(self.texts, language=language)
-        except RankerError:
-            return None
 
-    def add(self, answers: int) -> PastQueries:
-        """The same with so many newcomers behind the answers."""
-        wider = self.labels.copy()
-        wider.resize(self.labels.shape[0], self.labels.shape[1] + answers)
-        return replace(
-            self, labels=wider, newcomers=np.append(self.newcomers, np.ones(answers, bool))
-        )
-
-    def keep(self, rows: Bool[np.ndarray, " m"]) -> PastQueries:
-        """The same without the answers whose row is false; queries stay, some without a label."""
-        return replace(self, labels=self.labels[:, rows], newcomers=self.newcomers[rows])
+def label_matrix(
+    queries: Int[np.ndarray, " labels"], answers: Int[np.ndarray, " labels"], shape: tuple[int, int]
+) -> sparse.csr_array:
+    """Return the matrix (p x m) that has 1 at each label's query and answer."""
+    return sparse.csr_array((np.ones(len(queries), np.float32), (queries, answers)), shape=shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from twinrank.arguments import (
     Answers,
@@ -40,20 +39,17 @@ from twinrank.ranking.answer_index import (
     check_index,
     update_index,
 )
-from twinrank.ranking.bm25 import Bm25
 from twinrank.ranking.confidence import Confidence
-from twinrank.ranking.dense import Dense
 from twinrank.ranking.faiss_index import FaissIndex, kind_for
-from twinrank.ranking.fused import Fused
 from twinrank.ranking.index_place import LOCAL, place_of
 from twinrank.ranking.manifest import Origin
 from twinrank.ranking.milvus_index import MilvusIndex
-from twinrank.ranking.order import best_first
 from twinrank.ranking.passages import Passages
+from twinrank.ranking.past_queries import PastQueries
 from twinrank.ranking.removed import Removed
-from twinrank.ranking.serialization import Channel, Contents
-from twinrank.ranking.shortlist import Row, Shortlist
-from twinrank.ranking.towers import total
+from twinrank.ranking.scoring import Scoring, total
+from twinrank.ranking.shortlist import Shortlist, top_k
+from twinrank.ranking.signals import DenseSignal
 from twinrank.recipe import Recipe
 
 
@@ -66,7 +62,7 @@ class RankedAnswer:
         id: of the answer.
         title: of the answer.
         score: by which it was ranked.
-        parts: what each channel gave to the score, where several are fused.
+        parts: what each signal adds to the score, where there are several.
         confidence: the probability that it is right, if the ranker saw a validation split.
     """
 
@@ -89,7 +85,7 @@ class Ranker:
     Attributes:
         recipe: how it was made.
         answers: id, title, text, url and sections, in the order of the scores' columns.
-        channel: what scores them.
+        scoring: the signals that score them, and their weights.
         origin: what it was trained on, and what it reached there.
         confidence: how likely its first answer is right; none without a validation split.
         shortlist: finds the candidates that `rank` scores; none has it score every answer.
@@ -98,7 +94,7 @@ class Ranker:
 
     recipe: Recipe
     answers: pl.DataFrame
-    channel: Channel
+    scoring: Scoring
     origin: Origin
     confidence: Confidence | None = None
     shortlist: Shortlist | None = None
@@ -106,10 +102,14 @@ class Ranker:
     _saved: tuple[Path, dict[str, Any]] | None = field(default=None, repr=False, compare=False)
 
     @property
-    def dense(self) -> Dense | None:
-        """The channel that has a space, alone or fused with others; words have none."""
-        channel = self.channel.dense if isinstance(self.channel, Fused) else self.channel
-        return channel if isinstance(channel, Dense) else None
+    def dense(self) -> DenseSignal | None:
+        """The signal that has vectors; None where words alone rank."""
+        return self.scoring.dense
+
+    @property
+    def past(self) -> PastQueries | None:
+        """The past queries that it ranks by, if it has a memory."""
+        return self.scoring.past
 
     @property
     def vectors(self) -> Passages[np.ndarray]:
@@ -120,27 +120,27 @@ class Ranker:
         """
         if self.dense is None:
             raise RankerError("this ranker goes by words alone: it has no vectors to index")
-        return self.dense.vectors.of(self.dense.vectors.rows.cpu().numpy())
+        return self.dense.vectors
 
     @property
     def fingerprint(self) -> str:
-        """Of what was trained (32 hex digits): the same after answers come and go."""
+        """Digest of what was trained (32 hex digits): the same after answers come and go."""
         digest = hashlib.sha256(self.recipe.model_dump_json().encode())
         digest.update(self.origin.data_fingerprint.encode())
         if self.dense:
             digest.update(self.dense.reader.encoder.identity.encode())
-            for name, tensor in sorted(self.dense.towers.state_dict().items()):
+            for name, tensor in sorted(self.dense.towers.tensors.items()):
                 digest.update(name.encode())
-                digest.update(tensor.cpu().numpy().tobytes())
+                digest.update(tensor.tobytes())
         return digest.hexdigest()[:32]
 
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "n m"]:
-        """Scores of every answer (columns, in the order of `answers`) for every text (rows).
+        """Score every answer (columns, in the order of `answers`) for every text (rows).
 
         Raises:
             RankerError: if one is not finite.
         """
-        return _finite(self.channel.scores(texts))
+        return _check_finite(self.scoring.scores(self.scoring.encode(texts)))
 
     def prepare(self, texts: Sequence[str]) -> None:
         """Encode many texts at once, into the store if there is one, before they are scored."""
@@ -150,7 +150,7 @@ class Ranker:
     def rank(
         self, texts: Texts, k: Count = 10, *, min_confidence: float = 0.0
     ) -> list[list[RankedAnswer]]:
-        """The k best answers for each text, best first; ties in the order of `answers`.
+        """Return the k best answers for each text, best first; ties in the order of `answers`.
 
         Args:
             texts: one text or several.
@@ -174,26 +174,29 @@ class Ranker:
                 "this ranker saw no validation split, so that it knows no confidence; "
                 "train it on data with one, or leave min_confidence out"
             )
-        rankings = self._ranked(texts, k) if texts else []
+        rankings = self._rank(texts, k) if texts else []
         return [
             [] if min_confidence > 0 and (ranking[0].confidence or 0) < min_confidence else ranking
             for ranking in rankings
         ]
 
-    def _ranked(self, texts: list[str], k: int) -> list[list[RankedAnswer]]:
+    def _rank(self, texts: list[str], k: int) -> list[list[RankedAnswer]]:
         ids, titles = self.answers["id"], self.answers["title"]
         rankings = []
-        for places, scores, parts in self._scored(texts, k):
-            best = best_first(scores, k)
+        queries = self.scoring.encode(texts)
+        for rows, signals in self.scoring.score_candidates(queries, k, self.shortlist):
+            scores = _check_finite(total(signals))
+            best = top_k(scores, k)
             sure = self.confidence.of_each(scores, best).tolist() if self.confidence else None
+            several = len(signals) > 1
             rankings.append(
                 [
                     RankedAnswer(
                         rank=rank + 1,
-                        id=ids[int(places[j])],
-                        title=titles[int(places[j])],
+                        id=ids[int(rows[j])],
+                        title=titles[int(rows[j])],
                         score=float(scores[j]),
-                        parts={name: float(part[j]) for name, part in parts.items()} or None,
+                        parts={n: float(s[j]) for n, s in signals.items()} if several else None,
                         confidence=sure[rank] if sure else None,
                     )
                     for rank, j in enumerate(best.tolist())
@@ -201,21 +204,8 @@ class Ranker:
             )
         return rankings
 
-    def _scored(
-        self, texts: list[str], k: int
-    ) -> Iterator[tuple[Int[np.ndarray, " c"], Float[np.ndarray, " c"], Row]]:
-        """For each text the places of its candidates, their scores, and the parts if fused."""
-        fused = isinstance(self.channel, Fused)
-        if self.shortlist and not isinstance(self.channel, Bm25):
-            for places, parts in self.shortlist.scored(self.channel, texts, k):
-                yield places, _finite(total(parts)), parts if fused else {}
-            return
-        every = self.channel.parts(texts) if isinstance(self.channel, Fused) else {}
-        for i, scores in enumerate(_finite(total(every)) if every else self.scores(texts)):
-            yield np.arange(len(scores)), scores, {name: part[i] for name, part in every.items()}
-
     def copy(self) -> Ranker:
-        """Another whose answers can be changed while this one ranks, even in another thread.
+        """Return a ranker whose answers can be changed while this one ranks in another thread.
 
         What neither changes is shared, and so is an index in Milvus: it follows every change at
         once.
@@ -223,7 +213,7 @@ class Ranker:
         shortlist = copy(self.shortlist)
         if shortlist:
             shortlist.index = copy(shortlist.index)
-        return replace(self, channel=copy(self.channel), shortlist=shortlist)
+        return replace(self, shortlist=shortlist)
 
     def add_answers(self, answers: Answers) -> None:
         """Take answers in without retraining (columns as in `Dataset.answers`).
@@ -257,12 +247,12 @@ class Ranker:
         places = {id_: row for row, id_ in enumerate(self.answers["id"])}
         rows = np.array([places.setdefault(id_, len(places)) for id_ in ids], np.int64)
         self._saved = None
-        self.channel.put(answers, rows)
+        self.scoring = self.scoring.upsert(answers, rows)
         columns = pl.concat([self.answers.filter(~pl.col("id").is_in(ids.implode())), answers])
         order = columns["id"].map_elements(places.__getitem__, pl.Int64).arg_sort()
         self.answers = columns[order]
         if self.shortlist and self.dense:
-            self.shortlist.put(self.answers["id"].to_list(), ids.to_list(), self.dense.vectors)
+            self.shortlist.upsert(self.answers["id"].to_list(), ids.to_list(), self.dense.vectors)
 
     def remove_answers(self, ids: Texts) -> None:
         """Forget an answer, or several, without retraining.
@@ -277,10 +267,10 @@ class Ranker:
             raise RankerError(f"there is no answer {min(unknown)!r}; check the id")
         if len(gone) == self.answers.height:
             raise RankerError("a ranker needs an answer; leave at least one")
-        kept = ~self.answers["id"].is_in(list(gone))
+        mask = ~self.answers["id"].is_in(list(gone))
         self._saved = None
-        self.channel.keep(kept.to_numpy())
-        self.answers = self.answers.filter(kept)
+        self.scoring = self.scoring.select(mask.to_numpy())
+        self.answers = self.answers.filter(mask)
         if self.shortlist:
             self.shortlist.remove(self.answers["id"].to_list(), gone)
 
@@ -297,9 +287,8 @@ class Ranker:
 
     def _record(self, row: int, former: Sequence[Removed]) -> Removed:
         """Write down what restores an answer; a former one of its id adds its past queries."""
-        past = self.channel.past if isinstance(self.channel, Fused) else None
-        offsets = self.dense.offsets if self.dense else None
-        queries = past.labelled(row) if past else []
+        past, offsets = self.past, self.dense.offsets if self.dense else None
+        queries = past.solved_by(row) if past else []
         queries += [text for record in former for text in record.past if text not in queries]
         return Removed(
             at=datetime.now(UTC),
@@ -326,11 +315,14 @@ class Ranker:
         frame = pl.DataFrame([removed.answer], schema=self.answers.schema)
         self.add_answers(frame)
         row = self.answers.height - 1
-        if self.dense and self.dense.offsets is not None and removed.ranker == self.fingerprint:
-            self.dense.offsets[row] = torch.as_tensor(removed.offset)
+        dense = self.dense
+        if dense and dense.offsets is not None and removed.ranker == self.fingerprint:
+            offsets = dense.offsets.copy()
+            offsets[row] = removed.offset
+            signals = {**self.scoring.signals, "dense": replace(dense, offsets=offsets)}
+            self.scoring = replace(self.scoring, signals=signals)
             self.put_answers(frame)  # which keeps the offset
-        if isinstance(self.channel, Fused):
-            self.channel.restore_past(row, removed.past, newcomer=removed.newcomer)
+        self.scoring = self.scoring.relabel(row, removed.past, newcomer=removed.newcomer)
         self.removed = tuple(record for record in self.removed if record is not removed)
 
     def match_answers(self, answers: Answers) -> None:
@@ -340,12 +332,12 @@ class Ranker:
             RankerError: if an id stands twice, or none would be left.
         """
         answers = self._answers_of(answers)
-        there = {row["id"]: row for row in self.answers.iter_rows(named=True)}
+        known = {row["id"]: row for row in self.answers.iter_rows(named=True)}
         rows = answers.iter_rows(named=True)
-        other = pl.Series([there.get(row["id"]) != row for row in rows], dtype=pl.Boolean)
-        if other.any():
-            self.put_answers(answers.filter(other))
-        if gone := set(there).difference(answers["id"]):
+        differs = pl.Series([known.get(row["id"]) != row for row in rows], dtype=pl.Boolean)
+        if differs.any():
+            self.put_answers(answers.filter(differs))
+        if gone := set(known).difference(answers["id"]):
             self.remove_answers(gone)
 
     def _answers_of(self, answers: Answers) -> pl.DataFrame:
@@ -442,9 +434,8 @@ class Ranker:
         index = self.shortlist and self.shortlist.index
         if index:
             index.save()
-        contents = Contents(
-            self.recipe, self.answers, self.channel, self.origin, self.confidence, self.removed
-        )
+        parts = (self.recipe, self.answers, self.scoring, self.origin, self.confidence)
+        contents = folder.Contents(*parts, removed=self.removed)
         contents.index = index if isinstance(index, FaissIndex) else None
         folder.save(path, contents, keep=keep)
         if contents.index or not index:  # a Milvus is not known by its place
@@ -482,14 +473,8 @@ class Ranker:
         place = place_of(index) if index is not None else None
         local = index is not None and place is None
         contents = folder.load(path, store=store, device=device, previous=previous, index=local)
-        ranker = cls(
-            contents.recipe,
-            contents.answers,
-            contents.channel,
-            contents.origin,
-            contents.confidence,
-            removed=contents.removed,
-        )
+        parts = (contents.recipe, contents.answers, contents.scoring, contents.origin)
+        ranker = cls(*parts, contents.confidence, removed=contents.removed)
         ids = ranker.answers["id"].to_list()
         if contents.index:
             ranker.shortlist = Shortlist(contents.index, ids)
@@ -531,8 +516,8 @@ def _reopened(path: Path, options: dict[str, Any], fingerprint: str) -> Ranker:
     return ranker
 
 
-def _finite(scores: np.ndarray) -> np.ndarray:
-    """Scores, refused if one is not finite: nothing could be ranked by it."""
+def _check_finite(scores: np.ndarray) -> np.ndarray:
+    """Return scores, or refuse them if one is not finite: nothing could be ranked by it."""
     if not np.isfinite(scores).all():
         raise RankerError("this ranker gives scores that are not finite; train it anew")
     return scores

@@ -1,4 +1,4 @@
-"""Ranking by candidates: full scores for those answers alone that could be among the best."""
+"""Candidates: the answers that could be among the best, so that those alone are scored in full."""
 
 from __future__ import annotations
 
@@ -6,21 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from twinrank.ranking.answer_index import AnswerIndex
-from twinrank.ranking.dense import Dense
-from twinrank.ranking.fused import Fused
-from twinrank.ranking.order import best_first
 from twinrank.ranking.passages import Passages, among
-from twinrank.ranking.towers import total
 
-CANDIDATES = 200  # of the index, and as many by all else
-Row = dict[str, Float[np.ndarray, " c"]]
+CANDIDATES = 200  # of the index, and as many by all other signals
 
 
 class Shortlist:
-    """The candidates of each query: an index's best answers, and the best by all other parts.
+    """Finds each query's candidates: an index's best answers, and the best by all other signals.
 
     An answer is missed only if it is neither among the 200 nearest nor among the 200 that past
     queries, words and prior speak for most; its score is then below the last of both together.
@@ -36,57 +30,52 @@ class Shortlist:
 
     def __init__(self, index: AnswerIndex, ids: Sequence[str]) -> None:
         self.index = index
-        self._place(ids)
+        self._number_rows(ids)
 
-    def scored(
-        self, channel: Dense | Fused, texts: Sequence[str], k: int
-    ) -> Iterator[tuple[Int[np.ndarray, " c"], Row]]:
-        """For each text the places of its candidates, rising, and their parts.
+    def find_rows(
+        self,
+        queries: Float[np.ndarray, "n d"],
+        other_scores: Float[np.ndarray, "n m"] | None,
+        k: int,
+    ) -> Iterator[Int[np.ndarray, " c"]]:
+        """Yield the rows of each query's candidates, rising.
 
         Args:
-            channel: scores them.
-            texts: n queries.
+            queries: their vectors.
+            other_scores: what all signals but the vectors give each answer; None if there are none.
             k: how many answers are wanted; there are no fewer candidates.
         """
-        height = channel.at_once() if isinstance(channel, Fused) else max(1, len(texts))
-        for start in range(0, len(texts), height):
-            yield from self._chunk(channel, texts[start : start + height], max(k, CANDIDATES))
+        depth = max(k, CANDIDATES)
+        for i, hits in enumerate(self.index.search(queries, depth)):
+            near = [self._rows[id_] for id_ in hits.answers if id_ in self._rows]
+            rows = np.sort(np.array(near, np.int64))
+            best = None if other_scores is None else top_k(other_scores[i], depth)
+            yield rows if best is None else np.union1d(rows, best)
 
-    def put(self, ids: Sequence[str], new: Sequence[str], vectors: Passages[Tensor]) -> None:
+    def upsert(self, ids: Sequence[str], new: Sequence[str], vectors: Passages[np.ndarray]) -> None:
         """Follow a change of answers.
 
         Args:
             ids: of all answers, in their order.
-            new: of those that came, or came in place of another.
+            new: of those that are new, or in place of another.
             vectors: of all answers.
         """
-        self._place(ids)
+        self._number_rows(ids)
         self.index.remove(new)
-        places = np.array([self._places[id_] for id_ in new], np.int64)
-        chosen = among(vectors, places)
-        self.index.add(new, chosen.of(chosen.rows.cpu().numpy()))
+        self.index.add(new, among(vectors, np.array([self._rows[id_] for id_ in new], np.int64)))
 
-    def remove(self, ids: Sequence[str], gone: Iterable[str]) -> None:
+    def remove(self, ids: Sequence[str], removed: Iterable[str]) -> None:
         """Forget answers; `ids` are those that are left, in their order."""
-        self.index.remove(gone)
-        self._place(ids)
+        self.index.remove(removed)
+        self._number_rows(ids)
 
-    def _place(self, ids: Sequence[str]) -> None:
-        self._places = {id_: place for place, id_ in enumerate(ids)}
+    def _number_rows(self, ids: Sequence[str]) -> None:
+        self._rows = {id_: row for row, id_ in enumerate(ids)}
 
-    def _chunk(
-        self, channel: Dense | Fused, texts: Sequence[str], depth: int
-    ) -> Iterator[tuple[Int[np.ndarray, " c"], Row]]:
-        fused, dense = (channel, channel.dense) if isinstance(channel, Fused) else (None, channel)
-        features = dense.reader(texts)
-        beside = fused.beside(texts, features) if fused else {}
-        weight = np.float32(fused.weights["dense"]) if fused else np.float32(1)
-        for i, found in enumerate(self.index.search(dense.queries(features), depth)):
-            known = [self._places[id_] for id_ in found.answers if id_ in self._places]
-            places = np.sort(np.array(known, np.int64))
-            if beside:
-                others = total({name: part[i] for name, part in beside.items()})
-                places = np.union1d(places, best_first(others, depth))
-            near = dense.among(places).parts_of(features[i : i + 1])["dense"][0]
-            parts = {name: part[i, places] for name, part in beside.items()}
-            yield places, {"dense": weight * near, **parts}
+
+def top_k(scores: Float[np.ndarray, " m"], k: int) -> Int[np.ndarray, " k"]:
+    """Return the rows of the k highest scores, highest first; of equal scores the first row."""
+    k = min(k, len(scores))
+    kth = np.partition(scores, -k)[-k]
+    candidates = np.flatnonzero(scores >= kth)
+    return candidates[np.argsort(-scores[candidates], kind="stable")][:k]

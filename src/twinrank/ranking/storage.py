@@ -27,10 +27,10 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from twinrank import __version__
 from twinrank.errors import RankerError
@@ -98,7 +98,7 @@ class VersionFiles:
                 self._streams[name] = opening.enter_context(open_file(self.folder / name))
                 if name.endswith(TENSORS):
                     with suppress(SafetensorError):  # damaged: its checksum differs
-                        self._tensors[name] = safe_open(self.folder / name, "pt")
+                        self._tensors[name] = safe_open(self.folder / name, "np")
             for name, expected in self.manifest.files.items():
                 if hashlib.file_digest(self._streams[name], "sha256").hexdigest() != expected:
                     raise RankerError(
@@ -125,8 +125,8 @@ class VersionFiles:
         self._streams[name].seek(0)
         return self._streams[name]
 
-    def tensors(self, name: str) -> dict[str, Tensor]:
-        """Return the tensors of a safetensors file, mapped into memory."""
+    def tensors(self, name: str) -> dict[str, np.ndarray]:
+        """Return the tensors of a safetensors file."""
         tensors = self._tensors[name]
         return {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118 (no mapping)
 

@@ -23,9 +23,9 @@ from twinrank.errors import AnswerIndexError, RankerError, TwinrankError
 from twinrank.ranking import (
     CURRENT,
     Evidence,
+    Explainer,
     RankedAnswer,
     Ranker,
-    Witness,
     load_indexed,
     open_file,
     writing,
@@ -104,8 +104,8 @@ class LoadedRanker:
         self._titles = ranker.answers["title"].str.to_lowercase()
         self._urls = dict(ranker.answers.select("id", "url").iter_rows())
         self._rows = {id_: row for row, id_ in enumerate(ranker.answers["id"])}
-        self._witness = Witness(ranker)
-        self._unread = self._witness.read_ahead()
+        self._explainer = Explainer(ranker)
+        self._unread = self._explainer.warm_up()
 
     @classmethod
     def load(cls, folder: Path, device: str, index: str | None) -> LoadedRanker:
@@ -138,7 +138,7 @@ class LoadedRanker:
         rankings = self.ranker.rank([query.text for query in queries], most)
         rankings = [ranking[: q.k] for q, ranking in zip(queries, rankings, strict=True)]
         explained = [i for i, query in enumerate(queries) if query.explain]
-        evidence = self._witness.evidence(
+        evidence = self._explainer.explain(
             [queries[i].text for i in explained],
             [[answer.id for answer in rankings[i]] for i in explained],
         )

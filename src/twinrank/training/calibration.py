@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,15 +16,13 @@ from twinrank.data import Dataset, Queries
 from twinrank.errors import DivergedError
 from twinrank.evaluation import measure
 from twinrank.ranking import (
-    PARTS,
+    INITIAL_WEIGHTS,
     Bm25,
-    Channel,
     Confidence,
-    Dense,
-    Fused,
-    PastQueries,
+    Scoring,
     has_evidence,
     log_odds,
+    past_signals,
 )
 from twinrank.recipe import Recipe
 from twinrank.training.losses import cross_entropy
@@ -35,25 +34,32 @@ def build_words(dataset: Dataset, recipe: Recipe, validation: Queries | None) ->
     """Build BM25, its scores on the scale of log-probabilities if there is a validation split."""
     words = Bm25(dataset.answer_texts(), language=recipe.language)
     if validation:
-        words.scale = fit_scale(words.scores(validation.texts), validation.labels)
+        words.scale = fit_scale(words.score_texts(validation.texts), validation.labels)
     return words
 
 
-def fuse_signals(dense: Dense, dataset: Dataset, recipe: Recipe) -> Fused:
-    """Join towers, memory and words, with the weights that fit the validation split best."""
+def fuse_signals(scoring: Scoring, dataset: Dataset, recipe: Recipe) -> Scoring:
+    """Add the signals of words and of past queries' texts, and fit all weights on validation.
+
+    Args:
+        scoring: the signals of the towers.
+        dataset: that they were trained on.
+        recipe: names the signals.
+    """
     validation = dataset.split("validation")
-    words = build_words(dataset, recipe, validation) if recipe.words else None
-    past = None
-    if recipe.memory:
+    signals = dict(scoring.signals)
+    if scoring.dense and scoring.past:
         train = dataset.split("train")
-        newcomers = np.zeros(dataset.answers.height, dtype=bool)
-        past = PastQueries(train.texts, train.labels, newcomers, train.frame["id"].to_list())
-    channel = Fused(dense, past=past, words=words, recipe=recipe, weights=PARTS)
-    channel.weights = fit_weights(channel.unweighed(validation.texts), validation.labels, PARTS)
-    return channel
+        past = replace(scoring.past, texts=train.texts, ids=train.frame["id"].to_list())
+        signals |= past_signals(past, scoring.dense, recipe)
+    if recipe.words:
+        signals["words"] = build_words(dataset, recipe, validation)
+    every = Scoring(signals, INITIAL_WEIGHTS)
+    scores = every.signal_scores(every.encode(validation.texts), weighted=False)
+    return Scoring(signals, fit_weights(scores, validation.labels, INITIAL_WEIGHTS))
 
 
-def calibrate_confidence(channel: Channel, validation: Queries) -> Confidence:
+def calibrate_confidence(scoring: Scoring, validation: Queries) -> Confidence:
     """Fit how likely a first answer is right, by how far its score is above the others.
 
     Queries without evidence have no part in it: their confidence is 0.
@@ -61,7 +67,7 @@ def calibrate_confidence(channel: Channel, validation: Queries) -> Confidence:
     odds, evidence = [], []
 
     def score(rows: slice) -> np.ndarray:
-        scores = channel.scores(validation.texts[rows])
+        scores = scoring.scores(scoring.encode(validation.texts[rows]))
         odds.append(log_odds(scores))
         evidence.append(has_evidence(scores))
         return scores

@@ -18,7 +18,7 @@ from torch import Tensor, distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.nn import Parameter
 
-from twinrank.ranking.layers import Share, sharing
+from twinrank.training.tower_modules import Share, sharing
 
 LAUNCHED_TIMEOUT = timedelta(days=1)  # the others wait while the main process encodes
 

@@ -19,7 +19,7 @@ from twinrank.encoding import Encoder
 from twinrank.encoding.trainable import Trainable
 from twinrank.errors import RecipeError
 from twinrank.files import new_folder
-from twinrank.ranking import Passages, Past, Towers, encoder_of, total
+from twinrank.ranking import Passages, encoder_of, total
 from twinrank.ranking.manifest import ENCODER, encoder_name
 from twinrank.recipe import TuningSettings
 from twinrank.training.checkpoint import Checkpoint
@@ -32,6 +32,7 @@ from twinrank.training.distributed import (
 )
 from twinrank.training.loop import Record, Trainer
 from twinrank.training.losses import cross_entropy
+from twinrank.training.tower_modules import Past, Towers
 from twinrank.training.training_data import build_reader, measure_quality, number_threads
 from twinrank.training.training_run import TUNING_FILE, TrainingRun, run_stage
 

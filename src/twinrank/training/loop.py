@@ -15,7 +15,6 @@ from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
 
 from twinrank.errors import DivergedError
-from twinrank.ranking import Towers
 from twinrank.recipe import Keep, PretrainingSettings, TrainingSettings, TuningSettings
 from twinrank.training.checkpoint import (
     Checkpoint,
@@ -26,6 +25,7 @@ from twinrank.training.checkpoint import (
 from twinrank.training.distributed import from_main
 from twinrank.training.negatives import ExactIndex
 from twinrank.training.precision import AdamW
+from twinrank.training.tower_modules import Towers
 
 Settings = TrainingSettings | PretrainingSettings | TuningSettings
 Record = dict[str, Any]

@@ -15,9 +15,10 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from torch import Tensor
 
-from twinrank.ranking import Passages, Towers, among, in_chunks
+from twinrank.ranking import Passages, among
 from twinrank.recipe import TrainingSettings
 from twinrank.training.distributed import from_main, project
+from twinrank.training.tower_modules import Towers, in_chunks
 
 POOL_FACTOR = 8  # answers that a step looks through for hard ones, for each in the sample
 MIN_SPEEDUP = 2.0  # of a sampled epoch over an exact one, whose loss has no noise

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from twinrank.data import Dataset, Queries
 from twinrank.errors import DataError, Fault
-from twinrank.ranking import Towers
 from twinrank.recipe import PretrainingSettings
 from twinrank.training.distributed import from_main
 from twinrank.training.loop import Record, Trainer, Validate, split_parameters
 from twinrank.training.losses import barlow_twins
 from twinrank.training.pairing import Groups, Pairs, across, within
+from twinrank.training.tower_modules import Towers
 
 
 @dataclass(frozen=True)

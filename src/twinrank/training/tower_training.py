@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from twinrank.ranking import Past, Towers, total
+from twinrank.ranking import total
 from twinrank.recipe import TrainingSettings
 from twinrank.training.checkpoint import Checkpoint
 from twinrank.training.distributed import from_main, process_count, project, sum_gradients
@@ -18,6 +18,7 @@ from twinrank.training.loop import Record, Trainer, Validate, since_best, split_
 from twinrank.training.losses import cross_entropy
 from twinrank.training.negatives import build_index, choose_index
 from twinrank.training.precision import matmul_precision, reuse_freed_memory
+from twinrank.training.tower_modules import Past, Towers
 from twinrank.training.training_data import TrainingData
 
 

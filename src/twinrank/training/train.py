@@ -21,14 +21,12 @@ from twinrank.encoding import FeatureStore
 from twinrank.errors import DivergedError, RecipeError
 from twinrank.ranking import (
     CURRENT,
-    Channel,
     Origin,
     Ranker,
     Reader,
-    Towers,
+    Scoring,
     located,
     read_manifest,
-    towers_of,
     writing,
 )
 from twinrank.recipe import Recipe
@@ -42,6 +40,7 @@ from twinrank.training.checkpoint import check_same_training
 from twinrank.training.distributed import from_main, is_main, join_launched, local_device
 from twinrank.training.encoder_tuning import tune_encoder
 from twinrank.training.pretraining import PairedQueries, Pretrainer
+from twinrank.training.tower_modules import Towers, towers_of
 from twinrank.training.tower_training import TowerTrainer
 from twinrank.training.training_data import (
     TrainingData,
@@ -165,7 +164,8 @@ def _build_ranker(run: TrainingRun) -> Ranker:
     try:
         if recipe.channel == "bm25":
             validation = find_validation(dataset, needed=False)
-            return _build_measured(run, build_words(dataset, recipe, validation), validation)
+            words = build_words(dataset, recipe, validation)
+            return _build_measured(run, Scoring({"words": words}, {"words": 1.0}), validation)
         run.start_metrics()
         tuned = tune_encoder(run) if recipe.tuning else None
         device = local_device(run.device)
@@ -176,19 +176,19 @@ def _build_ranker(run: TrainingRun) -> Ranker:
         else:
             towers = towers_of(recipe, reader.encoder.dim).eval()
             _fit_scale(towers, reader, data)
-        dense = data.build_dense(reader, towers)
-        towers.take_offsets(None)  # the channel has them now
-        channel = fuse_signals(dense, dataset, recipe) if recipe.fused else dense
-        return _build_measured(run, channel, data.validation)
+        scoring = data.build_scoring(reader, towers)
+        if recipe.fused:
+            scoring = fuse_signals(scoring, dataset, recipe)
+        return _build_measured(run, scoring, data.validation)
     except DivergedError as error:
         raise DivergedError(f"{recipe.name}: {error}") from None
 
 
-def _build_measured(run: TrainingRun, channel: Channel, validation: Queries | None) -> Ranker:
+def _build_measured(run: TrainingRun, scoring: Scoring, validation: Queries | None) -> Ranker:
     """Build a ranker with its confidence, and with what it reaches on validation."""
-    ranker = Ranker(run.recipe, run.dataset.answers, channel, run.origin)
+    ranker = Ranker(run.recipe, run.dataset.answers, scoring, run.origin)
     if validation is not None:
-        ranker.confidence = calibrate_confidence(channel, validation)
+        ranker.confidence = calibrate_confidence(scoring, validation)
         quality = measure_quality(lambda rows: ranker.scores(validation.texts[rows]), validation)
         ranker.origin = ranker.origin.model_copy(update={"quality": quality})
     return ranker
@@ -288,7 +288,7 @@ def _identify_stage(run: TrainingRun, reader: Reader) -> dict[str, Any]:
 def _fit_scale(towers: Towers, reader: Reader, data: TrainingData) -> None:
     """Give untrained or pre-trained towers the scale that makes their scores probabilities."""
     if data.validation:
-        dense = data.build_dense(reader, towers)
-        products = dense.scores_of(data.validation_features) / towers.scale.item()
+        scoring = data.build_scoring(reader, towers)
+        products = scoring.scores(data.embed_validation(towers)) / towers.scale.item()
         with torch.no_grad():
             towers.log_scale.fill_(fit_scale(products, data.validation.labels)).log_()

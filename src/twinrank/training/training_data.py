@@ -17,9 +17,21 @@ from twinrank.data.text_selection import Idf
 from twinrank.encoding import FeatureStore
 from twinrank.errors import DataError, Fault
 from twinrank.evaluation import by_type, means, measure
-from twinrank.ranking import Dense, Passages, Past, Reader, Towers, in_chunks, reader_of
+from twinrank.ranking import (
+    INITIAL_WEIGHTS,
+    DenseSignal,
+    Passages,
+    PastQueries,
+    PastSignal,
+    QueryBatch,
+    Reader,
+    Scoring,
+    Signal,
+    reader_of,
+)
 from twinrank.recipe import Recipe
 from twinrank.training.pretraining import PairedQueries, check_pairs, group_queries
+from twinrank.training.tower_modules import Past, Towers, freeze, in_chunks
 
 
 @dataclass(frozen=True)
@@ -126,17 +138,33 @@ class TrainingData:
             validation_features=project(self.validation_features),
         )
 
-    def build_dense(self, reader: Reader, towers: Towers) -> Dense:
-        """Build the ranker's dense channel, with towers in eval mode as they are now."""
-        past = self.train.past(towers) if self.train and towers.memory else None
-        return Dense.of(reader, towers, self.answers, past)
+    def build_scoring(self, reader: Reader, towers: Towers) -> Scoring:
+        """Build the signals of towers as they are now; past queries have no texts yet."""
+        frozen = freeze(towers)
+        offsets = None if towers.offsets is None else towers.offsets.detach().cpu().numpy().copy()
+        dense = DenseSignal.from_features(reader, frozen, self.answers, offsets)
+        signals: dict[str, Signal] = {"dense": dense}
+        if self.train and towers.memory:
+            past = PastQueries(
+                texts=[],
+                ids=[],
+                vectors=frozen.project_queries(self.train.features),
+                labels=self.train.labels.astype(np.float32),
+                newcomers=np.zeros(self.answers.answers, bool),
+            )
+            signals["past"] = PastSignal(past, frozen, newcomer=0.0)
+        return Scoring(signals, INITIAL_WEIGHTS)
+
+    def embed_validation(self, towers: Towers) -> QueryBatch:
+        """Project the validation queries; their texts are left out."""
+        return QueryBatch([], freeze(towers).project_queries(self.validation_features))
 
     def validate(self, reader: Reader, towers: Towers) -> dict[str, Any]:
         """Measure towers on the validation split; empty if there is none."""
         if self.validation is None:
             return {}
-        dense, features = self.build_dense(reader, towers), self.validation_features
-        return measure_quality(lambda rows: dense.scores_of(features[rows]), self.validation)
+        scoring, queries = self.build_scoring(reader, towers), self.embed_validation(towers)
+        return measure_quality(lambda rows: scoring.scores(queries[rows]), self.validation)
 
 
 def measure_quality(

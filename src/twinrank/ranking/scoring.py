@@ -1,0 +1,162 @@
+"""The weighted sum of signals, over all answers or over the candidates of an answer index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from typing import TypeVar, cast
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float, Int
+
+from twinrank.ranking.bm25 import Bm25
+from twinrank.ranking.past_queries import (
+    PastQueries,
+    PastSignal,
+    PastWordsSignal,
+    PriorSignal,
+    SignalOfPast,
+)
+from twinrank.ranking.shortlist import Shortlist
+from twinrank.ranking.signals import DenseSignal, QueryBatch, Signal
+from twinrank.recipe import Recipe
+
+CELLS_A_CHUNK = 16_000_000  # numbers that all signals together take while queries are scored
+# What is trained together starts at one, and is held near it; what joins later at zero.
+INITIAL_WEIGHTS = {"dense": 1.0, "past": 1.0, "prior": 0.0, "past words": 0.0, "words": 0.0}
+PAST_SIGNALS = ("past", "prior", "past words")
+
+Table = TypeVar("Table")  # of scores: an array, or a tensor
+SignalScores = dict[str, Float[np.ndarray, "n m"]]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Signals and their weights. It never changes: a change of answers makes another one.
+
+    Attributes:
+        signals: by name, in the order of `INITIAL_WEIGHTS`; all score the same answers.
+        weights: of each signal, by name.
+    """
+
+    signals: Mapping[str, Signal]
+    weights: Mapping[str, float]
+
+    @property
+    def dense(self) -> DenseSignal | None:
+        """The signal that has vectors; None where words alone rank."""
+        return cast("DenseSignal | None", self.signals.get("dense"))
+
+    @property
+    def past(self) -> PastQueries | None:
+        """The past queries, if they are a signal."""
+        signal = cast("PastSignal | None", self.signals.get("past"))
+        return signal.past if signal else None
+
+    @property
+    def words(self) -> Bm25 | None:
+        """The signal of the answers' words, if there is one."""
+        return cast("Bm25 | None", self.signals.get("words"))
+
+    def encode(self, texts: Sequence[str]) -> QueryBatch:
+        """Encode queries, once for all signals."""
+        if self.dense is None:
+            return QueryBatch(texts, np.empty((len(texts), 0), np.float32))
+        return QueryBatch(texts, self.dense.embed_queries(texts))
+
+    def scores(self, queries: QueryBatch) -> Float[np.ndarray, "n m"]:
+        """Score every answer for every query."""
+        return np.concatenate([total(self._weighted(part)) for part in self._chunks(queries)])
+
+    def signal_scores(self, queries: QueryBatch, *, weighted: bool = True) -> SignalScores:
+        """Return what each signal gives every answer; weighted, they add up to the scores."""
+        score = self._weighted if weighted else self._unweighted
+        parts = [score(part) for part in self._chunks(queries)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self.signals}
+
+    def score_candidates(
+        self, queries: QueryBatch, k: int, shortlist: Shortlist | None = None
+    ) -> Iterator[tuple[Int[np.ndarray, " c"], dict[str, Float[np.ndarray, " c"]]]]:
+        """Yield the rows of each query's candidates, rising, and each signal's weighted scores.
+
+        Args:
+            queries: n of them.
+            k: how many answers are wanted at least.
+            shortlist: finds candidates by their vectors; without one all answers are candidates.
+        """
+        searched = self.dense if shortlist else None
+        for part in self._chunks(queries):
+            tables = self._weighted(part, without="dense" if searched else "")
+            if searched is None or shortlist is None:
+                for i in range(len(part)):
+                    scores = {name: table[i] for name, table in tables.items()}
+                    yield np.arange(len(total(scores))), scores
+                continue
+            other_scores = total(tables) if tables else None
+            for i, rows in enumerate(shortlist.find_rows(part.vectors, other_scores, k)):
+                near = searched.scores(part[i : i + 1], rows)[0]
+                scores = {"dense": np.float32(self.weights["dense"]) * near}
+                yield rows, scores | {name: table[i, rows] for name, table in tables.items()}
+
+    def upsert(self, answers: pl.DataFrame, rows: Int[np.ndarray, " k"]) -> Scoring:
+        """Return the scoring with k answers at their rows: in place of others, or behind all.
+
+        What takes another's place keeps its offset and its past queries; what is new has none.
+        """
+        signals = {name: signal.upsert(answers, rows) for name, signal in self.signals.items()}
+        return replace(self, signals=signals)
+
+    def select(self, mask: Bool[np.ndarray, " m"]) -> Scoring:
+        """Return the scoring without the answers whose entry is false."""
+        return replace(self, signals={n: signal.select(mask) for n, signal in self.signals.items()})
+
+    def relabel(self, answer: int, queries: Sequence[str], *, newcomer: bool) -> Scoring:
+        """Return the scoring with past queries of an answer that came back; none without a past.
+
+        Args:
+            answer: its row.
+            queries: their texts; see `PastQueries.relabel`.
+            newcomer: whether it was added after training.
+        """
+        if self.past is None or self.dense is None:
+            return self
+        past = self.past.relabel(answer, queries, self.dense.embed_queries, newcomer=newcomer)
+        former = {name: self.signals[name] for name in PAST_SIGNALS if name in self.signals}
+        new: dict[str, Signal] = {
+            name: cast("SignalOfPast", s).with_past(past) for name, s in former.items()
+        }
+        return replace(self, signals={**self.signals, **new})
+
+    def _unweighted(self, queries: QueryBatch, without: str = "") -> SignalScores:
+        signals = self.signals.items()
+        return {name: signal.scores(queries) for name, signal in signals if name != without}
+
+    def _weighted(self, queries: QueryBatch, without: str = "") -> SignalScores:
+        scores = self._unweighted(queries, without)
+        return {name: np.float32(self.weights[name]) * table for name, table in scores.items()}
+
+    def _chunks(self, queries: QueryBatch) -> Iterator[QueryBatch]:
+        """Yield some queries at a time, in bounded memory; an empty batch if there are none."""
+        height = max(1, CELLS_A_CHUNK // sum(signal.width for signal in self.signals.values()))
+        for start in range(0, max(1, len(queries)), height):
+            yield queries[start : start + height]
+
+
+def past_signals(past: PastQueries, dense: DenseSignal, recipe: Recipe) -> dict[str, Signal]:
+    """Return the signals that past queries give by a recipe with a memory."""
+    newcomer = recipe.memory.newcomer if recipe.memory else 0.0
+    signals: dict[str, Signal] = {
+        "past": PastSignal(past, dense.towers, newcomer),
+        "prior": PriorSignal(past),
+    }
+    if recipe.words:
+        signals["past words"] = PastWordsSignal.build(past, recipe.language)
+    return signals
+
+
+def total(scores: Mapping[str, Table]) -> Table:
+    """Return the sum of signals' scores."""
+    return reduce(add, scores.values())

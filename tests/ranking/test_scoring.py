@@ -1,0 +1,201 @@
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+from scipy.special import expit, softmax
+
+from tests.ranker_files import version_folder
+from twinrank.errors import RankerError
+from twinrank.ranking import (
+    INITIAL_WEIGHTS,
+    Bm25,
+    Confidence,
+    PastQueries,
+    QueryBatch,
+    Ranker,
+    log_odds,
+    scoring,
+    top_k,
+)
+from twinrank.ranking.past_queries import NEAREST_PAST_QUERIES, PastWordsSignal
+from twinrank.training.calibration import calibrate_confidence
+
+TEXTS = ["it wont let me in again", "User: hello\nAgent: hi\nUser: where is my money??"]
+
+
+def signals(ranker, *, weighted=True):
+    return ranker.scoring.signal_scores(ranker.scoring.encode(TEXTS), weighted=weighted)
+
+
+def test_signals_make_up_the_score(fused):
+    scores = signals(fused)
+    assert set(scores) == set(INITIAL_WEIGHTS) == set(fused.scoring.weights)
+    np.testing.assert_allclose(sum(scores.values()), fused.scores(TEXTS), rtol=1e-5)
+    for answers in fused.rank(TEXTS):
+        for answer in answers:
+            assert sum(answer.parts.values()) == pytest.approx(answer.score, rel=1e-5)
+    for name, unweighted in signals(fused, weighted=False).items():
+        weighted = fused.scoring.weights[name] * unweighted
+        np.testing.assert_allclose(scores[name], weighted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cells", [1, 3_000])
+def test_queries_are_scored_alike_some_at_a_time(fused, help_centre, monkeypatch, cells):
+    texts = help_centre.split("test").texts[:7]
+    expected, ranked = fused.scores(texts), fused.rank(texts, 3)
+    monkeypatch.setattr(scoring, "CELLS_A_CHUNK", cells)
+    np.testing.assert_allclose(fused.scores(texts), expected, rtol=1e-5)
+    assert [[a.id for a in r] for r in fused.rank(texts, 3)] == [[a.id for a in r] for r in ranked]
+    assert fused.scores([]).shape == (0, fused.answers.height)
+
+
+def test_confidence_is_platts_curve_of_the_first_and_the_softmax_of_what_it_leaves(fused):
+    curve, count = fused.confidence, len(fused.answers)
+    for scores, answers in zip(fused.scores(TEXTS), fused.rank(TEXTS, count), strict=True):
+        p = np.sort(softmax(scores.astype(np.float64)))[::-1]
+        sure = expit(curve.slope * np.log(p[0] / (1 - p[0])) + curve.intercept)
+        expected = np.minimum(sure, (1 - sure) * p / (1 - p[0]))
+        expected[0] = sure
+        np.testing.assert_allclose([a.confidence for a in answers], expected, rtol=1e-5)
+    first = [answers[0].confidence for answers in fused.rank(TEXTS)]
+    np.testing.assert_allclose(first, curve.of(fused.scores(TEXTS)), rtol=1e-5)
+
+
+def test_confidence_is_finite_where_one_answer_is_certain():
+    sure = Confidence(slope=1.0, intercept=0.0).of_each(np.array([0.0, 900.0, 1.0]), np.arange(3))
+    np.testing.assert_allclose(sure, [0, 1, 0], atol=1e-300)
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30),
+    st.floats(-5, 5),
+    st.floats(-50, 50),
+)
+def test_the_confidences_of_a_ranking_come_to_one_at_most_and_fall(scores, slope, intercept):
+    row = np.array(scores)
+    curve = Confidence(slope=slope, intercept=intercept)
+    sure = curve.of_each(row, top_k(row, len(row)))
+    assert sure.sum() <= 1 + 1e-9
+    assert (sure >= 0).all()
+    assert (np.diff(sure) <= 1e-12).all()
+    assert sure[0] == curve.of(row[None])[0]
+
+
+def test_without_evidence_nothing_is_confident():
+    curve = Confidence(slope=0.1, intercept=3.0)
+    flat = np.array([[0.0] * 9, [2.5] * 9])
+    assert curve.of(flat).tolist() == [0, 0]
+    assert not curve.of_each(flat[0], np.arange(9)).any()
+    assert curve.of(np.zeros((1, 1)))[0] == 0  # the only answer, and no word of it
+    assert curve.of(np.ones((1, 1)))[0] > 0.9
+
+
+def test_a_query_without_a_known_word_has_no_confidence_and_no_part_in_the_fit(fitted, help_centre):
+    words = fitted("bm25")
+    assert {answer.confidence for answer in words.rank("zzz qqq", 100)[0]} == {0}
+    assert words.rank("zzz qqq", min_confidence=1e-9) == [[]]
+    asked = help_centre.split("validation")
+    both = replace(
+        asked,
+        frame=pl.concat([asked.frame, asked.frame.with_columns(text=pl.lit("zzz"))]),
+        labels=sparse.vstack([asked.labels, asked.labels], format="csr"),
+    )
+    assert calibrate_confidence(words.scoring, both).slope == pytest.approx(words.confidence.slope)
+
+
+def test_log_odds_are_those_of_the_softmax():
+    scores = np.random.default_rng(1).normal(size=(20, 6)) * 3
+    best = softmax(scores, axis=1).max(axis=1)
+    np.testing.assert_allclose(log_odds(scores), np.log(best / (1 - best)), rtol=1e-9)
+    assert log_odds(scores[:, :1]).tolist() == [0] * 20
+
+
+@pytest.mark.parametrize("least", [np.nan, -0.1, 1.1, np.inf])
+def test_a_confidence_that_is_none_is_refused(fused, least):
+    with pytest.raises(RankerError, match=r"min_confidence is .*; give a number from 0 to 1"):
+        fused.rank(TEXTS, min_confidence=least)
+
+
+def test_silent_below_a_confidence(fused):
+    least = fused.rank(TEXTS)[0][0].confidence
+    assert fused.rank(TEXTS[0], min_confidence=least * 0.99)[0]
+    assert fused.rank(TEXTS[0], min_confidence=min(least * 1.01, 1)) == [[]]
+    fused.confidence = None
+    with pytest.raises(RankerError, match="knows no confidence"):
+        fused.rank(TEXTS, min_confidence=0.5)
+
+
+def test_a_newcomer_is_given_what_the_recipe_says_instead_of_a_past(fused, help_centre, tmp_path):
+    first = help_centre.answers.head(1)
+    before = signals(fused, weighted=False)
+    fused.remove_answers(first["id"])
+    fused.add_answers(first)
+    after = signals(fused, weighted=False)
+    assert (after["past"][:, -1] == np.float32(fused.recipe.memory.newcomer)).all()
+    for name in ("past", "dense"):
+        np.testing.assert_allclose(after[name][:, :-1], before[name][:, 1:], rtol=1e-5)
+
+    fused.save(tmp_path)
+    loaded = Ranker.load(tmp_path)
+    assert loaded.scoring.weights == fused.scoring.weights
+    assert loaded.confidence == fused.confidence
+    assert loaded.past.texts == help_centre.split("train").texts
+    assert loaded.past.newcomers.sum() == 1
+    for name, scores in signals(loaded, weighted=False).items():
+        np.testing.assert_allclose(scores, after[name], rtol=1e-4, atol=1e-5)
+    (version_folder(tmp_path) / "past.jsonl").write_text("")
+    with pytest.raises(RankerError, match=r"past.jsonl: not as manifest.json says"):
+        Ranker.load(tmp_path)
+
+
+def past_queries(texts, labels):
+    labels = sparse.csr_array(np.asarray(labels, np.float32))
+    p, m = labels.shape
+    vectors = np.zeros((p, 2), np.float32)
+    return PastQueries(texts, [None] * p, vectors, labels, np.zeros(m, bool))
+
+
+def test_a_prior_counts_labels_and_a_newcomers_is_average():
+    past = past_queries("abcd", [[1, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]])
+    np.testing.assert_allclose(past.prior, np.log1p([3, 2, 0]))
+    wider = past.upsert(np.array([1, 3]))
+    np.testing.assert_allclose(wider.prior, np.log1p([3, 2, 0, 5 / 3]), rtol=1e-6)
+    kept = wider.select(np.array([False, True, True, True]))
+    np.testing.assert_allclose(kept.prior, np.log1p([2, 0, 1]), rtol=1e-6)
+
+
+def test_words_of_the_nearest_past_queries_are_summed_by_answer(monkeypatch):
+    rng = np.random.default_rng(0)
+    p = NEAREST_PAST_QUERIES + 15
+    labels = (rng.random((p, 3)) < 0.4).astype(np.float32)
+    products = rng.random((4, p)).astype(np.float32)
+    signal = PastWordsSignal.build(past_queries(["word"] * p, labels), "english")
+    queries = QueryBatch(["word"] * 4, np.empty((4, 2), np.float32))
+    monkeypatch.setattr(Bm25, "score_texts", lambda self, texts: products)
+    scores = signal.scores(queries)
+    for i in range(4):
+        nearest = sorted(range(p), key=lambda j: -products[i, j])[:NEAREST_PAST_QUERIES]
+        expected = np.log1p(sum(products[i, j] * labels[j] for j in nearest))
+        np.testing.assert_allclose(scores[i], expected, rtol=1e-5)
+    erased = PastWordsSignal.build(past_queries([], np.empty((0, 3))), "english")
+    assert erased.scores(queries).tolist() == [[0] * 3] * 4
+
+
+def test_an_offset_stays_with_its_answer_and_a_newcomer_has_none(fused, help_centre):
+    ids = help_centre.answers["id"].to_list()
+    learned, before = fused.dense.offsets, signals(fused)["dense"]
+    assert learned.shape == (len(ids), 32)
+    assert np.linalg.norm(learned, axis=1).min() > 0
+    fused.put_answers(help_centre.answers[[2]])
+    np.testing.assert_allclose(signals(fused)["dense"], before, rtol=1e-4, atol=1e-5)
+    fused.remove_answers(ids[2:3])
+    fused.add_answers(help_centre.answers[[2]])
+    np.testing.assert_array_equal(fused.dense.offsets[:-1], np.delete(learned, 2, axis=0))
+    assert not fused.dense.offsets[-1].any()
+    texts = fused.dense.reader.passages(help_centre.answers[[2]]).rows
+    bare, last = fused.dense.embed_passages(texts), fused.dense.vectors.owner == len(ids) - 1
+    np.testing.assert_allclose(fused.dense.vectors.rows[last], bare, atol=1e-6)
