@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayTaskError
 
-from twinrank.cluster.connection import LOST, Slot, told_by
+from twinrank.cluster.connection import LOST, Slot, worker_error
 from twinrank.errors import ClusterError
 from twinrank.progress import progress_bar
 
@@ -42,7 +42,7 @@ def calls_on_cluster(
         ClusterError: if a call was lost with its worker, and again `RETRIES` times.
     """
     slot = Slot.of(device)
-    held = ray.put(function)
+    stored = ray.put(function)
     call: Any = ray.remote(_called).options(max_retries=RETRIES, **slot.options)
     most = min(workers or len(items), len(items))
     numbers = iter(range(len(items)))
@@ -51,11 +51,11 @@ def calls_on_cluster(
 
     def begin() -> None:
         if (number := next(numbers, None)) is not None:
-            under_way[call.remote(held, items[number])] = number
+            under_way[call.remote(stored, items[number])] = number
 
     for _ in range(most):
         begin()
-    shown = f"{label} on the cluster, {min(most, slot.there)} at once"
+    shown = f"{label} on the cluster, {min(most, slot.count)} at once"
     try:
         with progress_bar(shown, len(items), unit="runs") as advance:
             while under_way:
@@ -63,7 +63,7 @@ def calls_on_cluster(
                 try:
                     results[under_way.pop(ready)] = ray.get(ready)
                 except RayTaskError as error:
-                    raise told_by(error) from None
+                    raise worker_error(error) from None
                 except LOST as error:
                     raise ClusterError(
                         f"{label}: a call lost its worker {RETRIES + 1} times; the logs "

@@ -51,12 +51,12 @@ def connected(address: str) -> Iterator[None]:
             "with --ray auto"
         )
     _check_heard(address)
-    own: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if address == LOCAL:
-        own = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
-        own |= {"_node_ip_address": "127.0.0.1"}
+        options = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
+        options |= {"_node_ip_address": "127.0.0.1"}
     try:
-        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **own)
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _nobody(address, error) from error
     try:
@@ -85,17 +85,17 @@ def _nobody(address: str, error: Exception) -> ClusterError:
 
 @dataclass(frozen=True)
 class Slot:
-    """What one worker takes: a core, and a GPU where it computes on that.
+    """Resources of one worker: a core, and a GPU where it computes on that.
 
     Attributes:
         device: of the worker.
         options: of a Ray task or actor.
-        there: how many such the cluster has, busy ones included.
+        count: of such slots in the cluster, busy ones included.
     """
 
     device: str
     options: dict[str, Any]
-    there: int
+    count: int
 
     @classmethod
     def of(cls, device: str) -> Slot:
@@ -104,8 +104,8 @@ class Slot:
         Raises:
             ClusterError: if the cluster has none.
         """
-        there = ray.cluster_resources()
-        cores, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
+        resources = ray.cluster_resources()
+        cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
         wanted = device.startswith("cuda") or (device == "auto" and gpus > 0)
         if wanted and not gpus:
             raise ClusterError("no machine of the cluster has a GPU; choose --device cpu")
@@ -155,8 +155,8 @@ def check_one_machine(option: str) -> None:
         )
 
 
-def told_by(error: RayTaskError) -> Exception:
-    """What was raised in a worker, to be raised here."""
+def worker_error(error: RayTaskError) -> Exception:
+    """Give the error of a worker, to be raised in this process."""
     cause = error.cause
     if isinstance(cause, TwinrankError):
         return cause
@@ -164,6 +164,6 @@ def told_by(error: RayTaskError) -> Exception:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first; Ray's go on for many lines."""
-    said = str(error).strip().splitlines()
-    return said[0] if said else type(error).__name__
+    """Give the first line of an error; those of Ray have many."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -11,7 +11,7 @@ import numpy as np
 import ray
 from ray.exceptions import RayTaskError
 
-from twinrank.cluster.connection import LOST, Slot, told_by
+from twinrank.cluster.connection import LOST, Slot, worker_error
 from twinrank.encoding import Encoder
 from twinrank.errors import ClusterError
 
@@ -52,13 +52,13 @@ class Replica:
 def encoded_on_cluster(
     encoder: Encoder, texts: Sequence[str], *, workers: int | None = None, device: str = "auto"
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """What `Encoder.batches` gives, computed by the workers of the cluster.
+    """Yield batches as `Encoder.batches` does, computed by the workers of the cluster.
 
-    Each worker holds the encoder and has one chunk at a time; that of one who dies is given out
-    again. A new worker takes the dead one's place as soon as some machine has room for it.
+    Each worker has the encoder and one chunk at a time; the chunk of a worker that dies is given
+    out again. A new worker takes its place as soon as some machine has room for it.
 
     Args:
-        encoder: which; it has to be found under its name on all machines.
+        encoder: it has to be found under its name on all machines.
         texts: N of them.
         workers: how many; by default as many as the cluster has cores, or GPUs.
         device: where they compute; see `Slot`.
@@ -72,61 +72,84 @@ def encoded_on_cluster(
         EncoderError: if a worker cannot load or run it.
     """
     slot = Slot.of(device)
-    replica: Any = ray.remote(Replica).options(**slot.options)
-    workers = workers or slot.there
-    size = max(LEAST, min(MOST, -(-len(texts) // (TURNS * workers))))
-    due = deque(range(len(texts))[start : start + size] for start in range(0, len(texts), size))
-    crew: list[Any] = []
-    under_way: dict[Any, tuple[Any, range | None]] = {}
-
-    def begin() -> None:
-        worker = replica.remote(encoder.name, encoder.max_tokens, encoder.precision, slot.device)
-        crew.append(worker)
-        under_way[worker.begin.remote()] = (worker, None)
-
-    def give(worker: Any) -> None:  # noqa: ANN401 (Ray makes its class)
-        if not due:
-            ray.kill(worker)
-            return
-        rows = due.popleft()
-        under_way[worker.features.remote([texts[row] for row in rows])] = (worker, rows)
-
-    left, deaths = len(due), 0
-    workers = min(workers, left)
-    for _ in range(workers):
-        begin()
+    crew = _Crew(encoder, texts, workers or slot.count, slot)
     try:
-        while left:
-            ready, _ = ray.wait(list(under_way), timeout=SAID_AFTER_S)
+        yield from crew.encode()
+    finally:
+        for worker in crew.workers:
+            ray.kill(worker)
+
+
+class _Crew:
+    """Workers that encode chunks of texts.
+
+    Attributes:
+        workers: all that were begun.
+    """
+
+    def __init__(self, encoder: Encoder, texts: Sequence[str], workers: int, slot: Slot) -> None:
+        size = max(LEAST, min(MOST, -(-len(texts) // (TURNS * workers))))
+        starts = range(0, len(texts), size)
+        self._due = deque(range(len(texts))[start : start + size] for start in starts)
+        self._left, self._size = len(self._due), size
+        self._count = min(workers, self._left)
+        self._encoder, self._texts, self._slot = encoder, texts, slot
+        self._replica: Any = ray.remote(Replica).options(**slot.options)
+        self._under_way: dict[Any, tuple[Any, range | None]] = {}
+        self.workers: list[Any] = []
+
+    def encode(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the rows and features of each chunk; see `encoded_on_cluster`."""
+        for _ in range(self._count):
+            self._begin()
+        deaths = 0
+        while self._left:
+            ready, _ = ray.wait(list(self._under_way), timeout=SAID_AFTER_S)
             if not ready:
-                log.info("%d texts are left; waiting for a worker", size * left)
+                log.info("%d texts are left; waiting for a worker", self._size * self._left)
                 continue
-            worker, rows = under_way.pop(ready[0])
+            worker, rows = self._under_way.pop(ready[0])
             try:
-                told = ray.get(ready[0])
+                result = ray.get(ready[0])
             except LOST as error:
                 deaths += 1
-                if deaths > DEATHS * workers:
+                if deaths > DEATHS * self._count:
                     raise ClusterError(
                         f"{deaths} workers died, one after another: the logs of Ray on "
                         "their machines say why"
                     ) from error
-                if rows is not None:
-                    log.info("a worker was lost; its %d texts are encoded by another", len(rows))
-                    due.appendleft(rows)
-                begin()
+                self._replace(rows)
                 continue
             except RayTaskError as error:
-                raise told_by(error) from None
+                raise worker_error(error) from None
             if rows is None:
-                _check_same(encoder, told)
-            give(worker)
+                _check_same(self._encoder, result)
+            self._give(worker)
             if rows is not None:
-                left, deaths = left - 1, 0
-                yield np.array(rows), told
-    finally:
-        for worker in crew:
+                self._left, deaths = self._left - 1, 0
+                yield np.array(rows), result
+
+    def _begin(self) -> None:
+        encoder = self._encoder
+        settings = (encoder.name, encoder.max_tokens, encoder.precision, self._slot.device)
+        worker = self._replica.remote(*settings)
+        self.workers.append(worker)
+        self._under_way[worker.begin.remote()] = (worker, None)
+
+    def _give(self, worker: Any) -> None:  # noqa: ANN401 (Ray makes its class)
+        if not self._due:
             ray.kill(worker)
+            return
+        rows = self._due.popleft()
+        texts = [self._texts[row] for row in rows]
+        self._under_way[worker.features.remote(texts)] = (worker, rows)
+
+    def _replace(self, rows: range | None) -> None:
+        """Begin a worker in place of a lost one, whose chunk is due again."""
+        if rows is not None:
+            log.info("a worker was lost; its %d texts are encoded by another", len(rows))
+            self._due.appendleft(rows)
+        self._begin()
 
 
 def _check_same(encoder: Encoder, fingerprint: str) -> None:

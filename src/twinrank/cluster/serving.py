@@ -82,9 +82,9 @@ def serve_on_cluster(settings: Settings, address: str, announce: Callable[[str],
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     with connected(address), _told_to_stop(), _only_one():
         slot = Slot.of(settings.device)
-        if settings.workers > slot.there:
+        if settings.workers > slot.count:
             raise ClusterError(
-                f"the cluster has room for {slot.there} replicas; give --workers {slot.there} "
+                f"the cluster has room for {slot.count} replicas; give --workers {slot.count} "
                 "or fewer, or more machines"
             )
         _check_shared(settings)
@@ -163,9 +163,9 @@ def _only_one() -> Iterator[None]:
     Raises:
         ClusterError: if there is another, or somebody else's application.
     """
-    here: Any = ray.remote(Keeper).options(name=NAME, namespace=NAME, num_cpus=0)
+    keeper_class: Any = ray.remote(Keeper).options(name=NAME, namespace=NAME, num_cpus=0)
     try:
-        keeper = here.remote()
+        keeper = keeper_class.remote()
     except ValueError:
         raise ClusterError(
             "another `twinrank serve` runs on this cluster; stop that first, or use another cluster"
@@ -222,10 +222,10 @@ def _check_shared(settings: Settings) -> None:
         look: Any = ray.remote(_unseen)
         looks = {}
         for node, host in others.items():
-            there = NodeAffinitySchedulingStrategy(node, soft=False)
-            looks[look.options(num_cpus=0, scheduling_strategy=there).remote(paths)] = host
+            strategy = NodeAffinitySchedulingStrategy(node, soft=False)
+            looks[look.options(num_cpus=0, scheduling_strategy=strategy).remote(paths)] = host
         ready, late = ray.wait(list(looks), num_returns=len(looks), timeout=PROBES_S)
-        unseen = {looks[one]: ray.get(one) for one in ready} | {looks[one]: paths for one in late}
+        unseen = {looks[ref]: ray.get(ref) for ref in ready} | {looks[ref]: paths for ref in late}
     for host, missing in unseen.items():
         if missing:
             what = settings.ranker if mark.name == f"{missing[0]}" else missing[0]
@@ -283,11 +283,11 @@ def _is_any(host: str) -> bool:
 
 
 def _wait_until_running() -> None:
-    said = time.monotonic() + SAID_AFTER_S
+    silent_until = time.monotonic() + SAID_AFTER_S
     while _check_running() != "RUNNING":
-        if time.monotonic() > said:
+        if time.monotonic() > silent_until:
             log.info("waiting until all replicas have begun; each takes a core that is free")
-            said = float("inf")
+            silent_until = float("inf")
         time.sleep(BEGUN_EVERY_S)
 
 
@@ -301,14 +301,14 @@ def _check_running() -> str:
     if app is None:
         raise ClusterError("the service was ended by somebody else; start it again")
     if app.status == "DEPLOY_FAILED":
-        told = [each.message for each in app.deployments.values()]
-        raise ClusterError(f"no replica can begin: {_last_line(told or [app.message])}")
+        messages = [deployment.message for deployment in app.deployments.values()]
+        raise ClusterError(f"no replica can begin: {_last_line(messages or [app.message])}")
     return str(app.status.value)
 
 
-def _last_line(told: list[str]) -> str:
-    """What was raised in a replica, which Ray tells with all that it went through."""
-    line = told[0].strip().splitlines()[-1]
+def _last_line(messages: list[str]) -> str:
+    """Give the error of a replica, without the traceback that Ray puts around it."""
+    line = messages[0].strip().splitlines()[-1]
     return re.sub(r"^[\w.]+(Error|Exception): ", "", line)
 
 

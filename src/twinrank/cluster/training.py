@@ -14,7 +14,7 @@ import torch
 from ray.exceptions import RayTaskError
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from twinrank.cluster.connection import LOST, Slot, told_by
+from twinrank.cluster.connection import LOST, Slot, worker_error
 from twinrank.errors import ClusterError
 from twinrank.recipe import TrainingSettings
 from twinrank.training import (
@@ -58,7 +58,7 @@ class Helper:
         """Fit along, from where the checkpoint stands; the towers stay here, and are forgotten."""
         torch.set_num_threads(1)
         place = TCPStore(host, port)
-        place.set(_here(number), "")
+        place.set(_arrival_key(number), "")
         join_group(place, size, number, patience_s=PATIENCE_S)
         try:
             trainer = TowerTrainer(
@@ -120,24 +120,24 @@ def _team(trainer: TowerTrainer, saved: Checkpoint | None, workers: int | None) 
         ProcessLostError: if one is lost, then or while they fit.
         ClusterError: if one cannot do its part.
     """
-    room = Slot.of("cpu").there  # now: a machine may be gone, and nobody would begin in its place
+    room = Slot.of("cpu").count  # now: a machine may be gone, and nobody would begin in its place
     wanted = min((workers or room) - 1, room)
     helper: Any = ray.remote(Helper).options(num_cpus=1, scheduling_strategy="SPREAD")
     helpers = [helper.remote() for _ in range(wanted)]
     threads = torch.get_num_threads()
     try:
-        there = _begun(helpers)
-        if not there:
+        begun = _begun(helpers)
+        if not begun:
             yield
             return
         torch.set_num_threads(1)  # as each of the others: they are counted by cores
-        host, size = ray.util.get_node_ip_address(), len(there) + 1
+        host, size = ray.util.get_node_ip_address(), len(begun) + 1
         place = TCPStore(host, 0, is_master=True, wait_for_workers=False)
         data = replace(trainer.data, validation=None)
         fitting = ray.put(_Fitting(trainer.towers, data, trainer.settings, trainer.seed, saved))
         helps = [
-            one.help.remote(fitting, host, place.port, size, number)
-            for number, one in enumerate(there, start=1)
+            worker.help.remote(fitting, host, place.port, size, number)
+            for number, worker in enumerate(begun, start=1)
         ]
         try:
             _await(place, helps)
@@ -152,8 +152,8 @@ def _team(trainer: TowerTrainer, saved: Checkpoint | None, workers: int | None) 
             raise
     finally:
         torch.set_num_threads(threads)
-        for one in helpers:
-            ray.kill(one)
+        for worker in helpers:
+            ray.kill(worker)
 
 
 def _await(place: TCPStore, helps: list[Any]) -> None:
@@ -162,15 +162,15 @@ def _await(place: TCPStore, helps: list[Any]) -> None:
     Raises:
         ProcessLostError: if one does not come.
     """
-    all_here = [_here(number) for number in range(1, len(helps) + 1)]
-    while not place.check(all_here):
+    arrivals = [_arrival_key(number) for number in range(1, len(helps) + 1)]
+    while not place.check(arrivals):
         ended, _ = ray.wait(helps, timeout=LOOKED_EVERY_S)
         if ended:
             raise ProcessLostError("a process of the team did not come")
 
 
-def _here(number: int) -> str:
-    """The key under which a process tells that it has come."""
+def _arrival_key(number: int) -> str:
+    """Give the key under which a process says that it has arrived."""
     return f"here-{number}"
 
 
@@ -189,7 +189,7 @@ def _is_alive(answer: Any) -> bool:  # noqa: ANN401 (Ray's)
     except LOST:
         return False
     except RayTaskError as error:
-        raise told_by(error) from None
+        raise worker_error(error) from None
     return True
 
 
@@ -206,7 +206,7 @@ def _check_done(helps: list[Any]) -> None:
             continue
         except RayTaskError as error:
             if not isinstance(error.cause, ProcessLostError):
-                raise told_by(error) from None
+                raise worker_error(error) from None
 
 
 def _not_asked(towers: Any) -> dict[str, Any]:  # noqa: ANN401
