@@ -369,6 +369,7 @@ def test_killed_in_the_middle_it_goes_on(file):
 SLOW = """
 import sys
 from tests.ranking.test_answer_index import *
+from twinrank.ranking import answer_index
 answer_index.VECTORS_A_BATCH = 20
 add = MilvusIndex.add
 def slowly(self, ids, passages):

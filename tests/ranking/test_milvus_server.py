@@ -112,6 +112,7 @@ class Searching(threading.Thread):
 SLOW = """
 import sys, time
 from tests.ranking.test_answer_index import *
+from twinrank.ranking import answer_index
 answer_index.VECTORS_A_BATCH = 20
 add = MilvusIndex.add
 def slowly(self, ids, passages):
