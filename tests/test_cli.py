@@ -275,6 +275,7 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(files, run, args, message):
     )
 
 
+@pytest.mark.slow
 def test_killed_while_encoding_and_while_training_it_finishes_the_same(files, tmp_path):
     """kill -9 as soon as encoding begins, at the first checkpoint, and some epochs later.
 

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 from safetensors.numpy import save_file
 
+from twinrank.console import VisibleFormatter, visible
 from twinrank.errors import TwinrankError
 from twinrank.files import new_folder, read_text, write_by_content, write_file
-from twinrank.terminal import VisibleFormatter, visible
 
 LONG = "x" * 20_000
 INDEX = faiss.IndexFlatIP(8)

@@ -1,11 +1,14 @@
 import re
 from pathlib import Path
 
+import pytest
+
 import twinrank
 
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     example, *_ = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     (tmp_path / "examples").symlink_to(ROOT / "examples")

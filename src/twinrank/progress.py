@@ -27,7 +27,7 @@ def progress_bar(label: str | None, total: int, *, unit: str = "texts") -> Itera
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from twinrank.terminal import visible
+    from twinrank.console import visible
 
     class LateBar(tqdm):  # type: ignore[misc]
         """A bar that a log line does not show before its time."""

@@ -11,7 +11,9 @@ from statsmodels.stats.proportion import proportion_confint
 from tests.browser.service import serving
 from twinrank.feedback import Verdict
 from twinrank.feedback.database import Feedback
-from twinrank.feedback.statistics import Traffic
+from twinrank.feedback.feedback_statistics import Traffic
+
+pytestmark = pytest.mark.slow
 
 TODAY = datetime.now(UTC)
 SIZES = [(width, scheme) for width in (400, 1600) for scheme in ("light", "dark")]

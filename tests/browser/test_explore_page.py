@@ -9,6 +9,8 @@ from twinrank.encoding import Encoder
 from twinrank.exploration import explore
 from twinrank.reports.exploration_report import write_exploration
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = "<script>window.pwned = 1</script> <img src=x onerror='window.pwned = 1'>"
 SIZES = [(width, scheme) for width in (400, 1600) for scheme in ("light", "dark")]
 

@@ -6,6 +6,8 @@ from plotly.subplots import make_subplots
 
 from twinrank.reports.page import Note, Section, page
 
+pytestmark = pytest.mark.slow
+
 LOOK = """
 () => {
   const all = (what) => [...document.querySelectorAll(what)];

@@ -11,6 +11,8 @@ from twinrank.experiments import examine
 from twinrank.reports.run_report import write_report
 from twinrank.training import train
 
+pytestmark = pytest.mark.slow
+
 TAG = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\">"
 
 # The contrast of every text with what is behind it, by WCAG 2.2's formula; the least of all.

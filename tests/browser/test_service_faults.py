@@ -8,6 +8,8 @@ from playwright.sync_api import expect
 
 from tests.browser.service import ask, serving
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>"
 
 FAULTS = {

@@ -8,6 +8,8 @@ from playwright.sync_api import expect
 
 from tests.browser.service import QUESTION, ask
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(width, scheme) for width in (400, 1600) for scheme in ("light", "dark")]
 TURNS = [
     "hiya its Carol. wont let me in",

@@ -14,10 +14,12 @@ from tests.asynchronous import run
 from tests.client.conftest import READ, WRITE
 from twinrank import AsyncClient, Client
 from twinrank.client import ClientError, Ranked
+from twinrank.client.answer_passages import Passage, PassageReader
 from twinrank.client.haystack import TwinrankRetriever as Component
 from twinrank.client.langchain import TwinrankRetriever as Retriever
-from twinrank.client.passages import Passage, PassageReader
 from twinrank.service.schemas import Answer
+
+pytestmark = pytest.mark.slow
 
 ASKED = "guessed too often, now blocked, and I still don't know the password"
 TOLD = {"id", "title", "url", "score", "confidence"}

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-import nodes
+from tests.cluster import nodes
 
 
 @pytest.fixture(scope="session")

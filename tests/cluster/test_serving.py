@@ -7,11 +7,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-import nodes
 import psutil
 import pytest
 from fastapi.testclient import TestClient
 
+from tests.cluster import nodes
 from tests.service.test_server import PATIENCE_S, QUERY, Load, kept, served, until
 from tests.test_cli import twinrank
 from twinrank.client import Client

@@ -202,6 +202,7 @@ def test_what_is_cached_is_shown_and_cleared(home, tiny_model):
     assert not home.exists()
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_convert_once(tiny_model):
     code = (
         "import sys; from twinrank.encoding import Encoder, openvino_backend\n"

@@ -139,6 +139,7 @@ def test_killed_in_a_commit_it_is_as_it_was_before(tmp_path, before):
     assert store.count_texts(Stub()) == 9
 
 
+@pytest.mark.slow
 def test_runs_at_once_encode_each_text_once_and_others_read_meanwhile(tmp_path):
     counter, store = SPAWN.Value("i", 0), FeatureStore(tmp_path)
     store.features(Stub(), texts_of(3), "mean")

@@ -158,6 +158,7 @@ def assert_same(after, before, names, *, rel=1e-6):
         assert after[name] == (expected and pytest.approx(expected, rel=rel, abs=1e-9)), name
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.floats(0.01, 100), st.floats(-50, 50))
 @settings(deadline=None, max_examples=10)
 def test_scale_shift_rotation_and_order_leave_what_does_not_depend_on_them(seed, scale, shift):

@@ -1,5 +1,4 @@
 import json
-from functools import partial
 
 import pytest
 
@@ -9,7 +8,9 @@ from twinrank.evaluation import evaluate
 from twinrank.experiments import Plan, find_plan, run_study
 from twinrank.ranking import Ranker
 from twinrank.recipe import Recipe, recipe_names
-from twinrank.training import stages
+from twinrank.training import Pretrainer, TowerTrainer
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -107,24 +108,23 @@ def test_one_more_recipe_is_all_that_a_second_call_computes(
     values = {**Recipe.load(files["heir"]).values(), "name": "more"}
     training = Recipe.load(files["plain"]).training
     more = Recipe.validated(values, source="test").model_copy(update={"training": training})
-    fitted, fit_towers, pretrain = [], stages.fit_towers, stages.pretrain
+    fitted, run = [], TowerTrainer.run
 
-    def count(*args, **kwargs):
-        fitted.append(kwargs["seed"])
-        return fit_towers(*args, **kwargs)
+    def count(trainer, **kwargs):
+        fitted.append(trainer.seed)
+        return run(trainer, **kwargs)
 
-    monkeypatch.setattr(stages, "fit_towers", count)
-    monkeypatch.setattr(stages, "pretrain", partial(_refuse_new, pretrain))
+    def refuse_new(trainer, *, saved, **kwargs):
+        assert saved is not None, "pre-training is shared, not done again"
+        return run(trainer, saved=saved, **kwargs)
+
+    monkeypatch.setattr(TowerTrainer, "run", count)
+    monkeypatch.setattr(Pretrainer, "run", refuse_new)
     added, store = [more, Recipe.load(files["plain"])], FeatureStore()
     again = run_study(plan, help_centre, added=added, seeds=2, out=home, store=store, workers=1)
     assert fitted == [0, 1]
     assert again.results["arms"][-1]["part"] == "added"
     assert again.results["arms"][:5] == study.results["arms"]
-
-
-def _refuse_new(pretrain, *args, saved, **kwargs):
-    assert saved is not None, "pre-training is shared, not done again"
-    return pretrain(*args, saved=saved, **kwargs)
 
 
 def test_the_handover_study_names_recipes_that_are_there():

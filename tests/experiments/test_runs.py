@@ -16,6 +16,7 @@ def double(x):
     return 2 * x, os.getpid()
 
 
+@pytest.mark.slow
 def test_results_come_in_the_order_of_the_items():
     inside = at_once(double, [3, 1, 2], workers=1, device="cpu", label="Doubling")
     outside = at_once(double, [3, 1, 2], workers=2, device="cpu", label="Doubling")
@@ -38,6 +39,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks processes up in /proc")
 def test_workers_end_when_their_parent_is_killed(tmp_path):
     script = tmp_path / "sleeper.py"

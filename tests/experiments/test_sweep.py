@@ -27,6 +27,8 @@ from twinrank.recipe import Recipe
 from twinrank.reports.sweep_report import describe_sweep
 from twinrank.training import train
 
+pytestmark = pytest.mark.slow
+
 WIDE = """
 [training]
 learning_rate = {low = 1e-5, high = 1e-1, log = true}

@@ -5,7 +5,10 @@ import subprocess
 import sys
 
 import optuna
+import pytest
 from optuna.trial import TrialState
+
+pytestmark = pytest.mark.slow
 
 TRIALS = 8
 

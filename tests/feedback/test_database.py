@@ -20,7 +20,7 @@ from tests.processes import heard, started
 from twinrank.errors import FeedbackError
 from twinrank.feedback import Verdict
 from twinrank.feedback.database import Feedback
-from twinrank.feedback.statistics import Day, Traffic
+from twinrank.feedback.feedback_statistics import Day, Traffic
 
 NUMBERS = count()
 LONG = "where is my invoice? " * 20
@@ -247,6 +247,7 @@ def test_threads_share_one_store(feedback):
     assert len(feedback.verdicts()) == 8 * 20
 
 
+@pytest.mark.slow
 def test_two_processes_write_at_once_into_a_new_database(address):
     writers = [started(write, address, name, 40) for name in ("one", "two")]
     said = [key for _, hears in writers for key in heard(hears)]

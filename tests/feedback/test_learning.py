@@ -202,6 +202,7 @@ def test_a_ranker_that_is_worse_does_not_take_the_place(folder, learned, monkeyp
     assert (folder / "current.json").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("lenient")
 def test_after_a_kill_it_goes_on_with_the_verdicts_it_began_with(
     folder, learned, monkeypatch, data, caplog
@@ -332,6 +333,7 @@ def test_a_ranker_that_learns_nothing_or_has_lost_its_data(
         roll_back(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("lenient")
 def test_a_ranker_with_its_own_encoder_tunes_it_anew(recipe_files, data, tmp_path):
     text = recipe_files["towers"].read_text().replace("epochs = 8", "epochs = 1")

@@ -350,6 +350,7 @@ def test_a_server_that_does_not_answer_is_one_line_without_secrets(uri):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on(file):
     """kill -9 after three batches of six, and again a batch later; then it is finished."""
     for batches in (3, 1):

@@ -3,9 +3,8 @@ from itertools import chain
 import numpy as np
 import polars as pl
 import pytest
-from twinrank.text import sentences
 
-from twinrank.data import titled_sections
+from twinrank.data import split_sentences, titled_sections
 from twinrank.encoding import RecentFeatures
 from twinrank.ranking import Explainer
 from twinrank.ranking.explanation import MIN_SENTENCE_CHARACTERS, SENTENCES_A_STEP
@@ -45,7 +44,7 @@ def test_sentence_and_section_are_those_nearest_to_the_query(ranker):
             scores = dense.vectors.rows[dense.vectors.owner == row].astype(float) @ query
             title, section = sections_of(ranker, id_)[int(scores.argmax())]
             assert (proof.section or "") == title
-            every = sentences(section, "english")
+            every = split_sentences(section, "english")
             every = [sentence for sentence in every if len(sentence) >= MIN_SENTENCE_CHARACTERS]
             assert proof.sentence in every
             products = {s: vector(s, dense.towers.project_answers) @ query for s in every}

@@ -177,6 +177,7 @@ def save_over_and_over(folder, answers, says):
             time.sleep(0.01)  # the other's turn
 
 
+@pytest.mark.slow
 def test_killed_writers_leave_a_whole_ranker_to_readers(folder):
     whole = Ranker.load(folder)
     heights = {whole.answers.height - gone for gone in range(4)}  # one may start from the other's
@@ -209,6 +210,7 @@ def add_answer(folder):
     return id_
 
 
+@pytest.mark.slow
 def test_changes_of_writers_at_once_are_all_there(folder):
     before = set(Ranker.load(folder).answers["id"])
     added = results(add_answer, folder, processes=2)

@@ -25,6 +25,8 @@ from twinrank.reports.study_findings import (
 from twinrank.reports.study_report import study_page, study_tables, write_study
 from twinrank.reports.terminal import figure, reached
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def results(study):

@@ -20,9 +20,9 @@ from twinrank.errors import AnswerIndexError, FeedbackError, RankerError
 from twinrank.feedback.database import Feedback
 from twinrank.ranking import CURRENT, Ranker
 from twinrank.ranking.shortlist import Shortlist
-from twinrank.service import live_ranker, metrics
+from twinrank.service import live_ranker
 from twinrank.service.logs import log_as_json
-from twinrank.service.metrics import Metrics
+from twinrank.service.prometheus import Metrics
 
 TEXT = "it wont let me in again"
 NEW = {"title": "Zeppelins", "text": "Moor your zeppelin with a rope."}

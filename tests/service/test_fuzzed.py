@@ -21,6 +21,8 @@ from uvicorn import Config, Server
 from twinrank.service.app import create_app
 from twinrank.service.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("TWINRANK_FUZZ", "20"))  # of each route
 ROUTES = [
     "POST /v1/rank",

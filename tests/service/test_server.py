@@ -24,6 +24,8 @@ from twinrank.service.server import check
 from twinrank.service.settings import Settings
 from twinrank.training import train
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("TWINRANK_KILLS", "1"))
 QUERY = {"text": "it wont let me in again", "k": 1, "explain": False}
 PATIENCE_S = 180  # other tests share the cores

@@ -21,6 +21,8 @@ from twinrank.training import (
 from twinrank.training.distributed import is_main, join_group, leave_group, sum_gradients
 from twinrank.training.tower_modules import Towers
 
+pytestmark = pytest.mark.slow
+
 N, M, DIM = 23, 7, 16
 CASES = {
     "residual": ({"kind": "residual", "memory": True}, {}),
@@ -145,7 +147,7 @@ def test_train_runs_as_it_is_in_each_of_two_processes(help_centre, recipes, tmp_
     check_alike((first, second), atol=1e-6, rtol=1e-5)
     assert [record["epoch"] for record in records] == [record["epoch"] for record in course]
     assert others == []
-    assert (tmp_path / "together" / "ranker.json").exists()
+    assert (tmp_path / "together" / "current.json").exists()
 
 
 def join_and_vanish(port, pipe):

@@ -10,6 +10,8 @@ from twinrank.ranking import Passages
 from twinrank.recipe import TuningSettings
 from twinrank.training import EncoderTrainer, TokenizedTexts, TunedEncoder
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["reset the password", "refund of an invoice", "the booking calendar", "hello", "password"]
 SETTINGS = TuningSettings(epochs=2, batch_size=16, fresh=8, learning_rate=1e-3, keep="loss")
 

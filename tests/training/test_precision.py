@@ -25,6 +25,7 @@ def test_the_optimiser_is_torch_s_to_the_bit():
     assert torch.equal(step_thrice(AdamW), step_thrice(torch.optim.AdamW))
 
 
+@pytest.mark.slow
 def test_the_optimiser_does_not_import_torch_s_compiler():
     code = (
         "import sys, torch; from twinrank.training.precision import AdamW\n"

@@ -85,6 +85,7 @@ def test_across_groups_it_learns_what_both_types_share(kind, projector):
     assert not towers.training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("control", [{"pairing": "within-answer"}, {"shuffled": True}])
 def test_within_one_group_or_with_shuffled_partners_it_forgets_what_tells_groups_apart(control):
     towers, healthy = build_towers(), build_towers()
@@ -299,6 +300,7 @@ def test_killed_in_either_stage_it_goes_on_to_the_same_bits(
     assert files[0] == files[1]
 
 
+@pytest.mark.slow
 def test_runs_that_begin_alike_share_their_pretraining(make, help_centre, tmp_path, monkeypatch):
     is_new = []
     run = Pretrainer.run

@@ -83,11 +83,13 @@ def logged(uri, dataset, recipe, out):
         tracker.reached({"map@10": 0.5})
 
 
+@pytest.mark.slow
 def test_runs_that_begin_at_once_share_a_new_mlflow_file(help_centre, recipe, tmp_path):
     told = (f"sqlite:///{tmp_path / 'mlflow.db'}", help_centre, recipe, tmp_path)
     assert results(logged, *told, processes=3) == [None] * 3
 
 
+@pytest.mark.slow
 def test_wandb_is_offline_where_nobody_set_it_up(help_centre, recipe, tmp_path, monkeypatch):
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT"):
         monkeypatch.delenv(name, raising=False)

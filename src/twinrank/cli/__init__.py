@@ -20,8 +20,8 @@ try:
 
     # isort: on
     from twinrank.cli.common import app, say
+    from twinrank.console import VisibleFormatter
     from twinrank.errors import TwinrankError
-    from twinrank.terminal import VisibleFormatter
 except KeyboardInterrupt:  # the imports take a tenth of a second, and `main` is not there yet
     sys.exit(130)
 

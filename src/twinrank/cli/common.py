@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from twinrank import __version__
-from twinrank.terminal import PlainConsole, visible
+from twinrank.console import PlainConsole, visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

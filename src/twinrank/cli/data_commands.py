@@ -155,9 +155,9 @@ def explore(
     check_installed()  # now, not when all is computed
     dataset = Dataset.load(data, strict=strict)
     reader = Encoder(encoder, max_tokens=max_tokens, device=device)
-    found = explored(dataset, reader, FeatureStore())
-    file = write_exploration(out or Path("runs") / dataset.name / "explore.html", found)
-    findings = found.findings
+    exploration = explored(dataset, reader, FeatureStore())
+    file = write_exploration(out or Path("runs") / dataset.name / "explore.html", exploration)
+    findings = exploration.findings
     show([finding.as_dict() for finding in findings] if json else findings_table(findings))
     say(f"written: {file}")
     if open_:
@@ -195,23 +195,23 @@ def encode(
         raise typer.BadParameter("--workers are those of a cluster: give --ray too")
     chosen = Recipe.load(recipe)
     if not chosen.encoder or chosen.tuning:
-        own = "tunes an encoder of its own" if chosen.tuning else "takes no encoder"
-        raise RecipeError(f"{chosen.name} {own}: there is nothing to encode ahead of a run")
+        reason = "tunes an encoder of its own" if chosen.tuning else "takes no encoder"
+        raise RecipeError(f"{chosen.name} {reason}: there is nothing to encode ahead of a run")
     dataset = Dataset.load(data, strict=strict)
     encoder = encoder_of(chosen, device)
     with feature_store(ray, device=device, workers=workers) as store:
         before = store.count_texts(encoder)
         encoded(dataset, chosen, store=store, device=device)
-        held = store.count_texts(encoder)
+        after = store.count_texts(encoder)
     summary = {
         "encoder": encoder.name,
         "max_tokens": encoder.max_tokens,
         "precision": encoder.precision,
-        "new": held - before,
-        "stored": held,
+        "new": after - before,
+        "stored": after,
     }
     kind = f"{encoder.name}, {encoder.max_tokens} tokens, {encoder.precision}"
-    show(summary if json else f"{kind}: {held - before:,} texts encoded, {held:,} stored")
+    show(summary if json else f"{kind}: {after - before:,} texts encoded, {after:,} stored")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -261,7 +261,7 @@ def plan(
     from twinrank.planning import build_workload, find_machine, load_constants
     from twinrank.planning import plan as estimate
     from twinrank.recipe import Recipe
-    from twinrank.reports.plan import plan_table
+    from twinrank.reports.plan_report import plan_table
 
     if gpu and cpu:
         raise typer.BadParameter("give --gpu or --cpu, not both")

@@ -81,9 +81,9 @@ def _texts_of(text: str | None, file: Path | None) -> list[str]:
         texts = read_texts(file)
     else:
         texts = [_from_stdin() if text is None else _argument(text)]
-    for place, each in enumerate(texts, start=1):
-        if not each.strip():
-            raise TwinrankError(f"text {place} of {len(texts)} is empty; give it some words")
+    for number, checked in enumerate(texts, start=1):
+        if not checked.strip():
+            raise TwinrankError(f"text {number} of {len(texts)} is empty; give it some words")
     return texts
 
 

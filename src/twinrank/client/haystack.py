@@ -14,8 +14,8 @@ from haystack import (  # noqa: E402 (once it is sure that it can be imported)
 )
 from haystack.utils import Secret  # noqa: E402
 
+from twinrank.client.answer_passages import Content, Passage, PassageReader  # noqa: E402
 from twinrank.client.client import AsyncClient, Client  # noqa: E402
-from twinrank.client.passages import Content, Passage, PassageReader  # noqa: E402
 from twinrank.client.requests import RETRIES, TIMEOUT_S  # noqa: E402
 from twinrank.errors import ClientError  # noqa: E402
 

@@ -13,8 +13,8 @@ from langchain_core.callbacks import (  # noqa: E402 (once it is sure that it ca
 from langchain_core.documents import Document  # noqa: E402
 from langchain_core.retrievers import BaseRetriever  # noqa: E402
 
+from twinrank.client.answer_passages import Content, Passage, PassageReader  # noqa: E402
 from twinrank.client.client import AsyncClient, Client  # noqa: E402
-from twinrank.client.passages import Content, Passage, PassageReader  # noqa: E402
 
 
 class TwinrankRetriever(BaseRetriever):

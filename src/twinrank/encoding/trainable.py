@@ -69,12 +69,12 @@ class Trainable(nn.Module):
         gradient caching (Gao et al. 2021), exact because there is no dropout.
         """
         device = next(self.model.parameters()).device
-        rows, features, held = [np.empty(0, np.int64)], [], 0
+        rows, features, tokens = [np.empty(0, np.int64)], [], 0
         for batch in plan_batches([len(sequence) for sequence in ids], self._budget) if ids else []:
             sequences = [ids[row] for row in batch]
-            held += len(batch) * max(map(len, sequences))
+            tokens += len(batch) * max(map(len, sequences))
             rows.append(batch)
-            if held <= self._held_tokens:
+            if tokens <= self._held_tokens:
                 features.append(self._features(sequences))
             else:
                 again = checkpoint(
@@ -88,28 +88,28 @@ class Trainable(nn.Module):
 
     def features(self, ids: Sequence[np.ndarray]) -> Float[np.ndarray, "n d"]:
         """The same without gradients, as fast as the frozen encoder."""
-        found = np.empty((len(ids), self.dim), np.float32)
+        pooled_rows = np.empty((len(ids), self.dim), np.float32)
         batches = plan_batches([len(sequence) for sequence in ids], self._budget) if ids else []
         inputs = [[ids[row] for row in batch] for batch in batches]
         for batch, pooled in zip(batches, self._network.map(inputs), strict=True):
-            found[batch] = pooled[:, self._pooling]
-        return found
+            pooled_rows[batch] = pooled[:, self._pooling]
+        return pooled_rows
 
     def save(self, folder: Path) -> None:
         """Write the encoder as it is now, with its tokenizer, as a folder that appears whole."""
-        aside = folder.with_name(f".{folder.name}.tmp")
-        shutil.rmtree(aside, ignore_errors=True)
+        partial = folder.with_name(f".{folder.name}.tmp")
+        shutil.rmtree(partial, ignore_errors=True)
         model = self.model
         if hasattr(model, "merge_and_unload"):
             model = copy.deepcopy(model).merge_and_unload()
         with quiet_transformers():
-            model.save_pretrained(aside)
-        for file in aside.glob("*.safetensors"):  # by itself it is its owner's alone
-            shutil.copymode(aside / "config.json", file)
+            model.save_pretrained(partial)
+        for file in partial.glob("*.safetensors"):  # by itself it is its owner's alone
+            shutil.copymode(partial / "config.json", file)
         for file in self._files.tokenizer:
-            shutil.copyfile(file, aside / file.name)
+            shutil.copyfile(file, partial / file.name)
         shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)
+        partial.rename(folder)
 
     def _features(self, sequences: Sequence[np.ndarray]) -> Float[Tensor, "n d"]:
         return self._network.pooled(sequences)[:, self._pooling]

@@ -76,12 +76,12 @@ def plan(
     names = [recipe.name for recipe in recipes]
     if len(set(names)) < len(names):
         raise RecipeError("two recipes have the same name; give each its own")
-    own = tuple(seeds)
+    numbers = tuple(seeds)
     return [
         Planned(dataset, recipe, seed, home / f"seed-{seed}")
         for recipe in recipes
         for home in [out / f"{recipe.name}-{_digest(recipe, dataset)}"]
-        for seed in (own if recipe.towers else own[:1])
+        for seed in (numbers if recipe.towers else numbers[:1])
     ]
 
 

@@ -28,7 +28,7 @@ from twinrank.feedback.engine import (
     identify_file,
     parse_address,
 )
-from twinrank.feedback.statistics import (
+from twinrank.feedback.feedback_statistics import (
     DayAndType,
     FeedbackStatistics,
     Traffic,

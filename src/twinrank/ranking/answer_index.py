@@ -21,7 +21,7 @@ Hit = tuple[str | None, float]  # the answer of a vector, None if it was removed
 Search = Callable[[Float[np.ndarray, "n d"], int], list[list[Hit]]]
 
 
-class Found(NamedTuple):
+class NearestAnswers(NamedTuple):
     """The answers nearest to one query, best first, and the product of the best passage of each."""
 
     answers: list[str]
@@ -46,7 +46,7 @@ class AnswerIndex(Protocol):
     def remove(self, ids: Iterable[str]) -> None:
         """Remove answers; unknown ids are passed over."""
 
-    def search(self, queries: Float[np.ndarray, "n d"], k: int) -> list[Found]:
+    def search(self, queries: Float[np.ndarray, "n d"], k: int) -> list[NearestAnswers]:
         """Find the k answers with the best passages for each query; fewer if there are fewer."""
 
     def read(self, ids: Sequence[str]) -> list[Float[np.ndarray, "v d"]]:
@@ -73,7 +73,7 @@ class AnswerIndex(Protocol):
 
 def group_hits(
     search: Search, queries: Float[np.ndarray, "n d"], k: int, *, depth: int, limit: int
-) -> list[Found]:
+) -> list[NearestAnswers]:
     """Find the k best answers for each of n queries from as many best vectors as that takes.
 
     Args:
@@ -83,7 +83,7 @@ def group_hits(
         depth: vectors to ask for at first; then twice as many, until there are k answers.
         limit: most vectors to ask for.
     """
-    results = [Found([], np.empty(0, np.float32))] * len(queries)
+    results = [NearestAnswers([], np.empty(0, np.float32))] * len(queries)
     short = list(range(len(queries)))
     depth = min(depth, limit)
     while short and depth:
@@ -93,7 +93,7 @@ def group_hits(
             for answer, score in hits:
                 if answer is not None and len(best) < k:
                     best.setdefault(answer, score)
-            results[i] = Found(list(best), np.array(list(best.values()), np.float32))
+            results[i] = NearestAnswers(list(best), np.array(list(best.values()), np.float32))
         if depth == limit:
             break
         pairs = zip(short, all_hits, strict=True)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from twinrank.errors import AnswerIndexError
-from twinrank.ranking.answer_index import Found, Hit, answer_checksums, group_hits, owners
+from twinrank.ranking.answer_index import Hit, NearestAnswers, answer_checksums, group_hits, owners
 from twinrank.ranking.passages import Passages
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class FaissIndex:
             self.unsaved = True
             self._owner = np.where(np.isin(self._owner, rows), -1, self._owner)
 
-    def search(self, queries: Float[np.ndarray, "n d"], k: int) -> list[Found]:
+    def search(self, queries: Float[np.ndarray, "n d"], k: int) -> list[NearestAnswers]:
         """See `AnswerIndex.search`."""
         depth = 2 * k if len(self._owner) > len(self._rows) else k
         queries = np.ascontiguousarray(queries, np.float32)

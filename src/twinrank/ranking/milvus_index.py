@@ -26,8 +26,8 @@ from jaxtyping import Float
 
 from twinrank.errors import AnswerIndexError, NoAnswerIndexError, OtherAnswerIndexError
 from twinrank.ranking.answer_index import (
-    Found,
     Hit,
+    NearestAnswers,
     group_hits,
     owners,
     passage_checksums,
@@ -182,7 +182,7 @@ class MilvusIndex:
             for filter_ in _filters(list(ids)):
                 self._client.delete(self.collection, filter=filter_, timeout=CALL_S)
 
-    def search(self, queries: Float[np.ndarray, "n d"], k: int) -> list[Found]:
+    def search(self, queries: Float[np.ndarray, "n d"], k: int) -> list[NearestAnswers]:
         """See `AnswerIndex.search`.
 
         Raises:

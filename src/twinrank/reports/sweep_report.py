@@ -67,9 +67,9 @@ def sweep_page(sweep: Sweep) -> str:
     ]
     if sweep.importances:
         rows = _importance_rows(sweep)
-        drawn = [(importance_figure(sweep), IMPORTANCE)]
+        figures = [(importance_figure(sweep), IMPORTANCE)]
         tables = [("How much a field matters", rows)]
-        sections.append(Section("Which field matters", [UNCERTAIN], drawn, tables))
+        sections.append(Section("Which field matters", [UNCERTAIN], figures, tables))
     sections.append(Section("All trials", tables=[("Best first", _trial_rows(sweep))]))
     return page(f"Sweep of {sweep.search.recipe.name} on {sweep.search.dataset.name}", sections)
 

@@ -28,8 +28,8 @@ from twinrank.service.batching import BusyError
 from twinrank.service.guard import RETRY_AFTER_S, Guard
 from twinrank.service.live_ranker import LiveRanker, UnsavedError
 from twinrank.service.logs import log_as_json
-from twinrank.service.metrics import Metrics, TrafficCounter
 from twinrank.service.pages import add_pages
+from twinrank.service.prometheus import Metrics, TrafficCounter
 from twinrank.service.routes import TAGS, Service, router
 from twinrank.service.settings import GRACE_S, Settings
 

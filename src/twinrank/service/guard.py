@@ -23,7 +23,7 @@ from twinrank.service.access import (
     parse_host,
 )
 from twinrank.service.logs import log_request
-from twinrank.service.metrics import Metrics
+from twinrank.service.prometheus import Metrics
 from twinrank.service.settings import Settings
 
 Scope = MutableMapping[str, Any]

@@ -32,7 +32,7 @@ from twinrank.ranking import (
 )
 from twinrank.ranking.removed import Removed
 from twinrank.service.batching import Batcher, BoundedThreads, BusyError
-from twinrank.service.metrics import Metrics
+from twinrank.service.prometheus import Metrics
 from twinrank.service.settings import Settings
 
 # Cost of the queries ranked at once: more gains little, and the first of them waits longer.

@@ -19,7 +19,7 @@ from twinrank.service.access import RateLimiter
 from twinrank.service.batching import BoundedThreads, BusyError
 from twinrank.service.live_ranker import LiveRanker, OccupiedError, Reply
 from twinrank.service.logs import log_change
-from twinrank.service.metrics import Metrics, TrafficCounter, counted_type
+from twinrank.service.prometheus import Metrics, TrafficCounter, counted_type
 from twinrank.service.schemas import (
     MAX_BATCH_QUERIES,
     ONE_LINE,

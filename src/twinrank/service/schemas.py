@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from twinrank.feedback.statistics import FeedbackStatistics
+from twinrank.feedback.feedback_statistics import FeedbackStatistics
 
 MAX_QUERY_CHARACTERS = 50_000
 MAX_TURNS = 200  # of a conversation

@@ -16,7 +16,7 @@ from twinrank.errors import ServeError
 from twinrank.feedback.database import Feedback
 from twinrank.ranking import read_manifest
 from twinrank.service.access import Keys
-from twinrank.service.metrics import SHARED_FOLDER
+from twinrank.service.prometheus import SHARED_FOLDER
 from twinrank.service.settings import GRACE_S, VARIABLE, Settings
 
 FLUSH_S = 5  # of the grace: to store what was counted

@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 
 from twinrank.errors import FeedbackError
 from twinrank.feedback.database import Feedback
-from twinrank.feedback.statistics import Traffic
+from twinrank.feedback.feedback_statistics import Traffic
 
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # variable: where the workers of one service add up
 # Rankers that nobody ranks by any more: each change of an answer would leave a series behind.
