@@ -629,7 +629,7 @@ def test_a_worker_that_is_gone_serves_no_ranker(tmp_path, monkeypatch):
     file = tmp_path / f"gauge_livesum_{gone.pid}.db"
     file.touch()
     (tmp_path / f"gauge_livesum_{os.getpid()}.db").touch()
-    metrics.clear_dead_workers(tmp_path)
+    prometheus.clear_dead_workers(tmp_path)
     assert [left.name for left in tmp_path.iterdir()] == [f"gauge_livesum_{os.getpid()}.db"]
 
 
