@@ -20,7 +20,7 @@ from twinrank.errors import AnswerIndexError, FeedbackError, RankerError
 from twinrank.feedback.database import Feedback
 from twinrank.ranking import CURRENT, Ranker
 from twinrank.ranking.shortlist import Shortlist
-from twinrank.service import live_ranker
+from twinrank.service import live_ranker, prometheus
 from twinrank.service.logs import log_as_json
 from twinrank.service.prometheus import Metrics
 
