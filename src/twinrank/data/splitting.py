@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
-from scipy import optimize
 
 from twinrank.data.beir import SPLITS
 from twinrank.data.dataset import Dataset
@@ -87,6 +86,8 @@ def _leaving_shares(threads: pl.DataFrame, leaving: int) -> Float[np.ndarray, " 
 
     Each answer gives threads in proportion to its size, up to what it has to spare.
     """
+    from scipy import optimize  # a tenth of a second, which ranking does not need
+
     groups = threads["answer"].rle_id().to_numpy()
     free = ~threads["stays"].to_numpy()
     sizes: Int[np.ndarray, " a"] = np.bincount(groups)
