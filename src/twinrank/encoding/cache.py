@@ -1,21 +1,17 @@
-"""The cache folder: features and converted networks, listed and cleared."""
+"""The cache folder: its place, its converted networks, and its errors."""
 
 from __future__ import annotations
 
 import errno
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twinrank.errors import StoreError
-
-if TYPE_CHECKING:
-    from twinrank.encoding.feature_store import FeatureStore
 
 MAKE_ROOM = "make room, or set TWINRANK_CACHE to a larger disk; what is stored is kept"
 ALLOW_ACCESS = "make it readable and writable, or set TWINRANK_CACHE to another folder"
@@ -63,30 +59,6 @@ def cached_networks() -> list[CachedNetwork]:
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
             networks.append(CachedNetwork(folder.name, size))
     return networks
-
-
-def clear_cache(store: FeatureStore, fingerprint: str | None = None) -> int:
-    """Remove the features and converted networks of one encoder, or of all.
-
-    Args:
-        store: of the features.
-        fingerprint: the encoder's, or its beginning; everything that begins so is removed.
-
-    Returns:
-        The bytes freed.
-
-    Raises:
-        StoreError: if there is nothing of that encoder, or a run is writing it.
-    """
-    identity = (fingerprint or "").partition("-")[0]
-    networks = [network for network in cached_networks() if network.identity.startswith(identity)]
-    freed = store.clear(fingerprint, missing_ok=bool(networks))
-    for network in networks:
-        folder = network_folder(network.identity)
-        with storage_errors(folder):
-            shutil.rmtree(folder)
-        freed += network.bytes
-    return freed
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import sqlite3
 import time
 from collections import OrderedDict
@@ -24,7 +25,13 @@ from threading import Lock
 import numpy as np
 from filelock import FileLock, Timeout
 
-from twinrank.encoding.cache import DamagedStoreError, cache_root, storage_errors
+from twinrank.encoding.cache import (
+    DamagedStoreError,
+    cache_root,
+    cached_networks,
+    network_folder,
+    storage_errors,
+)
 from twinrank.encoding.encoder import POOLINGS, Encoder
 from twinrank.errors import StoreError
 from twinrank.progress import progress_bar
@@ -307,3 +314,27 @@ class RecentFeatures:
 def hash_text(text: str) -> bytes:
     """Return the key of a text: a digest, for a conversation is longer than its features."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
+
+
+def clear_cache(store: FeatureStore, fingerprint: str | None = None) -> int:
+    """Remove the features and converted networks of one encoder, or of all.
+
+    Args:
+        store: of the features.
+        fingerprint: the encoder's, or its beginning; everything that begins so is removed.
+
+    Returns:
+        The bytes freed.
+
+    Raises:
+        StoreError: if there is nothing of that encoder, or a run is writing it.
+    """
+    identity = (fingerprint or "").partition("-")[0]
+    networks = [network for network in cached_networks() if network.identity.startswith(identity)]
+    freed = store.clear(fingerprint, missing_ok=bool(networks))
+    for network in networks:
+        folder = network_folder(network.identity)
+        with storage_errors(folder):
+            shutil.rmtree(folder)
+        freed += network.bytes
+    return freed

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
+
+import polars as pl
 
 from twinrank import __version__
+from twinrank.ranking.confidence import Confidence
+from twinrank.ranking.manifest import Origin
 from twinrank.recipe import Recipe
-
-if TYPE_CHECKING:
-    from twinrank.ranking.folder import Contents
-    from twinrank.ranking.ranker import Ranker
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 BEGIN = "<!-- twinrank writes what follows anew whenever it saves this ranker -->"
@@ -36,7 +36,16 @@ SELECTED = (
 Rows = list[list[str]]
 
 
-def model_card(ranker: Contents | Ranker, old: str | None = None) -> str | None:
+class DescribedRanker(Protocol):
+    """The parts of a ranker that its card describes."""
+
+    recipe: Recipe
+    answers: pl.DataFrame
+    origin: Origin
+    confidence: Confidence | None
+
+
+def model_card(ranker: DescribedRanker, old: str | None = None) -> str | None:
     """Return the text of README.md, or None if the old text was not written by twinrank.
 
     Args:
@@ -59,7 +68,7 @@ def model_card(ranker: Contents | Ranker, old: str | None = None) -> str | None:
     return f"{before}{BEGIN}{body}{END}{after}" if begin and end else None
 
 
-def about(ranker: Contents | Ranker) -> dict[str, str]:
+def about(ranker: DescribedRanker) -> dict[str, str]:
     """Return the card's sentences, a paragraph a heading."""
     recipe, origin = ranker.recipe, ranker.origin
     seen = origin.labelled or {}
@@ -88,7 +97,7 @@ def about(ranker: Contents | Ranker) -> dict[str, str]:
     }
 
 
-def quality(ranker: Contents | Ranker) -> Rows | None:
+def quality(ranker: DescribedRanker) -> Rows | None:
     """Return a table of quality on validation, overall and by type; None if it is unmeasured."""
     figures = ranker.origin.quality
     if figures is None:
@@ -122,7 +131,7 @@ def _made(recipe: Recipe) -> str:
     return " ".join(parts)
 
 
-def _confidence(ranker: Contents | Ranker) -> str:
+def _confidence(ranker: DescribedRanker) -> str:
     if ranker.confidence is None:
         return "It knows none: there was no validation split to learn it on."
     queries = sum((ranker.origin.labelled or {}).get("validation", {}).values())
@@ -134,7 +143,7 @@ def _confidence(ranker: Contents | Ranker) -> str:
     )
 
 
-def _limits(ranker: Contents | Ranker) -> list[str]:
+def _limits(ranker: DescribedRanker) -> list[str]:
     recipe, seen = ranker.recipe, ranker.origin.labelled or {}
     limits = [f"It knows no answer but its {ranker.answers.height:,}, and always ranks some first."]
     if recipe.encoder:
