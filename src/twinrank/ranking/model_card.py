@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from string import Template
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import polars as pl
 
@@ -36,6 +36,7 @@ SELECTED = (
 Rows = list[list[str]]
 
 
+@runtime_checkable
 class DescribedRanker(Protocol):
     """The parts of a ranker that its card describes."""
 
