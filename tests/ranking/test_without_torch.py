@@ -70,7 +70,6 @@ def test_a_ranker_loads_ranks_and_explains(name, fitted, tmp_path):
     np.testing.assert_allclose(scores, ranker.scores(TEXTS), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.xfail(reason="the encoder by OpenVINO still imports torch", strict=False)
 def test_the_encoder_runs_by_openvino(fused, tmp_path, monkeypatch):
     monkeypatch.setenv("TWINRANK_BACKEND", "openvino")
     fused.save(tmp_path)
