@@ -289,6 +289,19 @@ def test_tables_that_another_program_makes_at_this_moment_are_waited_for(tmp_pat
     assert len(opened) == 2
 
 
+def test_a_trial_that_died_before_its_first_heartbeat_is_not_waited_for(
+    search, tmp_path, monkeypatch
+):
+    context = context_in(tmp_path)
+    study = sweeping.open_study(search, context)
+    study.ask()  # as a process does right before its heartbeats begin
+    context.database.requeue_killed(study)
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
+    monkeypatch.setattr(sweep_database, "DEAD_AFTER_S", 0)
+    context.database.requeue_killed(study)
+    assert study.trials[0].state == TrialState.FAIL
+
+
 def command(data, recipe, ranges, out, trials, *more):
     args = ["sweep", data, "--recipe", recipe, "--ranges", ranges, "--out", out, "--trials", trials]
     program = [sys.executable, "-m", "twinrank.cli", *args, *more]

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -106,6 +108,18 @@ class StudyDatabase:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             fail_stale_trials(study)
+        # Optuna calls a trial stale by its last heartbeat: one that died before the first has none.
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            started = trial.datetime_start or datetime.min
+            age_s = (datetime.now() - started).total_seconds()
+            if age_s > DEAD_AFTER_S and not self._has_heartbeat(trial):
+                study.tell(trial.number, state=TrialState.FAIL)
+
+    def _has_heartbeat(self, trial: FrozenTrial) -> bool:
+        engine = sa.create_engine(self.address, poolclass=NullPool)
+        query = sa.text("SELECT count(*) FROM trial_heartbeats WHERE trial_id = :id")
+        with engine.connect() as connection:
+            return bool(connection.execute(query, {"id": trial._trial_id}).scalar())
 
     @contextmanager
     def errors(self) -> Iterator[None]:
