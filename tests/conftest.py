@@ -9,10 +9,15 @@ from pathlib import Path
 # that had: pytest's own, if a test redirects stderr at that moment. So it is imported here.
 import pymilvus  # noqa: F401
 import pytest
+from hypothesis import settings
 
 from tests.postgres import server
 from twinrank.data import Dataset
 from twinrank.recipe import Recipe
+
+# A busy machine makes no test wrong: Hypothesis sets no deadline.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 HELP_CENTRE = Path(__file__).parents[1] / "examples" / "help-centre"
 WORDS = ["password", "reset", "invoice", "refund", "calendar", "booking", "hello", "the"]
