@@ -5,7 +5,6 @@ import polars as pl
 import pytest
 
 from twinrank.data import split_sentences, titled_sections
-from twinrank.encoding import RecentFeatures
 from twinrank.ranking import Explainer
 from twinrank.ranking.explanation import MIN_SENTENCE_CHARACTERS, SENTENCES_A_STEP
 
@@ -77,17 +76,6 @@ def test_an_answer_of_a_title_alone_has_that_as_its_sentence(ranker):
     ranker.put_answers(row.cast(ranker.answers.schema))
     ((proof,),) = Explainer(ranker).explain(["hello"], [["bare"]])
     assert (proof.section, proof.sentence, proof.past_queries) == (None, "Zeppelins", ())
-
-
-@pytest.mark.parametrize("ranker", ["fused"], indirect=True)
-def test_recent_features_change_no_evidence(ranker, monkeypatch):
-    _, expected = explained(ranker)
-    monkeypatch.setattr(ranker.dense.reader, "store", RecentFeatures())
-    for _ in range(2):
-        for proof, before in zip(chain(*explained(ranker)[1]), chain(*expected), strict=True):
-            assert (proof.section, proof.sentence) == (before.section, before.sentence)
-            near = [past.similarity for past in before.past_queries]
-            assert [past.similarity for past in proof.past_queries] == pytest.approx(near)
 
 
 @pytest.mark.parametrize("ranker", ["towers", "fused"], indirect=True)

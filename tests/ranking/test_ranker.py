@@ -1,6 +1,4 @@
-import copy
 import json
-import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +8,6 @@ import numpy as np
 import polars as pl
 import pytest
 import Stemmer
-from safetensors.numpy import load_file, save_file
 
 from tests.ranker_files import all_files, edit_manifest, version_folder
 from twinrank.encoding import Encoder, FeatureStore
@@ -162,26 +159,20 @@ def saved(fitted, tmp_path):
     return tmp_path / "ranker"
 
 
-def test_a_folder_that_is_no_ranker(tmp_path):
-    with pytest.raises(RankerError, match=r"no current.json here"):
-        Ranker.load(tmp_path)
-
-
 @pytest.mark.parametrize("name", ["towers.safetensors", "vectors.safetensors", "corpus.jsonl"])
 def test_a_missing_or_changed_file_is_named(saved, name):
     file = version_folder(saved) / name
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(RankerError, match=rf"{file.name}: not as manifest.json says"):
+    with pytest.raises(RankerError, match=rf"{file.name}: not as it was written"):
         Ranker.load(saved)
     file.unlink()
     with pytest.raises(RankerError, match=rf"{file.name}: missing"):
         Ranker.load(saved)
 
 
-@pytest.mark.parametrize("version", [3, 99])
-def test_another_format_version_is_refused(saved, version):
+def test_another_format_version_is_refused(saved):
     file = saved / "current.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": version}))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 3}))
     with pytest.raises(RankerError, match=r"format: .*reads format 4: train again"):
         Ranker.load(saved)
 
@@ -200,16 +191,6 @@ def test_an_encoder_that_is_gone_is_refused(saved):
         Ranker.load(saved)
 
 
-def test_towers_of_another_recipe_are_refused(saved):
-    file = version_folder(saved) / "towers.safetensors"
-    state = dict(load_file(file))
-    state.pop(sorted(state)[-1])
-    save_file(state, file)
-    edit_manifest(saved)
-    with pytest.raises(RankerError, match="towers do not fit the recipe"):
-        Ranker.load(saved)
-
-
 @pytest.fixture(scope="module")
 def words(help_centre, tmp_path_factory):
     """By names and paths alone."""
@@ -218,19 +199,7 @@ def words(help_centre, tmp_path_factory):
     return Ranker.load(out)
 
 
-FRAME = pl.DataFrame({"text": TEXTS})
-
-
-NO_TEXTS = [None, 5, b"bytes", {"q": "hello"}, FRAME, ["a", None], [float("nan")], [["a"]], [b"a"]]
-
-
-@pytest.mark.parametrize("texts", NO_TEXTS)
-def test_what_is_no_text_is_refused(words, texts):
-    with pytest.raises(ArgumentError, match="give"):
-        words.rank(texts)
-
-
-@pytest.mark.parametrize("texts", [FRAME["text"], np.array(TEXTS), tuple(TEXTS), iter(TEXTS)])
+@pytest.mark.parametrize("texts", [pl.Series(TEXTS), np.array(TEXTS), tuple(TEXTS), iter(TEXTS)])
 def test_texts_come_in_any_iterable(words, texts):
     assert words.rank(texts) == words.rank(TEXTS)
 
@@ -238,13 +207,11 @@ def test_texts_come_in_any_iterable(words, texts):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda words, data: words.rank("a", k="2"),
-        lambda words, data: words.rank("a", k=2.5),
-        lambda words, data: words.remove_answers(5),
-        lambda words, data: words.remove_answers([b"nw-101"]),
-        lambda words, data: words.add_answers([{"id": "z", "title": "t", "text": "x"}]),
+        lambda words, data: words.rank(["a", None]),
+        lambda words, data: words.rank([float("nan")]),
+        lambda words, data: words.rank({"q": "hello"}),
+        lambda words, data: words.rank(pl.DataFrame({"text": TEXTS})),
         lambda words, data: words.add_answers(pl.DataFrame({"id": ["z"], "title": ["t"]})),
-        lambda words, data: words.add_answers(data.answers.with_columns(id=pl.lit(1.5))),
         lambda words, data: words.put_answers(data.answers.with_columns(id=pl.lit(""))),
         lambda words, data: words.put_answers(data.answers.with_columns(sections=pl.lit("one"))),
         lambda words, data: words.save(None),
@@ -272,35 +239,12 @@ def test_answers_may_lack_what_they_need_not_have(words):
     assert one.answers.height == words.answers.height
 
 
-def test_a_ranker_travels_as_its_folder(words):
-    assert pickle.loads(pickle.dumps(words)).rank(TEXTS) == words.rank(TEXTS)  # noqa: S301
-    changed = copy.deepcopy(words)
-    changed.remove_answers("nw-101")
-    assert changed.answers.height < words.answers.height
-    with pytest.raises(RankerError, match="save it"):
-        pickle.dumps(changed)
-
-
-@pytest.mark.parametrize("where", ["towers", "vectors"])
-def test_a_ranker_whose_numbers_are_not_finite_is_not_loaded_and_does_not_rank(
-    recipes, help_centre, tmp_path, where
-):
+def test_a_ranker_whose_numbers_are_not_finite_does_not_rank(recipes, help_centre):
     ranker = train(help_centre, recipes["towers"], store=FeatureStore())
-    towers, rows = ranker.dense.towers.tensors, ranker.dense.vectors.rows
-    (towers["log_scale"] if where == "towers" else rows).fill(np.nan)
+    ranker.dense.towers.tensors["log_scale"].fill(np.nan)
     for refused in (ranker.rank, ranker.scores):
         with pytest.raises(RankerError, match="scores that are not finite"):
             refused(TEXTS)
-    ranker.save(tmp_path)
-    with pytest.raises(RankerError, match="not finite; train it anew"):
-        Ranker.load(tmp_path)
-
-
-@pytest.mark.parametrize("change", [{"weights": {"dense": "NaN"}}, {"scale": "Infinity"}])
-def test_a_card_whose_numbers_are_not_finite_is_refused(saved, change):
-    edit_manifest(saved, **change)
-    with pytest.raises(RankerError, match="finite number"):
-        Ranker.load(saved)
 
 
 @pytest.mark.parametrize("saved", [False, True])

@@ -2,12 +2,10 @@
 
 import json
 
-import numpy as np
 import polars as pl
 import pytest
 
 from tests.ranker_files import version_folder
-from twinrank.data import readable_answers, readable_sections
 from twinrank.data.text_selection import Idf
 from twinrank.encoding import FeatureStore
 from twinrank.errors import RankerError
@@ -26,12 +24,8 @@ def reading(recipe, **settings):
 
 @pytest.fixture(
     scope="module",
-    params=[
-        ("towers", "tfidf", "whole"),
-        ("towers", "sections", "whole"),
-        ("fused", "tfidf", "sections"),
-    ],
-    ids=["tfidf", "sections", "a vector a section"],
+    params=[("towers", "sections", "whole"), ("fused", "tfidf", "sections")],
+    ids=["sections", "a vector a section"],
 )
 def recipe(request, recipes):
     name, text, answers = request.param
@@ -96,23 +90,3 @@ def test_weights_of_words_are_kept_and_of_what_training_may_see(trained, help_ce
     assert Idf(**json.loads((version_folder(out) / "idf.json").read_text())) == Idf.of(texts)
     unseen = {t for s in ("validation", "test") for t in help_centre.split(s).frame["thread"]}
     assert not unseen & set(help_centre.for_pretraining().frame["thread"])
-
-
-def test_head_reads_beginnings_and_keeps_no_weights(recipes, help_centre, tmp_path):
-    ranker = train(help_centre, recipes["zero-shot"], out=tmp_path)
-    assert ranker.dense.reader.queries([LONG]) == [LONG]
-    assert not list(version_folder(tmp_path).glob("idf*"))
-
-
-def test_sections_of_one_vector_and_vectors_of_sections_are_told_apart(help_centre):
-    answers = help_centre.answers.head(3)
-    one = readable_answers(answers, by_section=True)
-    each, owner = readable_sections(answers)
-    assert len(one) == 3 < len(each) == len(owner)
-    assert [len(text.sections) for text in one] == np.bincount(owner).tolist()
-    assert {len(text.sections) for text in each} == {1}
-    second = answers["sections"][0][1]
-    title = answers["title"][0]
-    assert each[1].title == f"{title}. {second['title']}."
-    assert each[1].whole == f"{title}. {second['title']}. {second['text']}"
-    assert one[0].sections[1] == f"{second['title']}. {second['text']}"

@@ -9,7 +9,6 @@ import time
 import numpy as np
 import polars as pl
 import pytest
-from safetensors.torch import load_file, save_file
 
 from tests.processes import heard, results, started
 from tests.ranker_files import all_files, edit_manifest, version_folder
@@ -74,27 +73,17 @@ def test_files_that_did_not_change_are_shared_where_links_are_possible(folder, m
 POINTERS = ("version", "previous")
 
 
-def test_the_data_set_and_other_files_in_the_same_folder_stay(folder, help_centre):
-    help_centre.save(folder)
-    others = ["notes.txt", "report.html", "past.jsonl", "encoder", "encoder-mine"]
-    for name in others:
-        (folder / name).mkdir()
-    (folder / "versions" / "notes.txt").write_text("")
-    smaller(folder).save(folder)
-    assert {"corpus.jsonl", "queries.jsonl", "qrels", *others} < {e.name for e in folder.iterdir()}
-    assert "notes.txt" in versions(folder)
-
-
-def test_leftovers_of_a_kill_go_at_the_next_save(folder):
+def test_leftovers_of_a_kill_go_at_the_next_save_and_other_files_stay(folder):
     leftovers = [
         *("versions/.version.01.tmp", "versions/0123456789ab", "versions/.removed.01.tmp"),
         *("encoder-0123456789ab", ".encoder.01.tmp", ".current.json.01.tmp", ".README.md.01.tmp"),
     ]
-    for name in leftovers:
+    others = ["notes.txt", "report.html", "corpus.jsonl", "encoder-mine"]
+    for name in leftovers + others:
         (folder / name).mkdir()
         (folder / name / "corpus.jsonl").write_text("")
     Ranker.load(folder).save(folder)
-    assert {entry.name for entry in folder.iterdir()} == ALWAYS
+    assert {entry.name for entry in folder.iterdir()} == ALWAYS | set(others)
     assert_no_leftovers(folder)
 
 
@@ -137,12 +126,6 @@ def test_saving_mends_a_damaged_version(folder):
     ranker.save(folder)
     assert file.read_bytes() == whole
     assert_no_leftovers(folder)
-
-
-def test_a_folder_of_an_earlier_format_is_refused_in_a_line(folder):
-    (folder / "current.json").rename(folder / "ranker.json")
-    with pytest.raises(RankerError, match=r"^.*no current.json.*earlier twinrank: train again$"):
-        Ranker.load(folder)
 
 
 @pytest.mark.parametrize("moment", ["before they are opened", "while they are read"])
@@ -226,10 +209,6 @@ def test_a_change_that_fails_leaves_no_files(folder, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         ranker.save(folder)
     assert without_readme(all_files(folder)) == without_readme(before)
-    (folder / "current.json").write_text("{")  # which version it named is not known
-    with pytest.raises(OSError, match="No space"):
-        ranker.save(folder)
-    assert before.keys() <= all_files(folder).keys()
 
 
 def without_readme(files):
@@ -271,18 +250,16 @@ def test_a_changed_manifest_is_refused(folder):
         Ranker.load(folder)
 
 
-@pytest.mark.parametrize("name", ["{tmp}/secret", "../secret", "encoder/../../secret"])
-def test_a_manifest_names_no_file_elsewhere(folder, tmp_path, name):
-    (tmp_path / "secret").write_text("private")
-    edit_manifest(folder, files={name.format(tmp=tmp_path): "0" * 64})
-    with pytest.raises(RankerError, match=r"manifest\.json: files"):
-        Ranker.load(folder)
-
-
 @pytest.mark.parametrize(
-    "changes", [{"files": {"idf.json": "/../secret"}}, {"encoder_identity": "/../../etc"}]
+    "changes",
+    [
+        {"files": {"/etc/passwd": "0" * 64}},
+        {"files": {"../secret": "0" * 64}},
+        {"files": {"idf.json": "/../secret"}},
+        {"encoder_identity": "/../../etc"},
+    ],
 )
-def test_a_checksum_and_an_identity_are_no_paths(folder, changes):
+def test_a_manifest_names_no_file_elsewhere(folder, changes):
     edit_manifest(folder, **changes)
     with pytest.raises(RankerError, match=rf"manifest\.json: {next(iter(changes))}"):
         Ranker.load(folder)
@@ -316,35 +293,6 @@ def test_saving_writes_through_no_link(folder, tmp_path):
     with pytest.raises(RankerError, match="a link"):
         ranker.save(folder)
     assert all_files(elsewhere) == before
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"weights": {"dense": 1e300}}, "weights"),
-        ({"weights": {"dense": 1.0}}, "no weight of"),
-        ({"scale": 1e300}, "scale"),
-        ({"confidence": {"slope": 1e999, "intercept": 0.0}}, "confidence"),
-    ],
-)
-def test_numbers_by_which_no_answer_can_be_ranked_are_refused(folder, change, said):
-    edit_manifest(folder, **change)
-    with pytest.raises(RankerError, match=said):
-        Ranker.load(folder)
-
-
-@pytest.mark.parametrize("name", ["vectors", "past", "votes", "voters", "owner", "newcomers"])
-def test_tensors_that_do_not_fit_are_refused(folder, name):
-    file = version_folder(folder) / "vectors.safetensors"
-    tensors = {key: tensor.clone() for key, tensor in load_file(file).items()}
-    if tensors[name].is_floating_point():
-        tensors[name][0, 0] = float("inf")
-    else:
-        tensors[name] = tensors[name].clone()[:-1]
-    save_file(tensors, file)
-    edit_manifest(folder)
-    with pytest.raises(RankerError, match=r"do not fit|not finite"):
-        Ranker.load(folder)
 
 
 def test_no_encoder_is_fetched_because_a_folder_names_it(folder, monkeypatch):

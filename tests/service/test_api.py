@@ -16,10 +16,9 @@ import pytest
 from tests.ranker_files import edit_manifest
 from tests.service.conftest import keys_file
 from twinrank.encoding import RecentFeatures
-from twinrank.errors import AnswerIndexError, FeedbackError, RankerError
+from twinrank.errors import FeedbackError, RankerError
 from twinrank.feedback.database import Feedback
 from twinrank.ranking import CURRENT, Ranker
-from twinrank.ranking.shortlist import Shortlist
 from twinrank.service import live_ranker, prometheus
 from twinrank.service.logs import log_as_json
 from twinrank.service.prometheus import Metrics
@@ -247,38 +246,6 @@ def test_no_change_is_made_where_nobody_may_write_or_the_folder_is_broken(client
     (folder / CURRENT).unlink()
     assert refused(client.post("/v1/feedback", json=verdict))
     assert rank(client, {"text": TEXT})["answers"]
-
-
-def test_an_index_half_changed_is_mended_as_soon_as_can_be(
-    service, settings, monkeypatch, caplog, tmp_path
-):
-    client = service(settings.model_copy(update={"index": f"{tmp_path}/answers.db"}))
-    id_ = rank(client, {"text": TEXT, "explain": False})["answers"][0]["id"]
-    load, lost = live_ranker.LoadedRanker.load, AnswerIndexError("the index does not answer")
-    loads = [lost, lost]
-
-    def loaded(*args):
-        if loads:
-            raise loads.pop()
-        return load(*args)
-
-    def half_put(shortlist, _, new, __):
-        shortlist.index.remove(new)
-        raise lost
-
-    caplog.set_level(logging.INFO)
-    monkeypatch.setattr(live_ranker, "RETRY_LOAD_S", 0.0)
-    with monkeypatch.context() as patched:
-        patched.setattr(Shortlist, "upsert", half_put)
-        patched.setattr(live_ranker.LoadedRanker, "load", loaded)
-        for _ in range(2):  # by then it is half changed, and cannot be mended yet
-            assert client.put(f"/v1/answers/{id_}", json=NEW).status_code == 503
-        end = time.monotonic() + 60
-        while "loaded" not in caplog.text:
-            assert time.monotonic() < end
-            time.sleep(0.1)
-    assert rank(client, {"text": TEXT, "explain": False})["answers"][0]["id"] == id_
-    assert client.put(f"/v1/answers/{id_}", json=NEW).status_code == 200
 
 
 @pytest.mark.parametrize("place", [None, "local"])

@@ -8,8 +8,7 @@ from scipy.special import logsumexp
 from torch import nn
 from torch.nn import functional
 
-from twinrank.ranking import Passages
-from twinrank.ranking.passages import pool_passages
+from twinrank.ranking import Passages, pool_passages
 from twinrank.training.tower_modules import (
     Dropout,
     Memory,

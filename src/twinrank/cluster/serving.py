@@ -38,7 +38,7 @@ from twinrank.cluster.connection import (
 )
 from twinrank.errors import ClusterError, ServeError
 from twinrank.feedback.engine import file_of
-from twinrank.ranking.index_place import is_milvus
+from twinrank.ranking import is_milvus
 from twinrank.service.app import in_process
 from twinrank.service.guard import MAX_CONCURRENT_REQUESTS, REQUEST_ID, RETRY_AFTER_S
 from twinrank.service.server import ENVIRONMENT, address_of, check, listen

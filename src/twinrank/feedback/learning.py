@@ -23,9 +23,16 @@ from twinrank.feedback.acceptance import MARGIN, MIN_HELD_BACK_QUERIES, Compared
 from twinrank.feedback.labels import LabelCounts, Labels, make_labels
 from twinrank.feedback.verdicts import Verdict
 from twinrank.files import write_file
-from twinrank.ranking import CURRENT, Ranker, place_of, read_manifest, read_pointer, writing
-from twinrank.ranking.index_place import LOCAL
-from twinrank.ranking.manifest import Learned
+from twinrank.ranking import (
+    CURRENT,
+    LOCAL,
+    Learned,
+    Ranker,
+    place_of,
+    read_manifest,
+    read_pointer,
+    writing,
+)
 from twinrank.training.train import train
 
 HOLD_BACK = 0.2

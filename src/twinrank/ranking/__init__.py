@@ -1,18 +1,30 @@
 """Signals that score answers, and the ranker made of them."""
 
+from twinrank.ranking.answer_index import LOCAL, is_milvus, place_of, top_k
 from twinrank.ranking.bm25 import Bm25
-from twinrank.ranking.confidence import Confidence, has_evidence, log_odds
 from twinrank.ranking.explanation import Evidence, Explainer, PastQuery
 from twinrank.ranking.folder import forget_past
-from twinrank.ranking.index_place import place_of
-from twinrank.ranking.indexing import index_folder, load_indexed
-from twinrank.ranking.manifest import Manifest, Origin
-from twinrank.ranking.passages import Passages, among
+from twinrank.ranking.manifest import Learned, Manifest, Origin, Removed
 from twinrank.ranking.past_queries import PastQueries, PastSignal
-from twinrank.ranking.ranker import RankedAnswer, Ranker
-from twinrank.ranking.reader import Reader, encoder_of, located, reader_of
-from twinrank.ranking.scoring import INITIAL_WEIGHTS, Scoring, past_signals, total
-from twinrank.ranking.shortlist import top_k
+from twinrank.ranking.ranker import RankedAnswer, Ranker, index_folder, load_indexed
+from twinrank.ranking.reader import (
+    Passages,
+    Reader,
+    among,
+    encoder_of,
+    located,
+    pool_passages,
+    reader_of,
+)
+from twinrank.ranking.scoring import (
+    INITIAL_WEIGHTS,
+    Confidence,
+    Scoring,
+    has_evidence,
+    log_odds,
+    past_signals,
+    total,
+)
 from twinrank.ranking.signals import DenseSignal, QueryBatch, Signal
 from twinrank.ranking.storage import CURRENT, open_file, read_manifest, read_pointer, writing
 from twinrank.ranking.towers import FrozenTowers
@@ -20,12 +32,14 @@ from twinrank.ranking.towers import FrozenTowers
 __all__ = [
     "CURRENT",
     "INITIAL_WEIGHTS",
+    "LOCAL",
     "Bm25",
     "Confidence",
     "DenseSignal",
     "Evidence",
     "Explainer",
     "FrozenTowers",
+    "Learned",
     "Manifest",
     "Origin",
     "Passages",
@@ -36,6 +50,7 @@ __all__ = [
     "RankedAnswer",
     "Ranker",
     "Reader",
+    "Removed",
     "Scoring",
     "Signal",
     "among",
@@ -43,12 +58,14 @@ __all__ = [
     "forget_past",
     "has_evidence",
     "index_folder",
+    "is_milvus",
     "load_indexed",
     "located",
     "log_odds",
     "open_file",
     "past_signals",
     "place_of",
+    "pool_passages",
     "read_manifest",
     "read_pointer",
     "reader_of",

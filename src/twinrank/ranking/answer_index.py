@@ -1,231 +1,305 @@
-"""The answer index: the vectors of answers' passages, searched by inner product."""
+"""The answer index: its place, its methods, and the candidates that it finds for a ranking."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+import hashlib
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Annotated, Literal, Protocol, runtime_checkable
+from urllib.parse import parse_qsl
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from twinrank.errors import AnswerIndexError
+from twinrank.extras import check_installed
 from twinrank.progress import progress_bar
-from twinrank.ranking.passages import Passages, among
+from twinrank.ranking.reader import Passages, among
 
+LOCAL = "local"  # the index that lies in the ranker's own version
+COLLECTION = "twinrank"  # where none is named
+SETTINGS = "shards=N, replicas=N and consistency=Strong, Bounded, Session or Eventually"
 VECTORS_A_BATCH = 1_000
-FEW_ANSWERS, MANY_ANSWERS = 16, 256  # whose vectors are read back
+SAMPLED_ANSWERS = 16  # that are looked for when an index is opened
+MAX_CHANGED_ANSWERS = 1_000  # since an index was made
+CANDIDATES = 200  # of the index, and as many by all other signals
 
-Hit = tuple[str | None, float]  # the answer of a vector, None if it was removed; its product
-Search = Callable[[Float[np.ndarray, "n d"], int], list[list[Hit]]]
+Keys = Int[np.ndarray, " k"]  # of answers, see `answer_keys`
+# Gives the answers, by key, of that many best vectors for each of some queries, best first.
+Search = Callable[[Float[np.ndarray, "n d"], int], list[list[int]]]
 
 
-class NearestAnswers(NamedTuple):
-    """The answers nearest to one query, best first, and the product of the best passage of each."""
+class MilvusPlace(BaseModel):
+    """`URI?shards=N&replicas=N&consistency=LEVEL#NAME`; all but the URI may be left out.
 
-    answers: list[str]
-    scores: Float[np.ndarray, " k"]
+    The URI is a server's, or the file of a Milvus Lite, which takes no settings; the name is that
+    of the collections. Checks wait for all writes, whatever the consistency of searches.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    uri: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = COLLECTION
+    shards: PositiveInt = 1
+    replicas: PositiveInt = 1
+    consistency: Literal["Strong", "Bounded", "Session", "Eventually"] = "Session"
+
+    @classmethod
+    def parse(cls, to: str) -> MilvusPlace:
+        """Read the form above."""
+        address, _, name = to.partition("#")
+        uri, _, settings = address.partition("?")
+        where = _hide_password(uri)
+        given = dict(parse_qsl(settings, keep_blank_values=True))
+        known = {"shards", "replicas", "consistency"} if "://" in uri else set()
+        if unknown := sorted(given.keys() - known):
+            raise AnswerIndexError(
+                f"{where}: {unknown[0]!r} is no setting of it; a Milvus server takes {SETTINGS}, "
+                "a file takes none"
+            )
+        try:
+            values = {key: value.capitalize() for key, value in given.items()}
+            return cls.model_validate({**values, "uri": uri, "name": name or COLLECTION})
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = first["loc"][0]
+            raise AnswerIndexError(
+                f"{where}: {field}={given.get(str(field), name)}: {first['msg']}; a name is "
+                f"letters, digits and underscores; settings are {SETTINGS}"
+            ) from None
+
+    @property
+    def where(self) -> str:
+        """The file or server, for messages: without its password."""
+        return _hide_password(self.uri)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file, for Milvus Lite."""
+        return "://" not in self.uri
+
+    def __str__(self) -> str:
+        """As `parse` takes it, without its password."""
+        given = self.model_dump(exclude={"uri", "name"}, exclude_defaults=True)
+        settings = "&".join(f"{key}={value}" for key, value in given.items())
+        name = "" if self.name == COLLECTION else f"#{self.name}"
+        return f"{self.where}{'?' if settings else ''}{settings}{name}"
+
+
+def is_milvus(to: str) -> bool:
+    """Whether `--to` or `--index` names a Milvus: a file FILE.db, or a URI."""
+    uri = re.split("[?#]", to, maxsplit=1)[0]
+    return uri.endswith(".db") or "://" in uri
+
+
+def place_of(to: str) -> MilvusPlace | None:
+    """Read `--to` or `--index`: a Milvus, or None for `local`; its libraries are installed."""
+    if is_milvus(to):
+        place = MilvusPlace.parse(to)
+        lite = ("milvus_lite",) if place.is_file else ()
+        check_installed("Milvus indexes", "milvus", "pymilvus", *lite)
+        return place
+    if to != LOCAL:
+        raise AnswerIndexError(
+            f"{to}: no index; give `local` (in the ranker's folder), a file FILE.db of Milvus "
+            "Lite, or a Milvus server http://HOST:PORT"
+        )
+    check_installed("local indexes", "index", "faiss")
+    return None
+
+
+def _hide_password(uri: str) -> str:
+    return re.sub(r"(?<=://).*@", "", uri)
 
 
 @runtime_checkable
 class AnswerIndex(Protocol):
-    """Vectors of passages, each of an answer that is known by its id.
+    """Vectors of passages, each of an answer that is known by its key.
 
-    Products are those of `Towers.scores` before the scale, in float32. Grouping passages by
-    answers loses nothing. An answer's place is by its best passage alone, where a ranker's score
-    is the soft maximum over all: that lies above by log(its passages) at most, so rankers score
-    the answers of a search again.
-
-    Errors are `AnswerIndexError`s that name the place and the fix.
+    An answer's place is by its best passage alone, where a ranker's score is the soft maximum over
+    all: that lies above by log(its passages) at most, so rankers score the answers of a search.
     """
 
-    def add(self, ids: Sequence[str], passages: Passages[np.ndarray]) -> None:
-        """Add the vectors of answers; those that are there already are to be removed first."""
+    def add(self, keys: Keys, passages: Passages[np.ndarray]) -> None:
+        """Add the vectors of answers that are not there."""
 
-    def remove(self, ids: Iterable[str]) -> None:
-        """Remove answers; unknown ids are passed over."""
+    def remove(self, keys: Keys) -> None:
+        """Remove answers."""
 
-    def search(self, queries: Float[np.ndarray, "n d"], k: int) -> list[NearestAnswers]:
+    def search(self, queries: Float[np.ndarray, "n d"], k: int) -> list[list[int]]:
         """Find the k answers with the best passages for each query; fewer if there are fewer."""
 
-    def read(self, ids: Sequence[str]) -> list[Float[np.ndarray, "v d"]]:
-        """Return the vectors of each answer, passage by passage; 0 x d if it is unknown."""
-
-    def checksums(self) -> dict[str, int]:
-        """Return a checksum of the vectors of every answer, see `passage_checksums`."""
+    def counts(self, keys: Keys | None = None) -> dict[int, int]:
+        """Return how many vectors each answer has, or each of some that are there."""
 
     def __len__(self) -> int:
         """Return the number of vectors."""
 
-    def save(self) -> None:
-        """Make all changes outlive this process."""
-
     def settle(self) -> None:
-        """Save, and wait until new vectors are searched as well as they ever will be."""
+        """Wait until new vectors are on disk, and searched as well as they ever will be."""
 
     def publish(self) -> None:
         """Let rankers use it in place of the index that was there."""
 
-    def close(self) -> None:
-        """Release files and connections."""
+
+def answer_keys(ids: Sequence[str], vectors: Passages[np.ndarray]) -> Int[np.ndarray, " m"]:
+    """Return a hash of each answer's id and vectors: another one if either differs."""
+    rows = np.ascontiguousarray(vectors.rows, np.float32)
+    ends = np.searchsorted(vectors.owners, np.arange(vectors.answers + 1)).tolist()
+    keys = []
+    for i, id_ in enumerate(ids):
+        digest = hashlib.sha256(id_.encode() + b"\n" + rows[ends[i] : ends[i + 1]].tobytes())
+        keys.append(int.from_bytes(digest.digest()[:8]) >> 1)  # not negative
+    return np.array(keys, np.int64)
 
 
 def group_hits(
-    search: Search, queries: Float[np.ndarray, "n d"], k: int, *, depth: int, limit: int
-) -> list[NearestAnswers]:
+    search: Search, queries: Float[np.ndarray, "n d"], k: int, *, limit: int = sys.maxsize
+) -> list[list[int]]:
     """Find the k best answers for each of n queries from as many best vectors as that takes.
 
-    Args:
-        search: gives that many best vectors for each of some queries, best first.
-        queries: their vectors.
-        k: number of answers.
-        depth: vectors to ask for at first; then twice as many, until there are k answers.
-        limit: most vectors to ask for.
+    `limit` is the most vectors that the search can give; if it is too low, that is an error.
     """
-    results = [NearestAnswers([], np.empty(0, np.float32))] * len(queries)
+    results: list[list[int]] = [[]] * len(queries)
     short = list(range(len(queries)))
-    depth = min(depth, limit)
-    while short and depth:
+    depth = min(2 * k, limit)
+    while short:
         all_hits = search(queries[short], depth)
         for i, hits in zip(short, all_hits, strict=True):
-            best: dict[str, float] = {}
-            for answer, score in hits:
-                if answer is not None and len(best) < k:
-                    best.setdefault(answer, score)
-            results[i] = NearestAnswers(list(best), np.array(list(best.values()), np.float32))
-        if depth == limit:
-            break
+            results[i] = list(dict.fromkeys(hits))[:k]
         pairs = zip(short, all_hits, strict=True)
-        short = [i for i, hits in pairs if len(hits) == depth and len(results[i].answers) < k]
+        short = [i for i, hits in pairs if len(hits) == depth and len(results[i]) < k]
+        if short and depth == limit:
+            raise AnswerIndexError(
+                f"the index gives the best {limit:,} vectors, which belong to fewer than {k:,} "
+                "answers; ask for fewer answers"
+            )
         depth = min(2 * depth, limit)
     return results
 
 
-def owners(passages: Passages[np.ndarray]) -> Int[np.ndarray, " v"]:
-    """Return the row of each passage's answer, ascending."""
-    return np.arange(passages.answers) if passages.owner is None else passages.owner
-
-
-def passage_numbers(passages: Passages[np.ndarray]) -> Int[np.ndarray, " v"]:
-    """Count the passages of each answer from zero."""
-    owner = owners(passages)
-    return np.arange(len(owner)) - np.searchsorted(owner, owner)
-
-
-def passage_checksums(passages: Passages[np.ndarray]) -> Int[np.ndarray, " v"]:
-    """Return the CRC-32 of each vector and its number; those of an answer add up to its own."""
-    rows = np.ascontiguousarray(passages.rows, np.float32)
-    numbered = zip(rows, passage_numbers(passages).tolist(), strict=True)
-    return np.fromiter((zlib.crc32(row, number) for row, number in numbered), np.int64, len(rows))
-
-
-def answer_checksums(ids: Sequence[str], passages: Passages[np.ndarray]) -> dict[str, int]:
-    """Return the checksum of each answer: another one if a passage is missing or differs."""
-    sums = np.zeros(passages.answers, np.int64)
-    np.add.at(sums, owners(passages), passage_checksums(passages))
-    return dict(zip(ids, sums.tolist(), strict=True))
-
-
 def update_index(
     index: AnswerIndex,
-    ids: Sequence[str],
+    keys: Keys,
     vectors: Passages[np.ndarray],
     progress: str | None = None,
 ) -> tuple[int, int]:
-    """Bring an index in line with a ranker, and settle it.
-
-    Args:
-        index: to which missing answers are added, and from which those that the ranker does not
-            have, or has with other vectors, are removed.
-        ids: of the ranker's answers.
-        vectors: of their passages.
-        progress: label of the progress bar; None shows none.
+    """Bring an index in line with a ranker's answers and their vectors, and settle it.
 
     Returns:
-        How many answers were added and removed.
+        How many answers were added and removed; one with other vectors counts as both.
     """
-    expected, present = answer_checksums(ids, vectors), index.checksums()
-    wrong = [id_ for id_, checksum in present.items() if expected.get(id_) != checksum]
-    index.remove(wrong)
-    missing = np.array([i for i, id_ in enumerate(ids) if present.get(id_) != expected[id_]], int)
-    step = max(1, VECTORS_A_BATCH * len(ids) // len(vectors.rows))
-    with progress_bar(progress, len(among(vectors, missing).rows), unit="vectors") as advance:
+    expected = dict(zip(keys.tolist(), _count_passages(vectors), strict=True))
+    present = index.counts()
+    wrong = [key for key, count in present.items() if expected.get(key) != count]
+    if wrong:
+        index.remove(np.array(wrong))
+    missing = np.flatnonzero([present.get(key) != count for key, count in expected.items()])
+    step = max(1, VECTORS_A_BATCH * len(keys) // len(vectors.rows))
+    with progress_bar(progress, len(missing), unit="answers") as advance:
         for start in range(0, len(missing), step):
             rows = missing[start : start + step]
-            batch = among(vectors, rows)
-            index.add([ids[row] for row in rows], batch)
-            advance(len(batch.rows))
+            index.add(keys[rows], among(vectors, rows))
+            advance(len(rows))
     index.settle()
     return len(missing), len(wrong)
 
 
-def check_index(
-    index: AnswerIndex,
-    ids: Sequence[str],
-    vectors: Passages[np.ndarray],
-    *,
-    sample: int = FEW_ANSWERS,
-) -> int:
-    """Compare an index with a ranker: the number of vectors, and those of some answers in full.
-
-    Args:
-        index: to compare.
-        ids: of the ranker's answers.
-        vectors: of their passages.
-        sample: how many answers, evenly spread.
-
-    Returns:
-        How many vectors were compared.
-
-    Raises:
-        AnswerIndexError: if anything differs.
-    """
-    fix = "bring it up to date: twinrank index RANKER --to PLACE"
-    if len(index) != len(vectors.rows):
+def check_index(index: AnswerIndex, keys: Keys, vectors: Passages[np.ndarray]) -> None:
+    """Check that an index holds as many vectors as a ranker, and some of its answers."""
+    rows = np.unique(np.linspace(0, len(keys) - 1, SAMPLED_ANSWERS).astype(np.int64))
+    counts = _count_passages(vectors)
+    expected = {int(keys[row]): counts[row] for row in rows}
+    if len(index) != len(vectors.rows) or index.counts(keys[rows]) != expected:
         raise AnswerIndexError(
-            f"the index holds {len(index):,} vectors, the ranker has {len(vectors.rows):,}; {fix}"
+            f"the index holds {len(index):,} vectors, which are not the {len(vectors.rows):,} of "
+            "the ranker; bring it up to date: twinrank index RANKER --to PLACE"
         )
-    rows = np.unique(np.linspace(0, len(ids) - 1, min(sample, len(ids))).astype(np.int64))
-    expected = among(vectors, rows).rows
-    actual = np.concatenate(index.read([ids[row] for row in rows]))
-    if actual.shape != expected.shape or not np.allclose(actual, expected, rtol=0, atol=1e-6):
-        raise AnswerIndexError(f"the index holds other vectors than the ranker; {fix}")
-    return len(expected)
+
+
+def _count_passages(vectors: Passages[np.ndarray]) -> list[int]:
+    counts: list[int] = np.bincount(vectors.owners, minlength=vectors.answers).tolist()
+    return counts
+
+
+def top_k(scores: Float[np.ndarray, " m"], k: int) -> Int[np.ndarray, " k"]:
+    """Return the rows of the k highest scores, highest first; of equal scores the first row."""
+    k = min(k, len(scores))
+    kth = np.partition(scores, -k)[-k]
+    candidates = np.flatnonzero(scores >= kth)
+    return candidates[np.argsort(-scores[candidates], kind="stable")][:k]
 
 
 @dataclass(frozen=True)
-class Indexed:
-    """The state of an index, and the work it took.
+class Shortlist:
+    """Finds each query's candidates: an index's best answers, and the best by all other signals.
+
+    An answer is missed only if it is neither among the 200 nearest nor among the 200 that past
+    queries, words and prior speak for most; its score is then below the last of both together.
+    That is as exact as the index is, but for sections: the index goes by an answer's best one,
+    and log(its sections) may lie between. Candidates are scored as without an index; the mass
+    that confidence gives all others is left out.
+
+    The index stays as it is when answers change: those that it lacks are always candidates, and
+    those that the ranker lacks are passed over.
 
     Attributes:
-        where: it is.
-        answers: in it.
-        vectors: in it.
-        dim: their width.
-        added: answers that were missing, or had other vectors.
-        removed: answers that are not the ranker's, or had other vectors.
-        compared: vectors that were read back and are the ranker's.
-        seconds: all of it took.
+        index: of the vectors of the ranker's answers.
+        keys: of the ranker's answers (m) in the index; -1 of those that it lacks.
+        stale: how many answers the index has that the ranker lacks.
     """
 
-    where: str
-    answers: int
-    vectors: int
-    dim: int
-    added: int
-    removed: int
-    compared: int
-    seconds: float
+    index: AnswerIndex
+    keys: Int[np.ndarray, " m"]
+    stale: int = 0
 
-    def __str__(self) -> str:
-        """One line for people."""
-        return (
-            f"{self.where}: {self.answers:,} answers, {self.vectors:,} vectors {self.dim} wide; "
-            f"{self.added:,} answers added, {self.removed:,} removed; "
-            f"{self.compared:,} vectors read back and right; {self.seconds:.1f} s"
-        )
+    @classmethod
+    def match(cls, index: AnswerIndex, keys: Keys) -> Shortlist:
+        """Make one for answers with these keys, of which an index may hold some and others."""
+        indexed = np.array(list(index.counts()), np.int64)
+        known = np.isin(keys, indexed)
+        return cls(index, np.where(known, keys, -1), len(indexed) - int(known.sum()))
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
+    @property
+    def serves(self) -> bool:
+        """Whether so few answers changed that the index need not be made anew."""
+        return bool((self.keys < 0).sum() + self.stale <= MAX_CHANGED_ANSWERS)
+
+    @cached_property
+    def _row_of(self) -> dict[int, int]:
+        return {key: row for row, key in enumerate(self.keys.tolist()) if key >= 0}
+
+    def find_rows(
+        self,
+        queries: Float[np.ndarray, "n d"],
+        other_scores: Float[np.ndarray, "n m"] | None,
+        k: int,
+    ) -> Iterator[Int[np.ndarray, " c"]]:
+        """Yield the rows of each query's candidates, rising; k or more.
+
+        `other_scores` is what all signals but the vectors give each answer; None without any.
+        """
+        depth = max(k, CANDIDATES)
+        lacking = np.flatnonzero(self.keys < 0)
+        for i, hits in enumerate(self.index.search(queries, depth + self.stale)):
+            near = [self._row_of[key] for key in hits if key in self._row_of]
+            rows = np.union1d(lacking, np.array(near, np.int64))
+            best = None if other_scores is None else top_k(other_scores[i], depth)
+            yield rows if best is None else np.union1d(rows, best)
+
+    def upsert(self, rows: Int[np.ndarray, " k"]) -> Shortlist:
+        """Return the same where answers at some rows are new, or in place of others."""
+        new = max(0, int(rows.max()) + 1 - len(self.keys))
+        keys = np.append(self.keys, np.full(new, -1))
+        stale = self.stale + int((keys[rows] >= 0).sum())
+        keys[rows] = -1
+        return replace(self, keys=keys, stale=stale)
+
+    def select(self, mask: Bool[np.ndarray, " m"]) -> Shortlist:
+        """Return the same without the answers whose entry is false."""
+        stale = self.stale + int((self.keys[~mask] >= 0).sum())
+        return replace(self, keys=self.keys[mask], stale=stale)

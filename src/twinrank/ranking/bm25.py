@@ -6,8 +6,6 @@ import logging
 from collections.abc import Sequence
 from copy import copy
 from functools import cache
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -30,12 +28,9 @@ class Bm25:
     """The signal of answers' words: BM25 (Lucene's variant, k1 = 1.5, b = 0.75).
 
     Args:
-        texts: of the answers.
+        texts: of the answers; that none holds a word is an error.
         language: a Snowball stemmer's name; stop words are dropped where bm25s knows them.
         scale: factor on the scores, so that they are on the scale of log-probabilities.
-
-    Raises:
-        RankerError: if the answers hold no word at all.
     """
 
     def __init__(self, texts: Sequence[str], *, language: str, scale: float = 1.0) -> None:
@@ -88,8 +83,8 @@ class Bm25:
 
 
 @cache
-def _load_bm25s() -> ModuleType:
-    bm25s = import_module("bm25s")  # slow to import, and not needed by every ranker
+def _load_bm25s() -> Any:  # noqa: ANN401 (bm25s has no types)
+    import bm25s  # slow, and not needed by every ranker
 
     logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets DEBUG when it is imported
     return bm25s

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -27,10 +25,7 @@ Section = tuple[int, int | None]  # an answer's row, and the number of one of it
 
 @dataclass(frozen=True)
 class PastQuery:
-    """A labelled query of the past, and its cosine with the query.
-
-    Its id is the data's own; None where a ranker was written without.
-    """
+    """A labelled query, its id in the data (if it had one), and its cosine with the query."""
 
     id: str | None
     text: str
@@ -39,7 +34,7 @@ class PastQuery:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for one answer to one query.
+    """The reasons for one answer to one query.
 
     Attributes:
         section: title of the section the sentence is from; None if it has no title.
@@ -79,29 +74,25 @@ class Explainer:
         self._rows = {id_: row for row, id_ in enumerate(ranker.answers["id"])}
         self._sections = titled_sections(ranker.answers)
         self._labels = self._past.labels.tocsc() if self._past else None
-        self._cache: OrderedDict[Section, Sentences] = OrderedDict()
+        self._cache: dict[Section, Sentences] = {}
 
     def explain(self, texts: Sequence[str], ids: Sequence[Sequence[str]]) -> list[list[Evidence]]:
-        """Find evidence for some answers to each of n texts.
-
-        Args:
-            texts: n queries.
-            ids: n lists of answers' ids.
-        """
+        """Find evidence for some answers, by their ids, to each of n texts."""
         rows = [[self._rows[id_] for id_ in ranking] for ranking in ids]
-        if self._dense is None:
+        dense = self._dense
+        if dense is None:
             pairs = zip(texts, rows, strict=True)
             return [
-                [self._explain_by_words(text, row) for row in ranking] for text, ranking in pairs
+                [self._explain_by_words(text, row) for row in answers] for text, answers in pairs
             ]
-        queries = self._dense.embed_queries(texts)
+        queries = dense.embed_queries(texts)
         sections = [
-            [(row, self._best_section(self._dense, query, row)) for row in ranking]
+            [(row, self._best_section(dense, query, row)) for row in ranking]
             for query, ranking in zip(queries, rows, strict=True)
         ]
-        read = self._read(self._dense, list(chain(*sections)))
+        sentences = self._read(dense, [section for ranking in sections for section in ranking])
         return [
-            [self._explain_by_vectors(query, row, read[row, number]) for row, number in ranking]
+            [self._explain_by_vectors(query, key[0], sentences[key]) for key in ranking]
             for query, ranking in zip(queries, sections, strict=True)
         ]
 
@@ -128,13 +119,13 @@ class Explainer:
                 self._cache[row, number] = Sentences(titles, texts, np.concatenate(vectors))
 
     def _explain_by_vectors(
-        self, query: Float[np.ndarray, " d"], row: int, candidates: Sentences
+        self, query: Float[np.ndarray, " d"], row: int, sentences: Sentences
     ) -> Evidence:
         past, solved = self._nearest_past_queries(query, row)
-        if not candidates.texts:
+        if not sentences.texts:
             return Evidence(None, None, past, solved)
-        best = int((candidates.vectors @ query).argmax())
-        return Evidence(candidates.titles[best], candidates.texts[best], past, solved)
+        best = int((sentences.vectors @ query).argmax())
+        return Evidence(sentences.titles[best], sentences.texts[best], past, solved)
 
     def _explain_by_words(self, text: str, row: int) -> Evidence:
         titles, texts = self._split((row, None))
@@ -156,17 +147,16 @@ class Explainer:
 
     def _read(self, dense: DenseSignal, sections: Sequence[Section]) -> dict[Section, Sentences]:
         """Return the sentences of sections; those not in the cache are encoded together."""
-        new = {key: self._split(key) for key in sections if key not in self._cache}
+        read = {key: self._cache[key] for key in sections if key in self._cache}
+        new = {key: self._split(key) for key in sections if key not in read}
         vectors = dense.embed_passages([text for _, texts in new.values() for text in texts])
         last = 0
         for key, (titles, texts) in new.items():
             first, last = last, last + len(texts)
-            self._cache[key] = Sentences(titles, texts, vectors[first:last].copy())
-        for key in sections:
-            self._cache.move_to_end(key)
-        read = {key: self._cache[key] for key in sections}
-        while len(self._cache) > max(MAX_CACHED_SECTIONS, len(read)):
-            self._cache.popitem(last=False)
+            read[key] = Sentences(titles, texts, vectors[first:last].copy())
+        self._cache |= read
+        while len(self._cache) > MAX_CACHED_SECTIONS:
+            del self._cache[next(iter(self._cache))]  # the oldest
         return read
 
     def _split(self, section: Section) -> tuple[list[str | None], list[str]]:
@@ -185,13 +175,11 @@ class Explainer:
         self, query: Float[np.ndarray, " d"], row: int
     ) -> tuple[tuple[PastQuery, ...], int]:
         """Return the nearest past queries of an answer, and how many it has."""
-        if self._past is None or self._labels is None:
+        past, labels = self._past, self._labels
+        if past is None or labels is None:
             return (), 0
-        queries = self._labels.indices[self._labels.indptr[row] : self._labels.indptr[row + 1]]
-        cosines = self._past.vectors[queries] @ query
+        queries = labels.indices[labels.indptr[row] : labels.indptr[row + 1]]
+        cosines = past.vectors[queries] @ query
         best = np.argsort(-cosines, kind="stable")[:MAX_PAST_QUERIES]
-        nearest = (
-            PastQuery(self._past.ids[queries[i]], self._past.texts[queries[i]], float(cosines[i]))
-            for i in best
-        )
-        return tuple(nearest), len(queries)
+        nearest = [(past.ids[queries[i]], past.texts[queries[i]], float(cosines[i])) for i in best]
+        return tuple(PastQuery(*fields) for fields in nearest), len(queries)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from safetensors.numpy import save_file
 
-from twinrank.data import read_answers, write_answers
+from twinrank.data import answer_texts, read_answers, write_answers
 from twinrank.data.text_selection import Idf
 from twinrank.encoding import Store, resolve
 from twinrank.errors import AnswerIndexError, EncoderError, RankerError
 from twinrank.files import write_file
-from twinrank.ranking.confidence import Confidence
+from twinrank.ranking.bm25 import Bm25
 from twinrank.ranking.faiss_index import FaissIndex
 from twinrank.ranking.manifest import (
     ANSWERS,
@@ -25,22 +25,18 @@ from twinrank.ranking.manifest import (
     INDEX,
     PAST,
     REMOVED,
+    TOWERS,
     VECTORS,
+    Contents,
     FileName,
     Manifest,
-    Origin,
+    Removed,
 )
 from twinrank.ranking.model_card import model_card
-from twinrank.ranking.reader import Reader, located, reader_of
-from twinrank.ranking.removed import Removed, read_removed, write_removed
-from twinrank.ranking.scoring import Scoring
-from twinrank.ranking.serialization import (
-    read_past,
-    read_scoring,
-    scoring_files,
-    select_past,
-    tensor_writer,
-)
+from twinrank.ranking.past_queries import PastQueries, label_matrix
+from twinrank.ranking.reader import Passages, Reader, located, reader_of
+from twinrank.ranking.scoring import Scoring, past_signals
+from twinrank.ranking.signals import DenseSignal, Signal
 from twinrank.ranking.storage import (
     VersionFiles,
     Writer,
@@ -51,68 +47,52 @@ from twinrank.ranking.storage import (
     write_version,
     writing,
 )
+from twinrank.ranking.towers import FrozenTowers
 from twinrank.recipe import Recipe
 
 README = "README.md"
+PAST_FIELDS = {"id": pl.String, "text": pl.String}
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Contents:
-    """The parts of a ranker, as its folder has them; `index` is its FAISS index, if in use."""
-
-    recipe: Recipe
-    answers: pl.DataFrame
-    scoring: Scoring
-    origin: Origin
-    confidence: Confidence | None
-    removed: tuple[Removed, ...] = ()
-    index: FaissIndex | None = None
-
-
-def save(path: Path, contents: Contents, *, keep: bool = False) -> None:
-    """Write a ranker as the current version of a folder.
+def save(path: Path, contents: Contents, index: FaissIndex | None, *, keep: bool = False) -> None:
+    """Write a ranker, and its local index, as the current version of a folder.
 
     An encoder that was tuned for this ranker is copied there too, unless it is there already.
     README.md is for people: it is not checked when a ranker is loaded, and may be left out.
-
-    Args:
-        path: the folder.
-        contents: of the ranker.
-        keep: the version that is current now, to go back to.
     """
     with writing(path):
-        dense, words = contents.scoring.dense, contents.scoring.words
-        encoder = dense.reader.encoder if dense else None
-        if encoder and contents.recipe.tuning:
+        scoring, recipe = contents.scoring, contents.recipe
+        encoder = scoring.dense.reader.encoder if scoring.dense else None
+        if encoder and recipe.tuning:
             add_encoder(Path(encoder.name), path, encoder.identity)
-        folders = _folders(contents)
-        weights = dict(contents.scoring.weights) if contents.recipe.fused else None
+        folders = _find_folders(contents)
         manifest = Manifest(
-            recipe=contents.recipe,
+            recipe=recipe,
             origin=contents.origin,
             encoder_identity=encoder.identity if encoder else None,
-            scale=words.scale if words else None,
-            weights=weights,
+            scale=scoring.words.scale if scoring.words else None,
+            weights=dict(scoring.weights) if recipe.fused else None,
             confidence=contents.confidence,
             answers=contents.answers.height,
             encoder_folder=folders.get("encoder"),
             relative_folders={name: _way(path, Path(to)) for name, to in folders.items()},
         )
         writers: dict[FileName, Writer] = {ANSWERS: partial(write_answers, contents.answers)}
-        writers |= scoring_files(contents.scoring)
+        if scoring.dense:
+            writers |= _dense_writers(scoring.dense, scoring.past)
         if contents.removed:
-            writers[REMOVED] = partial(write_removed, contents.removed)
-        if contents.index:
-            ids = contents.answers["id"].to_list()
-            writers[INDEX] = partial(contents.index.write, ids=ids)
-        if text := _readme(path / README, contents):
-            write_file(path / README, text)
+            writers[REMOVED] = _removed_writer(contents.removed)
+        if index and index.unsaved:
+            writers[INDEX] = index.write
+        _write_card(path / README, contents)
         write_version(path, manifest, writers, keep=keep)
+        if index:
+            index.unsaved = False
 
 
-def _folders(contents: Contents) -> dict[str, str]:
+def _find_folders(contents: Contents) -> dict[str, str]:
     """Return the existing folders of the data, and of the encoder if it is given relatively."""
     folders = {"data": contents.origin.folder}
     settings = contents.recipe.encoder
@@ -129,16 +109,44 @@ def _way(start: Path, folder: Path) -> str:
         return str(folder.resolve())
 
 
-def _readme(file: Path, contents: Contents) -> str | None:
-    """Return the text of README.md, or None if the existing one was not written by twinrank."""
+def _write_card(file: Path, contents: Contents) -> None:
+    """Write README.md, unless there is one that twinrank did not write."""
     try:
         text = model_card(contents, file.read_text(encoding="utf-8") if file.is_file() else None)
     except UnicodeDecodeError:
-        log.warning("%s: not UTF-8, so it stays as it is", file)
-        return None
+        text = None
     if text is None:
         log.warning("%s: not written by twinrank, so it stays as it is", file)
-    return text
+    else:
+        write_file(file, text)
+
+
+def _dense_writers(dense: DenseSignal, past: PastQueries | None) -> dict[FileName, Writer]:
+    """Return the writers of weights and vectors; words are indexed anew when they are read."""
+    tensors = {"vectors": dense.vectors.rows}
+    if dense.vectors.owner is not None:
+        tensors["owner"] = dense.vectors.owner
+    if dense.offsets is not None:
+        tensors["offsets"] = dense.offsets
+    writers: dict[FileName, Writer] = {TOWERS: _tensor_writer(dense.towers.tensors)}
+    if past:
+        tensors |= {"past": past.vectors, "newcomers": past.newcomers}
+        tensors["voters"], tensors["votes"] = (of.astype(np.int64) for of in past.labels.nonzero())
+        frame = pl.DataFrame({"id": list(past.ids), "text": list(past.texts)}, schema=PAST_FIELDS)
+        writers[PAST] = frame.write_ndjson
+    writers[VECTORS] = _tensor_writer(tensors)
+    if dense.reader.selection:
+        writers[IDF] = dense.reader.selection.idf.save
+    return writers
+
+
+def _tensor_writer(tensors: Mapping[str, np.ndarray]) -> Writer:
+    return partial(save_file, {n: np.asarray(t, order="C") for n, t in tensors.items()})
+
+
+def _removed_writer(removed: tuple[Removed, ...]) -> Writer:
+    text = "".join(f"{record.model_dump_json()}\n" for record in removed)
+    return lambda file: file.write_text(text, encoding="utf-8")
 
 
 def load(
@@ -148,69 +156,93 @@ def load(
     device: str,
     previous: bool = False,
     index: bool = False,
-) -> Contents:
-    """Read the contents of a ranker; see `Ranker.load`.
+) -> tuple[Contents, FaissIndex | None]:
+    """Read a ranker, and its FAISS index if that is wanted and there; see `Ranker.load`."""
 
-    Args:
-        path: the folder.
-        store: of features.
-        device: where the encoder runs.
-        previous: read the previous version.
-        index: read its FAISS index, too, if it has one.
-    """
+    def read_all(files: VersionFiles) -> tuple[Contents, FaissIndex | None]:
+        contents = _read_contents(files, store, device)
+        if not index or INDEX not in files.manifest.files:
+            return contents, None
+        try:
+            return contents, FaissIndex.open(files.folder / INDEX)
+        except AnswerIndexError as error:
+            raise RankerError(f"{error}; make it anew: twinrank index {path} --fresh") from None
 
-    def contents(files: VersionFiles) -> Contents:
-        loaded = _contents(files, store, device)
-        if index and INDEX in files.manifest.files:
-            ids = loaded.answers["id"].to_list()
-            try:
-                loaded.index = FaissIndex.open(files.folder / INDEX, ids)
-            except AnswerIndexError as error:
-                raise RankerError(f"{error}; make it anew: twinrank index {path} --fresh") from None
-        return loaded
-
-    return read(path, contents, previous=previous)
+    return read(path, read_all, previous=previous)
 
 
-def _contents(files: VersionFiles, store: Store | None, device: str) -> Contents:
-    manifest, recipe = files.manifest, files.manifest.recipe
+def _read_contents(files: VersionFiles, store: Store | None, device: str) -> Contents:
+    manifest, recipe, signals = files.manifest, files.manifest.recipe, dict[str, Signal]()
     origin = manifest.origin
-    if folders := manifest.folders("data", files.path):
-        origin = origin.model_copy(update={"folder": str(folders[0])})
+    if folder := manifest.find_folder("data", files.path):
+        origin = origin.model_copy(update={"folder": str(folder)})
     answers = read_answers(files.stream(ANSWERS))
-    reader = None
     if recipe.encoder:
-        recipe, reader = _reader(files, store, device)
-    scoring = read_scoring(files, recipe, reader, answers)
-    removed = read_removed(files.stream(REMOVED)) if REMOVED in manifest.files else ()
+        recipe, reader = _open_encoder(files, store, device)
+        try:
+            signals |= _read_dense(files, recipe, reader, answers.height)
+        except (KeyError, ValueError, IndexError) as error:
+            raise RankerError(
+                f"{files.folder}: its files do not fit each other ({error}); train again"
+            ) from None
+    if recipe.words:
+        texts, scale = answer_texts(answers), manifest.scale or 1.0
+        signals["words"] = Bm25(texts, language=recipe.language, scale=scale)
+    weights = (manifest.weights or {}) if recipe.fused else dict.fromkeys(signals, 1.0)
+    removed = _read_removed(files) if REMOVED in manifest.files else ()
+    scoring = Scoring(signals, weights)
     return Contents(recipe, answers, scoring, origin, manifest.confidence, removed)
 
 
-def _reader(files: VersionFiles, store: Store | None, device: str) -> tuple[Recipe, Reader]:
+def _read_dense(
+    files: VersionFiles, recipe: Recipe, reader: Reader, answers: int
+) -> dict[str, Signal]:
+    tensors = files.tensors(VECTORS)
+    towers = FrozenTowers.for_recipe(recipe, files.tensors(TOWERS))
+    vectors = Passages(tensors["vectors"], tensors.get("owner"), answers)
+    dense = DenseSignal(reader, towers, vectors, tensors.get("offsets"))
+    if recipe.memory is None:
+        return {"dense": dense}
+    frame = _read_past(files)
+    past = PastQueries(
+        texts=frame["text"].to_list(),
+        ids=frame["id"].to_list(),
+        vectors=tensors["past"],
+        labels=label_matrix(tensors["voters"], tensors["votes"], (frame.height, answers)),
+        newcomers=tensors["newcomers"],
+    )
+    return {"dense": dense, **past_signals(past, dense, recipe)}
+
+
+def _read_past(files: VersionFiles) -> pl.DataFrame:
+    return pl.read_ndjson(files.stream(PAST), schema=PAST_FIELDS)
+
+
+def _read_removed(files: VersionFiles) -> tuple[Removed, ...]:
+    return tuple(Removed.model_validate_json(line) for line in files.stream(REMOVED))
+
+
+def _open_encoder(files: VersionFiles, store: Store | None, device: str) -> tuple[Recipe, Reader]:
     """Open the encoder; the recipe names its folder if that is not where the recipe says."""
     path, manifest = files.path, files.manifest
     idf = Idf.load(files.stream(IDF)) if manifest.recipe.selects else None
     tuned = path / manifest.encoder if manifest.encoder else None
-    recipes = [located(manifest.recipe, folder) for folder in manifest.folders("encoder", path)]
-    wrong: list[str] = []
-    for recipe in recipes or [manifest.recipe]:
-        try:
-            if tuned is None and recipe.encoder:
-                # Whoever made the folder named it: that is no leave to fetch it.
-                resolve(recipe.encoder.name, fetch=False)
-            reader = reader_of(recipe, store, device, idf=idf, tuned=tuned)
-            identity = reader.encoder.identity
-        except EncoderError as error:
-            raise RankerError(f"{path}: its encoder cannot be opened: {error}") from None
-        if identity == manifest.encoder_identity:
-            unmoved = recipe == located(manifest.recipe)
-            return manifest.recipe if unmoved else recipe, reader
-        wrong.append(f"{reader.encoder.name!r} (identity {identity})")
-    raise RankerError(
-        f"{path}: made with an encoder (identity {manifest.encoder_identity}) whose weights or "
-        f"tokenizer differ from {' and from '.join(wrong)}; install the encoder it was made with, "
-        "or train again"
-    )
+    recipe = located(manifest.recipe, manifest.find_folder("encoder", path))
+    try:
+        if tuned is None and recipe.encoder:
+            # Whoever made the folder named it: that is no leave to fetch it.
+            resolve(recipe.encoder.name, fetch=False)
+        reader = reader_of(recipe, store, device, idf=idf, tuned=tuned)
+        identity = reader.encoder.identity
+    except EncoderError as error:
+        raise RankerError(f"{path}: its encoder cannot be opened: {error}") from None
+    if identity != manifest.encoder_identity:
+        raise RankerError(
+            f"{path}: made with an encoder (identity {manifest.encoder_identity}) whose weights or "
+            f"tokenizer differ from {reader.encoder.name!r} (identity {identity}); install the "
+            "encoder it was made with, or train again"
+        )
+    return manifest.recipe if recipe == located(manifest.recipe) else recipe, reader
 
 
 def forget_past(
@@ -221,13 +253,10 @@ def forget_past(
     Args:
         path: folder of the ranker.
         forgets: whether a query is to go, by its id and its text.
-        dry_run: only count.
+        dry_run: change nothing.
 
     Returns:
         The different texts that went.
-
-    Raises:
-        RankerError: if it is no ranker, or a file is missing or damaged.
     """
     gone: set[str] = set()
 
@@ -251,25 +280,32 @@ def _without_past(
     files: VersionFiles, forgets: Callable[[str | None, str], bool], gone: set[str]
 ) -> dict[FileName, Writer]:
     """Return the writers of past queries without those to forget, which are added to `gone`."""
-    rows = read_past(files)
+    rows = _read_past(files)
     stays = np.array([not forgets(*row) for row in rows.iter_rows()], bool)
     if stays.all():
         return {}
     gone.update(rows.filter(~stays)["text"])
-    vectors = tensor_writer(select_past(files.tensors(VECTORS), stays))
-    return {PAST: rows.filter(stays).write_ndjson, VECTORS: vectors}
+    tensors = files.tensors(VECTORS)
+    voting = stays[tensors["voters"]]
+    new_rows = np.cumsum(stays) - 1  # of each query that stays
+    tensors["past"] = tensors["past"][stays]
+    tensors["voters"] = new_rows[tensors["voters"][voting]]
+    tensors["votes"] = tensors["votes"][voting]
+    return {PAST: rows.filter(stays).write_ndjson, VECTORS: _tensor_writer(tensors)}
 
 
 def _without_removed_past(
     files: VersionFiles, forgets: Callable[[str | None, str], bool], gone: set[str]
 ) -> dict[FileName, Writer]:
     """Return the writer of removed answers without past queries to forget, as `_without_past`."""
-    records = read_removed(files.stream(REMOVED))
-
-    def goes(text: str) -> bool:
-        return text in gone or forgets(None, text)
-
-    changed = [record.without(goes) for record in records]
-    for before, after in zip(records, changed, strict=True):
-        gone.update(set(before.past) - set(after.past))
-    return {REMOVED: partial(write_removed, changed)} if changed != list(records) else {}
+    before = _read_removed(files)
+    texts = {text for record in before for text in record.past}
+    going = {text for text in texts if text in gone or forgets(None, text)}
+    if not going:
+        return {}
+    gone.update(going)
+    after = [
+        record.model_copy(update={"past": tuple(t for t in record.past if t not in going)})
+        for record in before
+    ]
+    return {REMOVED: _removed_writer(tuple(after))}

@@ -1,19 +1,22 @@
-"""The manifest of a ranker's version: its recipe, where it comes from, its numbers, its files."""
+"""The parts of a ranker, and the manifest that its folder has of them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from twinrank import __version__
 from twinrank.data import Dataset
 from twinrank.errors import RankerError
-from twinrank.ranking.confidence import Confidence
+from twinrank.ranking.scoring import Confidence, Scoring
 from twinrank.recipe import Recipe
 
-# A manifest may come from anybody: it names files of its folder alone, and bounded numbers.
+# A manifest may come from anybody: it names files of its folder alone.
 FileName = Literal[
     "corpus.jsonl",
     "towers.safetensors",
@@ -23,20 +26,15 @@ FileName = Literal[
     "removed.jsonl",
     "index.faiss",
 ]
-FILES: tuple[FileName, ...] = get_args(FileName)
-ANSWERS, TOWERS, VECTORS, PAST, IDF, REMOVED, INDEX = FILES
+ANSWERS, TOWERS, VECTORS, PAST, IDF, REMOVED, INDEX = get_args(FileName)
 ENCODER, DIGITS = "encoder", 12
 Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Weight = Annotated[FiniteFloat, Field(ge=-1e6, le=1e6)]
 
 
 class Learned(BaseModel):
-    """The feedback that a ranker learned from.
+    """The feedback that a ranker learned from: queries that were added to the data.
 
-    Attributes:
-        fingerprint: of the data and the queries that were added to it.
-        queries: how many those are.
-        hold_back: share of the texts that were held back.
+    The fingerprint is of both; `hold_back` is the share of the texts that were held back.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -70,9 +68,9 @@ class Origin(BaseModel):
             RankerError: if it is not, or is not known to be.
         """
         if self.folder is None or not Path(self.folder).is_dir():
-            where = f"not at {self.folder}" if self.folder else "of an unknown folder"
             raise RankerError(
-                f"the data this ranker was trained on ({self.data}) is {where}; give --data"
+                f"the data this ranker was trained on ({self.data}) is not at {self.folder}; "
+                "give --data"
             )
         dataset = Dataset.load(Path(self.folder))
         if dataset.fingerprint != self.data_fingerprint:
@@ -82,6 +80,49 @@ class Origin(BaseModel):
                 f"have seen what is measured; give --data {self.folder} to measure all the same"
             )
         return dataset
+
+
+class Removed(BaseModel):
+    """An answer that was removed, and what it needs to come back as it was.
+
+    Attributes:
+        at: when.
+        answer: its row of `Ranker.answers`.
+        past: texts of the past queries that were labelled with it.
+        newcomer: whether it was added after training.
+        ranker: fingerprint of the ranker whose towers learned `offset`.
+        offset: of the answer, if they learned any.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    answer: dict[str, Any]
+    past: tuple[str, ...] = ()
+    newcomer: bool = True
+    ranker: str
+    offset: tuple[float, ...] | None = None
+
+
+@dataclass
+class Contents:
+    """The parts of a ranker that its folder holds.
+
+    Attributes:
+        recipe: how it was made.
+        answers: id, title, text, url and sections, in the order of the scores' columns.
+        scoring: the signals that score them, and their weights.
+        origin: what it was trained on, and what it reached there.
+        confidence: how likely its first answer is right; None without a validation split.
+        removed: answers that `Ranker.restore_answer` can bring back.
+    """
+
+    recipe: Recipe
+    answers: pl.DataFrame
+    scoring: Scoring
+    origin: Origin
+    confidence: Confidence | None = None
+    removed: tuple[Removed, ...] = ()
 
 
 class Manifest(BaseModel):
@@ -100,20 +141,20 @@ class Manifest(BaseModel):
     recipe: Recipe
     origin: Origin
     encoder_identity: Checksum | None = None
-    scale: Weight | None = None
-    weights: dict[str, Weight] | None = None
+    scale: FiniteFloat | None = None
+    weights: dict[str, FiniteFloat] | None = None
     confidence: Confidence | None = None
     answers: int
     files: dict[FileName, Checksum] = {}
     encoder_folder: str | None = None
     relative_folders: dict[str, str] = {}
 
-    def folders(self, content: Literal["data", "encoder"], ranker: Path) -> list[Path]:
-        """Return the existing folders where the data or the encoder may be."""
+    def find_folder(self, content: Literal["data", "encoder"], ranker: Path) -> Path | None:
+        """Return the folder where the data or the encoder is: where it was, or moved along."""
         absolute = self.origin.folder if content == "data" else self.encoder_folder
         relative = self.relative_folders.get(content)
         folders = [absolute and Path(absolute), relative and ranker.resolve() / relative]
-        return [folder for folder in folders if folder and folder.is_dir()]
+        return next((folder for folder in folders if folder and folder.is_dir()), None)
 
     @property
     def encoder(self) -> str | None:

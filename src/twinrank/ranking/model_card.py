@@ -9,24 +9,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from string import Template
-from typing import Any, Protocol, runtime_checkable
-
-import polars as pl
+from typing import Any
 
 from twinrank import __version__
-from twinrank.ranking.confidence import Confidence
-from twinrank.ranking.manifest import Origin
+from twinrank.ranking.manifest import Contents
 from twinrank.recipe import Recipe
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 BEGIN = "<!-- twinrank writes what follows anew whenever it saves this ranker -->"
 END = "<!-- what stands before and after these two lines is yours, and is kept -->"
-COLUMNS = {
-    "accuracy@1": "acc@1",
-    "accuracy@3": "acc@3",
-    "accuracy@10": "acc@10",
-    "map@10": "MAP@10",
-}
+METRICS = ("accuracy@1", "accuracy@3", "accuracy@10", "map@10")
 MIN_LEARNABLE_QUERIES = 50  # with fewer labelled queries of a type, it is hardly learned
 SELECTED = (
     "What can be chosen was chosen on this very split, so it flatters a little: "
@@ -36,22 +28,10 @@ SELECTED = (
 Rows = list[list[str]]
 
 
-@runtime_checkable
-class DescribedRanker(Protocol):
-    """The parts of a ranker that its card describes."""
-
-    recipe: Recipe
-    answers: pl.DataFrame
-    origin: Origin
-    confidence: Confidence | None
-
-
-def model_card(ranker: DescribedRanker, old: str | None = None) -> str | None:
+def model_card(ranker: Contents, old: str | None = None) -> str | None:
     """Return the text of README.md, or None if the old text was not written by twinrank.
 
-    Args:
-        ranker: to describe.
-        old: the existing text, of which what its owner wrote around ours is kept.
+    What the owner of the old text wrote around ours is kept.
     """
     rows = quality(ranker)
     texts = {heading.lower().replace(" ", "_"): text for heading, text in about(ranker).items()}
@@ -69,7 +49,7 @@ def model_card(ranker: DescribedRanker, old: str | None = None) -> str | None:
     return f"{before}{BEGIN}{body}{END}{after}" if begin and end else None
 
 
-def about(ranker: DescribedRanker) -> dict[str, str]:
+def about(ranker: Contents) -> dict[str, str]:
     """Return the card's sentences, a paragraph a heading."""
     recipe, origin = ranker.recipe, ranker.origin
     seen = origin.labelled or {}
@@ -98,41 +78,39 @@ def about(ranker: DescribedRanker) -> dict[str, str]:
     }
 
 
-def quality(ranker: DescribedRanker) -> Rows | None:
+def quality(ranker: Contents) -> Rows | None:
     """Return a table of quality on validation, overall and by type; None if it is unmeasured."""
     figures = ranker.origin.quality
     if figures is None:
         return None
     counts = (ranker.origin.labelled or {}).get("validation", {})
-    rows = [["type", "queries", *COLUMNS.values()], _row("overall", sum(counts.values()), figures)]
+    head = ["type", "queries", "acc@1", "acc@3", "acc@10", "MAP@10"]
+    rows = [head, _row("overall", sum(counts.values()), figures)]
     return rows + [_row(name, counts.get(name, 0), of) for name, of in figures["types"].items()]
 
 
 def _made(recipe: Recipe) -> str:
-    if recipe.encoder is None:
-        return "It compares words, by BM25."
-    encoder, towers = recipe.encoder, recipe.towers
-    name = re.split(r"[/\\]", encoder.name)[-1]  # a folder says where it lies on one machine
-    answers = "by section" if encoder.answers == "sections" else "whole"
-    tuned = "tuned for this data" if recipe.tuning else "as it was published"
-    parts = [
-        f"Texts are read by the encoder {name} ({encoder.pooling} pooling, up to "
-        f"{encoder.max_tokens:,} tokens, answers {answers}), {tuned}."
-    ]
+    """List what the recipe is made of."""
+    encoder, towers, pretraining = recipe.encoder, recipe.towers, recipe.pretraining
+    parts = []
+    if encoder:
+        name = re.split(r"[/\\]", encoder.name)[-1]  # a folder says where it lies on one machine
+        parts.append(
+            f"encoder {name} ({encoder.pooling} pooling, up to {encoder.max_tokens:,} tokens, "
+            f"answers {encoder.answers}{', tuned for this data' if recipe.tuning else ''})"
+        )
     if towers:
-        sides = "two towers, one a side," if towers.dual else "one tower for both sides"
-        parts.append(f"On top, {sides} of the kind {towers.kind}.")
-    if recipe.pretraining:
-        use, pairing = recipe.pretraining.use, recipe.pretraining.pairing
-        parts.append(f"Pre-trained by Barlow Twins on pairs {pairing}, used so: {use}.")
-    channels = {"past queries": recipe.memory, "words": recipe.words}
-    signals = [name for name, settings in channels.items() if settings]
-    if signals:
-        parts.append(f"Beside it, {' and '.join(signals)}, weighed on the validation split.")
-    return " ".join(parts)
+        parts.append(f"{'two towers' if towers.dual else 'one tower'} of the kind {towers.kind}")
+    if pretraining:
+        parts.append(f"Barlow Twins on pairs {pretraining.pairing}, used so: {pretraining.use}")
+    if recipe.memory:
+        parts.append("past queries")
+    if recipe.words:
+        parts.append("words, by BM25")
+    return f"It ranks by {'; '.join(parts)}."
 
 
-def _confidence(ranker: DescribedRanker) -> str:
+def _confidence(ranker: Contents) -> str:
     if ranker.confidence is None:
         return "It knows none: there was no validation split to learn it on."
     queries = sum((ranker.origin.labelled or {}).get("validation", {}).values())
@@ -144,7 +122,7 @@ def _confidence(ranker: DescribedRanker) -> str:
     )
 
 
-def _limits(ranker: DescribedRanker) -> list[str]:
+def _limits(ranker: Contents) -> list[str]:
     recipe, seen = ranker.recipe, ranker.origin.labelled or {}
     limits = [f"It knows no answer but its {ranker.answers.height:,}, and always ranks some first."]
     if recipe.encoder:
@@ -170,7 +148,7 @@ def _by_type(types: dict[str, int]) -> str:
 
 
 def _row(name: str, count: int, figures: dict[str, Any]) -> list[str]:
-    cells = [f"{figures[metric]:.3f}".removeprefix("0") for metric in COLUMNS]
+    cells = [f"{figures[metric]:.3f}".removeprefix("0") for metric in METRICS]
     return [name, f"{count:,}" if count else "-", *cells]
 
 

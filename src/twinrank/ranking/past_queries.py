@@ -26,7 +26,7 @@ class PastQueries:
 
     Attributes:
         texts: of the queries (p).
-        ids: of the queries, as the data have them; None where the data had none.
+        ids: of the queries; None where the data had none.
         vectors: of the queries (p x d).
         labels: p x m, 1 where an answer is right.
         newcomers: the answers (m) that were added after training.
@@ -73,24 +73,24 @@ class PastQueries:
         *,
         newcomer: bool,
     ) -> PastQueries:
-        """Label queries with an answer that was removed and came back.
+        """Label queries with an answer, by its row, that was removed and came back.
 
-        Args:
-            answer: its row.
-            texts: of the queries; those that are not here are added.
-            embed: gives the vectors of those.
-            newcomer: whether the answer was added after training.
+        Texts that are not here are added, with the vectors that `embed` gives them.
         """
         rows_of: dict[str, list[int]] = {}
         for row, text in enumerate(self.texts):
             rows_of.setdefault(text, []).append(row)
-        rows = [rows_of[text].pop(0) if rows_of.get(text) else None for text in texts]
-        new = [text for text, row in zip(texts, rows, strict=True) if row is None]
-        new_rows = iter(range(len(self.texts), len(self.texts) + len(new)))
-        voters = np.array([next(new_rows) if row is None else row for row in rows], np.int64)
+        rows: list[int] = []
+        new: list[str] = []
+        for text in texts:
+            if rows_of.get(text):
+                rows.append(rows_of[text].pop(0))
+            else:
+                rows.append(len(self.texts) + len(new))
+                new.append(text)
         queries, answers = self.labels.nonzero()
-        queries = np.concatenate([queries, voters])
-        answers = np.concatenate([answers, np.full(len(rows), answer)])
+        queries = np.append(queries, np.array(rows, np.int64))
+        answers = np.append(answers, np.full(len(rows), answer))
         labels = label_matrix(queries, answers, (len(self.texts) + len(new), len(self.newcomers)))
         newcomers = self.newcomers.copy()
         newcomers[answer] = newcomer
@@ -105,9 +105,16 @@ class PastQueries:
         )
 
 
+def label_matrix(
+    queries: Int[np.ndarray, " labels"], answers: Int[np.ndarray, " labels"], shape: tuple[int, int]
+) -> sparse.csr_array:
+    """Return the matrix (p x m) that has 1 at each label's query and answer."""
+    return sparse.csr_array((np.ones(len(queries), np.float32), (queries, answers)), shape=shape)
+
+
 @dataclass(frozen=True)
 class SignalOfPast(ABC):
-    """A signal of past queries: it follows a change of answers as they do."""
+    """The part that signals of past queries share: they follow a change of answers."""
 
     past: PastQueries
 
@@ -134,6 +141,15 @@ class SignalOfPast(ABC):
 
 
 @dataclass(frozen=True)
+class PriorSignal(SignalOfPast):
+    """How often an answer was right in the past; see `PastQueries.prior`."""
+
+    def scores(self, queries: QueryBatch) -> Float[np.ndarray, "n m"]:
+        """See `Signal.scores`."""
+        return np.broadcast_to(self.past.prior, (len(queries), len(self.past.prior)))
+
+
+@dataclass(frozen=True)
 class PastSignal(SignalOfPast):
     """The votes of the past queries near to a query; see `FrozenTowers.vote`.
 
@@ -149,15 +165,6 @@ class PastSignal(SignalOfPast):
         """See `Signal.scores`."""
         votes = self.towers.vote(queries.vectors, self.past.vectors, self.past.labels)
         return np.where(self.past.newcomers, np.float32(self.newcomer), votes)
-
-
-@dataclass(frozen=True)
-class PriorSignal(SignalOfPast):
-    """How often an answer was right in the past; see `PastQueries.prior`."""
-
-    def scores(self, queries: QueryBatch) -> Float[np.ndarray, "n m"]:
-        """See `Signal.scores`."""
-        return np.broadcast_to(self.past.prior, (len(queries), len(self.past.prior)))
 
 
 @dataclass(frozen=True)
@@ -197,10 +204,3 @@ class PastWordsSignal(SignalOfPast):
         table = sparse.csr_array((values.ravel(), (rows, nearest.ravel())), shape=products.shape)
         sums: np.ndarray = np.log1p((table @ self.past.labels).toarray().astype(np.float32))
         return sums
-
-
-def label_matrix(
-    queries: Int[np.ndarray, " labels"], answers: Int[np.ndarray, " labels"], shape: tuple[int, int]
-) -> sparse.csr_array:
-    """Return the matrix (p x m) that has 1 at each label's query and answer."""
-    return sparse.csr_array((np.ones(len(queries), np.float32), (queries, answers)), shape=shape)

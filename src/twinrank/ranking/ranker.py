@@ -3,66 +3,47 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
-from copy import copy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from twinrank.arguments import (
-    Answers,
-    AnyPath,
-    Count,
-    Texts,
-    check_type,
-    count_of,
-    path_of,
-    texts_of,
-)
+from twinrank.arguments import AnyPath, Texts, check_type, path_of, texts_of
 from twinrank.encoding import Store
-from twinrank.errors import (
-    ArgumentError,
-    NoAnswerIndexError,
-    OtherAnswerIndexError,
-    RankerError,
-)
+from twinrank.errors import ArgumentError, NoAnswerIndexError, OtherAnswerIndexError, RankerError
 from twinrank.ranking import folder
 from twinrank.ranking.answer_index import (
-    MANY_ANSWERS,
+    LOCAL,
     AnswerIndex,
+    Shortlist,
+    answer_keys,
     check_index,
+    place_of,
+    top_k,
     update_index,
 )
-from twinrank.ranking.confidence import Confidence
 from twinrank.ranking.faiss_index import FaissIndex, kind_for
-from twinrank.ranking.index_place import LOCAL, place_of
-from twinrank.ranking.manifest import Origin
+from twinrank.ranking.manifest import INDEX, Contents, Removed
 from twinrank.ranking.milvus_index import MilvusIndex
-from twinrank.ranking.passages import Passages
 from twinrank.ranking.past_queries import PastQueries
-from twinrank.ranking.removed import Removed
+from twinrank.ranking.reader import Passages
 from twinrank.ranking.scoring import Scoring, total
-from twinrank.ranking.shortlist import Shortlist, top_k
 from twinrank.ranking.signals import DenseSignal
-from twinrank.recipe import Recipe
+from twinrank.ranking.storage import read_manifest, read_pointer, writing
 
 
 @dataclass(frozen=True)
 class RankedAnswer:
-    """One answer in a ranking.
+    """One answer in a ranking; the first has rank 1.
 
     Attributes:
-        rank: counts from one.
-        id: of the answer.
-        title: of the answer.
-        score: by which it was ranked.
-        parts: what each signal adds to the score, where there are several.
+        parts: of the score, by signal, where there are several.
         confidence: the probability that it is right, if the ranker saw a validation split.
     """
 
@@ -74,32 +55,18 @@ class RankedAnswer:
     confidence: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, without what is none."""
+        """Return plain JSON values, without what is none."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass
-class Ranker:
-    """Ranks answers for what people write.
+class Ranker(Contents):
+    """Ranks answers for what people write; see `Contents` for its parts.
 
-    Attributes:
-        recipe: how it was made.
-        answers: id, title, text, url and sections, in the order of the scores' columns.
-        scoring: the signals that score them, and their weights.
-        origin: what it was trained on, and what it reached there.
-        confidence: how likely its first answer is right; none without a validation split.
-        shortlist: finds the candidates that `rank` scores; none has it score every answer.
-        removed: answers that `restore_answer` can bring back.
+    `shortlist` finds the candidates that `rank` scores; without one it scores every answer.
     """
 
-    recipe: Recipe
-    answers: pl.DataFrame
-    scoring: Scoring
-    origin: Origin
-    confidence: Confidence | None = None
     shortlist: Shortlist | None = None
-    removed: tuple[Removed, ...] = ()
-    _saved: tuple[Path, dict[str, Any]] | None = field(default=None, repr=False, compare=False)
 
     @property
     def dense(self) -> DenseSignal | None:
@@ -113,11 +80,7 @@ class Ranker:
 
     @property
     def vectors(self) -> Passages[np.ndarray]:
-        """Of the answers' passages (v x d), as an answer index holds them.
-
-        Raises:
-            RankerError: if it ranks by words alone.
-        """
+        """Of the answers' passages (v x d), as an answer index holds them."""
         if self.dense is None:
             raise RankerError("this ranker goes by words alone: it has no vectors to index")
         return self.dense.vectors
@@ -135,11 +98,7 @@ class Ranker:
         return digest.hexdigest()[:32]
 
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "n m"]:
-        """Score every answer (columns, in the order of `answers`) for every text (rows).
-
-        Raises:
-            RankerError: if one is not finite.
-        """
+        """Score every answer (columns, in the order of `answers`) for every text (rows)."""
         return _check_finite(self.scoring.scores(self.scoring.encode(texts)))
 
     def prepare(self, texts: Sequence[str]) -> None:
@@ -148,26 +107,26 @@ class Ranker:
             self.dense.reader(texts, progress="Encoding queries")
 
     def rank(
-        self, texts: Texts, k: Count = 10, *, min_confidence: float = 0.0
+        self, texts: Texts, k: int = 10, *, min_confidence: float = 0.0
     ) -> list[list[RankedAnswer]]:
         """Return the k best answers for each text, best first; ties in the order of `answers`.
 
         Args:
             texts: one text or several.
-            k: how many; fewer come back if there are fewer answers.
+            k: fewer come back if there are fewer answers.
             min_confidence: a text whose first answer is less likely right gets no answer.
 
         Raises:
             RankerError: if a text is empty, k is less than one, or a confidence is asked for
-                that the ranker never learned, or that is none from 0 to 1.
+                that the ranker never learned, or that is not from 0 to 1.
         """
-        texts, k = texts_of(texts), count_of(k, "k")
+        texts = texts_of(texts)
         if k < 1:
             raise RankerError(f"k is {k}; ask for one answer or more")
-        for i, text in enumerate(texts):
+        for number, text in enumerate(texts, start=1):
             if not text.strip():
-                raise RankerError(f"text {i + 1} of {len(texts)} is empty; give it some words")
-        if not (isinstance(min_confidence, Real) and 0 <= min_confidence <= 1):  # nor NaN
+                raise RankerError(f"text {number} of {len(texts)} is empty; give it some words")
+        if not 0 <= min_confidence <= 1:  # nor NaN
             raise RankerError(f"min_confidence is {min_confidence!r}; give a number from 0 to 1")
         if min_confidence > 0 and self.confidence is None:
             raise RankerError(
@@ -205,61 +164,53 @@ class Ranker:
         return rankings
 
     def copy(self) -> Ranker:
-        """Return a ranker whose answers can be changed while this one ranks in another thread.
+        """Return a ranker whose answers can be changed while this one ranks in another thread."""
+        return replace(self)
 
-        What neither changes is shared, and so is an index in Milvus: it follows every change at
-        once.
-        """
-        shortlist = copy(self.shortlist)
-        if shortlist:
-            shortlist.index = copy(shortlist.index)
-        return replace(self, shortlist=shortlist)
-
-    def add_answers(self, answers: Answers) -> None:
+    def add_answers(self, answers: pl.DataFrame) -> None:
         """Take answers in without retraining (columns as in `Dataset.answers`).
 
+        `url` and `sections` may be left out.
+
         Raises:
-            ArgumentError: if it is no such frame; `url` and `sections` may be left out.
             RankerError: if an id is already there, or stands twice; nothing is added then.
         """
-        answers = self._answers_of(answers)
+        answers = self._conform(answers)
         known = answers["id"].filter(answers["id"].is_in(self.answers["id"].to_list()))
         if len(known):
             raise RankerError(f"answer {known[0]!r} is already there; put it, or remove it first")
         self.put_answers(answers)
 
-    def put_answers(self, answers: Answers) -> None:
+    def put_answers(self, answers: pl.DataFrame) -> None:
         """Take answers in as `add_answers` does, or in place of those that have their ids.
 
         What takes another's place keeps the labels of past queries.
 
         Raises:
             RankerError: if an id stands twice; nothing is changed then.
-            AnswerIndexError: if its index cannot follow; the ranker itself has them then.
         """
-        answers = self._answers_of(answers)
+        self._put(self._conform(answers), self.scoring)
+
+    def _put(self, answers: pl.DataFrame, scoring: Scoring) -> None:
+        """Take answers into a scoring of the present ones, which becomes this ranker's."""
         if answers.is_empty():
             return
         ids = answers["id"]
         twice = ids.filter(ids.is_duplicated())
         if len(twice):
             raise RankerError(f"answer {twice[0]!r} stands twice; give each once")
-        places = {id_: row for row, id_ in enumerate(self.answers["id"])}
-        rows = np.array([places.setdefault(id_, len(places)) for id_ in ids], np.int64)
-        self._saved = None
-        self.scoring = self.scoring.upsert(answers, rows)
+        row_of = {id_: row for row, id_ in enumerate(self.answers["id"])}
+        rows = np.array([row_of.setdefault(id_, len(row_of)) for id_ in ids], np.int64)
+        self.scoring = scoring.upsert(answers, rows)
         columns = pl.concat([self.answers.filter(~pl.col("id").is_in(ids.implode())), answers])
-        order = columns["id"].map_elements(places.__getitem__, pl.Int64).arg_sort()
-        self.answers = columns[order]
-        if self.shortlist and self.dense:
-            self.shortlist.upsert(self.answers["id"].to_list(), ids.to_list(), self.dense.vectors)
+        self.answers = columns[np.argsort([row_of[id_] for id_ in columns["id"]])]
+        self.shortlist = self.shortlist and self.shortlist.upsert(rows)
 
     def remove_answers(self, ids: Texts) -> None:
         """Forget an answer, or several, without retraining.
 
         Raises:
             RankerError: if an id is unknown, or none would be left; nothing is removed then.
-            AnswerIndexError: if its index cannot follow; the ranker itself is without them then.
         """
         gone = set(texts_of(ids, "ids"))
         unknown = gone.difference(self.answers["id"])
@@ -267,18 +218,13 @@ class Ranker:
             raise RankerError(f"there is no answer {min(unknown)!r}; check the id")
         if len(gone) == self.answers.height:
             raise RankerError("a ranker needs an answer; leave at least one")
-        mask = ~self.answers["id"].is_in(list(gone))
-        self._saved = None
-        self.scoring = self.scoring.select(mask.to_numpy())
+        mask = ~self.answers["id"].is_in(list(gone)).to_numpy()
+        self.scoring = self.scoring.select(mask)
         self.answers = self.answers.filter(mask)
-        if self.shortlist:
-            self.shortlist.remove(self.answers["id"].to_list(), gone)
+        self.shortlist = self.shortlist and self.shortlist.select(mask)
 
     def set_aside(self, id_: str) -> None:
-        """Forget an answer as `remove_answers` does, but so that it can be restored.
-
-        Raises: see `remove_answers`.
-        """
+        """Forget an answer as `remove_answers` does, but so that it can be restored."""
         former = [record for record in self.removed if record.answer["id"] == id_]
         rows = [row for row, known in enumerate(self.answers["id"]) if known == id_]
         records = [self._record(row, former) for row in rows]
@@ -307,31 +253,21 @@ class Ranker:
 
         Raises:
             RankerError: if none was set aside under this id, or another has the id by now.
-            AnswerIndexError: if its index cannot follow; the ranker itself has it then.
         """
-        removed = next((record for record in self.removed if record.answer["id"] == id_), None)
-        if removed is None:
-            raise RankerError(f"no answer {id_!r} was set aside; check the id")
-        frame = pl.DataFrame([removed.answer], schema=self.answers.schema)
-        self.add_answers(frame)
+        record = next((record for record in self.removed if record.answer["id"] == id_), None)
+        if record is None or id_ in self.answers["id"]:
+            raise RankerError(f"no answer {id_!r} was set aside, or another has its id; check it")
+        scoring = self.scoring
+        if record.offset and record.ranker == self.fingerprint:
+            scoring = scoring.with_offset(record.offset)
+        self._put(pl.DataFrame([record.answer], schema=self.answers.schema), scoring)
         row = self.answers.height - 1
-        dense = self.dense
-        if dense and dense.offsets is not None and removed.ranker == self.fingerprint:
-            offsets = dense.offsets.copy()
-            offsets[row] = removed.offset
-            signals = {**self.scoring.signals, "dense": replace(dense, offsets=offsets)}
-            self.scoring = replace(self.scoring, signals=signals)
-            self.put_answers(frame)  # which keeps the offset
-        self.scoring = self.scoring.relabel(row, removed.past, newcomer=removed.newcomer)
-        self.removed = tuple(record for record in self.removed if record is not removed)
+        self.scoring = self.scoring.relabel(row, record.past, newcomer=record.newcomer)
+        self.removed = tuple(r for r in self.removed if r is not record)
 
-    def match_answers(self, answers: Answers) -> None:
-        """Have these answers and no others: put those that are new or differ, forget the rest.
-
-        Raises:
-            RankerError: if an id stands twice, or none would be left.
-        """
-        answers = self._answers_of(answers)
+    def match_answers(self, answers: pl.DataFrame) -> None:
+        """Have these answers and no others: put those that are new or differ, forget the rest."""
+        answers = self._conform(answers)
         known = {row["id"]: row for row in self.answers.iter_rows(named=True)}
         rows = answers.iter_rows(named=True)
         differs = pl.Series([known.get(row["id"]) != row for row in rows], dtype=pl.Boolean)
@@ -340,31 +276,21 @@ class Ranker:
         if gone := set(known).difference(answers["id"]):
             self.remove_answers(gone)
 
-    def _answers_of(self, answers: Answers) -> pl.DataFrame:
-        """A caller's answers, with the columns and types of this ranker's."""
+    def _conform(self, answers: pl.DataFrame) -> pl.DataFrame:
+        """Return a caller's answers with the columns and types of this ranker's."""
         mend = f"give a polars DataFrame with the columns {', '.join(self.answers.columns)}"
         check_type(answers, pl.DataFrame, mend)
-        missing = [name for name in ("id", "title", "text") if name not in answers.columns]
-        if missing:
-            raise ArgumentError(f"the answers have no {missing[0]}; {mend}")
-        ids = answers["id"]
-        if ids.dtype.is_float() or ids.null_count() or (ids.cast(pl.String) == "").any():
-            raise ArgumentError("an answer has no id, or a fraction as one; give each a text")
+        missing = self.answers.schema.keys() - set(answers.columns)
+        if needed := missing & {"id", "title", "text"}:
+            raise ArgumentError(f"the answers have no {min(needed)}; {mend}")
+        empty = {name: pl.lit(None) for name in missing}
         try:
-            columns = pl.concat(
-                [
-                    self.answers.clear(),
-                    answers.select(
-                        pl.col(name).cast(kind)
-                        for name, kind in self.answers.schema.items()
-                        if name in answers.columns
-                    ),
-                ],
-                how="diagonal",
-            )
+            columns = answers.with_columns(**empty).cast(self.answers.schema)
         except pl.exceptions.PolarsError as error:
             raise ArgumentError(f"the answers: {str(error).splitlines()[0]}; {mend}") from None
-        return columns.with_columns(
+        if columns["id"].null_count() or (columns["id"] == "").any():
+            raise ArgumentError("an answer has no id; give each one")
+        return columns.select(self.answers.columns).with_columns(
             pl.col("title", "text").fill_null(""), pl.col("sections").fill_null([])
         )
 
@@ -381,18 +307,17 @@ class Ranker:
 
         Raises:
             RankerError: if it ranks by words alone.
-            AnswerIndexError: if the index cannot be reached, is another ranker's (unless `fresh`
-                or `instead`), or does not give back what was put there.
+            AnswerIndexError: if the index cannot be reached or made, or is another ranker's.
         """
-        index = self.open_index(to, fresh=fresh, instead=instead)
-        try:
-            update_index(index, self.answers["id"].to_list(), self.vectors, progress)
-            self.use_index(index)
-        except BaseException:
-            index.close()
-            raise
+        index = self._open_index(to, fresh=fresh, instead=instead)
+        update_index(index, self._keys(), self.vectors, progress)
+        self._use_index(index)
+        index.publish()
 
-    def open_index(self, to: str, *, fresh: bool = False, instead: bool = False) -> AnswerIndex:
+    def _keys(self) -> Int[np.ndarray, " m"]:
+        return answer_keys(self.answers["id"].to_list(), self.vectors)
+
+    def _open_index(self, to: str, *, fresh: bool, instead: bool = False) -> AnswerIndex:
         """Open the answer index that is there for this ranker, or make an empty one."""
         rows, dim = self.vectors.rows.shape
         place = place_of(to)
@@ -409,37 +334,21 @@ class Ranker:
                 pass
         return MilvusIndex.create(place, self.fingerprint, dim=dim)
 
-    def use_index(self, index: AnswerIndex) -> int:
-        """Check and publish an index of these answers, and rank by it from now on.
-
-        Returns:
-            How many vectors were read back.
-        """
-        ids = self.answers["id"].to_list()
-        compared = check_index(index, ids, self.vectors, sample=MANY_ANSWERS)
-        index.publish()
-        self.shortlist = Shortlist(index, ids)
-        return compared
+    def _use_index(self, index: AnswerIndex) -> None:
+        """Rank by an index of these answers from now on, once it is checked."""
+        keys = self._keys()
+        check_index(index, keys, self.vectors)
+        self.shortlist = Shortlist(index, keys)
 
     def save(self, path: AnyPath, *, keep: bool = False) -> None:
         """Write this ranker as the current version of a folder, at once.
 
-        A reader meanwhile gets it or the version before, and a kill leaves one of them.
-
-        Args:
-            path: the folder.
-            keep: the version that is current now, to go back to: `load` gives it as `previous`.
+        A reader meanwhile gets it or the version before, and a kill leaves one of them. `keep`
+        keeps the version that is current now, to go back to: `load` gives it as `previous`.
         """
-        path = path_of(path, "path")
-        index = self.shortlist and self.shortlist.index
-        if index:
-            index.save()
-        parts = (self.recipe, self.answers, self.scoring, self.origin, self.confidence)
-        contents = folder.Contents(*parts, removed=self.removed)
-        contents.index = index if isinstance(index, FaissIndex) else None
-        folder.save(path, contents, keep=keep)
-        if contents.index or not index:  # a Milvus is not known by its place
-            self._saved = (path.absolute(), {"index": LOCAL} if contents.index else {})
+        index = self.shortlist.index if self.shortlist else None
+        local = index if isinstance(index, FaissIndex) else None
+        folder.save(path_of(path, "path"), self, local, keep=keep)
 
     @classmethod
     def load(
@@ -455,13 +364,11 @@ class Ranker:
 
         Args:
             path: the folder.
-            store: where features of texts are kept and found; without one each text that is
-                ranked is encoded anew.
+            store: keeps features of texts; without one each text is encoded anew.
             device: where the encoder runs: `cpu`, `cuda`, `mps`, or `auto`.
             previous: open the ranker that was kept there when this one took its place.
-            index: an answer index to rank by (see `Shortlist`): `local`, which is built in memory
-                if the folder has none, or a Milvus, as `twinrank index` names it; without one
-                every answer is scored.
+            index: to rank by: `local`, which is built in memory if the folder has none, or a
+                Milvus, as `twinrank index` names it; without one every answer is scored.
 
         Raises:
             RankerError: if the folder is incomplete or damaged, of another format version, or
@@ -469,51 +376,23 @@ class Ranker:
             AnswerIndexError: if the index cannot be reached, or does not hold just the vectors of
                 this ranker's answers.
         """
-        path = path_of(path, "path")
         place = place_of(index) if index is not None else None
-        local = index is not None and place is None
-        contents = folder.load(path, store=store, device=device, previous=previous, index=local)
-        parts = (contents.recipe, contents.answers, contents.scoring, contents.origin)
-        ranker = cls(*parts, contents.confidence, removed=contents.removed)
-        ids = ranker.answers["id"].to_list()
-        if contents.index:
-            ranker.shortlist = Shortlist(contents.index, ids)
-        elif local:
+        wants_local = index is not None and place is None
+        contents, opened = folder.load(
+            path_of(path, "path"),
+            store=store,
+            device=device,
+            previous=previous,
+            index=wants_local,
+        )
+        ranker = cls(**vars(contents))
+        if opened:
+            ranker.shortlist = Shortlist.match(opened, ranker._keys())
+        if place:
+            ranker._use_index(MilvusIndex.open(place, ranker.fingerprint))
+        elif wants_local and not (ranker.shortlist and ranker.shortlist.serves):
             ranker.build_index(LOCAL)
-        elif place:
-            opened = MilvusIndex.open(place, ranker.fingerprint)
-            check_index(opened, ids, ranker.vectors)
-            ranker.shortlist = Shortlist(opened, ids)
-        options = {"device": device, "previous": previous, "index": index}
-        ranker._saved = (path.absolute(), options)
         return ranker
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel as the folder that holds this very ranker.
-
-        Raises:
-            RankerError: if none does.
-        """
-        if self._saved is None:
-            raise RankerError(
-                "this ranker is in no folder as it is now, so that it cannot be pickled; save it"
-            )
-        return _reopened, (*self._saved, self.fingerprint)
-
-    def __copy__(self) -> Ranker:
-        """Be copied as `copy` does."""
-        return self.copy()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Ranker:
-        """Be copied as `copy` does."""
-        return self.copy()
-
-
-def _reopened(path: Path, options: dict[str, Any], fingerprint: str) -> Ranker:
-    ranker = Ranker.load(path, **options)
-    if ranker.fingerprint != fingerprint:
-        raise RankerError(f"{path}: another ranker took the place of the one that was pickled")
-    return ranker
 
 
 def _check_finite(scores: np.ndarray) -> np.ndarray:
@@ -521,3 +400,76 @@ def _check_finite(scores: np.ndarray) -> np.ndarray:
     if not np.isfinite(scores).all():
         raise RankerError("this ranker gives scores that are not finite; train it anew")
     return scores
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """An answer index: where it is, how much it holds, and the work it took.
+
+    `compared` counts vectors that were found to be the ranker's.
+    """
+
+    where: str
+    answers: int
+    vectors: int
+    dim: int
+    added: int
+    removed: int
+    compared: int
+    seconds: float
+
+    def __str__(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.where}: {self.answers:,} answers, {self.vectors:,} vectors {self.dim} wide; "
+            f"{self.added:,} answers added, {self.removed:,} removed; "
+            f"{self.compared:,} vectors compared and right; {self.seconds:.1f} s"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def index_folder(
+    path: Path, to: str, *, fresh: bool = False, progress: str | None = None
+) -> Indexed:
+    """Make an answer index hold the answers of the ranker in a folder; see `Ranker.build_index`.
+
+    A service may go on changing answers: what it changed meanwhile is done last, while it waits,
+    and then the index is published. A local index is part of a new version of the ranker.
+    """
+    start = time.monotonic()
+    place = place_of(to)
+    before = read_pointer(path).version
+    has_index = place is None and not fresh and INDEX in read_manifest(path).files
+    ranker = Ranker.load(path, index=LOCAL if has_index else None)
+    fingerprint, index = ranker.fingerprint, ranker._open_index(to, fresh=fresh)
+    added, removed = update_index(index, ranker._keys(), ranker.vectors, progress)
+    with writing(path):
+        if read_pointer(path).version != before:
+            ranker = Ranker.load(path)
+            if ranker.fingerprint != fingerprint:
+                raise RankerError(f"{path}: another ranker took its place meanwhile; index again")
+            more, less = update_index(index, ranker._keys(), ranker.vectors)
+            added, removed = added + more, removed + less
+        ranker._use_index(index)
+        index.publish()
+        if isinstance(index, FaissIndex) and index.unsaved:
+            ranker.save(path)
+    rows, dim = ranker.vectors.rows.shape
+    seconds = time.monotonic() - start
+    where, answers = str(place or path), ranker.answers.height
+    return Indexed(where, answers, rows, dim, added, removed, len(index), seconds)
+
+
+def load_indexed(path: Path, index: str, *, store: Store, device: str) -> Ranker:
+    """Load a ranker that ranks by an index, which is made or brought up to date if need be."""
+    with writing(path):
+        local = place_of(index) is None
+        ranker = Ranker.load(path, store=store, device=device, index=LOCAL if local else None)
+        if not local:
+            ranker.build_index(index)
+        elif ranker.shortlist and getattr(ranker.shortlist.index, "unsaved", False):
+            ranker.save(path)
+        return ranker

@@ -1,13 +1,15 @@
-"""Texts to features, as a recipe says: its encoder, and what that reads of long texts."""
+"""Texts to features, as a recipe says; answers as one passage or several."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from twinrank.data import (
     Readable,
@@ -18,36 +20,83 @@ from twinrank.data import (
 )
 from twinrank.data.text_selection import Idf, Selection
 from twinrank.encoding import POOLINGS, Encoder, Store
-from twinrank.ranking.passages import Passages
 from twinrank.recipe import EncoderSettings, Recipe
 
+Rows = TypeVar("Rows")
+Others = TypeVar("Others")
 
+
+@dataclass(frozen=True)
+class Passages(Generic[Rows]):
+    """What represents m answers: texts, features or vectors, one or several an answer.
+
+    Attributes:
+        rows: one a passage (v of them): a list, an array or a tensor.
+        owner: the answer of each passage (v), rising; None where each answer is one row.
+        answers: m.
+    """
+
+    rows: Rows
+    owner: Int[np.ndarray, " v"] | None
+    answers: int
+
+    def of(self, rows: Others) -> Passages[Others]:
+        """Return the same passages with other rows."""
+        return Passages(rows, self.owner, self.answers)
+
+    @property
+    def owners(self) -> Int[np.ndarray, " v"]:
+        """The answer of each passage, also where each answer is one row."""
+        return np.arange(self.answers) if self.owner is None else self.owner
+
+
+def among(passages: Passages[Rows], answers: Int[np.ndarray, " k"]) -> Passages[Rows]:
+    """Return the passages of k answers alone, in the order of `answers`."""
+    rows: Any = passages.rows  # an array, or a tensor
+    if passages.owner is None:
+        return Passages(rows[answers], None, len(answers))
+    first = np.searchsorted(passages.owner, answers)
+    counts = np.searchsorted(passages.owner, answers, side="right") - first
+    steps = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+    chosen = rows[np.repeat(first, counts) + steps]
+    return Passages(chosen, np.repeat(np.arange(len(answers)), counts), len(answers))
+
+
+def pool_passages(
+    scores: Float[np.ndarray, "n v"], owner: Int[np.ndarray, " v"] | None, answers: int
+) -> Float[np.ndarray, "n {answers}"]:
+    """Return the log-sum-exp of the scores of each answer's passages; each answer has one or more.
+
+    It equals the best passage's score where that stands out, and exceeds it by the logarithm of
+    the number of passages where they are alike.
+    """
+    if owner is None:
+        return scores
+    starts = np.searchsorted(owner, np.arange(answers))
+    highest = np.maximum.reduceat(scores, starts, axis=1)
+    differences = highest[:, owner]  # computed in place: the largest tables of a ranking
+    np.subtract(scores, differences, out=differences)
+    np.exp(differences, out=differences)
+    pooled: np.ndarray = highest + np.log(np.add.reduceat(differences, starts, axis=1))
+    return pooled
+
+
+@dataclass
 class Reader:
     """Turns texts into features of one pooling, from a store where it has them.
 
-    Args:
-        encoder: the frozen backbone.
-        pooling: which of its poolings to read.
+    Attributes:
         store: keeps the features of every text seen; without one, each is encoded anew.
         selection: chooses sentences of what is longer than the encoder reads; without one, the
             encoder reads the beginning.
         sections: whether answers are read section by section.
     """
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        pooling: str,
-        store: Store | None = None,
-        *,
-        selection: Selection | None = None,
-        sections: bool = False,
-    ) -> None:
-        self.encoder = encoder
-        self.pooling = pooling
-        self.store = store
-        self.selection = selection
-        self.sections = sections
+    encoder: Encoder
+    pooling: str
+    store: Store | None = None
+    selection: Selection | None = None
+    sections: bool = False
 
     def __call__(
         self, texts: Sequence[str], *, progress: str | None = None
@@ -101,33 +150,18 @@ def reader_of(
     idf: Idf | None = None,
     tuned: Path | None = None,
 ) -> Reader:
-    """Make the reader of a recipe with an encoder.
-
-    Args:
-        recipe: names the encoder.
-        store: see `Reader`.
-        device: where the encoder runs.
-        idf: of words, if the recipe chooses sentences.
-        tuned: see `encoder_of`.
-    """
+    """Make the reader of a recipe; `idf` is of words, where it chooses sentences."""
     settings = recipe.encoder or EncoderSettings()
     encoder = encoder_of(recipe, device, tuned=tuned)
     selection = None
     if idf:
         how = (recipe.language, encoder.count_tokens, encoder.max_tokens)
         selection = Selection(idf, *how, by_section=settings.text == "sections")
-    sections = settings.answers == "sections"
-    return Reader(encoder, settings.pooling, store, selection=selection, sections=sections)
+    return Reader(encoder, settings.pooling, store, selection, settings.answers == "sections")
 
 
 def encoder_of(recipe: Recipe, device: str = "auto", *, tuned: Path | None = None) -> Encoder:
-    """Open the encoder of a recipe.
-
-    Args:
-        recipe: names it.
-        device: where it runs.
-        tuned: its folder, if it was tuned; None gives the one that tuning starts from.
-    """
+    """Open the encoder of a recipe, or the one that was tuned from it, in a folder."""
     settings = recipe.encoder or EncoderSettings()
     return Encoder(
         str(tuned) if tuned else settings.name,
@@ -138,12 +172,7 @@ def encoder_of(recipe: Recipe, device: str = "auto", *, tuned: Path | None = Non
 
 
 def located(recipe: Recipe, folder: Path | None = None) -> Recipe:
-    """Return the recipe with the absolute path of its encoder, if that is a folder.
-
-    Args:
-        recipe: names the encoder.
-        folder: where it is, if not where the recipe says.
-    """
+    """Return the recipe with the absolute path of its encoder, if that is, or lies in, a folder."""
     if recipe.encoder is None:
         return recipe
     folder = folder or Path(recipe.encoder.name).expanduser()

@@ -1,4 +1,4 @@
-"""The weighted sum of signals, over all answers or over the candidates of an answer index."""
+"""The weighted sum of signals, over all answers or over candidates, and how sure its best is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import TypeVar, cast
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
+from pydantic import BaseModel, ConfigDict, FiniteFloat
+from scipy.special import expit, logsumexp
 
+from twinrank.ranking.answer_index import Shortlist
 from twinrank.ranking.bm25 import Bm25
 from twinrank.ranking.past_queries import (
     PastQueries,
@@ -20,7 +23,6 @@ from twinrank.ranking.past_queries import (
     PriorSignal,
     SignalOfPast,
 )
-from twinrank.ranking.shortlist import Shortlist
 from twinrank.ranking.signals import DenseSignal, QueryBatch, Signal
 from twinrank.recipe import Recipe
 
@@ -82,10 +84,7 @@ class Scoring:
     ) -> Iterator[tuple[Int[np.ndarray, " c"], dict[str, Float[np.ndarray, " c"]]]]:
         """Yield the rows of each query's candidates, rising, and each signal's weighted scores.
 
-        Args:
-            queries: n of them.
-            k: how many answers are wanted at least.
-            shortlist: finds candidates by their vectors; without one all answers are candidates.
+        There are k or more; without a shortlist all answers are candidates.
         """
         searched = self.dense if shortlist else None
         for part in self._chunks(queries):
@@ -113,22 +112,23 @@ class Scoring:
         """Return the scoring without the answers whose entry is false."""
         return replace(self, signals={n: signal.select(mask) for n, signal in self.signals.items()})
 
-    def relabel(self, answer: int, queries: Sequence[str], *, newcomer: bool) -> Scoring:
-        """Return the scoring with past queries of an answer that came back; none without a past.
+    def with_offset(self, offset: Sequence[float]) -> Scoring:
+        """Return the scoring with the offset of an answer that is going to be behind all others."""
+        if self.dense is None or self.dense.offsets is None:
+            return self
+        offsets = np.vstack([self.dense.offsets, np.array(offset, np.float32)])
+        dense = replace(self.dense, offsets=offsets)
+        return replace(self, signals={**self.signals, "dense": dense})
 
-        Args:
-            answer: its row.
-            queries: their texts; see `PastQueries.relabel`.
-            newcomer: whether it was added after training.
-        """
+    def relabel(self, answer: int, queries: Sequence[str], *, newcomer: bool) -> Scoring:
+        """Return the scoring with past queries of an answer that came back, by its row."""
         if self.past is None or self.dense is None:
             return self
         past = self.past.relabel(answer, queries, self.dense.embed_queries, newcomer=newcomer)
-        former = {name: self.signals[name] for name in PAST_SIGNALS if name in self.signals}
-        new: dict[str, Signal] = {
-            name: cast("SignalOfPast", s).with_past(past) for name, s in former.items()
-        }
-        return replace(self, signals={**self.signals, **new})
+        signals: dict[str, Signal] = dict(self.signals)
+        for name in signals.keys() & set(PAST_SIGNALS):
+            signals[name] = cast("Signal", cast("SignalOfPast", signals[name]).with_past(past))
+        return replace(self, signals=signals)
 
     def _unweighted(self, queries: QueryBatch, without: str = "") -> SignalScores:
         signals = self.signals.items()
@@ -160,3 +160,55 @@ def past_signals(past: PastQueries, dense: DenseSignal, recipe: Recipe) -> dict[
 def total(scores: Mapping[str, Table]) -> Table:
     """Return the sum of signals' scores."""
     return reduce(add, scores.values())
+
+
+class Confidence(BaseModel):
+    """Platt's (1999) logistic curve over the log-odds that the scores give the first answer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    slope: FiniteFloat
+    intercept: FiniteFloat
+
+    def of(self, scores: Float[np.ndarray, "n m"]) -> Float[np.ndarray, " n"]:
+        """Return the probability that each query's best answer is right; 0 without evidence."""
+        sure = expit(self.slope * log_odds(scores) + self.intercept)
+        return np.where(has_evidence(scores), sure, 0.0)
+
+    def of_each(
+        self, scores: Float[np.ndarray, " m"], answers: Int[np.ndarray, " k"]
+    ) -> Float[np.ndarray, " k"]:
+        """Return the probability that each of some answers to one query is right.
+
+        The curve is of first answers. Those behind share what the first leaves, as the softmax has
+        it, none getting more than the first: all answers come to 1 at most, and to 0 without
+        evidence. How true that is: docs/quality.md.
+        """
+        row = np.asarray(scores, np.float64)
+        first, best = self.of(row[None])[0], int(row.argmax())
+        behind = np.delete(row, best)
+        if not first or not len(behind):
+            return np.where(answers == best, first, 0.0)
+        shares = np.exp(np.minimum(row[answers] - logsumexp(behind), 0))
+        behind_first: np.ndarray = np.minimum(first, (1 - first) * shares)
+        return np.where(answers == best, first, behind_first)
+
+
+def has_evidence(scores: Float[np.ndarray, "n m"]) -> Bool[np.ndarray, " n"]:
+    """Return whether anything speaks for the best answer of each query.
+
+    Nothing does where all answers score alike, or the only answer scores 0.
+    """
+    table = np.asarray(scores)
+    differs = (table != table[:, :1]).any(axis=1)
+    evidence: np.ndarray = differs | ((table.shape[1] == 1) & table.any(axis=1))
+    return evidence
+
+
+def log_odds(scores: Float[np.ndarray, "n m"]) -> Float[np.ndarray, " n"]:
+    """Return log(p / (1 - p)) of the best answer under the softmax of each row of scores."""
+    ordered = np.sort(np.asarray(scores, np.float64), axis=1)
+    if ordered.shape[1] < 2:
+        return np.zeros(len(ordered))
+    odds: np.ndarray = ordered[:, -1] - logsumexp(ordered[:, :-1], axis=1)
+    return odds

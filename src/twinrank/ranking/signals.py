@@ -10,19 +10,13 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
-from twinrank.ranking.passages import Passages, among, pool_passages
-from twinrank.ranking.reader import Reader
+from twinrank.ranking.reader import Passages, Reader, among, pool_passages
 from twinrank.ranking.towers import FrozenTowers
 
 
 @dataclass(frozen=True)
 class QueryBatch:
-    """Queries, encoded once for all signals.
-
-    Attributes:
-        texts: n.
-        vectors: n x d; n x 0 without an encoder.
-    """
+    """The texts of n queries and their vectors (n x d; n x 0 without an encoder)."""
 
     texts: Sequence[str]
     vectors: Float[np.ndarray, "n d"]
@@ -116,11 +110,7 @@ class DenseSignal:
         return pool_passages(products, passages.owner, passages.answers)
 
     def upsert(self, answers: pl.DataFrame, rows: Int[np.ndarray, " k"]) -> DenseSignal:
-        """See `Signal.upsert`; what takes another's place keeps its offset, what is new has none.
-
-        Raises:
-            EncoderError: if the encoder fails.
-        """
+        """See `Signal.upsert`; what takes another's place keeps its offset."""
         count = max(self.vectors.answers, int(rows.max(initial=-1)) + 1)
         passages = self.reader.answers(answers)
         vectors, owners = self.towers.project_answers(passages.rows), rows[passages.owners]

@@ -14,10 +14,10 @@ the reader begins again with the version that is current by then.
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import logging
 import os
-import re
 import shutil
 import stat
 import uuid
@@ -36,13 +36,12 @@ from twinrank import __version__
 from twinrank.errors import RankerError
 from twinrank.files import checksum, new_folder, write_file
 from twinrank.ranking.manifest import (
-    ANSWERS,
     DIGITS,
     ENCODER,
     INDEX,
     PAST,
     REMOVED,
-    VECTORS,
+    TOWERS,
     FileName,
     Manifest,
     encoder_name,
@@ -50,17 +49,16 @@ from twinrank.ranking.manifest import (
 
 CURRENT, MANIFEST, VERSIONS, LOCK = "current.json", "manifest.json", "versions", ".lock"
 FORMAT: Literal[4] = 4
-FORMER_CARD = "ranker.json"  # of folders before format 4
 PRIVATE = (PAST, REMOVED)  # people's texts: their owner's alone to read
-TENSORS = ".safetensors"
-# What saving may leave among the versions, and beside them.
-VERSION_NAME = re.compile(rf"[0-9a-f]{{{DIGITS}}}|[.].*[.]tmp")
-LEFTOVER_NAME = re.compile(
-    rf"{ENCODER}-[0-9a-f]{{{DIGITS}}}|[.]({ENCODER}|current|README|removed).*[.]tmp"
+# What a save that was killed may leave beside the versions.
+LEFTOVERS = (
+    f"{ENCODER}-{'[0-9a-f]' * DIGITS}",
+    *(f".{name}*.tmp" for name in (ENCODER, "current", "README", "removed")),
 )
 Digest = Annotated[str, Field(pattern=f"^[0-9a-f]{{{DIGITS}}}$")]
 Writer = Callable[[Path], object]
 Result = TypeVar("Result")
+Model = TypeVar("Model", bound=BaseModel)
 
 log = logging.getLogger(__name__)
 
@@ -76,35 +74,22 @@ class Pointer(BaseModel):
 
 
 class VersionFiles:
-    """The files of a version, open and checked against its manifest.
-
-    Args:
-        path: folder of the ranker.
-        version: its name.
-
-    Raises:
-        FileNotFoundError: if a file is missing.
-        RankerError: if one is not as it was written.
-    """
+    """The files of a version, open and checked against its manifest."""
 
     def __init__(self, path: Path, version: str) -> None:
         self.path, self.folder = path, path / VERSIONS / version
         self.manifest = _read_manifest(self.folder)
-        self._stack = ExitStack()
         self._streams: dict[str, BufferedReader] = {}
         self._tensors: dict[str, Any] = {}  # safetensors has no types
-        with self._stack as opening:
+        with ExitStack() as opening:
             for name in self.manifest.files:
                 self._streams[name] = opening.enter_context(open_file(self.folder / name))
-                if name.endswith(TENSORS):
+                if name.endswith(".safetensors"):
                     with suppress(SafetensorError):  # damaged: its checksum differs
                         self._tensors[name] = safe_open(self.folder / name, "np")
             for name, expected in self.manifest.files.items():
-                if hashlib.file_digest(self._streams[name], "sha256").hexdigest() != expected:
-                    raise RankerError(
-                        f"{self.folder / name}: not as {MANIFEST} says it was written (checksum "
-                        "differs); copy the folder again, or train again"
-                    )
+                digest = hashlib.file_digest(self._streams[name], "sha256").hexdigest()
+                _check_written(self.folder / name, digest == expected)
             self._stack = opening.pop_all()
 
     def __enter__(self) -> VersionFiles:
@@ -115,13 +100,7 @@ class VersionFiles:
         self._stack.close()
 
     def stream(self, name: str) -> BufferedReader:
-        """Return a file, open at its beginning.
-
-        Raises:
-            RankerError: if the manifest names none.
-        """
-        if name not in self._streams:
-            raise RankerError(f"{self.folder / MANIFEST}: names no {name}; copy the folder again")
+        """Return a file, open at its beginning."""
         self._streams[name].seek(0)
         return self._streams[name]
 
@@ -135,15 +114,6 @@ def read(path: Path, use: Callable[[VersionFiles], Result], *, previous: bool = 
     """Return the result of a function of a version's files.
 
     The function is called again if another version takes the place of this one meanwhile.
-
-    Args:
-        path: folder of the ranker.
-        use: the function.
-        previous: read the previous version instead of the current one.
-
-    Raises:
-        RankerError: if it is no ranker folder, a file is missing or not as it was written, or
-            no previous version is kept.
     """
     while True:
         pointer, state = _read_pointer(path)
@@ -167,20 +137,12 @@ def read(path: Path, use: Callable[[VersionFiles], Result], *, previous: bool = 
 
 
 def read_pointer(path: Path) -> Pointer:
-    """Read which version of a ranker is current.
-
-    Raises:
-        RankerError: if it is no ranker folder.
-    """
+    """Read which version of a ranker is current."""
     return _read_pointer(path)[0]
 
 
 def read_manifest(path: Path, *, previous: bool = False) -> Manifest:
-    """Read the manifest of a ranker's current or previous version; all its files are checked.
-
-    Raises:
-        RankerError: as `read` does.
-    """
+    """Read the manifest of a ranker's current or previous version; all its files are checked."""
     return read(path, lambda files: files.manifest, previous=previous)
 
 
@@ -188,10 +150,7 @@ def read_manifest(path: Path, *, previous: bool = False) -> Manifest:
 def writing(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold the write lock of a folder; the system releases it if the process dies.
 
-    A thread that holds it may enter again.
-
-    Raises:
-        RankerError: if the folder cannot be written to, or is locked and this is not to wait.
+    A thread that holds it may enter again. Not to wait for another is an error.
     """
     lock = FileLock(path / LOCK, is_singleton=True)
     try:
@@ -217,41 +176,34 @@ def writing(path: Path, *, wait: bool = True) -> Iterator[None]:
 def write_version(
     path: Path, manifest: Manifest, writers: Mapping[FileName, Writer], *, keep: bool
 ) -> None:
-    """Write a version of a ranker and make it the current one.
+    """Write a version of a ranker and make it the current one; the caller is `writing`.
 
-    Args:
-        path: folder of the ranker; the caller holds its lock, see `writing`.
-        manifest: of the version; its files are filled in.
-        writers: of each file.
-        keep: the version that is current now as the previous one, instead of its previous one.
+    `keep` makes the version that is current now the previous one, instead of its previous one.
     """
-    before = _pointer_if_readable(path)
-    version = _add_version(path, manifest, writers)
-    if before and before.version == version:
-        pointer = before
-    else:
-        previous = before and (before.version if keep else before.previous)
-        pointer = Pointer(version=version, previous=previous if previous != version else None)
-    _point(path, pointer)
+    if not (path / CURRENT).exists():
+        _point(path, Pointer(version=_add_version(path, manifest, writers)))
+        return
+    before = read_pointer(path)
+    source = path / VERSIONS / before.version
+    version = _add_version(path, manifest, writers, source)
+    previous = before.version if keep and before.version != version else before.previous
+    _point(path, Pointer(version=version, previous=previous if previous != version else None))
 
 
 def rewrite_versions(
     path: Path, change: Callable[[VersionFiles], Mapping[FileName, Writer]]
 ) -> None:
-    """Replace the current and the previous version by ones in which some files are other.
-
-    Args:
-        path: folder of the ranker.
-        change: gives the writers of the files of a version that change.
-    """
+    """Replace the current and the previous version: `change` gives the writers of other files."""
     with writing(path):
         pointer = read_pointer(path)
-        changed: dict[str, str] = {}
+        changed: dict[str | None, str] = {}
         for name in filter(None, (pointer.previous, pointer.version)):
             with VersionFiles(path, name) as files:
                 writers = change(files)
-                changed[name] = _add_version(path, files.manifest, writers) if writers else name
-        previous = pointer.previous and changed[pointer.previous]
+                changed[name] = (
+                    _add_version(path, files.manifest, writers, files.folder) if writers else name
+                )
+        previous = changed.get(pointer.previous)
         _point(path, Pointer(version=changed[pointer.version], previous=previous))
 
 
@@ -264,11 +216,7 @@ def add_encoder(folder: Path, path: Path, identity: str) -> None:
 
 
 def open_file(file: Path) -> BufferedReader:
-    """Open a regular file for reading; a pipe or a device could block for ever.
-
-    Raises:
-        RankerError: if it is no regular file.
-    """
+    """Open a regular file for reading; a pipe or a device could block for ever."""
     stream = os.fdopen(os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()
@@ -284,27 +232,27 @@ def _read_pointer(path: Path) -> tuple[Pointer, tuple[int, int]]:
             status = os.fstat(stream.fileno())
             text = stream.read()
     except (FileNotFoundError, NotADirectoryError):
-        fix = "check the path"
-        if (path / FORMER_CARD).exists():
-            fix = "it was made by an earlier twinrank: train again"
-        elif (path / "checkpoint.safetensors").exists():
-            fix = "its training has not finished: run it again"
-        raise RankerError(f"{path}: no {CURRENT} here, so it is no ranker folder; {fix}") from None
+        raise RankerError(
+            f"{path}: no {CURRENT} here, so it is no ranker folder; check the path, or, if its "
+            "training has not finished, run it again"
+        ) from None
     return _validated(Pointer, text, file), (status.st_ino, status.st_mtime_ns)
 
 
 def _read_manifest(folder: Path) -> Manifest:
     with open_file(folder / MANIFEST) as stream:
         text = stream.read()
-    if hashlib.sha256(text).hexdigest()[:DIGITS] != folder.name:
-        raise RankerError(
-            f"{folder / MANIFEST}: not as it was written (checksum differs); copy the folder "
-            "again, or train again"
-        )
+    digest = hashlib.sha256(text).hexdigest()[:DIGITS]
+    _check_written(folder / MANIFEST, digest == folder.name)
     return _validated(Manifest, text, folder / MANIFEST)
 
 
-Model = TypeVar("Model", bound=BaseModel)
+def _check_written(file: Path, as_written: bool) -> None:
+    if not as_written:
+        raise RankerError(
+            f"{file}: not as it was written (checksum differs); copy the folder again, or train "
+            "again"
+        )
 
 
 def _validated(model: type[Model], text: bytes, file: Path) -> Model:
@@ -319,26 +267,16 @@ def _validated(model: type[Model], text: bytes, file: Path) -> Model:
         ) from None
 
 
-def _pointer_if_readable(path: Path) -> Pointer | None:
-    try:
-        return read_pointer(path)
-    except RankerError:
-        return None
-
-
-def _manifests_in_use(path: Path) -> dict[str, Manifest]:
-    """Read the manifests of the current and the previous version that are not damaged."""
-    pointer, manifests = _pointer_if_readable(path), {}
-    for version in filter(None, (pointer.version, pointer.previous) if pointer else ()):
-        with suppress(RankerError, OSError):
-            manifests[version] = _read_manifest(path / VERSIONS / version)
-    return manifests
-
-
-def _add_version(path: Path, manifest: Manifest, writers: Mapping[FileName, Writer]) -> str:
+def _add_version(
+    path: Path,
+    manifest: Manifest,
+    writers: Mapping[FileName, Writer],
+    source: Path | None = None,
+) -> str:
     """Write the folder of a version and return its name.
 
-    Files of the manifest that are not written are those of a version in use.
+    Files that `source` has alike are shared with it, and so are those without a writer. So is the
+    index of a version with the same towers: it serves other answers, too.
     """
     versions = path / VERSIONS
     if versions.is_symlink():
@@ -346,8 +284,15 @@ def _add_version(path: Path, manifest: Manifest, writers: Mapping[FileName, Writ
     with new_folder(versions / "version") as folder:
         files = dict(manifest.files)
         for name, write in writers.items():
-            files[name] = checksum(write_file(folder / name, write, private=name in PRIVATE))
-        _share_files(path, folder, files)
+            write_file(folder / name, write, private=name in PRIVATE)
+            files[name] = checksum(folder / name)
+        if source:
+            shared = [name for name in files if _share(source / name, folder / name)]
+            if TOWERS in shared and INDEX not in files:
+                with suppress(RankerError, OSError, KeyError):  # there is none, or it is damaged
+                    digest = _read_manifest(source).files[INDEX]
+                    _share(source / INDEX, folder / INDEX)
+                    files[INDEX] = digest
         manifest = manifest.model_copy(update={"files": dict(sorted(files.items()))})
         text = manifest.model_dump_json(indent=2, exclude_none=True) + "\n"
         write_file(folder / MANIFEST, text)
@@ -362,37 +307,17 @@ def _add_version(path: Path, manifest: Manifest, writers: Mapping[FileName, Writ
     return version
 
 
-def _share_files(path: Path, folder: Path, files: dict[FileName, str]) -> None:
-    """Link the files of a new version that a version in use has, too.
-
-    A new version without an answer index takes over that of a version with the same answers.
-    """
-    manifests = _manifests_in_use(path)
-    for version, manifest in manifests.items():
-        source, known = path / VERSIONS / version, manifest.files
-        same = {name for name in known if files.get(name) == known[name]}
-        if INDEX in known and INDEX not in files and {ANSWERS, VECTORS} <= same:
-            same.add(INDEX)
-        for name in same:
-            with suppress(OSError):
-                if checksum(source / name) == known[name]:
-                    _link(source / name, folder / name)
-                    files[name] = known[name]
-    if INDEX not in files and any(INDEX in manifest.files for manifest in manifests.values()):
-        log.warning(
-            "%s: its answer index is left out, as answers changed; make it again: "
-            "twinrank index %s",
-            *(path, path),
-        )
-
-
-def _link(source: Path, target: Path) -> None:
-    """Share a file that never changes, or copy it where links are impossible."""
-    target.unlink(missing_ok=True)
+def _share(source: Path, target: Path) -> bool:
+    """Have one file in both places if their contents are alike, or the target is to be made."""
+    if target.exists():
+        if not source.exists() or not filecmp.cmp(source, target, shallow=False):
+            return False
+        target.unlink()
     try:
         os.link(source, target)
-    except OSError:
+    except OSError:  # links are impossible
         shutil.copy(source, target)
+    return True
 
 
 def _is_whole(path: Path, version: str) -> bool:
@@ -409,25 +334,25 @@ def _point(path: Path, pointer: Pointer) -> None:
     _sync_folder(path)
     in_use = {pointer.version, pointer.previous}
     for entry in (path / VERSIONS).iterdir():
-        if VERSION_NAME.fullmatch(entry.name) and entry.name not in in_use:
+        if entry.name not in in_use:
             _remove(entry)
-    manifests = _manifests_in_use(path)
-    encoders = {manifest.encoder for manifest in manifests.values()}
-    if manifests.keys() != in_use - {None}:
-        return  # a damaged one may have an encoder
-    for entry in path.iterdir():
-        if LEFTOVER_NAME.fullmatch(entry.name) and entry.name not in encoders:
-            _remove(entry)
+    with suppress(RankerError, OSError):  # a damaged version may have an encoder
+        manifests = [_read_manifest(path / VERSIONS / version) for version in in_use if version]
+        encoders = {manifest.encoder for manifest in manifests}
+        for pattern in LEFTOVERS:
+            for entry in path.glob(pattern):
+                if entry.name not in encoders:
+                    _remove(entry)
 
 
 def _remove(entry: Path) -> None:
     """Remove a file or a folder; a folder keeps its name only while it is whole."""
     with suppress(OSError):  # still open, where that forbids it: the next change removes it
-        if entry.is_dir() and not entry.is_symlink():
-            renamed = entry.rename(entry.with_name(f".removed.{uuid.uuid4().hex}.tmp"))
-            shutil.rmtree(renamed, ignore_errors=True)
+        doomed = entry.rename(entry.with_name(f".removed.{uuid.uuid4().hex}.tmp"))
+        if doomed.is_dir():
+            shutil.rmtree(doomed, ignore_errors=True)
         else:
-            entry.unlink()
+            doomed.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -30,7 +30,6 @@ class FrozenTowers:
 
     Attributes:
         tensors: the weights, by torch's names.
-        kind: of all towers.
         dual: whether answers have a tower of their own.
         base: whether a frozen tower comes before the others.
     """
@@ -41,24 +40,12 @@ class FrozenTowers:
     base: bool = False
 
     @classmethod
-    def for_recipe(
-        cls, recipe: Recipe, dim: int, tensors: Mapping[str, np.ndarray]
-    ) -> FrozenTowers:
-        """Make the towers of a recipe, for features `dim` wide, and try them once.
-
-        Raises:
-            KeyError: if a weight is missing.
-            ValueError: if one has another shape.
-        """
+    def for_recipe(cls, recipe: Recipe, tensors: Mapping[str, np.ndarray]) -> FrozenTowers:
+        """Make the towers of a recipe."""
+        if recipe.towers is None:
+            return cls(tensors, "none")
         base = recipe.pretraining is not None and recipe.pretraining.use == "freeze"
-        towers = cls(tensors, "none")
-        if recipe.towers:
-            towers = cls(tensors, recipe.towers.kind, dual=recipe.towers.dual, base=base)
-        vector = towers.scale * np.zeros((1, dim), np.float32)
-        towers.project_answers(towers.project_queries(vector))
-        if recipe.memory:
-            towers.vote(vector, vector, sparse.csr_array((1, 1), dtype=np.float32))
-        return towers
+        return cls(tensors, recipe.towers.kind, dual=recipe.towers.dual, base=base)
 
     @property
     def scale(self) -> np.float32:

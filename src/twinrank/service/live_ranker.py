@@ -26,11 +26,11 @@ from twinrank.ranking import (
     Explainer,
     RankedAnswer,
     Ranker,
+    Removed,
     load_indexed,
     open_file,
     writing,
 )
-from twinrank.ranking.removed import Removed
 from twinrank.service.batching import Batcher, BoundedThreads, BusyError
 from twinrank.service.prometheus import Metrics
 from twinrank.service.settings import Settings
