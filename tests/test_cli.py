@@ -88,11 +88,6 @@ def test_evaluate_prints_the_shape_other_tools_build_on(files, run):
     assert low <= got["overall"]["map@10"] <= high
 
 
-def test_evaluate_shows_a_table(files, run):
-    shown = twinrank("evaluate", run, files["data"], COLUMNS="120").stdout
-    assert all(word in shown for word in ("overall", "question", "worst type", "gap", "MAP@10"))
-
-
 def test_evaluate_shows_how_well_confidence_is_known(files, run):
     got = json.loads(twinrank("evaluate", run, files["data"], "--json").stdout)["confidence"]
     assert set(got) == {"overall", "question", "conversation"}
@@ -181,18 +176,6 @@ def test_geometry_finds_the_data_and_writes_a_page(files, run, tmp_path):
     assert page.read_text().count("<!doctype html>") == 1
 
 
-def test_geometry_asks_for_data_that_has_moved(files, tmp_path):
-    data = tmp_path / "data"
-    shutil.copytree(files["data"], data)
-    twinrank("train", data, "--recipe", files["zero-shot"], "--out", tmp_path / "run")
-    data.rename(tmp_path / "moved")
-    done = twinrank("geometry", tmp_path / "run", check=False)
-    assert done.returncode == 2
-    assert "give --data" in done.stderr
-    moved = twinrank("geometry", tmp_path / "run", "--data", tmp_path / "moved", "--json")
-    assert json.loads(moved.stdout)
-
-
 def test_report_writes_a_page_into_the_run_and_opens_it(run, monkeypatch):
     opened = []
     monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
@@ -207,24 +190,6 @@ def test_report_writes_a_page_into_the_run_and_opens_it(run, monkeypatch):
     assert twinrank("rank", run, "refund").stdout  # the page beside it does no harm
 
 
-def test_report_of_several_goes_where_one_says(files, run, tmp_path, monkeypatch):
-    other = tmp_path / "other"
-    twinrank("train", files["data"], "--recipe", files["bm25"], "--out", other)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("webbrowser.open", lambda url: False)
-    done = twinrank("report", run, other, "--open")
-    assert (tmp_path / "report.html").exists()
-    assert "open report.html yourself" in done.stderr
-    twinrank("report", run, other, "--out", tmp_path / "pages" / "two.html")
-    assert (tmp_path / "pages" / "two.html").exists()
-
-
-def test_compare_asks_what_to_compare(files):
-    done = twinrank("compare", files["data"], check=False)
-    assert done.returncode == 2
-    assert "give --recipes, or --study, or both" in done.stderr
-
-
 def test_cache_shows_and_clears(run, tmp_path):
     assert run.exists()
     shown = json.loads(twinrank("cache", "--json").stdout)
@@ -237,30 +202,23 @@ def test_cache_shows_and_clears(run, tmp_path):
     [
         (["train", "nowhere", "--out", "x"], "nowhere: no such folder"),
         (["train", "{data}", "--recipe", "nonsense", "--out", "x"], "no recipe is called"),
-        (["train", "{data}", "--recipe", "gone.toml", "--out", "x"], "no such recipe file"),
-        (["evaluate", "{data}", "{data}"], "no current.json here"),
-        (["evaluate", "{run}", "{data}", "--split", "dev"], "dev.tsv: no labels"),
-        (["rank", "{run}", ""], "text 1 of 1 is empty"),
-        (["compare", "{data}", "--study", "thesis"], "no study is called 'thesis'"),
-        (["geometry", "{data}"], "no current.json here"),
-        (["report", "{data}"], "no current.json here"),
-        (["report", "{run}", "{run}"], "given twice"),
-        (["train", "{data}", "--out", "x", "--track", "aim"], "no tracker is called 'aim'"),
-        (["sweep", "{data}", "--ranges", "gone.toml"], "gone.toml: no such file of ranges"),
-        (["rank", "{run}", "--file", "gone.jsonl"], "gone.jsonl"),
-        (["rank", "{run}", "--file", "{nothing}"], "nothing.jsonl: holds no text"),
-        (["rank", "{run}"], "text 1 of 1 is empty"),
+        (["train", "{data}", "--recipe", "{folder}", "--out", "x"], "no such recipe file"),
         (["train", "{data}", "--recipe", "{latin1}", "--out", "x"], "latin1.toml:2: not UTF-8"),
-        (["train", "{data}", "--recipe", "{folder}", "--out", "x"], "folder.toml: a folder"),
-        (["sweep", "{data}", "--recipe", "{towers}", "--ranges", "{latin1}"], "1.toml:2: not UTF"),
-        (
-            ["plan", "--answers", "9", "--queries", "9", "--constants", "{latin1}"],
-            "latin1.toml:2: not UTF-8",
-        ),
+        (["train", "{data}", "--out", "x", "--track", "aim"], "no tracker is called 'aim'"),
         (
             ["train", "{data}", "--recipe", "{towers}", "--seed", "7", "--out", "{run}"],
             "another se",
         ),
+        (["evaluate", "{data}", "{data}"], "no current.json here"),
+        (["evaluate", "{run}", "{data}", "--split", "dev"], "dev.tsv: no labels"),
+        (["rank", "{run}", ""], "the text is empty"),
+        (["rank", "{run}"], "the text is empty"),
+        (["rank", "{run}", "--file", "{nothing}"], "nothing.jsonl: holds no text"),
+        (["compare", "{data}"], "give --recipes, or --study, or both"),
+        (["compare", "{data}", "--study", "thesis"], "no study is called 'thesis'"),
+        (["geometry", "{data}"], "no current.json here"),
+        (["report", "{run}", "{run}"], "given twice"),
+        (["sweep", "{data}", "--ranges", "gone.toml"], "gone.toml: no such file of ranges"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_exit_code_2(files, run, args, message):
@@ -269,10 +227,6 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(files, run, args, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-    assert (
-        "Traceback"
-        in twinrank("--debug", *(arg.format(**known) for arg in args), check=False).stderr
-    )
 
 
 @pytest.mark.slow
@@ -341,13 +295,6 @@ def test_an_index_that_is_not_there_is_one_line(run, place):
     assert done.stderr.startswith(place)
 
 
-@pytest.mark.parametrize("command", [("rank", "{run}"), ("cache", "--clear")])
-def test_a_closed_stdin_is_an_empty_one(run, command):
-    done = twinrank(*(arg.format(run=run) for arg in command), stdin=None, check=False)
-    assert done.returncode in (1, 2)
-    assert "Traceback" not in done.stderr
-
-
 def test_an_empty_text_is_refused_before_torch_is_imported():
     code = (
         "import sys; from twinrank.cli import main; sys.argv = ['', 'rank', '-', ' ']\n"
@@ -357,28 +304,10 @@ def test_an_empty_text_is_refused_before_torch_is_imported():
     assert done.stdout.split() == ["2", "False"]
 
 
-def test_an_interrupt_while_it_is_imported_is_no_traceback():
-    code = (
-        "import sys\nclass Stop:\n def find_spec(self, name, *_):\n"
-        "  if name == 'typer': raise KeyboardInterrupt\n"
-        "sys.meta_path.insert(0, Stop()); from twinrank.cli import main"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (130, "")
-
-
-def test_a_text_that_begins_with_a_dash_is_told_how_to_be_given(run):
-    done = twinrank("rank", run, "- cannot log in", check=False)
-    assert done.returncode == 2
-    assert "`--`" in " ".join(done.stderr.split())
-    assert twinrank("rank", run, "--json", "--", "- cannot log in").stdout
-
-
-@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii"])
-def test_any_encoding_of_stdout_will_do(run, encoding):
+def test_any_encoding_of_stdout_will_do(run):
     text = "caf\xe9 \u30ed\u30b0 \U0001f621"
     for options in ((), ("--json",)):
-        out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+        out = io.TextIOWrapper(io.BytesIO(), encoding="cp1252", write_through=True)
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
             patch.setattr(sys, "argv", ["twinrank", "rank", str(run), text, *options])
             with pytest.raises(SystemExit, match="0"):
@@ -386,12 +315,6 @@ def test_any_encoding_of_stdout_will_do(run, encoding):
         shown = out.buffer.getvalue()
     assert json.loads(shown)[0]["query"] == text  # as UTF-8, which ASCII is
     shown.decode("ascii")
-
-
-def test_an_argument_in_the_c_locale_is_read_as_utf_8(run):
-    text = "logge p\xe5 \U0001f621"
-    raw = text.encode().decode("ascii", "surrogateescape")
-    assert json.loads(twinrank("rank", run, raw, "--json").stdout)[0]["query"] == text
 
 
 @pytest.fixture(scope="module")
@@ -440,14 +363,6 @@ def test_no_figure_is_lost_on_a_narrow_terminal(files, run):
     assert figures <= set(narrow.split())
 
 
-def test_a_folder_that_is_a_file_is_refused(files, tmp_path):
-    (tmp_path / "file").touch()
-    for command in (("train", files["data"]), ("split", files["data"])):
-        done = twinrank(*command, "--out", tmp_path / "file", check=False)
-        assert done.returncode == 2
-        assert "is a file" in " ".join(done.stderr.replace("\u2502", " ").split())
-
-
 def test_data_and_encoder_are_found_from_another_folder(files, tiny_model, tmp_path, monkeypatch):
     there = tmp_path / "there"
     shutil.copytree(files["data"], there / "data")
@@ -465,24 +380,16 @@ def test_data_and_encoder_are_found_from_another_folder(files, tiny_model, tmp_p
     twinrank("train", "data", "--recipe", "mine.toml", "--out", "run")  # finished already
 
 
-def test_a_type_with_few_queries_is_said_where_the_worst_type_and_the_gap_are(files, tmp_path):
+def test_a_type_with_few_queries_is_named_where_the_worst_type_and_the_gap_are(files, tmp_path):
     data = shutil.copytree(files["data"], tmp_path / "data")
     lines = [json.loads(line) for line in (data / "queries.jsonl").read_text().splitlines()]
-    chosen = {
-        (data / "qrels" / f"{split}.tsv").read_text().splitlines()[1].split("\t")[0]
-        for split in ("validation", "test")
-    }
+    rare = (data / "qrels" / "test.tsv").read_text().splitlines()[1].split("\t")[0]
     for line in lines:
-        if line["_id"] in chosen:
+        if line["_id"] == rare:
             line["metadata"]["type"] = "email"
     (data / "queries.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    out, compare = tmp_path / "run", ("--recipes", files["bm25"], "--out", tmp_path / "all")
-    for split, *command in (
-        ("validation", "train", data, "--recipe", files["bm25"], "--out", out),
-        ("test", "evaluate", out, data, "--json"),
-        ("test", "compare", data, *compare),
-    ):
-        (line,) = [one for one in twinrank(*command).stderr.splitlines() if "beware" in one]
-        assert f"fewer than 50 queries in {split}" in line
-        assert line.endswith("and email has 1")
-    assert "beware" not in twinrank("evaluate", out, files["data"], "--json").stderr
+    options = ("--recipes", files["bm25"], "--seeds", 1, "--out", tmp_path / "all")
+    shown = twinrank("compare", data, *options).stderr
+    (warning,) = [line for line in shown.splitlines() if "beware" in line]
+    assert "fewer than 50 queries in test" in warning
+    assert warning.endswith("and email has 1")

@@ -1,5 +1,4 @@
 import io
-import logging
 import time
 
 import pytest
@@ -19,7 +18,6 @@ def test_a_bar_is_shown_on_a_terminal_once_work_takes_a_while(monkeypatch, strea
     shown = stream()
     monkeypatch.setattr("sys.stderr", shown)
     with progress_bar("reading \x1b[2J", 4, unit="kB") as advance:
-        logging.getLogger("twinrank").warning("a line")
         time.sleep(wait)
         advance(1, "loss .5")
         advance(2)

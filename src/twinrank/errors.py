@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +23,8 @@ class Fault:
         line: from 1, in Parquet the row; none where the whole file is meant.
         what: is wrong.
         mend: what to do about it; the same words for all faults of a kind.
-        outcome: what happens where the rest is used all the same, such as "labels of unknown
-            queries left out"; empty where nothing can be used before this is mended.
-        loses: whether that loses the row, or only something in it, or how it is written.
+        outcome: what becomes of it where the rest is used all the same, such as "queries without
+            a text left out"; empty where nothing can be used before this is mended.
     """
 
     file: Path
@@ -33,7 +32,6 @@ class Fault:
     what: str
     mend: str
     outcome: str = ""
-    loses: bool = True
 
     def __str__(self) -> str:
         """Show what an eye cannot see, such as zero-width spaces, as escapes."""
@@ -43,34 +41,26 @@ class Fault:
 
 
 class DataError(TwinrankError):
-    """A data set, or a table to import, that cannot be used as it is.
+    """A data set, or a table to import, that cannot be used as it is: all its faults."""
 
-    Args:
-        faults: everything found, not the first alone.
-    """
-
-    def __init__(self, faults: Sequence[Fault]) -> None:
+    def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)
-        super().__init__("\n".join(self.lines()))
+        super().__init__(self.faults)
 
-    def lines(self) -> list[str]:
+    def __str__(self) -> str:
         """Give a line for each kind of fault in each file, so that none buries the rest."""
         kinds: dict[tuple[Path, str], list[Fault]] = {}
         for fault in self.faults:
             kinds.setdefault((fault.file, fault.mend), []).append(fault)
         lines = []
-        for alike in kinds.values():
+        for (file, _), alike in kinds.items():
             lines += [str(fault) for fault in alike[:MAX_FAULTS_OF_A_KIND]]
             rest = [f"{fault.line}" for fault in alike[MAX_FAULTS_OF_A_KIND:]]
             if rest:
                 more = ", ..." if len(rest) > MAX_LINES_NAMED else ""
                 numbers = ", ".join(rest[:MAX_LINES_NAMED]) + more
-                lines.append(f"{alike[0].file}: {len(rest):,} more like these, in lines {numbers}")
-        return lines
-
-    def __reduce__(self) -> tuple[type[DataError], tuple[tuple[Fault, ...]]]:
-        """Come through another process whole: else pickle would hand the message as the faults."""
-        return type(self), (self.faults,)
+                lines.append(f"{file}: {len(rest):,} more like these, in lines {numbers}")
+        return "\n".join(lines)
 
 
 class ArgumentError(TwinrankError, TypeError):

@@ -18,7 +18,6 @@ from twinrank.errors import TwinrankError
 
 Content = str | bytes | Callable[[Path], object]
 UNFINISHED = ".*.tmp"  # matches what a kill can leave
-DIGITS = 12  # of a checksum, in a file's name
 
 
 def write_file(file: Path, content: Content, *, private: bool = False) -> Path:
@@ -32,28 +31,19 @@ def write_file(file: Path, content: Content, *, private: bool = False) -> Path:
     Raises:
         OSError: with the file's name, if it cannot be written, by whatever library.
     """
-    with _write_temporary(file, content, private=private) as temporary:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with failures_of(file), _temporary_name(file) as temporary:
+        temporary.touch(0o600 if private else 0o666)
+        mode = temporary.stat().st_mode & 0o777
+        if callable(content):
+            content(temporary)
+        else:
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.chmod(mode)  # safetensors leaves its files to their owner alone
+        with temporary.open("rb+") as stream:  # Windows syncs none that is open for reading alone
+            os.fsync(stream.fileno())
         temporary.replace(file)
     return file
-
-
-def write_by_content(file: Path, content: Content, *, private: bool = False) -> tuple[str, str]:
-    """Write a file as `write_file` does, under the name that its content gives it.
-
-    Returns:
-        That name, see `name_by_content`, and the sha256 of the content.
-    """
-    with _write_temporary(file, content, private=private) as temporary:
-        digest = checksum(temporary)
-        name = name_by_content(file.name, digest)
-        temporary.replace(file.with_name(name))
-    return name, digest
-
-
-def name_by_content(name: str, digest: str) -> str:
-    """Name a file after its checksum: `towers-0123456789ab.safetensors`."""
-    stem, dot, suffix = name.partition(".")
-    return f"{stem}-{digest[:DIGITS]}{dot}{suffix}"
 
 
 def checksum(file: Path) -> str:
@@ -77,37 +67,19 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def failures_of(path: Path) -> Iterator[None]:
-    """Name the path in every failure to write there; libraries word a full disk in many ways.
+    """Name the path in every failure to write there, whatever library writes.
 
     Raises:
         OSError: for these.
     """
     try:
         yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        known = re.search(r"os error (\d+)", str(error))
-        code = getattr(error, "errno", None) or (int(known[1]) if known else None)
-        for full in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):  # FAISS gives the words alone
-            code = full if code is None and os.strerror(full) in str(error) else code
+    except (OSError, SafetensorError, RuntimeError) as error:  # FAISS raises the last
         line = next(iter(str(error).splitlines()), type(error).__name__)
+        known = re.search(r"\(os error (\d+)\)", line)  # safetensors and Polars name it so
+        code = getattr(error, "errno", None) or (int(known[1]) if known else None)
         what = os.strerror(code) if code else line
         raise OSError(code or errno.EIO, what, str(path)) from error
-
-
-@contextmanager
-def _write_temporary(file: Path, content: Content, *, private: bool) -> Iterator[Path]:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with failures_of(file), _temporary_name(file) as temporary:
-        temporary.touch(0o600 if private else 0o666)
-        mode = temporary.stat().st_mode & 0o777
-        if callable(content):
-            content(temporary)
-        else:
-            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        temporary.chmod(mode)  # safetensors leaves its files to their owner alone
-        with temporary.open("rb+") as stream:  # Windows syncs none that is open for reading alone
-            os.fsync(stream.fileno())
-        yield temporary
 
 
 @contextmanager
@@ -128,17 +100,15 @@ def read_text(file: Path, what: str, error: type[TwinrankError] = TwinrankError)
 
     Args:
         file: to read.
-        what: it is, for the error: "recipe file".
+        what: the kind of file, for the error: "recipe file".
         error: to raise.
 
     Raises:
         TwinrankError: if there is no such file, or it is not UTF-8; it names the place.
     """
-    if file.is_dir():
-        raise error(f"{file}: a folder, and no {what}; give the file")
     try:
         content = file.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise error(f"{file}: no such {what}; check the path") from None
     try:
         return content.decode("utf-8-sig")

@@ -5,10 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 SHOWN_AFTER_S = 2.0
-
 
 # Tells a bar how much has been done since the last call, and a note to show next to it.
 Advance = Callable[..., None]
@@ -29,14 +27,7 @@ def progress_bar(label: str | None, total: int, *, unit: str = "texts") -> Itera
 
     from twinrank.console import visible
 
-    class LateBar(tqdm):  # type: ignore[misc]
-        """A bar that a log line does not show before its time."""
-
-        def refresh(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 (tqdm's)
-            if self._time() > self.start_t + SHOWN_AFTER_S:
-                super().refresh(*args, **options)
-
-    bar = LateBar(
+    bar = tqdm(
         total=total,
         desc=visible(label),
         unit=f" {unit}",
@@ -49,5 +40,5 @@ def progress_bar(label: str | None, total: int, *, unit: str = "texts") -> Itera
         bar.set_postfix_str(visible(note), refresh=False)
         bar.update(done)
 
-    with bar, logging_redirect_tqdm(tqdm_class=tqdm):
+    with bar, logging_redirect_tqdm():
         yield advance

@@ -23,14 +23,11 @@ def test_short_conversations_become_questions_in_all_splits(help_centre, tmp_pat
     is_short = was & (lengths < short)
     assert after.filter(is_short)["type"].unique().to_list() == ["question"]
     assert after.filter(~is_short)["type"].equals(before.filter(~is_short)["type"])
-    counts = []
     for name in ("train", "validation", "test"):
         kinds = [d.split(name).frame["type"] for d in (help_centre, cast)]
         gone = [int((kind == "conversation").sum()) for kind in kinds]
-        counts.append(f"{name} {gone[0] - gone[1]}")
         assert gone[0] > gone[1]
-    assert f"have fewer than {short} characters, and are questions now: " in caplog.text
-    assert ", ".join(counts) in caplog.text
+    assert f"{is_short.sum()} of {was.sum()} conversations have fewer than {short}" in caplog.text
     cast.save(tmp_path / "cast")
     assert Dataset.load(tmp_path / "cast").fingerprint == cast.fingerprint
     assert cast.fingerprint != help_centre.fingerprint

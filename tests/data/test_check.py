@@ -45,48 +45,38 @@ def row(**fields):
 C, Q, TR, TE = "corpus.jsonl", "queries.jsonl", "qrels/train.tsv", "qrels/test.tsv"
 FAULTS = {
     "broken JSON": (C, 2, '{"_id": "a2"', "the line is not JSON"),
-    "a comma too many": (C, 2, '{"_id": "a2", "text": "x"},', "the line is not JSON"),
     "not an object": (Q, 2, "[1]", "the line is not a JSON object"),
-    "null line": (Q, 2, "null", "the line is not a JSON object"),
-    "NaN": (Q, 2, '{"_id": "q2", "text": NaN}', "the line is not JSON"),
-    "a field twice": (Q, 2, '{"_id": "q2", "text": "x", "text": "y"}', "the field 'text' stands"),
     "not UTF-8": (Q, 2, b'{"_id": "q2", "text": "\xff"}', "not UTF-8"),
     "no id": (C, 2, row(title="x"), "empty or missing id"),
-    "another name for it": (C, 2, row(id="a2", title="x"), "though there is a field id"),
     "empty id": (Q, 4, row(_id=" ", text="x"), "empty or missing id"),
-    "id is a list": (C, 2, row(_id=["a2"], title="x"), "_id is a JSON array, not text"),
-    "id is true": (C, 2, row(_id=True, title="x"), "the id is true or false"),
-    "id with a tab": (C, 2, row(_id="a\t2", title="x"), r"the id 'a\t2' holds a tab"),
+    "id is a list": (C, 2, row(_id=["a2"], title="x"), "_id is a list, not text"),
     "duplicate answer": (C, 3, row(_id="a1", title="x"), "id 'a1' stands on line 1 already"),
     "duplicate query": (Q, 4, row(_id="q1", text="x"), "id 'q1' stands on line 1 already"),
-    "text is an object": (Q, 2, row(_id="q2", text={"a": 1}), "text is a JSON object, not text"),
+    "text is an object": (Q, 2, row(_id="q2", text={"a": 1}), "text is an object, not text"),
     "half a character": (Q, 2, r'{"_id": "q2", "text": "x\ud800y"}', "half a character"),
-    "metadata is text": (Q, 2, row(_id="q2", text="x", metadata="y"), "metadata is a JSON string"),
-    "metadata is a list": (C, 2, row(_id="a2", text="x", metadata=[1]), "metadata is a JSON array"),
-    "type is a list": (Q, 2, row(_id="q2", text="x", metadata={"type": ["a"]}), "type is a JSON"),
+    "metadata is text": (Q, 2, row(_id="q2", text="x", metadata="y"), "metadata is not an object"),
+    "type is a list": (Q, 2, row(_id="q2", text="x", metadata={"type": ["a"]}), "type is a list"),
     "sections are text": (C, 2, row(_id="a2", text="x", metadata={"sections": "y"}), "sections"),
     "sections of numbers": (C, 2, row(_id="a2", text="x", metadata={"sections": [1]}), "sections"),
     "no header": (TR, 1, "q1\ta1\t1", "no header"),
-    "two columns": (TR, 2, "q1\ta1", "2 columns instead of 3"),
-    "four columns": (TR, 2, "q1\ta1\t1\t1", "4 columns instead of 3"),
+    "two columns": (TR, 2, "q1\ta1", "2 fields, but the header has 3"),
+    "four columns": (TR, 2, "q1\ta1\t1\t1", "4 fields, but the header has 3"),
     "odd score": (TR, 2, "q1\ta1\tyes", "score 'yes' is no number"),
     "score nan": (TR, 2, "q1\ta1\tnan", "score 'nan' is no number"),
     "huge score": (TR, 2, "q1\ta1\t99999999999999999999", "is no number that can be a grade"),
     "empty score": (TR, 2, "q1\ta1\t", "score '' is no number"),
+    "no answer": (TR, 2, "q1\t\t1", "empty or missing answer"),
     "two grades of a pair": (TR, 3, "q1\ta1\t2", "q1 and a1 are judged in line 2 already, 1 there"),
     "query in two splits": (TE, 2, "q1\ta3\t1", "thread 't1' is judged in another split too"),
 }
 LEFT_OUT = {  # the same, where the rest can be used: then the last is what is said
     "empty text": (Q, 4, row(_id="q4", text=" \n"), "empty or missing text", "queries without"),
-    "no text": (Q, 4, row(_id="q4"), "empty or missing text", "queries without a text"),
+    "no text": (Q, 4, '{"_id": "q4", "text": NaN}', "empty or missing text", "queries without"),
     "nothing to read": (C, 4, row(_id="a4", title=" ", text=""), "neither title nor", "answers w"),
-    "empty type": (Q, 2, row(_id="q2", text="x", metadata={"type": ""}), "empty type", "fields t"),
-    "NUL": (Q, 2, row(_id="q2", text="x\0y"), "text holds NUL characters", "NUL characters taken"),
     "an answer again": (C, 4, row(_id="a1", title="Reset", text="Press it."), "stands", "repeated"),
     "unknown query": (TR, 4, "q9\ta1\t1", "unknown query id 'q9'", "unknown query ids left out"),
     "unknown answer": (TR, 4, "q1\ta9\t1", "unknown answer id 'a9'", "unknown answer ids left"),
     "pair twice": (TR, 4, "q1\ta1\t1", "q1 and a1 are judged in line 2", "repeated judgements"),
-    "another form": (TR, 4, "q4\t a3\u200b\t1", "is taken for 'a3'", "in form alone"),
 }
 
 
@@ -121,8 +111,7 @@ def test_what_does_not_stand_in_the_way_is_left_out_and_counted(tmp_path, name):
     assert sentence.startswith(f"{folder / file}: ")
     assert outcome in sentence
     assert sentence.endswith(f": 1, the first in line {number}")
-    before = Dataset.load(sound(tmp_path / "sound"))
-    assert dataset.labels.height == before.labels.height + (name == "another form")
+    assert dataset.labels.height == Dataset.load(sound(tmp_path / "sound")).labels.height
 
 
 def test_all_faults_of_all_files_at_once_without_those_that_follow(tmp_path):
@@ -140,23 +129,16 @@ def test_all_faults_of_all_files_at_once_without_those_that_follow(tmp_path):
 
 UTF16 = "\ufeff" + row(_id="a1", title="x") + "\n"
 FORMS = {
-    "JSON array": (C, b'[\n  {"_id": "a1", "title": "x"}\n]', "one JSON array"),
-    "gzip": (Q, gzip.compress(b"{}"), "compressed by gzip"),
-    "zip": (Q, b"PK\x03\x04 and more", "a ZIP archive"),
-    "LFS pointer": (C, b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS"),
+    "JSON array": (C, b'[\n  {"_id": "a1", "title": "x"}\n]', "JSON, but not one object a line"),
+    "an object over lines": (C, b'{\n "_id": "a1",\n "title": "x"\n}\n', "JSON, but not one"),
+    "gzip": (Q, gzip.compress(b"{}"), "a compressed file"),
+    "zip": (Q, b"PK\x03\x04 and more", "an Excel file, or a ZIP archive"),
+    "LFS pointer": (C, b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a Git LFS"),
     "UTF-16 without its mark": (C, UTF16[1:].encode("utf-16-le"), "UTF-16 or UTF-32"),
     "UTF-32": (C, UTF16.encode("utf-32"), "UTF-16 or UTF-32"),
-    "TREC": (TR, b"q1 0 a1 1\nq2 0 a2 1\n", "TREC's form"),
-    "TREC with tabs": (TR, b"q1\t0\ta1\t1\nq2\t0\ta2\t1\n", "TREC's form"),
-    "bzip2": (C, b"BZh91AY&SY", "compressed by bzip2"),
-    "xz": (C, b"\xfd7zXZ\x00", "compressed by xz"),
-    "zstd": (C, b"\x28\xb5\x2f\xfd", "compressed by zstd"),
-    "an object over lines": (
-        C,
-        b'{\n "_id": "a1",\n "title": "x"\n}\n',
-        "JSON with an object over",
-    ),
-    "commas": (TR, b"query-id,corpus-id,score\n", "no header: the line is 'query-id,corpus-id,"),
+    "cut UTF-16": (C, UTF16.encode("utf-16-le")[:-1], "not UTF-16 (truncated data)"),
+    "commas": (TR, b"query-id,corpus-id,score\nq1,a1,1\n", "no header: the first line is 'query"),
+    "TREC": (TR, b"q1 0 a1 1\nq2 0 a2 1\n", "no header: the first line is 'q1 0 a1 1'"),
     "a page": (C, b"<!DOCTYPE html><html>sign in</html>", "an HTML page"),
 }
 
@@ -165,30 +147,15 @@ FORMS = {
 def test_a_form_that_is_not_read_is_named_once_and_alone(tmp_path, name):
     file, content, what = FORMS[name]
     [fault] = faults_after(tmp_path, lambda folder: (folder / file).write_bytes(content))
-    assert fault.startswith(f"{file}: {what}") or what in fault
-
-
-def link_to_nothing(file):
-    file.unlink()
-    file.symlink_to("gone")
+    assert fault.startswith((f"{file}: {what}", f"{file}:1: {what}"))
 
 
 NO_SPLIT = "not read: no split is called so; call it qrels/SPLIT.tsv, SPLIT one of train, validati"
+NO_LABEL = "holds no label with a score above zero; label some queries"
 FILES = {  # a file, what is done with it, and the first fault of it
-    "no corpus": (C, lambda file: file.unlink(), "missing; put it there"),
-    "no queries": (Q, lambda file: file.unlink(), "missing; put it there"),
-    "a like name": (
-        C,
-        lambda file: file.rename(f"{file}.gz"),
-        "missing, though there is corpus.jsonl.gz; unpack, convert or rename it",
-    ),
-    "a link to nothing": (C, link_to_nothing, "a link to what is not there"),
+    "no corpus": (C, lambda file: file.unlink(), "missing; put the file there"),
     "an empty corpus": (C, lambda file: file.write_text(""), "holds no answer; write one JSON obj"),
-    "no label": (
-        TE,
-        lambda file: line(TE, 2, "q3\ta3\t0")(file.parents[1]),
-        "holds no label with a score above zero; label some queries",
-    ),
+    "no label": (TE, lambda file: line(TE, 2, "q3\ta3\t0")(file.parents[1]), NO_LABEL),
     "two names of a split": (
         "qrels/validation.tsv",
         lambda file: [path.write_text("") for path in (file, file.with_name("dev.tsv"))],
@@ -200,16 +167,6 @@ FILES = {  # a file, what is done with it, and the first fault of it
         lambda file: (file.rename(file.with_name("x")), file.write_text("")),
         NO_SPLIT,
     ),
-    "a column that is lost": (
-        TR,
-        lambda file: file.write_text(file.read_text().replace("\n", "\tnote\n")),
-        "columns that are not read, and not saved: note; keep a copy",
-    ),
-    "cut UTF-16": (
-        C,
-        lambda file: file.write_bytes(UTF16.encode("utf-16-le")[:-1]),
-        "the line is not UTF-8; save the file as UTF-8",
-    ),
 }
 
 
@@ -217,18 +174,24 @@ FILES = {  # a file, what is done with it, and the first fault of it
 def test_a_fault_of_a_whole_file_is_named(tmp_path, name):
     file, change, what = FILES[name]
     faults = faults_after(tmp_path, lambda folder: change(folder / file))
-    places = (f"{file}: {what}", f"{file}:1: {what}")
-    assert any(fault.startswith(places) for fault in faults), faults
-    if name in ("no label", "an unknown split", "qrels is a file", "a column that is lost"):
+    assert any(fault.startswith(f"{file}: {what}") for fault in faults), faults
+    if what in (NO_SPLIT, NO_LABEL):
         assert what.split(";")[0] in Dataset.load(tmp_path / "data").left_out[0]
+
+
+def test_a_column_that_is_lost_is_named(tmp_path, caplog):
+    file = sound(tmp_path) / TR
+    file.write_text(file.read_text().replace("\n", "\tnote\n"))
+    assert Dataset.load(tmp_path / "data").labels.height == 3
+    assert "columns not read, and not saved: note" in caplog.text
 
 
 def test_a_folder_that_is_none_is_named(tmp_path):
     (tmp_path / "file").touch()
-    for name, what in (("nowhere", "no such folder"), ("file", "a file, not a folder")):
-        with pytest.raises(DataError, match=what):
+    for name in ("nowhere", "file"):
+        with pytest.raises(DataError, match="no such folder"):
             Dataset.load(tmp_path / name)
-    for given_path in (None, 7, b"data", ""):
+    for given_path in (None, ""):
         with pytest.raises(TwinrankError, match="give a path, as text"):
             Dataset.load(given_path)
 
@@ -271,19 +234,6 @@ def test_invisible_characters_are_shown(tmp_path):
     assert str(caught.value).isascii()
 
 
-def test_a_thread_in_two_splits_names_both_lines(tmp_path):
-    queries = [*QUERIES, {"_id": "q5", "text": "x", "metadata": {"thread": "t1"}}]
-    folder = write(tmp_path / "d", CORPUS, queries, train=TRAIN, test=[*TEST, ("q5", "a1", 1)])
-    with pytest.raises(DataError, match=r"test.tsv:3: thread 't1' .*\(train.tsv:2\)"):
-        Dataset.load(folder)
-
-
-def test_brackets_in_texts_are_no_fault(tmp_path):
-    queries = [{"_id": "q1", "text": "[solved] {help}"}, *QUERIES[1:]]
-    folder = write(tmp_path / "d", CORPUS, queries, train=[("q1", "a1", 1)])
-    assert Dataset.load(folder).split("train").texts == ["[solved] {help}"]
-
-
 @pytest.mark.parametrize(
     ("given", "named", "means"),
     [
@@ -291,11 +241,9 @@ def test_brackets_in_texts_are_no_fault(tmp_path):
         ("7.0", "7.0", "7"),
         ("7.0", "7", "7"),
         ("7", "7.0", "7"),
-        ("1.10", "1.10", "1.10"),
         ("1e2", "100", "100"),
         ('"1e2"', "1e2", "1e2"),
-        ('"7.0"', "7", "7.0"),
-        ('"cafe\\u0301"', "caf\xe9", "cafe\u0301"),
+        ('"7.0"', "7", "7"),
         ('"a7"', " a7\xa0", "a7"),
         ("12345678901234567890", "12345678901234567890", "12345678901234567890"),
     ],
@@ -309,23 +257,6 @@ def test_ids_join_whatever_program_wrote_them(tmp_path, given, named, means):
     assert dataset.split("train").labels.nnz == 1
 
 
-def test_an_id_as_it_is_goes_before_one_of_another_form(tmp_path):
-    corpus = [{"_id": name, "title": "x"} for name in ("7", "7.0", "007")]
-    pairs = [("q1", "7.0", 1), ("q2", "7", 1), ("q1", "7.00", 1)]
-    dataset = Dataset.load(write(tmp_path / "d", corpus, QUERIES, train=pairs))
-    assert dataset.labels["answer"].to_list() == ["7.0", "7", "7"]
-    assert len(dataset.left_out) == 1
-
-
-def test_a_thread_is_the_same_as_number_and_as_text(tmp_path):
-    threads = [7, 7.0, "7", "7.0"]
-    queries = [
-        {"_id": f"q{i}", "text": "x", "metadata": {"thread": t}} for i, t in enumerate(threads)
-    ]
-    folder = write(tmp_path / "d", CORPUS, queries, train=[("q0", "a1", 1)])
-    assert Dataset.load(folder).queries.collect()["thread"].to_list() == ["7"] * 4
-
-
 def faults_of_texts(file):
     with pytest.raises(DataError) as caught:
         read_texts(file)
@@ -336,10 +267,9 @@ TEXT_FAULTS = [
     (b'{"text": "open', "not JSON"),
     (b"[" * 100_000, "not JSON"),
     (b'"text"', "not a JSON object"),
-    (b'{"txt": "a"}', "the field text is missing"),
-    (b'{"text": null}', "the field text is missing"),
-    (b'{"text": 12}', "text is 12, not a string"),
-    (b'{"text": " \\n "}', "text is empty"),
+    (b'{"txt": "a"}', "no text in the field text"),
+    (b'{"text": 12}', "no text in the field text"),
+    (b'{"text": " \\n "}', "no text in the field text"),
     (b'{"text": "\xff"}', "not UTF-8"),
     (b'{"text": "\\ud800"}', "half a character"),
 ]

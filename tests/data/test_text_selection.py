@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from twinrank.data import Readable, readable_answers, split_sentences
-from twinrank.data.sentences import LANGUAGE_CODES
 from twinrank.data.text_selection import Idf, Selection
+from twinrank.data.texts import LANGUAGE_CODES
 from twinrank.encoding import Encoder
 from twinrank.errors import TwinrankError
 
@@ -100,27 +100,6 @@ def test_it_chooses_what_the_definition_says(texts, by_section, encoder):
     assert how(texts) == [plainly(text, how) for text in texts]
 
 
-@settings(max_examples=60, deadline=None)
-@given(texts=st.lists(readables(), min_size=1, max_size=6), by_section=st.booleans())
-def test_its_promises_hold_for_any_text(texts, by_section, encoder):
-    how = chooser(encoder.count_tokens, texts, by_section=by_section)
-    read = how(texts)
-    assert read == [how([text])[0] for text in texts]
-    for text, got, tokens in zip(texts, read, encoder.count_tokens(read), strict=True):
-        if got == text.whole:
-            continue
-        assert tokens <= BUDGET
-        assert encoder.count_tokens([text.whole])[0] > BUDGET
-        assert got.startswith(text.title)
-        left = iter(got.removeprefix(text.title).split())
-        every = (word for part in text.sections for word in part.split())
-        word = next(left)  # chosen words stand in the text, in its order
-        for there in every:
-            if there == word:
-                word = next(left, None)
-        assert word is None
-
-
 def test_what_no_sentence_fits_is_read_from_its_beginning_and_said(encoder, caplog):
     caplog.set_level("INFO")
     endless = Readable.plain("password " * 40)
@@ -147,20 +126,6 @@ def test_the_budget_holds_where_sentences_cost_more_together_than_apart():
     assert count([read])[0] == 9
     how = chooser(count, [text], budget=8)
     assert how([text]) == ["invoice refund."]
-
-
-def test_sections_take_turns():
-    words = "invoice refund password"
-    sections = (f"{words} one.\n{words} two.", "the booking.\nhello there.")
-    text = Readable(" ".join(sections), "", sections)
-    idf = Idf(9, {"the": 9, "booking": 9, "hello": 9, "there": 9})
-
-    def count(texts):
-        return np.array([len(text.split()) + 2 for text in texts])
-
-    best, turns = (Selection(idf, "english", count, 10, by) for by in (False, True))
-    assert best([text]) == [f"{words} one. {words} two."]
-    assert turns([text]) == [f"{words} one. the booking. hello there."]
 
 
 def test_many_texts_are_read_in_parts_and_none_is_no_error(encoder, help_centre, monkeypatch):

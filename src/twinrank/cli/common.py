@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from twinrank import __version__
 from twinrank.console import PlainConsole, visible
@@ -21,22 +20,7 @@ if TYPE_CHECKING:
     from twinrank.encoding import FeatureStore
 
 
-class Commands(TyperGroup):
-    """The commands; a text that begins with a dash is told from an option."""
-
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 (typer's, which has its own click)
-        """Invoke the command that was asked for."""
-        try:
-            return super().invoke(ctx)
-        except Exception as error:
-            if type(error).__name__ == "NoSuchOption":
-                mend = "a text or a path that begins so comes last, after `--`"
-                error.message = f"{error.message}; {mend}"  # type: ignore[attr-defined]
-            raise
-
-
 app = typer.Typer(
-    cls=Commands,
     help="Train, measure and serve a document ranker for every kind of query alike.",
     no_args_is_help=True,
     add_completion=False,
@@ -47,12 +31,22 @@ app = typer.Typer(
 FileOption = partial(typer.Option, dir_okay=False)
 FolderOption = partial(typer.Option, file_okay=False)
 Data = Annotated[Path, typer.Argument(help="Data set: a folder in BEIR's layout.")]
+DataOfRun = Annotated[
+    Path | None, typer.Option(help="Data set; default: what the ranker was trained on.")
+]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse data of which anything would be left out.")
 ]
 RankerFolder = Annotated[Path, typer.Argument(metavar="RANKER", help="Folder of a ranker.")]
+RecipeName = Annotated[str, typer.Option(help="Name of a recipe, or a TOML file.")]
+EncoderName = Annotated[str, typer.Option(help="Name or folder of an encoder.")]
+MaxTokens = Annotated[int, typer.Option(min=8, help="Where the encoder cuts.")]
+Split = Annotated[str, typer.Option(help="Split to measure on: train, validation or test.")]
+Seed = Annotated[int, typer.Option(help="Decides everything random.")]
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda or mps.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+OpenPage = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 Track = Annotated[
     str | None,
     typer.Option(help="Tell a tracker of every epoch: tensorboard, wandb or mlflow."),
@@ -61,11 +55,16 @@ Ray = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="A Ray cluster: host:port, auto, or local to try it."),
 ]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes at once; default: one for each core.")
+]
+RankIndex = Annotated[
+    str | None, typer.Option(metavar="PLACE", help="Rank by an answer index; see `twinrank index`.")
+]
 FeedbackUrl = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Database of feedback; default: RANKER.feedback.db."),
 ]
-Split = Annotated[str, typer.Option(help="Split to measure on: train, validation or test.")]
 
 
 def _version(asked: bool) -> None:
@@ -82,6 +81,20 @@ def _options(
     ] = False,
 ) -> None:
     pass
+
+
+def check_workers(workers: int | None, ray: str | None) -> None:
+    """Refuse --workers where there is no cluster whose workers they could be."""
+    if workers and not ray:
+        raise typer.BadParameter("--workers are those of a cluster: give --ray too")
+
+
+def open_page(file: Path) -> None:
+    """Show a page in the browser."""
+    import webbrowser
+
+    if not webbrowser.open(file.resolve().as_uri()):
+        say(f"no browser could be started; open {file} yourself")
 
 
 def default_feedback(ranker: Path) -> str:

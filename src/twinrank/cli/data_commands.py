@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,17 +12,34 @@ from twinrank.cli.common import (
     AsJson,
     Data,
     Device,
+    EncoderName,
     FileOption,
     FolderOption,
+    MaxTokens,
+    OpenPage,
     Ray,
+    RecipeName,
+    Seed,
     Strict,
+    Workers,
     app,
+    check_workers,
     feature_store,
+    open_page,
     say,
     show,
 )
 
+if TYPE_CHECKING:
+    from twinrank.data import Description
+
 PANEL = "Data"
+
+
+def _show_description(description: Description, *, json: bool) -> None:
+    from twinrank.cli.dataset_tables import dataset_tables
+
+    show(description.as_dict() if json else dataset_tables(description))
 
 
 @app.command("import", rich_help_panel=PANEL)
@@ -31,8 +48,7 @@ def import_(
     queries: Annotated[Path, FileOption(help="Table of queries: CSV, TSV, JSONL or Parquet.")],
     answers: Annotated[Path, FileOption(help="Table of answers.")],
     labels: Annotated[
-        Path | None,
-        FileOption(help="Table of right answers, if the queries do not name them."),
+        Path | None, FileOption(help="Table of right answers, if the queries do not name them.")
     ] = None,
     column: Annotated[
         list[str] | None,
@@ -55,34 +71,28 @@ def import_(
 
     Example: `twinrank import data/mine --answers articles.csv --queries tickets.csv`
     """
-    from twinrank.cli.dataset_tables import dataset_tables
     from twinrank.data import Columns, import_tables
-    from twinrank.data import describe as described
+    from twinrank.data import describe as describe_data
 
-    named = Columns.parse([*(column or []), f"separator={separator}"])
     dataset = import_tables(
         out,
         queries=queries,
         answers=answers,
         labels=labels,
-        columns=named,
+        columns=Columns.parse([*(column or []), f"separator={separator}"]),
         cast_below=cast_below,
         skip_faulty=skip_faulty,
     )
-    description = described(dataset)
-    show(description.as_dict() if json else dataset_tables(description))
+    _show_description(describe_data(dataset), json=json)
 
 
 @app.command(rich_help_panel=PANEL)
 def split(
     data: Data,
-    out: Annotated[
-        Path,
-        FolderOption(help="Folder for the divided data set; may be DATA itself."),
-    ],
+    out: Annotated[Path, FolderOption(help="Folder for the divided data set; may be DATA itself.")],
     validation: Annotated[float, typer.Option(min=0, max=1, help="Share of the threads.")] = 0.15,
     test: Annotated[float, typer.Option(min=0, max=1, help="Share of the threads.")] = 0.15,
-    seed: Annotated[int, typer.Option(help="Another seed divides otherwise.")] = 0,
+    seed: Seed = 0,
     strict: Strict = False,
     json: AsJson = False,
 ) -> None:
@@ -90,40 +100,37 @@ def split(
 
     Example: `twinrank split data/mine --out data/mine --test 0.2`
     """
-    from twinrank.cli.dataset_tables import dataset_tables
     from twinrank.data import Dataset
-    from twinrank.data import describe as described
+    from twinrank.data import describe as describe_data
     from twinrank.data import split as divided
 
     dataset = Dataset.load(data, strict=strict)
     dataset = divided(dataset, validation=validation, test=test, seed=seed)
     dataset.save(out)
-    description = described(replace(dataset, name=out.resolve().name))
-    show(description.as_dict() if json else dataset_tables(description))
+    _show_description(describe_data(replace(dataset, name=out.resolve().name)), json=json)
 
 
 @app.command(rich_help_panel=PANEL)
 def describe(
     data: Data,
-    encoder: Annotated[
-        str, typer.Option(help="Whose tokens to count; `none` counts none.")
-    ] = "all-MiniLM-L6-v2",
-    max_tokens: Annotated[int, typer.Option(min=8, help="Where the encoder cuts.")] = 128,
+    encoder: EncoderName = "all-MiniLM-L6-v2",
+    max_tokens: MaxTokens = 128,
     strict: Strict = False,
     json: AsJson = False,
 ) -> None:
     """Show what a data set holds: counts, balance of types, lengths, and what to beware of.
 
+    Lengths are also counted in tokens of an encoder; with `--encoder none` they are not.
+
     Example: `twinrank describe examples/help-centre`
     """
-    from twinrank.cli.dataset_tables import dataset_tables
     from twinrank.data import Dataset
-    from twinrank.data import describe as described
+    from twinrank.data import describe as describe_data
     from twinrank.encoding import Encoder
 
     count = None if encoder == "none" else Encoder(encoder, max_tokens=max_tokens).count_tokens
-    description = described(Dataset.load(data, strict=strict), count, max_tokens)
-    show(description.as_dict() if json else dataset_tables(description))
+    description = describe_data(Dataset.load(data, strict=strict), count, max_tokens)
+    _show_description(description, json=json)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -132,9 +139,9 @@ def explore(
     out: Annotated[
         Path | None, FileOption(help="The page; default runs/DATA/explore.html.")
     ] = None,
-    encoder: Annotated[str, typer.Option(help="Whose features to look at.")] = "all-MiniLM-L6-v2",
-    max_tokens: Annotated[int, typer.Option(min=8, help="Where the encoder cuts.")] = 128,
-    open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    encoder: EncoderName = "all-MiniLM-L6-v2",
+    max_tokens: MaxTokens = 128,
+    open_: OpenPage = False,
     device: Device = "auto",
     strict: Strict = False,
     json: AsJson = False,
@@ -161,17 +168,15 @@ def explore(
     show([finding.as_dict() for finding in findings] if json else findings_table(findings))
     say(f"written: {file}")
     if open_:
-        typer.launch(str(file))
+        open_page(file)
 
 
 @app.command(rich_help_panel=PANEL)
 def encode(
     data: Data,
-    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a TOML file.")] = "even",
+    recipe: RecipeName = "even",
     ray: Ray = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="With --ray: how many; default: one for each core.")
-    ] = None,
+    workers: Workers = None,
     device: Device = "auto",
     strict: Strict = False,
     json: AsJson = False,
@@ -191,8 +196,7 @@ def encode(
     from twinrank.ranking import encoder_of
     from twinrank.recipe import Recipe
 
-    if workers and not ray:
-        raise typer.BadParameter("--workers are those of a cluster: give --ray too")
+    check_workers(workers, ray)
     chosen = Recipe.load(recipe)
     if not chosen.encoder or chosen.tuning:
         reason = "tunes an encoder of its own" if chosen.tuning else "takes no encoder"
@@ -224,8 +228,7 @@ def plan(
     ] = None,
     qps: Annotated[float, typer.Option(help="Questions a second to rank.")] = 0.0,
     gpu: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Machines with one, such as h200."),
+        str | None, typer.Option(metavar="NAME", help="Machines with one, such as h200.")
     ] = None,
     cpu: Annotated[
         int | None, typer.Option(min=1, help="Machines with so many cores; default: as here.")
@@ -234,15 +237,12 @@ def plan(
         float | None, typer.Option(metavar="GB", help="Beside the cores; default: assumed.")
     ] = None,
     within: Annotated[float, typer.Option(metavar="HOURS", help="In which to encode.")] = 24.0,
-    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a TOML file.")] = "even",
+    recipe: RecipeName = "even",
     data: Annotated[
         Path | None, typer.Option(help="Data set whose texts are like those planned for.")
     ] = None,
     constants: Annotated[
-        Path | None,
-        FileOption(
-            help="TOML file of constants measured elsewhere; default: the package's.",
-        ),
+        Path | None, FileOption(help="TOML file of constants measured elsewhere.")
     ] = None,
     json: AsJson = False,
 ) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +11,16 @@ import typer
 from twinrank.cli.common import (
     AsJson,
     Data,
+    DataOfRun,
     Device,
     FileOption,
+    OpenPage,
     RankerFolder,
+    RankIndex,
     Split,
     Strict,
     app,
+    open_page,
     say,
     show,
     warn_of_few,
@@ -32,11 +34,14 @@ PANEL = "Rankers"
 def rank(
     ranker: RankerFolder,
     text: Annotated[
-        str | None, typer.Argument(help="A question or a conversation; left out: read from stdin.")
+        str | None,
+        typer.Argument(
+            help="A question or a conversation; left out: read from stdin. One that begins with a "
+            "dash comes last, after `--`."
+        ),
     ] = None,
     file: Annotated[
-        Path | None,
-        FileOption(help="Rank every line of a JSONL file with a `text` field."),
+        Path | None, FileOption(help="Rank every line of a JSONL file with a `text` field.")
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many answers.")] = 5,
     min_confidence: Annotated[
@@ -45,10 +50,7 @@ def rank(
     why: Annotated[
         bool, typer.Option("--why", help="Show what each channel gave to the score.")
     ] = False,
-    index: Annotated[
-        str | None,
-        typer.Option(metavar="PLACE", help="Rank by an index, where `index --to` put it."),
-    ] = None,
+    index: RankIndex = None,
     device: Device = "auto",
     json: AsJson = False,
 ) -> None:
@@ -58,7 +60,7 @@ def rank(
     """
     if text is not None and file:
         raise typer.BadParameter("give a text or --file, not both")
-    texts = _texts_of(text, file)  # before what takes seconds to import
+    texts = _read_texts(text, file)  # before what takes seconds to import
 
     from twinrank.ranking import Ranker
     from twinrank.reports.terminal import ranking_table
@@ -73,38 +75,20 @@ def rank(
         show(ranking_table(answers, query, why=why))
 
 
-def _texts_of(text: str | None, file: Path | None) -> list[str]:
-    """The texts to rank, of which none is empty."""
+def _read_texts(text: str | None, file: Path | None) -> list[str]:
+    """Read the texts to rank, of which none is empty."""
     if file:
         from twinrank.data import read_texts
 
-        texts = read_texts(file)
-    else:
-        texts = [_from_stdin() if text is None else _argument(text)]
-    for number, checked in enumerate(texts, start=1):
-        if not checked.strip():
-            raise TwinrankError(f"text {number} of {len(texts)} is empty; give it some words")
-    return texts
-
-
-def _from_stdin() -> str:
-    """All of stdin: UTF-8, or in the encoding that Python was told."""
-    stream = sys.stdin
-    if not hasattr(stream, "buffer"):  # no file: a program's own
-        return stream.read() if stream else ""
-    content = stream.buffer.read()
-    for encoding in ("utf-8-sig", stream.encoding):
-        with suppress(UnicodeDecodeError):
-            return str(content, encoding)
-    raise TwinrankError("stdin is not UTF-8; convert it first, as by `iconv -t UTF-8`")
-
-
-def _argument(text: str) -> str:
-    """An argument, which the C locale has Python read as ASCII."""
-    try:
-        return os.fsencode(text).decode() if any("\ud800" <= c <= "\udfff" for c in text) else text
-    except UnicodeError:
-        raise TwinrankError("the text is not UTF-8; give it in a UTF-8 locale") from None
+        return read_texts(file)
+    if text is None:
+        try:
+            text = sys.stdin.read().removeprefix("\ufeff")
+        except UnicodeDecodeError:
+            raise TwinrankError("stdin is not UTF-8; convert it, as by `iconv -t UTF-8`") from None
+    if not text.strip():
+        raise TwinrankError("the text is empty; give it some words")
+    return [text]
 
 
 @app.command(rich_help_panel=PANEL)
@@ -140,14 +124,10 @@ def evaluate(
 @app.command(rich_help_panel=PANEL)
 def geometry(
     rankers: Annotated[list[Path], typer.Argument(metavar="RANKER...", help="Folders of rankers.")],
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Data set; default: where the first ranker was trained from."),
-    ] = None,
+    data: DataOfRun = None,
     split: Split = "test",
     page: Annotated[
-        Path | None,
-        FileOption(help="Write an HTML page with the centroids in the plane."),
+        Path | None, FileOption(help="Write an HTML page with the centroids in the plane.")
     ] = None,
     device: Device = "auto",
     json: AsJson = False,
@@ -179,18 +159,12 @@ def report(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="Folders of runs; they are rankers too.")
     ],
-    data: Annotated[
-        Path | None, typer.Option(help="Data set; default: what the runs were trained on.")
-    ] = None,
+    data: DataOfRun = None,
     split: Split = "test",
     out: Annotated[
-        Path | None,
-        typer.Option(
-            dir_okay=False,
-            help="HTML file; default: report.html in RUN, or here if there are several.",
-        ),
+        Path | None, FileOption(help="HTML file; default: report.html in RUN, here for several.")
     ] = None,
-    open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+    open_: OpenPage = False,
     device: Device = "auto",
     json: AsJson = False,
 ) -> None:
@@ -203,8 +177,6 @@ def report(
 
     Example: `twinrank report runs/first runs/second --split validation --out report.html`
     """
-    import webbrowser
-
     from twinrank.encoding import FeatureStore
     from twinrank.experiments import examine
     from twinrank.reports.page import check_installed
@@ -218,5 +190,5 @@ def report(
     say(f"written: {file}")
     if json:
         show(examined.as_dict())
-    if open_ and not webbrowser.open(file.resolve().as_uri()):
-        say(f"no browser could be started; open {file} yourself")
+    if open_:
+        open_page(file)

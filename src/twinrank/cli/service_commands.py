@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +12,10 @@ import typer
 from twinrank.cli.common import (
     AsJson,
     Device,
+    DryRun,
     FeedbackUrl,
     RankerFolder,
+    RankIndex,
     Ray,
     app,
     default_feedback,
@@ -26,10 +27,6 @@ from twinrank.extras import check_installed
 PANEL = "Service"
 Host = Annotated[str, typer.Option(help="Address; beyond this machine it needs --keys.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
-Workers = Annotated[int, typer.Option(min=1, help="Processes that rank.")]
-RankIndex = Annotated[
-    str | None, typer.Option(metavar="PLACE", help="Rank by an answer index; see `twinrank index`.")
-]
 KeysFile = Annotated[
     Path | None, typer.Option(help="File of keys: `read|feedback|write KEY [NAME]` a line.")
 ]
@@ -95,7 +92,7 @@ def serve(
     ranker: RankerFolder,
     host: Host = "127.0.0.1",
     port: Port = 8000,
-    workers: Workers = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that rank.")] = 1,
     ray: Ray = None,
     index: RankIndex = None,
     keys: KeysFile = None,
@@ -142,7 +139,10 @@ def serve(
     if rate is None and not settings.loopback:
         settings = settings.model_copy(update={"rate": PUBLIC_RATE_PER_MINUTE})
     logs.log_as_json()
-    announce = partial(_announce, ranker)
+
+    def announce(address: str) -> None:
+        say(f"serving {ranker} at {address}")
+
     if not ray:
         server.serve(settings, announce)
         return
@@ -150,10 +150,6 @@ def serve(
     from twinrank.cluster.serving import serve_on_cluster
 
     serve_on_cluster(settings, ray, announce)
-
-
-def _announce(ranker: Path, address: str) -> None:
-    say(f"serving {ranker} at {address}")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -173,7 +169,7 @@ def forget(
         typer.Option(formats=["%Y-%m-%d"], help="Verdicts that are older than this day (UTC)."),
     ] = None,
     feedback: FeedbackUrl = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and erase nothing.")] = False,
+    dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
     """Erase what people wrote: verdicts, and what the ranker and the one before it learned of them.

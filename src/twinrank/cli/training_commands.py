@@ -10,16 +10,23 @@ import typer
 from twinrank.cli.common import (
     AsJson,
     Data,
+    DataOfRun,
     Device,
+    DryRun,
     FeedbackUrl,
     FileOption,
     FolderOption,
     RankerFolder,
+    RankIndex,
     Ray,
+    RecipeName,
+    Seed,
     Split,
     Strict,
     Track,
+    Workers,
     app,
+    check_workers,
     default_feedback,
     feature_store,
     say,
@@ -34,17 +41,14 @@ PANEL = "Training"
 def train(
     data: Data,
     out: Annotated[Path, FolderOption(help="Folder for the run; it becomes the ranker.")],
-    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a TOML file.")] = "even",
-    seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
+    recipe: RecipeName = "even",
+    seed: Seed = 0,
     resume: Annotated[
         bool, typer.Option("--resume/--fresh", help="Go on from what OUT holds, or start over.")
     ] = True,
     track: Track = None,
     ray: Ray = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="With --ray: processes, this one too; default: one a core."),
-    ] = None,
+    workers: Workers = None,
     device: Device = "auto",
     strict: Strict = False,
     json: AsJson = False,
@@ -64,8 +68,7 @@ def train(
     from twinrank.training import check_tracker, is_main, tracking
     from twinrank.training import train as train_ranker
 
-    if workers and not ray:
-        raise typer.BadParameter("--workers are those of a cluster: give --ray too")
+    check_workers(workers, ray)
     check_tracker(track)
     chosen = Recipe.load(recipe)
     dataset = Dataset.load(data, strict=strict)
@@ -111,12 +114,9 @@ def compare(
     ] = None,
     split: Split = "test",
     out: Annotated[
-        Path | None,
-        FolderOption(help="Folder for runs and tables; default runs/DATA."),
+        Path | None, FolderOption(help="Folder for runs and tables; default runs/DATA.")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Runs at once; default: one for each core.")
-    ] = None,
+    workers: Workers = None,
     device: Device = "auto",
     strict: Strict = False,
     json: AsJson = False,
@@ -184,7 +184,7 @@ def compare(
 @app.command(rich_help_panel=PANEL)
 def sweep(
     data: Data,
-    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a TOML file.")] = "even",
+    recipe: RecipeName = "even",
     ranges: Annotated[
         Path | None,
         FileOption(help="TOML with ranges; default: dropout, learning rate, batch, decay."),
@@ -197,18 +197,14 @@ def sweep(
     sampler: Annotated[
         Literal["tpe", "gp"], typer.Option(help="Parzen estimators, or a Gaussian process.")
     ] = "tpe",
-    seed: Annotated[int, typer.Option(help="Of the search, and of every training.")] = 0,
+    seed: Seed = 0,
     out: Annotated[
-        Path | None,
-        FolderOption(help="Folder; default runs/DATA/sweeps/RECIPE-DIGEST."),
+        Path | None, FolderOption(help="Folder; default runs/DATA/sweeps/RECIPE-DIGEST.")
     ] = None,
     storage: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="A database to share; default: SQLite in OUT."),
+        str | None, typer.Option(metavar="URL", help="A database to share; default: SQLite in OUT.")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Trials at once; default: one for each core.")
-    ] = None,
+    workers: Workers = None,
     ray: Ray = None,
     track: Track = None,
     device: Device = "auto",
@@ -262,25 +258,18 @@ def sweep(
 def learn(
     ranker: RankerFolder,
     feedback: FeedbackUrl = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Data set; default: what the ranker was trained on.")
-    ] = None,
+    data: DataOfRun = None,
     hold_back: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share of the feedback to measure on.")
     ] = 0.2,
     margin: Annotated[
         float, typer.Option(min=0, help="MAP@10 that a type may lose on the test split.")
     ] = 0.02,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Compare, and leave the ranker as it is.")
-    ] = False,
+    dry_run: DryRun = False,
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Put the ranker that was replaced in place again.")
     ] = False,
-    index: Annotated[
-        str | None,
-        typer.Option(metavar="PLACE", help="Have the ranker's index there before it changes."),
-    ] = None,
+    index: RankIndex = None,
     device: Device = "auto",
     json: AsJson = False,
 ) -> None:

@@ -5,7 +5,6 @@ from twinrank.data.columns import Columns
 from twinrank.data.dataset import Dataset, Queries
 from twinrank.data.importing import cast_short, import_tables
 from twinrank.data.records import read_texts
-from twinrank.data.sentences import split_sentences
 from twinrank.data.splitting import split
 from twinrank.data.statistics import Description, describe
 from twinrank.data.texts import (
@@ -14,6 +13,7 @@ from twinrank.data.texts import (
     readable_answers,
     readable_sections,
     section_texts,
+    split_sentences,
     titled_sections,
 )
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import polars as pl
 
-from twinrank.data.records import NOT_UTF8, SURROGATE, Record, read_lines
-from twinrank.data.validation import SECTIONS
-from twinrank.errors import Fault
+from twinrank.data.records import Record, read_json_lines, read_records
+from twinrank.data.validation import SECTIONS, check_rows
+from twinrank.errors import DataError, Fault
+
+log = logging.getLogger(__name__)
 
 ANSWERS, QUERIES = "corpus.jsonl", "queries.jsonl"
 SPLITS = ("train", "validation", "test")
@@ -31,11 +34,9 @@ QREL_COLUMNS = {  # the columns of qrels, and what else they are called
 def find_qrels(path: Path, faults: list[Fault]) -> dict[str, Path]:
     """Find the qrels files of a data set by split, and name those that are not read."""
     files: dict[str, Path] = {}
-    folder = path / "qrels"
-    given = sorted(folder.iterdir()) if folder.is_dir() else sorted(path.glob("qrels*"))
-    for file in given:
+    for file in sorted([*path.glob("qrels/*"), *path.glob("qrels*")]):
         split = SPELLINGS.get(file.stem, file.stem)
-        if folder.is_dir() and file.suffix == ".tsv" and split in SPLITS:
+        if file.parent != path and file.suffix == ".tsv" and split in SPLITS:
             if split in files:
                 what = f"{files[split].name} is {split} too"
                 faults.append(Fault(file, None, what, "delete one of the two"))
@@ -47,50 +48,21 @@ def find_qrels(path: Path, faults: list[Fault]) -> dict[str, Path]:
 
 
 def read_qrels(file: Path, split: str, faults: list[Fault]) -> Iterator[tuple[int, Record]]:
-    """Read the judgements of a qrels file, which has tabs between columns, and no quotes.
-
-    Each comes with its line: query, answer, score and split, as they stand there.
-    """
-    positions: dict[str, int] | None = None
-    width = 0
-    for number, line in read_lines(file, faults):
-        if SURROGATE.search(line):
-            faults.append(Fault(file, number, *NOT_UTF8))
-        elif not line.strip():
-            continue
-        elif positions is None:
-            names = [cell.strip(' "\r\n').lower().replace("_", "-") for cell in line.split("\t")]
-            positions = _find_columns(file, number, line, names, faults)
-            if positions is None:
+    """Read the judgements of a qrels file: query, answer, score and split, each with its line."""
+    columns: dict[str, str] = {}
+    for line, record in read_records(file, faults):
+        if not columns:
+            names = {name.strip().lower().replace("_", "-"): name for name in record}
+            for kind, spellings in QREL_COLUMNS.items():
+                columns[kind] = next((names[name] for name in spellings if name in names), "")
+            if not all(columns.values()):
+                what = f"no header: the first line is {', '.join(record)[:80]!r}"
+                mend = "begin the file with query-id, corpus-id and score, tabs between"
+                faults.append(Fault(file, 1, what, mend))
                 return
-            width = len("\t".join(names).rstrip("\t").split("\t"))
-        else:
-            cells = line.rstrip("\r\n").split("\t")
-            if len(cells) < width or any(map(str.strip, cells[width:])):
-                what = f"{len(cells)} columns instead of {width}"
-                mend = "write query-id, corpus-id and score, tabs between"
-                faults.append(Fault(file, number, what, mend))
-            else:
-                row = {name: cells[position] for name, position in positions.items()}
-                yield number, {**row, "split": split}
-
-
-def _find_columns(
-    file: Path, number: int, line: str, names: list[str], faults: list[Fault]
-) -> dict[str, int] | None:
-    """Find the columns of query, answer and score in a header; none if one is missing."""
-    known = {kind: [n for n in QREL_COLUMNS[kind] if n in names] for kind in QREL_COLUMNS}
-    if not all(known.values()):
-        header = ", ".join(spellings[0] for spellings in QREL_COLUMNS.values())
-        mend = f"begin the file with the columns {header}, tabs between"
-        what = f"no header: the line is {line.strip()[:80]!r}"
-        faults.append(Fault(file, number, what, mend))
-        return None
-    columns = {kind: spellings[0] for kind, spellings in known.items()}
-    if unread := [name for name in names if name not in (*columns.values(), "")]:
-        what = f"columns that are not read, and not saved: {', '.join(unread)}"
-        faults.append(Fault(file, number, what, "keep a copy if they matter", what, loses=False))
-    return {kind: names.index(name) for kind, name in columns.items()}
+            if unread := [name for name in record if name not in columns.values()]:
+                log.warning("%s: columns not read, and not saved: %s", file, ", ".join(unread))
+        yield line, {kind: record[name] for kind, name in columns.items()} | {"split": split}
 
 
 def read_answers(file: BinaryIO) -> pl.DataFrame:
@@ -114,6 +86,33 @@ def write_answers(answers: pl.DataFrame, file: Path) -> None:
     ).write_ndjson(file)
 
 
+def write_rows(source: Path | None, kind: str, rows: pl.DataFrame, file: Path) -> None:
+    """Write rows as JSONL, with all that the lines they came from say besides.
+
+    Args:
+        source: the file that they were read from; a line of it whose row did not change, or that
+            gives none, is written as it is.
+        kind: `answer` or `query`.
+        rows: of that kind.
+        file: to write.
+    """
+    merge = merge_answer if kind == "answer" else merge_query
+    faults: list[Fault] = []
+    new = {row["id"]: row for row in rows.iter_rows(named=True)}
+    with file.open("w", encoding="utf-8", newline="\n") as stream:
+        for _, record, text in read_json_lines(source, faults) if source else ():
+            before = next(iter(check_rows(kind, [(1, record)], file, []).usable.values()), None)
+            row = new.pop(before["id"], None) if before else None
+            if row == before:
+                stream.write(text.rstrip("\r\n") + "\n")
+            elif row:
+                stream.write(json.dumps(merge(record, row), ensure_ascii=False) + "\n")
+        if faults:
+            raise DataError(faults)
+        for row in new.values():
+            stream.write(json.dumps(merge({}, row), ensure_ascii=False) + "\n")
+
+
 def merge_answer(record: Record, row: dict[str, Any]) -> Record:
     """Put what a row of answers says into the record it came from, which says more."""
     merged = {**record, "_id": row["id"], "title": row["title"], "text": row["text"]}
@@ -131,12 +130,6 @@ def merge_query(record: Record, row: dict[str, Any]) -> Record:
     return {**merged, "metadata": {**known, **metadata}}
 
 
-def write_lines(lines: Iterable[str], file: Path) -> None:
-    """Write lines of text."""
-    with file.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.writelines(f"{line}\n" for line in lines)
-
-
 def write_qrels(judgements: pl.DataFrame, file: Path) -> None:
     """Write judgements (query, answer, score) as a qrels file."""
     score = pl.col("score")
@@ -146,9 +139,4 @@ def write_qrels(judgements: pl.DataFrame, file: Path) -> None:
         pl.col("answer").alias("corpus-id"),
         whole.otherwise(score.cast(pl.String)).alias("score"),
     )
-    rows.write_csv(file, separator="\t", quote_style="never")
-
-
-def dump(record: Record) -> str:
-    """Write a record as a line of JSON."""
-    return json.dumps(record, ensure_ascii=False)
+    rows.write_csv(file, separator="\t")

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import logging
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import IO, Any, cast
 
 import numpy as np
 import polars as pl
@@ -20,23 +16,22 @@ from scipy import sparse
 from twinrank.arguments import AnyPath, path_of
 from twinrank.data import beir
 from twinrank.data.beir import SPLITS
-from twinrank.data.records import Record, read_json_lines
+from twinrank.data.records import read_records
 from twinrank.data.texts import answer_texts
 from twinrank.data.validation import (
-    FOLLOWS,
     JUDGEMENTS_SCHEMA,
     Judgement,
-    Numbered,
     Rows,
-    check_answers,
     check_judgements,
-    check_queries,
+    check_rows,
     describe_outcomes,
 )
 from twinrank.errors import DataError, Fault
 from twinrank.files import write_file
 
 log = logging.getLogger(__name__)
+
+ROWS_HASHED_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True)
@@ -69,11 +64,10 @@ class Dataset:
         answers: id, title, text, url (may be null), sections (a list of title and text).
         queries: id, type, thread, text.
         labels: query, answer, split; the right answers alone.
-        judgements: query, answer, score, split and is_known, as they were read; those of zero or
-            less, and of ids that are not known, are no labels.
-        folder: where it was loaded from, as given.
-        sources: for each file, `json`, the text of every line, with the row that was read from
-            it (nulls where there is none), so that `save` loses nothing.
+        judgements: query, answer, score and split, as they were read; those of zero or less, and
+            of ids that are not known, are no labels.
+        folder: where it was loaded from, as given; none once it differs from what is there.
+        source: where it was loaded from: there `save` finds all that is not read here.
         left_out: what could not be used, a sentence for each kind.
     """
 
@@ -83,7 +77,7 @@ class Dataset:
     labels: pl.DataFrame
     judgements: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=JUDGEMENTS_SCHEMA))
     folder: Path | None = None
-    sources: dict[str, pl.DataFrame] = field(default_factory=dict)
+    source: Path | None = None
     left_out: tuple[str, ...] = ()
 
     @classmethod
@@ -104,34 +98,29 @@ class Dataset:
             DataError: with every fault of every file, by file and line.
         """
         path = path_of(path, "a data set's folder")
-        if path.is_file():
-            what, mend = "a file, not a folder", "give the folder of a data set"
-            raise DataError([Fault(path, None, what, mend)])
         if not path.is_dir():
-            raise DataError([Fault(path, None, "no such folder", "check the path")])
+            raise DataError([Fault(path, None, "no such folder", "give the folder of a data set")])
         faults: list[Fault] = []
-        sources = {}
-        answers, sources[beir.ANSWERS] = _read(path / beir.ANSWERS, check_answers, faults)
-        queries, sources[beir.QUERIES] = _read(path / beir.QUERIES, check_queries, faults)
-        judgements = _read_judgements(path, queries, answers, faults)
-        hard = [f for f in faults if not f.outcome or (strict and f.outcome != FOLLOWS)]
-        if hard:
-            raise DataError(hard)
+        answers = _read_rows(path / beir.ANSWERS, "answer", faults)
+        queries = _read_rows(path / beir.QUERIES, "query", faults)
+        judged = _read_judgements(path, queries, answers, faults)
+        if refused := [fault for fault in faults if strict or not fault.outcome]:
+            raise DataError(refused)
         left_out = describe_outcomes(faults)
         for sentence in left_out:
             log.warning("%s", sentence)
-        dataset = cls.of_rows(path.resolve().name, answers, queries, judgements)
-        return replace(dataset, folder=path, sources=sources, left_out=tuple(left_out))
+        dataset = cls.of_rows(path.resolve().name, answers, queries, judged)
+        return replace(dataset, folder=path, source=path, left_out=tuple(left_out))
 
     @classmethod
     def of_rows(cls, name: str, answers: Rows, queries: Rows, judged: list[Judgement]) -> Dataset:
         """Make a data set of rows that were checked."""
         judgements = pl.DataFrame(judged, schema=JUDGEMENTS_SCHEMA, orient="row")
-        labels = judgements.filter((pl.col("score") > 0) & pl.col("is_known"))
+        labels = _find_labels(judgements, queries.frame(), answers.frame())
         return cls(
             name=name,
-            answers=answers.frame.drop("line"),
-            queries=queries.frame.drop("line").lazy(),
+            answers=answers.frame(),
+            queries=queries.frame().lazy(),
             labels=labels.select("query", "answer", "split"),
             judgements=judgements,
         )
@@ -152,48 +141,35 @@ class Dataset:
             what = "a file, not a folder"
             raise DataError([Fault(path, None, what, "choose another folder for the data set")])
         queries = self.queries.collect()
-        answer_lines = self._lines(beir.ANSWERS, self.answers, beir.merge_answer)
-        query_lines = self._lines(beir.QUERIES, queries, beir.merge_query)
-        write_file(path / beir.ANSWERS, partial(beir.write_lines, answer_lines))
-        write_file(path / beir.QUERIES, partial(beir.write_lines, query_lines))
+        for name, kind, rows in (
+            (beir.ANSWERS, "answer", self.answers),
+            (beir.QUERIES, "query", queries),
+        ):
+            source = self.source / name if self.source else None
+            write_file(path / name, partial(beir.write_rows, source, kind, rows))
         before, written = beir.find_qrels(path, []).values(), []
-        for (split,), judged in self._judged(queries).group_by("split"):
+        for (split,), judged in self._divide_judgements(queries).group_by("split"):
             file = path / "qrels" / f"{split}.tsv"
             written.append(write_file(file, partial(beir.write_qrels, judged)))
         for file in before:
             if file not in written:
                 file.unlink()
 
-    def _lines(
-        self, name: str, rows: pl.DataFrame, merge: Callable[[Record, dict[str, Any]], Record]
-    ) -> Iterator[str]:
-        """Give the lines of a file: as they were read, but for rows that changed or are new."""
-        new = {row["id"]: row for row in rows.iter_rows(named=True)}
-        source = self.sources.get(name)
-        for before in source.iter_rows(named=True) if source is not None else ():
-            text, identity = before.pop("json"), before["id"]
-            if identity is None or identity in new:
-                row = new.pop(identity, None)
-                changed = row is not None and row != before
-                yield beir.dump(merge(json.loads(text), row or {})) if changed else text
-        yield from (beir.dump(merge({}, row)) for row in new.values())
-
-    def _judged(self, queries: pl.DataFrame) -> pl.DataFrame:
+    def _divide_judgements(self, queries: pl.DataFrame) -> pl.DataFrame:
         """Give all judgements, in the order they were read, with the splits that labels have now.
 
         What is no label goes where the labels of its thread are.
         """
         pair = ["query", "answer"]
         read = self.judgements.with_row_index("row")
-        is_label = pl.col("is_known") & (pl.col("score") > 0)
-        right = read.filter(is_label).drop("split", "is_known").join(self.labels, on=pair)
-        new = self.labels.join(right, on=pair, how="anti").with_columns(score=pl.lit(1.0))
+        labels = self.labels.join(read.drop("split"), on=pair, how="left")
         threads = queries.select("thread", query="id")
-        of_thread = self.labels.join(threads, on="query").select("thread", now="split").unique()
-        wrong = read.filter(~is_label).join(threads, on="query", how="left")
-        wrong = wrong.join(of_thread, on="thread", how="left")
-        wrong = wrong.with_columns(split=pl.coalesce("now", "split")).select(right.columns)
-        return pl.concat([right, wrong, new], how="diagonal").sort("row", nulls_last=True)
+        split_of = labels.join(threads, on="query").select("thread", now="split").unique()
+        rest = read.join(_find_labels(read, queries, self.answers), on="row", how="anti")
+        rest = rest.join(threads, on="query", how="left").join(split_of, on="thread", how="left")
+        rest = rest.with_columns(split=pl.coalesce("now", "split"))
+        everything = pl.concat([labels.select(read.columns), rest.select(read.columns)])
+        return everything.with_columns(pl.col("score").fill_null(1.0)).sort("row", nulls_last=True)
 
     def split(self, name: str) -> Queries:
         """The labelled queries of `train`, `validation` or `test`.
@@ -230,15 +206,10 @@ class Dataset:
         The queries of the rest stay, unlabelled. A smaller share of one seed is part of a larger.
 
         Args:
-            share: of the threads with a label in train.
+            share: of the threads with a label in train, above 0.
             kind: only queries of this type lose their labels; none means of any type.
             seed: another draws other threads.
-
-        Raises:
-            ValueError: if the share is not above 0 and at most 1.
         """
-        if not 0 < share <= 1:
-            raise ValueError(f"a share of labels is above 0 and at most 1, not {share}")
         train = self.labels.filter(pl.col("split") == "train")
         asked = self.queries.filter(_is_in("id", train["query"]))
         queries = asked.select("id", "type", "thread").collect()
@@ -259,20 +230,19 @@ class Dataset:
         """How many labelled queries there are, by split and type."""
         types = self.queries.select("type", query="id").collect(engine="streaming")
         asked = self.labels.select("query", "split").unique().join(types, on="query")
-        counts = {
-            (split, kind): n for split, kind, n in asked.group_by("split", "type").len().rows()
-        }
-        counted = {s: {t: counts[s, t] for t in self.types if (s, t) in counts} for s in SPLITS}
-        return {split: of_types for split, of_types in counted.items() if of_types}
+        counts = asked.group_by("split", "type").len().sort("type").rows()
+        by_split = {name: {kind: n for s, kind, n in counts if s == name} for name in SPLITS}
+        return {name: of_types for name, of_types in by_split.items() if of_types}
 
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (16 hex digits) of the content, however it came here."""
-        content = _Hash()
+        content = hashlib.sha256()
         labels = self.labels.sort("split", "query", "answer")
-        for rows in (self.answers.lazy(), self.queries, labels.lazy()):
-            rows.sink_ndjson(cast("IO[bytes]", content))
-        return content.sha256.hexdigest()[:16]
+        for rows in (self.answers, self.queries.collect(), labels):
+            for part in rows.iter_slices(ROWS_HASHED_AT_ONCE):
+                content.update(part.write_ndjson().encode())
+        return content.hexdigest()[:16]
 
     def answer_texts(self) -> list[str]:
         """What an encoder reads of each answer; see `answer_texts`."""
@@ -290,45 +260,25 @@ class Dataset:
         return Queries(frame, matrix)
 
 
-class _Hash(io.RawIOBase):
-    """A file that keeps only the digest of what is written: queries are hashed in passing."""
-
-    def __init__(self) -> None:
-        self.sha256 = hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:  # noqa: ANN401 (any buffer)
-        self.sha256.update(data)
-        return len(data)
-
-
 def _is_in(column: str, values: pl.Series) -> pl.Expr:
     return pl.col(column).is_in(values.unique().implode())
 
 
-def _read(
-    file: Path, check: Callable[[Numbered, Path, list[Fault]], Rows], faults: list[Fault]
-) -> tuple[Rows, pl.DataFrame]:
-    """Read a JSONL file: the rows that can be used, and every line with the row it gave."""
-    lines: list[tuple[int, str]] = []
-    unread: list[Fault] = []
+def _find_labels(
+    judgements: pl.DataFrame, queries: pl.DataFrame, answers: pl.DataFrame
+) -> pl.DataFrame:
+    """Find the judgements that are labels: of a score above zero, and of rows that are there."""
+    is_known = _is_in("query", queries["id"]) & _is_in("answer", answers["id"])
+    return judgements.filter((pl.col("score") > 0) & is_known)
 
-    def read_records() -> Iterator[tuple[int, Record]]:
-        for number, record, text in read_json_lines(file, unread):
-            lines.append((number, text.rstrip("\r\n")))
-            yield number, record
 
+def _read_rows(file: Path, kind: str, faults: list[Fault]) -> Rows:
+    """Read a JSONL file of answers or queries."""
     before = len(faults)
-    rows = check(read_records(), file, faults)
-    if not rows.lines and not unread and len(faults) == before:
-        unread.append(Fault(file, None, f"holds no {rows.kind}", "write one JSON object a line"))
-    rows.is_whole &= not unread
-    faults[before:] = sorted([*unread, *faults[before:]], key=lambda fault: fault.line or 0)
-    source = pl.DataFrame(lines, schema={"line": pl.Int64, "json": pl.String}, orient="row")
-    source = source.join(rows.frame, on="line", how="left", maintain_order="left")
-    return rows, source.drop("line")
+    rows = check_rows(kind, read_records(file, faults), file, faults)
+    if not rows.lines and len(faults) == before:
+        faults.append(Fault(file, None, f"holds no {kind}", "write one JSON object a line"))
+    return rows
 
 
 def _read_judgements(
@@ -341,7 +291,7 @@ def _read_judgements(
         known = len(faults)
         records = beir.read_qrels(file, split, faults)
         rows = [*check_judgements(records, file, queries, answers, threads)]
-        if not any(score > 0 for _, _, score, _, _ in rows) and len(faults) == known:
+        if not any(score > 0 for _, _, score, _ in rows) and len(faults) == known:
             what, mend = "holds no label with a score above zero", "label some queries"
             faults.append(Fault(file, None, what, mend, what))
         judged += rows

@@ -27,13 +27,12 @@ def split(
     No thread falls in two splits. Every answer with a label keeps a thread in train; the rest
     of its threads are divided in the given shares as near as whole threads allow, and so are,
     among them, threads of different types. What a rare answer cannot give, common ones make up
-    for, so that the shares hold over all threads. The outcome depends on the labels, the threads
-    and the seed alone, not on the order of rows.
+    for, so that the shares hold over all threads. The order of rows does not matter.
 
     Args:
-        dataset: what to divide; not changed.
-        validation: share of the labelled threads, 0 for no such split.
-        test: likewise.
+        dataset: any.
+        validation: share of the labelled threads, 0 for no such split; `test` likewise.
+        test: see there.
         seed: a different one gives a different division.
 
     Raises:
@@ -49,9 +48,8 @@ def split(
     labelled = dataset.labels.join(queries, left_on="query", right_on="id", maintain_order="left")
     threads = _sort_threads(labelled, seed)
     leaving = round(threads.height * (validation + test))
-    leaves = _sample(_leaving_shares(threads, leaving), _draw_start(seed))
-    test_share = test / ((validation + test) or 1)
-    in_test = _sample(np.full(leaves.sum(), test_share), _draw_start(seed + 1))
+    leaves = _sample(_leaving_shares(threads, leaving), seed)
+    in_test = _sample(np.full(leaves.sum(), test / ((validation + test) or 1)), seed + 1)
     names = np.full(threads.height, SPLITS[0], dtype=object)
     names[leaves] = np.where(in_test, SPLITS[2], SPLITS[1])
     counts = {name: int((names == name).sum()) for name in SPLITS}
@@ -104,11 +102,12 @@ def _leaving_shares(threads: pl.DataFrame, leaving: int) -> Float[np.ndarray, " 
     return np.where(free, share[groups], 0.0)
 
 
-def _sample(shares: Float[np.ndarray, " n"], start: float) -> Bool[np.ndarray, " n"]:
+def _sample(shares: Float[np.ndarray, " n"], seed: int) -> Bool[np.ndarray, " n"]:
     """Sample systematically: of any stretch of rows as many as its shares add up to, within one.
 
     W. G. Madow (1949), On the theory of systematic sampling, II.
     """
+    start = np.random.default_rng(abs(seed)).random()
     sums = np.floor(np.cumsum(shares) + start)
     steps: Float[np.ndarray, " n"] = np.diff(sums, prepend=np.floor(start))
     return steps > 0
@@ -121,21 +120,15 @@ def _hash(ids: pl.Series, seed: int) -> pl.Series:
     return pl.Series([int.from_bytes(digest, "big") for digest in digests], dtype=pl.UInt64)
 
 
-def _draw_start(seed: int) -> float:
-    """Draw where systematic sampling starts: from 0 to 1."""
-    return float(np.random.default_rng(abs(seed)).random())
-
-
 def _check_counts(dataset: Dataset, counts: dict[str, int], shares: dict[str, float]) -> None:
     """Stop if a split got no thread, and warn if it got fewer than its share."""
     total = sum(counts.values())
     qrels = Path(dataset.name) / "qrels"
     why = "every answer keeps one of its threads in train"
-    empty = [name for name, share in shares.items() if share > 0 and not counts[name]]
-    if empty:
-        what = f"no thread is left for {' and '.join(empty)}: {total:,} are labelled, and {why}"
-        raise DataError([Fault(qrels, None, what, "label more threads, or set the share to 0")])
     for name, share in shares.items():
+        if share > 0 and not counts[name]:
+            what = f"no thread is left for {name}: {total:,} are labelled, and {why}"
+            raise DataError([Fault(qrels, None, what, "label more threads, or set the share to 0")])
         if counts[name] < math.floor(share * total):
             log.warning(
                 "%s: %s got %s of %s labelled threads, less than %g of them, because %s",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,7 @@ class Description:
 
     Attributes:
         name: of the data set.
-        counts: answers, queries, threads, threads_of_several_types, labels, and judged_wrong:
-            judgements with a score of zero or less, which are not labels.
+        counts: of rows; judged_wrong counts scores of zero or less, which are no labels.
         splits: for each split and `unlabelled`: queries, labels, threads, answers (right for a
             query there), and for each type its count and its share of the queries.
         answers: never_right, of_every_type (those with labelled queries of all types) and
@@ -61,8 +60,8 @@ class Description:
     lengths: dict[str, dict[str, dict[str, float]]]
     max_tokens: int | None
     warnings: tuple[str, ...]
-    markup: dict[str, int] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
+    markup: dict[str, int]
+    left_out: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -82,44 +81,67 @@ def describe(
         max_tokens: where that encoder cuts a text.
     """
     text = pl.col("text")
-    sizes = {"characters": text.str.len_chars(), "words": text.str.count_matches(r"\S+")}
-    queries = dataset.queries.select("id", "type", "thread", **sizes).collect(engine="streaming")
-    answers = pl.DataFrame({"text": dataset.answer_texts()}).select(**sizes)
-    types = queries.select("type", "thread", query="id")
-    labels = dataset.labels.cast({"split": pl.String}).join(types, on="query")
+    sizes = {
+        "characters": text.str.len_chars(),
+        "words": text.str.count_matches(r"\S+"),
+        "markup": text.str.contains(MARKUP),
+    }
+    rows = dataset.queries.select("id", "type", "thread", **sizes).collect(engine="streaming")
+    labels = dataset.labels.cast({"split": pl.String}).join(
+        rows.select("type", "thread", query="id"), on="query"
+    )
     split_of = labels.select("split", id="query").unique()
-    queries = queries.join(split_of, on="id", how="left")
-    queries = queries.with_columns(pl.col("split").fill_null(UNLABELLED))
+    queries = rows.join(split_of, on="id", how="left").with_columns(
+        pl.col("split").fill_null(UNLABELLED)
+    )
+    texts = pl.DataFrame({"text": dataset.answer_texts()}).select(text, **sizes)
+    groups = {kind: queries.filter(pl.col("type") == kind) for kind in dataset.types}
     lengths = {
-        kind: {size: _spread(rows[size]) for size in sizes}
-        for kind, rows in (
-            *((kind, queries.filter(pl.col("type") == kind)) for kind in dataset.types),
-            ("answers", answers),
-        )
+        name: {size: _spread(group[size]) for size in ("characters", "words")}
+        for name, group in (groups | {"answers": texts}).items()
     }
     if count_tokens is not None:
-        for name, texts, total in _sample_texts(dataset, queries):
-            tokens = _count_tokens(texts, count_tokens, max_tokens, name)
-            lengths[name]["tokens"] = tokens | {"sampled": len(texts) if len(texts) < total else 0}
+        for name in lengths:
+            total = texts.height if name == "answers" else groups[name].height
+            sample = _sample_texts(dataset, name, total)
+            tokens = _count_tokens(sample, count_tokens, max_tokens, name)
+            tokens["sampled"] = len(sample) if len(sample) < total else 0
+            lengths[name]["tokens"] = tokens
     splits = {
-        name: _count_split(
-            queries.filter(pl.col("split") == name),
-            labels.filter(pl.col("split") == name),
-            dataset.types,
-        )
-        for name in (*SPLITS, UNLABELLED)
+        name: _count_split(queries, labels, name, dataset.types) for name in (*SPLITS, UNLABELLED)
     }
-    markup = count_markup(dataset)
-    warnings = _find_warnings(splits, labels, dataset.types)
+    markup = {"answers": int(texts["markup"].sum()), "queries": int(queries["markup"].sum())}
+    markup = {name: count for name, count in markup.items() if count}
+    mend = "whose tags are read as words: make plain text of them, and import again"
+    warnings = (
+        *_find_warnings(splits, labels, dataset.types),
+        *(f"{count:,} {name} hold HTML, {mend}" for name, count in markup.items()),
+        *unspaced_warning(dataset),
+    )
     return Description(
         name=dataset.name,
         **_count_all(dataset, queries, labels),
         splits=splits,
         lengths=lengths,
         max_tokens=max_tokens if count_tokens is not None else None,
-        warnings=(*warnings, *describe_markup(markup), *unspaced_warning(dataset)),
+        warnings=warnings,
         markup=markup,
         left_out=dataset.left_out,
+    )
+
+
+def unspaced_warning(dataset: Dataset) -> tuple[str, ...]:
+    """Warn if many texts are in a script without spaces, where BM25 finds no words."""
+    text = pl.col("text")
+    is_unspaced = text.str.count_matches(UNSPACED) >= UNSPACED_SHARE_OF_TEXT * text.str.len_chars()
+    queries = dataset.queries.select(is_unspaced).collect(engine="streaming")["text"]
+    answers = pl.DataFrame({"text": dataset.answer_texts()}).select(is_unspaced)["text"]
+    part, whole = int(queries.sum()) + int(answers.sum()), len(queries) + len(answers)
+    if not part or part < UNSPACED_SHARE_OF_TEXTS * whole:
+        return ()
+    return (
+        f"{part:,} of {whole:,} texts ({part / whole:.0%}) are in a script without spaces between "
+        "words, where BM25 finds none: take a recipe without [words], such as `residual`",
     )
 
 
@@ -151,40 +173,10 @@ def _count_all(dataset: Dataset, queries: pl.DataFrame, labels: pl.DataFrame) ->
     }
 
 
-def count_markup(dataset: Dataset) -> dict[str, int]:
-    """Count the answers, and the queries, that hold HTML, where any do."""
-    has_tags = pl.col("text").str.contains(MARKUP).sum()
-    counts = {
-        "answers": dataset.answers.select(has_tags).item(),
-        "queries": dataset.queries.select(has_tags).collect().item(),
-    }
-    return {name: count for name, count in counts.items() if count}
-
-
-def describe_markup(counts: dict[str, int]) -> list[str]:
-    """Say which texts hold HTML, and what to do about it, a sentence each."""
-    mend = "whose tags are read as words: make plain text of them, and import again"
-    return [f"{count:,} {name} hold HTML, {mend}" for name, count in counts.items()]
-
-
-def unspaced_warning(dataset: Dataset) -> tuple[str, ...]:
-    """Warn if many texts are in a script without spaces, where BM25 finds no words."""
-    text = pl.col("text")
-    is_unspaced = text.str.count_matches(UNSPACED) >= UNSPACED_SHARE_OF_TEXT * text.str.len_chars()
-    queries = dataset.queries.select(is_unspaced).collect(engine="streaming")["text"]
-    answers = pl.DataFrame({"text": dataset.answer_texts()}).select(is_unspaced)["text"]
-    part, whole = int(queries.sum()) + int(answers.sum()), len(queries) + len(answers)
-    if not part or part < UNSPACED_SHARE_OF_TEXTS * whole:
-        return ()
-    return (
-        f"{part:,} of {whole:,} texts ({part / whole:.0%}) are in a script without spaces between "
-        "words, where BM25 finds none: take a recipe without [words], such as `residual`",
-    )
-
-
 def _count_split(
-    queries: pl.DataFrame, labels: pl.DataFrame, types: tuple[str, ...]
+    queries: pl.DataFrame, labels: pl.DataFrame, name: str, types: tuple[str, ...]
 ) -> dict[str, Any]:
+    queries, labels = (frame.filter(pl.col("split") == name) for frame in (queries, labels))
     counts = dict.fromkeys(types, 0) | dict(queries.group_by("type").len().iter_rows())
     return {
         "queries": queries.height,
@@ -204,18 +196,14 @@ def _spread(values: pl.Series | np.ndarray) -> dict[str, float]:
     return dict(zip(("mean", "median", "p90", "max"), map(float, figures), strict=True))
 
 
-def _sample_texts(dataset: Dataset, queries: pl.DataFrame) -> Iterator[tuple[str, list[str], int]]:
-    """Draw at most `MAX_COUNTED_TEXTS` texts of each type, and of the answers: name, texts, of."""
-    is_drawn = pl.int_range(pl.len()).shuffle(seed=0).over("type") < MAX_COUNTED_TEXTS
-    ids = queries.filter(is_drawn)["id"]
-    chosen = dataset.queries.filter(pl.col("id").is_in(ids.implode())).select("type", "text")
-    rows = chosen.collect(engine="streaming")
-    for kind in dataset.types:
-        total = queries.filter(pl.col("type") == kind).height
-        yield kind, rows.filter(pl.col("type") == kind)["text"].to_list(), total
-    answers = pl.Series(dataset.answer_texts(), dtype=pl.String)
-    drawn_answers = answers.sample(min(MAX_COUNTED_TEXTS, answers.len()), seed=0)
-    yield "answers", drawn_answers.to_list(), answers.len()
+def _sample_texts(dataset: Dataset, name: str, total: int) -> list[str]:
+    """Draw at most `MAX_COUNTED_TEXTS` texts of a type, or of the answers."""
+    rows = np.random.default_rng(0).permutation(total)[:MAX_COUNTED_TEXTS]
+    if name == "answers":
+        texts = pl.Series(dataset.answer_texts(), dtype=pl.String)
+    else:
+        texts = dataset.queries.filter(pl.col("type") == name).select("text").collect()["text"]
+    return texts.gather(np.sort(rows)).to_list()
 
 
 def _count_tokens(texts: list[str], count: CountTokens, limit: int, name: str) -> dict[str, float]:

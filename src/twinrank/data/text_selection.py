@@ -15,8 +15,7 @@ from typing import BinaryIO
 import numpy as np
 import polars as pl
 
-from twinrank.data.sentences import split_sentences
-from twinrank.data.texts import Readable
+from twinrank.data.texts import Readable, split_sentences
 from twinrank.files import write_file
 from twinrank.progress import progress_bar
 
@@ -31,12 +30,7 @@ SCORE_DIGITS = 9  # sums of the same values in another order are alike
 
 @dataclass(frozen=True)
 class Idf:
-    """The document frequency of each word, over texts that training may see.
-
-    Attributes:
-        texts: how many there were.
-        counts: for each word that stands in two of them or more, in how many.
-    """
+    """The document frequency of each word that stands in two texts or more, and their number."""
 
     texts: int
     counts: dict[str, int]
@@ -94,87 +88,51 @@ class Selection:
     by_section: bool = False
 
     def __call__(self, texts: Sequence[Readable], *, progress: str | None = None) -> list[str]:
-        """Give what is read of each text.
-
-        Args:
-            texts: any number; the words of 2,048 are in memory at once.
-            progress: label of the progress bar, and of a line in the log that says how many
-                texts were too long; none shows neither.
-        """
+        """Give what is read of each text; with a label, show progress, and log how many are cut."""
         read = [text.whole for text in texts]
         long, cut = 0, 0
         with progress_bar(progress, len(texts)) as advance:
             for start in range(0, len(texts), TEXTS_AT_ONCE):
-                chunk = texts[start : start + TEXTS_AT_ONCE]
-                numbers = self._find_long([text.whole for text in chunk])
-                chosen = self._choose([chunk[number] for number in numbers])
-                for number, text in zip(numbers, chosen, strict=True):
-                    read[start + number] = text or chunk[number].whole
-                long += len(chosen)
-                cut += chosen.count(None)
-                advance(len(chunk))
+                counts = self.count_tokens(read[start : start + TEXTS_AT_ONCE])
+                for row in np.flatnonzero(np.asarray(counts) > self.budget) + start:
+                    chosen = self._choose(texts[int(row)])
+                    read[row] = chosen or read[row]
+                    long += 1
+                    cut += chosen is None
+                advance(len(counts))
         if progress and long:
             of_cut = f", but {cut:,} have none that fits, and are cut" if cut else ""
-            counts = f"{long:,} of {len(texts):,} texts are longer than {self.budget} tokens"
-            log.info("%s: %s; sentences are chosen%s", progress, counts, of_cut)
+            numbers = f"{long:,} of {len(texts):,} texts are longer than {self.budget} tokens"
+            log.info("%s: %s; sentences are chosen%s", progress, numbers, of_cut)
         return read
 
-    def _find_long(self, texts: Sequence[str]) -> list[int]:
-        """Find the numbers of the texts that are longer than the budget."""
-        # What stands between white space is a token or more, so that few have to be counted.
-        long = np.array([len(text.split()) > self.budget for text in texts])
-        rest = np.flatnonzero(~long)
-        long[rest] = self.count_tokens([texts[int(number)] for number in rest]) > self.budget
-        numbers: list[int] = np.flatnonzero(long).tolist()
-        return numbers
+    def _choose(self, text: Readable) -> str | None:
+        """Join the best sentences that the budget holds, with the title; none where none fits.
 
-    def _choose(self, texts: Sequence[Readable]) -> list[str | None]:
-        """Join the sentences chosen of each text, with its title; none where no sentence fits."""
-        lines = [
-            [(n, s) for n, part in enumerate(text.sections) for s in self._split(part)]
-            for text in texts
-        ]
-        cost_of = self._count_pieces(texts, lines)
-        chosen = [self._fill(t.title, part, cost_of) for t, part in zip(texts, lines, strict=True)]
-        read: list[str | None] = [None] * len(texts)
-        rest = [number for number, rows in enumerate(chosen) if rows]
-        while rest:
-            for i in rest:
-                parts = (lines[i][row][1] for row in sorted(chosen[i]))
-                read[i] = " ".join(filter(None, (texts[i].title, *parts)))
-            tokens = self.count_tokens([f"{read[i]}" for i in rest])
-            # Some tokenizers make more tokens of sentences together than of each alone.
-            over = [i for i, count in zip(rest, tokens, strict=True) if count > self.budget]
-            for i in over:
-                chosen[i].pop()
-                read[i] = None
-            rest = [i for i in over if chosen[i]]
-        return read
-
-    def _split(self, text: str) -> list[str]:
-        return split_sentences(text, self.language)
-
-    def _count_pieces(self, texts: Sequence[Readable], lines: list[Lines]) -> dict[str, int]:
-        """Count the tokens of each piece between white space, and those that every text has ("").
-
-        Their sum is exact where the tokenizer splits at white space first, as BERT's does.
+        The sum of their costs is exact where the tokenizer splits at white space first, as BERT's
+        does; of others the tokens of what was chosen are counted, and the worst go again.
         """
-        read = chain((text.title for text in texts), (s for part in lines for _, s in part))
-        pieces = [*dict.fromkeys(piece for text in read for piece in text.split())]
-        special, *counts = self.count_tokens(["", *pieces]).tolist()
-        costs = {piece: n - special for piece, n in zip(pieces, counts, strict=True)}
-        return {"": special, **costs}
-
-    def _fill(self, title: str, lines: Lines, cost_of: dict[str, int]) -> list[int]:
-        """Fill the budget with sentences of a text, from the best on; give their numbers."""
-        left = self.budget - cost_of[""] - sum(cost_of[piece] for piece in title.split())
-        chosen = []
-        for row in self._rank(title, lines):
-            cost = sum(cost_of[piece] for piece in lines[row][1].split())
+        lines = [
+            (number, sentence)
+            for number, part in enumerate(text.sections)
+            for sentence in split_sentences(part, self.language)
+        ]
+        pieces = ["", text.title, *(sentence for _, sentence in lines)]
+        special, of_title, *counts = self.count_tokens(pieces).tolist()
+        left = self.budget - of_title
+        chosen: list[int] = []
+        for row in self._rank(text.title, lines):
+            cost = counts[row] - special
             if cost <= left:
                 chosen.append(row)
                 left -= cost
-        return chosen
+        while chosen:
+            parts = (text.title, *(lines[row][1] for row in sorted(chosen)))
+            read = " ".join(filter(None, parts))
+            if self.count_tokens([read])[0] <= self.budget:
+                return read
+            chosen.pop()
+        return None
 
     def _rank(self, title: str, lines: Lines) -> list[int]:
         """Order the sentences of a text, best first; of those that score alike the earlier."""

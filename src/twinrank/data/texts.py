@@ -1,4 +1,4 @@
-"""The texts that an encoder reads of answers: each as a whole, or section by section."""
+"""The texts that are read of answers: each as a whole, by section, and sentence by sentence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+import sentencex
 from jaxtyping import Int
+
+from twinrank.errors import TwinrankError
+
+# The codes of sentencex for the languages of recipes, which are called as Snowball calls them.
+LANGUAGE_CODES = {
+    **{"arabic": "ar", "armenian": "hy", "basque": "eu", "catalan": "ca", "czech": "cs"},
+    **{"danish": "da", "dutch": "nl", "dutch_porter": "nl", "english": "en", "esperanto": "eo"},
+    **{"estonian": "et", "finnish": "fi", "french": "fr", "german": "de", "greek": "el"},
+    **{"hindi": "hi", "hungarian": "hu", "indonesian": "id", "irish": "ga", "italian": "it"},
+    **{"lithuanian": "lt", "nepali": "ne", "norwegian": "no", "persian": "fa", "polish": "pl"},
+    **{"porter": "en", "portuguese": "pt", "romanian": "ro", "russian": "ru", "serbian": "sr"},
+    **{"sesotho": "st", "spanish": "es", "swedish": "sv", "tamil": "ta", "turkish": "tr"},
+    "yiddish": "yi",
+}
 
 
 class Readable(NamedTuple):
@@ -82,6 +97,27 @@ def titled_sections(answers: pl.DataFrame) -> list[list[tuple[str, str]]]:
         _list_sections(answer) or [("", answer["text"].strip() or answer["title"].strip())]
         for answer in answers.iter_rows(named=True)
     ]
+
+
+def split_sentences(text: str, language: str) -> list[str]:
+    """Split a text into its sentences, without the white space around them.
+
+    The end of a line ends a sentence: headings, items of a list and turns of a conversation
+    often have no full stop.
+
+    Args:
+        text: any.
+        language: as Snowball calls it: `english`, `danish`.
+
+    Raises:
+        TwinrankError: if there are no rules for that language.
+    """
+    if language not in LANGUAGE_CODES:
+        known = ", ".join(LANGUAGE_CODES)
+        raise TwinrankError(f"no rules for sentences in {language!r}; choose {known}")
+    code = LANGUAGE_CODES[language]
+    parts = (part.strip() for line in text.splitlines() for part in sentencex.segment(code, line))
+    return [sentence for sentence in parts if sentence]
 
 
 def _list_sections(answer: dict[str, Any]) -> list[tuple[str, str]]:
