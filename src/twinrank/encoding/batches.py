@@ -11,7 +11,8 @@ import numpy as np
 
 # Padded tokens: measured on CPU (from 4,096 on, activations leave its caches), a guess elsewhere.
 TOKENS_A_BATCH = {"cpu": 1_024, "mps": 16_384, "cuda": 65_536}
-MAX_PADDING = 1 / 32  # of the budget: a further batch costs as much, measured on a CPU
+# Fixed cost of a batch, in tokens, as a share of the budget: 32 on a CPU, measured.
+BATCH_COST = 1 / 32
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,6 +26,9 @@ def tokens_a_batch(device: str) -> int:
 def plan_batches(lengths: Sequence[int], budget: int) -> list[np.ndarray]:
     """Group texts of similar length into batches of at most `budget` padded tokens.
 
+    The texts are sorted by length; dynamic programming over the distinct lengths finds where to
+    cut them: many batches waste little padding, few batches have little fixed cost.
+
     Args:
         lengths: tokens of each text, one text or more.
         budget: padded tokens; a longer text is a batch by itself.
@@ -32,18 +36,23 @@ def plan_batches(lengths: Sequence[int], budget: int) -> list[np.ndarray]:
     Returns:
         Row numbers of each batch; batches are shuffled, so that a progress bar's rate is unbiased.
     """
+    order = np.argsort(lengths, kind="stable")
+    widths, starts = np.unique(np.asarray(lengths, np.int64)[order], return_index=True)
+    bounds = np.append(starts, len(order))
+    max_texts = np.maximum(budget // widths, 1)  # in a batch, by the width of its longest text
+    cost, cuts = np.zeros(len(bounds)), np.zeros(len(bounds), np.int64)
+    for end, width in enumerate(widths, 1):
+        texts = bounds[end] - bounds[:end]
+        count = -(-texts // max_texts[end - 1])
+        costs = cost[:end] + texts * width + count * (BATCH_COST * budget)
+        cuts[end] = costs.argmin()
+        cost[end] = costs[cuts[end]]
     batches: list[np.ndarray] = []
-    rows: list[int] = []
-    tokens = 0
-    for row in np.argsort(lengths, kind="stable").tolist():
-        length = lengths[row]
-        padding = len(rows) * length - tokens
-        if rows and (len(rows) * length + length > budget or padding > MAX_PADDING * budget):
-            batches.append(np.array(rows))
-            rows, tokens = [], 0
-        rows.append(row)
-        tokens += length
-    batches.append(np.array(rows))
+    end = len(widths)
+    while end:
+        rows = order[bounds[cuts[end]] : bounds[end]]
+        batches += np.array_split(rows, -(-len(rows) // max_texts[end - 1]))
+        end = cuts[end]
     if len(batches) == 1:  # one query alone: making a random generator would cost it .1 ms
         return batches
     return [batches[number] for number in np.random.default_rng(0).permutation(len(batches))]
