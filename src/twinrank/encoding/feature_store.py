@@ -138,7 +138,7 @@ class FeatureStore:
     def entries(self) -> list[StoreEntry]:
         """List what is stored, the last used first; a warning names a damaged file."""
         entries = []
-        query = "SELECT *, (SELECT COUNT(*) FROM features) FROM encoder"
+        query = "SELECT name, max_tokens, precision, (SELECT COUNT(*) FROM features) FROM encoder"
         for fingerprint in self._fingerprints():
             try:
                 with self._open(fingerprint) as connection:
@@ -147,7 +147,9 @@ class FeatureStore:
                 log.warning("%s", error)
                 continue
             last_use = datetime.fromtimestamp(self._file(fingerprint).stat().st_mtime, UTC)
-            entries += [StoreEntry(*row, self._size(fingerprint), last_use) for row in rows]
+            for name, max_tokens, precision, texts in rows:
+                about = (name, max_tokens, precision, texts, self._size(fingerprint))
+                entries.append(StoreEntry(fingerprint, *about, last_use))
         return sorted(entries, key=lambda entry: entry.last_use, reverse=True)
 
     def clear(self, fingerprint: str = "") -> int:
