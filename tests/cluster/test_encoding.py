@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.test_cli import twinrank
-from twinrank.cluster import connected, encoded_on_cluster
+from twinrank.cluster import connected, encode_on_cluster
 from twinrank.encoding import Encoder, FeatureStore
 from twinrank.errors import ClusterError, EncoderError, StoreError
 
@@ -23,7 +23,7 @@ def test_a_node_killed_while_encoding_costs_time_alone(second_node, encoder, tmp
     chunks = []
 
     def watched(encoder, texts):
-        for rows, features in encoded_on_cluster(encoder, texts, device="cpu"):
+        for rows, features in encode_on_cluster(encoder, texts, device="cpu"):
             chunks.append(rows)
             if len(chunks) == 3:  # both workers have begun, and have more to do
                 second_node()
@@ -42,7 +42,7 @@ def test_what_a_killed_call_has_stored_is_not_encoded_again(encoder, tmp_path, m
     monkeypatch.setattr("twinrank.encoding.feature_store.COMMIT_EVERY_S", 0.0)
 
     def killed(encoder, texts):
-        batches = encoded_on_cluster(encoder, texts, device="cpu")
+        batches = encode_on_cluster(encoder, texts, device="cpu")
         yield from (next(batches) for _ in range(2))
         raise StoreError("killed")
 
@@ -54,7 +54,7 @@ def test_what_a_killed_call_has_stored_is_not_encoded_again(encoder, tmp_path, m
 
     def rest(encoder, texts):
         encoded.extend(texts)
-        return encoded_on_cluster(encoder, texts, device="cpu")
+        return encode_on_cluster(encoder, texts, device="cpu")
 
     FeatureStore(tmp_path, batches=rest).features(encoder, texts, "mean")
     assert len(encoded) == len(texts) - half
@@ -64,25 +64,23 @@ def test_what_a_killed_call_has_stored_is_not_encoded_again(encoder, tmp_path, m
 def test_an_encoder_that_workers_do_not_have_is_one_line(encoder, monkeypatch):
     name, encoder.name = encoder.name, "/nowhere/encoder"
     with pytest.raises(EncoderError, match="/nowhere/encoder") as raised:
-        list(encoded_on_cluster(encoder, texts_of(3), device="cpu"))
+        list(encode_on_cluster(encoder, texts_of(3), device="cpu"))
     assert "\n" not in str(raised.value)
     encoder.name = name
     monkeypatch.setitem(encoder.__dict__, "identity", "0" * 64)
     with pytest.raises(ClusterError, match="another encoder of this name"):
-        list(encoded_on_cluster(encoder, texts_of(3), device="cpu"))
+        list(encode_on_cluster(encoder, texts_of(3), device="cpu"))
 
 
 @pytest.mark.usefixtures("whole_cluster")
 def test_a_gpu_that_no_machine_has_is_said(encoder):
     with pytest.raises(ClusterError, match="choose --device cpu"):
-        list(encoded_on_cluster(encoder, texts_of(3), device="cuda"))
+        list(encode_on_cluster(encoder, texts_of(3), device="cuda"))
 
 
 def test_an_address_where_nobody_listens_is_refused_at_once(monkeypatch):
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     with pytest.raises(ClusterError, match="start one by `ray start --head`"), connected("[::1]:1"):
-        pass
-    with pytest.raises(ClusterError, match="Ray Client"), connected("ray://127.0.0.1:10001"):
         pass
 
 

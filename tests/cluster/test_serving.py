@@ -11,7 +11,6 @@ import psutil
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.cluster import nodes
 from tests.service.test_server import PATIENCE_S, QUERY, Load, kept, served, until
 from tests.test_cli import twinrank
 from twinrank.client import Client
@@ -50,11 +49,11 @@ def test_what_is_refused_is_refused_before_a_cluster_is_joined(trained, options,
 def test_replicas_are_given_whole_paths(settings, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     told = settings.model_copy(update={"feedback": "mine.db"})
-    assert serving_ray._resolved(told).feedback == f"{tmp_path / 'mine.db'}"
+    assert serving_ray._resolve_paths(told).feedback == f"{tmp_path / 'mine.db'}"
     server = told.model_copy(update={"feedback": "postgresql://u@db/x", "index": "local"})
-    assert serving_ray._resolved(server) == server
+    assert serving_ray._resolve_paths(server) == server
     with pytest.raises(ServeError, match="one process"):
-        serving_ray._resolved(told.model_copy(update={"index": "answers.db#mine"}))
+        serving_ray._resolve_paths(told.model_copy(update={"index": "answers.db#mine"}))
 
 
 def test_a_request_is_logged_and_answered_under_the_proxys_id():
@@ -69,7 +68,7 @@ def test_a_request_is_logged_and_answered_under_the_proxys_id():
         sent.append(message)
 
     scope = {"type": "http", "headers": [(b"x-request-id", b"the proxy's")]}
-    asyncio.run(serving_ray.Behind(app)(scope, None, send))
+    asyncio.run(serving_ray.ProxiedApp(app)(scope, None, send))
     assert heard["twinrank.request"] == "the proxy's"
     assert sent[0]["headers"] == [(b"x-more", b"1")]
 
@@ -77,22 +76,16 @@ def test_a_request_is_logged_and_answered_under_the_proxys_id():
 @pytest.mark.usefixtures("whole_cluster")
 def test_what_other_machines_would_not_share_is_refused(settings, tmp_path, monkeypatch):
     shared = settings.model_copy(update={"feedback": "postgresql://u@db/x", "host": "0.0.0.0"})  # noqa: S104
-    serving_ray._check_shared(settings)  # this machine alone
+    serving_ray._check_machines(settings)  # this machine alone
     monkeypatch.setattr("socket.gethostname", lambda: "another")
-    serving_ray._check_shared(shared)
+    serving_ray._check_machines(shared)
     with pytest.raises(ClusterError, match="--feedback postgresql"):
-        serving_ray._check_shared(settings)
+        serving_ray._check_machines(settings)
     with pytest.raises(ClusterError, match=r"would listen on 127\.0\.0\.1: run the command there"):
-        serving_ray._check_shared(shared.model_copy(update={"host": "127.0.0.1"}))
+        serving_ray._check_machines(shared.model_copy(update={"host": "127.0.0.1"}))
     missing = shared.model_copy(update={"keys": tmp_path / "keys"})
     with pytest.raises(ClusterError, match=r"does not see .*/keys of this machine"):
-        serving_ray._check_shared(missing)
-
-
-@pytest.fixture(scope="module")
-def two_nodes(whole_cluster):
-    with nodes.second_node(whole_cluster):
-        yield whole_cluster
+        serving_ray._check_machines(missing)
 
 
 @pytest.fixture(scope="module")
@@ -201,5 +194,5 @@ def ray_address(process):
 
 def test_what_a_replica_raised_is_told_without_how_it_came():
     told = "The deployment failed.\nTraceback:\ntwinrank.errors.EncoderError: no encoder is there\n"
-    assert serving_ray._last_line([told]) == "no encoder is there"
-    assert serving_ray._last_line(["it waits for cores"]) == "it waits for cores"
+    assert serving_ray._last_line(told) == "no encoder is there"
+    assert serving_ray._last_line("it waits for cores") == "it waits for cores"

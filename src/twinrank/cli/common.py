@@ -144,7 +144,7 @@ def feature_store(
     if ray is None:
         yield FeatureStore()
         return
-    from twinrank.cluster import connected, encoded_on_cluster
+    from twinrank.cluster import connected, encode_on_cluster
 
     with connected(ray):
-        yield FeatureStore(batches=partial(encoded_on_cluster, workers=workers, device=device))
+        yield FeatureStore(batches=partial(encode_on_cluster, workers=workers, device=device))

@@ -48,7 +48,10 @@ def train(
     ] = True,
     track: Track = None,
     ray: Ray = None,
-    workers: Workers = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --ray: processes; default: one for each core."),
+    ] = None,
     device: Device = "auto",
     strict: Strict = False,
     json: AsJson = False,
@@ -56,7 +59,7 @@ def train(
     """Carry out a recipe: encode what is new, fit the towers, leave a ranker.
 
     Run the same command again after a kill and it goes on from the last epoch. With --ray, workers
-    of a cluster encode, and share every step of the fitting with this process.
+    of a cluster encode, and share every step of the fitting; all of them have to see OUT.
 
     Example: `twinrank train examples/help-centre --recipe even --out runs/first`
 
@@ -76,11 +79,19 @@ def train(
         feature_store(ray, device=device) as store,
         tracking(track, dataset, chosen, seed=seed, out=out) as tracker,
     ):
-        crew = None
-        if ray:
-            from twinrank.cluster import Crew
+        if ray and chosen.towers:
+            from twinrank.cluster import train_on_cluster
 
-            crew = Crew(workers)
+            train_on_cluster(
+                dataset,
+                chosen,
+                seed=seed,
+                out=out,
+                store=store,
+                resume=resume,
+                workers=workers,
+            )
+            resume = True  # what the cluster has left is read below
         ranker = train_ranker(
             dataset,
             chosen,
@@ -90,7 +101,6 @@ def train(
             resume=resume,
             on_record=tracker.epoch,
             device=device,
-            fit=crew,
         )
         tracker.reached(ranker.origin.quality)
     summary = {"ranker": str(out), "recipe": chosen.name, **ranker.origin.model_dump()}

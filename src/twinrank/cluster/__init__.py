@@ -1,17 +1,25 @@
-"""The same work on many machines, by Ray: encoding, the trials of a sweep, the training of towers.
+"""The same work on many machines, by Ray: encoding, trials of a sweep, training, serving.
 
-Nothing is done here in another way than on one machine: a feature store is given what encodes, a
-sweep what carries its trials out, a training the team that shares its steps. What a machine that
-dies was doing is done again by others.
+The feature store is given a function that encodes, a sweep one that carries its trials out; a
+training runs in several processes as under torchrun. Ray starts again what a machine that dies was
+doing.
 """
 
 from twinrank.extras import check_installed
 
 check_installed("clusters", "cluster", "ray")
 
-from twinrank.cluster.calls import calls_on_cluster  # noqa: E402
 from twinrank.cluster.connection import check_shared, connected  # noqa: E402
-from twinrank.cluster.encoding import encoded_on_cluster  # noqa: E402
-from twinrank.cluster.training import Crew  # noqa: E402
+from twinrank.cluster.jobs import (  # noqa: E402
+    calls_on_cluster,
+    encode_on_cluster,
+    train_on_cluster,
+)
 
-__all__ = ["Crew", "calls_on_cluster", "check_shared", "connected", "encoded_on_cluster"]
+__all__ = [
+    "calls_on_cluster",
+    "check_shared",
+    "connected",
+    "encode_on_cluster",
+    "train_on_cluster",
+]

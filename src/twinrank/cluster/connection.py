@@ -1,4 +1,4 @@
-"""The connection to a Ray cluster, and what one worker takes of it."""
+"""The connection to a Ray cluster, and the resources of one worker."""
 
 from __future__ import annotations
 
@@ -11,20 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import (
-    NodeDiedError,
-    ObjectLostError,
-    RayActorError,
-    RayTaskError,
-    WorkerCrashedError,
-)
 
 from twinrank.errors import ClusterError, TwinrankError
 
-# What tells that a worker, or the machine under it, is gone; what it was doing is done again.
-LOST = (RayActorError, ObjectLostError, WorkerCrashedError, NodeDiedError)
 LOCAL = "local"
-STORE_BYTES = 2**28  # of shared memory that a cluster of this machine takes
+LOCAL_OPTIONS: dict[str, Any] = {
+    "include_dashboard": False,
+    "object_store_memory": 2**28,  # bytes of shared memory
+    "_node_ip_address": "127.0.0.1",
+}
 
 
 @contextmanager
@@ -33,7 +28,7 @@ def connected(address: str) -> Iterator[None]:
 
     Args:
         address: `host:port` of its head; `auto` for the one this machine belongs to; `local` for
-            one of this machine alone, which begins and ends here and hears nobody else.
+            one of this machine alone, which begins and ends here and listens to this machine alone.
 
     Raises:
         ClusterError: if no cluster answers there.
@@ -45,49 +40,28 @@ def connected(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    if address.startswith("ray://"):
-        raise ClusterError(
-            f"{address}: Ray Client is too far away; run the command on a machine of the cluster, "
-            "with --ray auto"
-        )
-    _check_heard(address)
-    options: dict[str, Any] = {}
-    if address == LOCAL:
-        options = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
-        options |= {"_node_ip_address": "127.0.0.1"}
+    host, _, port = address.rpartition(":")
+    options = LOCAL_OPTIONS if address == LOCAL else {}
     try:
+        if port.isdigit():  # where nobody listens Ray itself would try for ten minutes and more
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise _nobody(address, error) from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"{address}: no Ray cluster can be joined there ({first_line(error)}); start one by "
+            "`ray start --head`, or try --ray local"
+        ) from error
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _check_heard(address: str) -> None:
-    """Refuse a port where nobody listens: Ray itself would try for ten minutes and more."""
-    host, _, port = address.rpartition(":")
-    if not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except OSError as error:
-        raise _nobody(address, error) from error
-
-
-def _nobody(address: str, error: Exception) -> ClusterError:
-    return ClusterError(
-        f"{address}: no Ray cluster can be joined there ({first_line(error)}); start one by "
-        "`ray start --head`, or try --ray local"
-    )
-
-
 @dataclass(frozen=True)
 class Slot:
     """Resources of one worker: a core, and a GPU where it computes on that.
 
-    Attributes:
+    Args:
         device: of the worker.
         options: of a Ray task or actor.
         count: of such slots in the cluster, busy ones included.
@@ -99,19 +73,19 @@ class Slot:
 
     @classmethod
     def of(cls, device: str) -> Slot:
-        """A core; or a GPU, if `device` asks for one, or is `auto` and the cluster has some.
+        """Choose a core; or a GPU, if `device` asks for one, or is `auto` and there are some.
 
         Raises:
             ClusterError: if the cluster has none.
         """
         resources = ray.cluster_resources()
         cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
-        wanted = device.startswith("cuda") or (device == "auto" and gpus > 0)
-        if wanted and not gpus:
+        needs_gpu = device.startswith("cuda") or (device == "auto" and gpus > 0)
+        if needs_gpu and not gpus:
             raise ClusterError("no machine of the cluster has a GPU; choose --device cpu")
         if not cores:
             raise ClusterError("no machine of the cluster lends a core; see `ray status`")
-        if wanted:
+        if needs_gpu:
             return cls("cuda", {"num_cpus": 1, "num_gpus": 1}, gpus)
         return cls("cpu", {"num_cpus": 1}, cores)
 
@@ -120,7 +94,7 @@ def check_shared(storage: str | None) -> None:
     """Refuse a database of trials that not every worker reaches.
 
     Args:
-        storage: its address, as SQLAlchemy writes it; none is SQLite in the sweep's folder.
+        storage: its address, as SQLAlchemy writes it; None is SQLite in the sweep's folder.
 
     Raises:
         ClusterError: if it is a file, and the cluster more than this machine; or if the file's
@@ -134,16 +108,13 @@ def check_shared(storage: str | None) -> None:
 
 
 def other_machines() -> dict[str, str]:
-    """The id of each node of the cluster that is not this machine, with its host's name."""
+    """Return the id of each node of the cluster that is not this machine, with its host's name."""
     hosts = {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
     return {id_: host for id_, host in hosts.items() if host != socket.gethostname()}
 
 
 def check_one_machine(option: str) -> None:
-    """Refuse SQLite on a cluster that is more than this machine.
-
-    Args:
-        option: of the command, by which it is given a database.
+    """Refuse SQLite, for the database of an option, on a cluster that is more than this machine.
 
     Raises:
         ClusterError: if it is.
@@ -155,15 +126,13 @@ def check_one_machine(option: str) -> None:
         )
 
 
-def worker_error(error: RayTaskError) -> Exception:
-    """Give the error of a worker, to be raised in this process."""
-    cause = error.cause
+def worker_error(cause: BaseException) -> Exception:
+    """Return what a worker raised, to be raised in this process."""
     if isinstance(cause, TwinrankError):
         return cause
     return ClusterError(f"a worker failed: {first_line(cause)}")
 
 
 def first_line(error: BaseException) -> str:
-    """Give the first line of an error; those of Ray have many."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    """Return the first line of an error; those of Ray have many."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

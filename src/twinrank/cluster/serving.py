@@ -1,7 +1,7 @@
 """`serve` on a cluster: replicas of the application that each worker of one machine runs.
 
-Ray Serve hands every request to one of them, and starts anew what dies. What they have in common
-is what workers of one machine have: the ranker's folder, and the database of feedback.
+Ray Serve hands every request to one of them, and starts anew what dies. They share what workers of
+one machine share: the ranker's folder, and the database of feedback.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 import ray
-from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
@@ -45,20 +44,17 @@ from twinrank.service.server import ENVIRONMENT, address_of, check, listen
 from twinrank.service.settings import GRACE_S, Settings
 
 NAME = "twinrank"  # of the application, and of all that this command has on a cluster
-HEAD = "node:__internal_head__"  # what Ray says that its head alone has
-ID = "x-request-id"
-# Ray's proxy gives a request to a replica of its own machine as long as that takes any: ours takes
-# so many that the others would have nothing to do.
-OF_PROXIES = {
+HEAD = "node:__internal_head__"  # a resource that Ray gives to its head alone
+PROXY_ENVIRONMENT = {
+    # Ray's proxy gives a request to a replica of its own machine as long as that takes any: ours
+    # takes so many that the others would have nothing to do.
     "RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING": "0",
     "RAY_SERVE_PROXY_PREFER_LOCAL_AZ_ROUTING": "0",
     # Ray kills a proxy that has not begun after three times so long; 5 s are too few if it is busy.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
 }
-LOOKED_EVERY_S, BEGUN_EVERY_S = 5.0, 0.2
-SAID_AFTER_S = 30.0
-PROBES_S = 60.0  # within which the other machines say what they see
-ATTEMPTS = 3  # of a replica that fails as it begins
+CHECK_EVERY_S, STOP_CHECK_EVERY_S = 5.0, 0.2
+MAX_STARTS = 3  # of a replica that fails as it begins
 
 log = logging.getLogger(__name__)
 
@@ -78,86 +74,85 @@ def serve_on_cluster(settings: Settings, address: str, announce: Callable[[str],
         TwinrankError: if it cannot start, or ends otherwise than by a signal.
     """
     check(settings)
-    settings = _resolved(settings)
+    settings = _resolve_paths(settings)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    with connected(address), _told_to_stop(), _only_one():
+    with connected(address), _stop_by_signal(), _only_command():
         slot = Slot.of(settings.device)
         if settings.workers > slot.count:
             raise ClusterError(
                 f"the cluster has room for {slot.count} replicas; give --workers {slot.count} "
                 "or fewer, or more machines"
             )
-        _check_shared(settings)
+        _check_machines(settings)
         with listen(settings) as bound:  # and let go of: Ray binds it itself
             place, port = address_of(bound), bound.getsockname()[1]
         try:
-            _begin(settings, slot, port)
-            _wait_until_running()
+            _start(settings, slot, port)
             announce(place)
-            while True:
-                time.sleep(LOOKED_EVERY_S)
-                _check_running()
-        except _Stopped:
-            pass
+            while NAME in serve.status().applications:
+                time.sleep(CHECK_EVERY_S)
+            raise ClusterError("the service was ended by somebody else; start it again")
         except (RayError, RayServeException, TimeoutError) as error:
             raise ClusterError(
                 f"the cluster no longer answers ({first_line(error)}); start again"
             ) from error
         finally:
-            _end(whole=address != LOCAL)
+            try:
+                serve.delete(NAME)  # requests under way are answered
+                if address != LOCAL:
+                    serve.shutdown()
+            except (RayError, RayServeException, TimeoutError) as error:
+                log.error("the service could not be ended everywhere: %s", error)
 
 
-class Behind:
-    """The application behind Ray's proxy, which gives each request its id, and tells the client.
-
-    Args:
-        app: the application.
-    """
+class ProxiedApp:
+    """The application behind Ray's proxy, which gives each request its id, and tells the client."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have a request answered under the proxy's id."""
+        """Answer a request under the proxy's id."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
 
-        async def without_id(message: Message) -> None:
+        async def send_without_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                del MutableHeaders(scope=message)[ID]
+                del MutableHeaders(scope=message)["x-request-id"]
             await send(message)
 
-        await self._app({**scope, REQUEST_ID: Headers(scope=scope).get(ID)}, receive, without_id)
+        request_id = Headers(scope=scope).get("x-request-id")
+        await self._app({**scope, REQUEST_ID: request_id}, receive, send_without_id)
 
 
 class Keeper:
     """Lives as long as the command that made it: with that process, Ray ends it."""
 
 
-class _Stopped(BaseException):
+class _StoppedError(BaseException):
     """This process was told to stop."""
 
 
 @contextmanager
-def _told_to_stop() -> Iterator[None]:
-    """Make signals an exception; Ray's own handlers would end the process at once."""
+def _stop_by_signal() -> Iterator[None]:
+    """Make signals end the block; Ray's own handlers would end the process at once."""
 
     def stop(*_: object) -> None:
-        raise _Stopped
+        raise _StoppedError
 
     former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-    except _Stopped:
-        pass  # before anything was begun
+    except _StoppedError:
+        pass
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
 
 
 @contextmanager
-def _only_one() -> Iterator[None]:
+def _only_command() -> Iterator[None]:
     """Be the one command that serves on this cluster; replicas of one that was killed are ended.
 
     Raises:
@@ -182,25 +177,24 @@ def _only_one() -> Iterator[None]:
         ray.kill(keeper)
 
 
-def _resolved(settings: Settings) -> Settings:
-    """The same with whole paths, since replicas stand elsewhere.
+def _resolve_paths(settings: Settings) -> Settings:
+    """Return the settings with whole paths, since replicas run in other folders.
 
     Raises:
         ServeError: if the index is a file that one process has.
     """
-    whole: dict[str, Any] = {}
-    if file := file_of(settings.feedback):
-        whole["feedback"] = str(file.resolve())
     if settings.index and is_milvus(settings.index) and "://" not in settings.index:
         raise ServeError(
             f"{settings.index}: a file of Milvus Lite has one process, and replicas are "
             "several; give --index local, or a Milvus server"
         )
-    return settings.model_copy(update=whole)
+    if file := file_of(settings.feedback):
+        return settings.model_copy(update={"feedback": str(file.resolve())})
+    return settings
 
 
-def _check_shared(settings: Settings) -> None:
-    """Refuse a cluster whose machines would not know what one of them is told.
+def _check_machines(settings: Settings) -> None:
+    """Refuse a cluster whose machines would not learn of each other's changes.
 
     Raises:
         ClusterError: if they are several, and feedback is a file, the folder or the keys are not
@@ -217,31 +211,33 @@ def _check_shared(settings: Settings) -> None:
             f"the cluster's head, {others[head]}, would listen on {settings.host}: run the command "
             "there, or let all machines listen, --host 0.0.0.0 --keys FILE"
         )
+    find: Any = ray.remote(num_cpus=0)(_find_missing)
     with NamedTemporaryFile(dir=settings.ranker, prefix=".seen-") as mark:
         paths = [Path(mark.name), *([settings.keys] if settings.keys else [])]
-        look: Any = ray.remote(_unseen)
-        looks = {}
         for node, host in others.items():
             strategy = NodeAffinitySchedulingStrategy(node, soft=False)
-            looks[look.options(num_cpus=0, scheduling_strategy=strategy).remote(paths)] = host
-        ready, late = ray.wait(list(looks), num_returns=len(looks), timeout=PROBES_S)
-        unseen = {looks[ref]: ray.get(ref) for ref in ready} | {looks[ref]: paths for ref in late}
-    for host, missing in unseen.items():
-        if missing:
-            what = settings.ranker if mark.name == f"{missing[0]}" else missing[0]
-            raise ClusterError(
-                f"{host} does not see {what} of this machine: answers that are put and rankers "
-                "that are replaced would not reach it; keep it in a folder that all machines share"
-            )
+            if missing := ray.get(find.options(scheduling_strategy=strategy).remote(paths)):
+                raise ClusterError(
+                    f"{host} does not see {missing[0]} of this machine: answers that are put and "
+                    "rankers that are replaced would not reach it; keep the ranker and the keys "
+                    "in a folder that all machines share"
+                )
 
 
-def _unseen(paths: list[Path]) -> list[Path]:
+def _find_missing(paths: list[Path]) -> list[Path]:
     return [path for path in paths if not path.exists()]
 
 
-def _begin(settings: Settings, slot: Slot, port: int) -> None:
+def _start(settings: Settings, slot: Slot, port: int) -> None:
+    """Start the replicas, and wait until they answer.
+
+    Raises:
+        ClusterError: if none can begin.
+    """
+
     def build() -> ASGIApp:  # within a function, so that it is sent with its settings
-        return _replica(settings)
+        replica = f"{socket.gethostname()}:{os.getpid()}"
+        return ProxiedApp(in_process(settings, replica=replica))
 
     logged = {"enable_access_log": False}  # the application has its own
     serve.start(
@@ -249,7 +245,7 @@ def _begin(settings: Settings, slot: Slot, port: int) -> None:
         proxy_location="EveryNode" if _is_any(settings.host) else "HeadOnly",
         http_options={"host": settings.host, "port": port},
         logging_config=logged,
-        controller_options={"runtime_env": {"env_vars": OF_PROXIES}},  # proxies inherit it
+        controller_options={"runtime_env": {"env_vars": PROXY_ENVIRONMENT}},  # proxies inherit it
     )
     replicas = serve.deployment(
         name=NAME,
@@ -261,18 +257,17 @@ def _begin(settings: Settings, slot: Slot, port: int) -> None:
         backpressure_config={"retry_after_s": RETRY_AFTER_S},
         health_check_timeout_s=GRACE_S,
         graceful_shutdown_timeout_s=GRACE_S,
-        graceful_shutdown_wait_loop_s=BEGUN_EVERY_S,
-        max_constructor_retry_count=ATTEMPTS,
+        graceful_shutdown_wait_loop_s=STOP_CHECK_EVERY_S,
+        max_constructor_retry_count=MAX_STARTS,
         logging_config=logged,
     )(serve.ingress(build)())
-    target = serve.RunTarget(replicas.bind(), name=NAME)
-    serve.run_many([target], wait_for_applications_running=False)
-
-
-def _replica(settings: Settings) -> Behind:
-    """What one replica runs."""
-    app: FastAPI = in_process(settings, replica=f"{socket.gethostname()}:{os.getpid()}")
-    return Behind(app)
+    try:
+        serve.run(replicas.bind(), name=NAME)
+    except RuntimeError as error:
+        app = serve.status().applications.get(NAME)
+        messages = [deployment.message for deployment in app.deployments.values()] if app else []
+        reason = _last_line((messages or [f"{error}"])[0])
+        raise ClusterError(f"no replica can begin: {reason}") from None
 
 
 def _is_any(host: str) -> bool:
@@ -282,41 +277,6 @@ def _is_any(host: str) -> bool:
         return False
 
 
-def _wait_until_running() -> None:
-    silent_until = time.monotonic() + SAID_AFTER_S
-    while _check_running() != "RUNNING":
-        if time.monotonic() > silent_until:
-            log.info("waiting until all replicas have begun; each takes a core that is free")
-            silent_until = float("inf")
-        time.sleep(BEGUN_EVERY_S)
-
-
-def _check_running() -> str:
-    """The state of the application.
-
-    Raises:
-        ClusterError: if it is given up.
-    """
-    app = serve.status().applications.get(NAME)
-    if app is None:
-        raise ClusterError("the service was ended by somebody else; start it again")
-    if app.status == "DEPLOY_FAILED":
-        messages = [deployment.message for deployment in app.deployments.values()]
-        raise ClusterError(f"no replica can begin: {_last_line(messages or [app.message])}")
-    return str(app.status.value)
-
-
-def _last_line(messages: list[str]) -> str:
-    """Give the error of a replica, without the traceback that Ray puts around it."""
-    line = messages[0].strip().splitlines()[-1]
-    return re.sub(r"^[\w.]+(Error|Exception): ", "", line)
-
-
-def _end(*, whole: bool) -> None:
-    """Answer what is under way, and end the replicas; what a cluster stays for, all of Serve."""
-    try:
-        serve.delete(NAME)
-        if whole:
-            serve.shutdown()
-    except (RayError, RayServeException, TimeoutError) as error:
-        log.error("the service could not be ended everywhere: %s", error)
+def _last_line(message: str) -> str:
+    """Return the error of a replica, without the traceback that Ray puts around it."""
+    return re.sub(r"^[\w.]+(Error|Exception): ", "", message.strip().splitlines()[-1])

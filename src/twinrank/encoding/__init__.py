@@ -1,8 +1,14 @@
 """Texts to features: the frozen encoder, and the stores that spare encoding a text twice."""
 
-from twinrank.encoding.cache import CachedNetwork, cached_networks
 from twinrank.encoding.encoder import POOLINGS, Encoder
-from twinrank.encoding.feature_store import FeatureStore, RecentFeatures, StoreEntry, clear_cache
+from twinrank.encoding.feature_store import (
+    CachedNetwork,
+    FeatureStore,
+    RecentFeatures,
+    StoreEntry,
+    cached_networks,
+    clear_cache,
+)
 from twinrank.encoding.model_files import resolve
 
 Store = FeatureStore | RecentFeatures

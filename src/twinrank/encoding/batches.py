@@ -1,4 +1,4 @@
-"""Batches of token sequences: how texts are grouped, padded, and shared out to threads."""
+"""Batches of token sequences: texts grouped by length, padded, and shared out to threads."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def tokens_a_batch(device: str) -> int:
 def plan_batches(lengths: Sequence[int], budget: int) -> list[np.ndarray]:
     """Group texts of similar length into batches of at most `budget` padded tokens.
 
-    Where to cut the texts, sorted by length, is found by dynamic programming over the distinct
-    lengths: many batches waste little padding, few batches have little fixed cost.
+    The texts are sorted by length; dynamic programming over the distinct lengths finds where to
+    cut them: many batches waste little padding, few batches have little fixed cost.
 
     Args:
         lengths: tokens of each text, one text or more.
@@ -53,7 +53,7 @@ def plan_batches(lengths: Sequence[int], budget: int) -> list[np.ndarray]:
         rows = order[bounds[cuts[end]] : bounds[end]]
         batches += np.array_split(rows, -(-len(rows) // max_texts[end - 1]))
         end = cuts[end]
-    if len(batches) < 2:  # one query alone: making a random generator would cost it .1 ms
+    if len(batches) == 1:  # one query alone: making a random generator would cost it .1 ms
         return batches
     return [batches[number] for number in np.random.default_rng(0).permutation(len(batches))]
 
@@ -76,8 +76,8 @@ def map_in_threads(
     """Apply a function to each item in several threads; yield the results in order.
 
     Each thread takes whole items: threads that share each small product wait for each other more
-    than they compute, above all on a busy machine. At most 2 * `threads` items are worked on
-    ahead of the caller. `initializer` is called first in each thread.
+    than they compute. At most 2 * `threads` items are worked on ahead of the caller.
+    `initializer` is called first in each thread.
     """
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads, initializer=initializer) as pool:

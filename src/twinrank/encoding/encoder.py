@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from twinrank.arguments import count_of, path_of, texts_of
-from twinrank.encoding.batches import map_in_threads, plan_batches, tokens_a_batch
-from twinrank.encoding.cache import network_folder
-from twinrank.encoding.hardware import resolve_device, resolve_precision
-from twinrank.encoding.model_files import EncoderFiles, resolve
+from twinrank.encoding.batches import plan_batches, tokens_a_batch
+from twinrank.encoding.model_files import EncoderFiles, network_folder, resolve
 from twinrank.errors import ArgumentError, EncoderError
 from twinrank.progress import progress_bar
 
@@ -33,6 +33,9 @@ BACKEND_VARIABLE = "TWINRANK_BACKEND"
 # Texts that are sorted by length together; only these are in memory as tokens.
 TEXTS_A_CHUNK = 16_384
 TEXTS_PER_TOKENISING = 1_024  # the tokenizer holds more of a text than its ids
+# A Linux machine with none of these has no accelerator, so torch need not be asked.
+ACCELERATOR_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
+BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +89,7 @@ class Encoder:
             ("backend", backend, BACKENDS),
         ):
             if value not in choices:
-                choose = f"choose {', '.join(choices[:-1])} or {choices[-1]}"
-                raise EncoderError(f"{option} {value!r} is unknown; {choose}")
+                raise EncoderError(f"{option} {value!r} is unknown; choose {' or '.join(choices)}")
         self._tokenizer = load_tokenizer(self._files)
         self._tokenizer.enable_truncation(self.max_tokens)
 
@@ -139,12 +141,8 @@ class Encoder:
     def batches(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield features as they are ready: row numbers (n) in `texts`, and their (n, 2, d)."""
         texts = _as_list(texts)
-        starts = range(0, len(texts), TEXTS_A_CHUNK)
-        chunks = [texts[start : start + TEXTS_A_CHUNK] for start in starts]
-        # A thread makes tokens ahead of the model; it would cost a query alone a millisecond.
-        several = len(chunks) > 1
-        ids = map_in_threads(self.tokens, chunks, 1) if several else map(self.tokens, chunks)
-        for start, sequences in zip(starts, ids, strict=True):
+        for start in range(0, len(texts), TEXTS_A_CHUNK):
+            sequences = list(tokenise(self._tokenizer, texts[start : start + TEXTS_A_CHUNK]))
             lengths = [len(sequence) for sequence in sequences]
             share = -(-sum(lengths) // self._backend.parallel_batches)  # few texts use all threads
             batches = plan_batches(lengths, min(tokens_a_batch(self.device), share))
@@ -159,22 +157,19 @@ class Encoder:
 
     def tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the token ids of each text as the model reads it: cut, special ones included."""
-        return tokenise(self._tokenizer, _as_list(texts))
+        return list(tokenise(self._tokenizer, _as_list(texts)))
 
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
         """Count the tokens of N texts before cutting, special ones included; loads no model."""
-        texts = _as_list(texts)
-        starts = range(0, len(texts), TEXTS_A_CHUNK)
-        chunks = (texts[start : start + TEXTS_A_CHUNK] for start in starts)
-        counts = [len(ids) for chunk in chunks for ids in tokenise(self._uncut_tokenizer, chunk)]
-        return np.array(counts, np.int64)
+        sequences = tokenise(self._uncut_tokenizer, _as_list(texts))
+        return np.array([len(sequence) for sequence in sequences], np.int64)
 
     def trainable(self, pooling: str, *, rank: int | None, held_tokens: int) -> Trainable:
-        """Make a copy of the model whose weights, or LoRA matrices beside them, are trained.
+        """Make a copy of the model whose weights are trained, or LoRA matrices of a rank.
 
         Args:
             pooling: of its features.
-            rank: of LoRA's matrices; none trains every weight.
+            rank: of LoRA's matrices; None trains every weight.
             held_tokens: tokens of a call held for the way back; those beyond are encoded twice.
 
         Raises:
@@ -198,11 +193,11 @@ class Encoder:
             if backend not in BACKENDS:
                 choices = " or ".join(BACKENDS)
                 raise EncoderError(f"{BACKEND_VARIABLE} is {backend!r}; set it to {choices}")
-        if self.device != "cpu" and backend == "openvino":
-            raise EncoderError(f"the backend openvino is for the CPU, not {self.device}")
         is_installed = find_spec("openvino") is not None
+        if backend == "openvino" and self.device != "cpu":
+            raise EncoderError(f"the backend openvino is for the CPU, not {self.device}")
         if backend == "openvino" and not is_installed:
-            raise EncoderError("openvino is not is_installed: pip install 'twinrank[openvino]'")
+            raise EncoderError("openvino is not installed: pip install 'twinrank[openvino]'")
         if self.device == "cpu" and backend != "torch" and is_installed:
             from twinrank.encoding.openvino_backend import ConversionError, open_openvino
 
@@ -216,6 +211,49 @@ class Encoder:
         from twinrank.encoding.torch_backend import TorchBackend
 
         return TorchBackend(self._files, precision=self.precision, device=self.device)
+
+
+def resolve_device(device: str) -> str:
+    """Return `device`, or for `auto` the best one of this machine.
+
+    Raises:
+        EncoderError: if this machine does not have it.
+    """
+    if device == "cpu":
+        return device
+    if device == "auto" and sys.platform == "linux":
+        if not any(Path(file).exists() for file in ACCELERATOR_FILES):
+            return "cpu"
+    import torch  # seconds to import
+
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return next(name for name, available in has.items() if available)
+    if not has[device.split(":")[0]]:
+        raise EncoderError(f"device {device!r} is not on this machine; choose auto or cpu")
+    return device
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """Return `precision`, or for `auto` bf16 where the device multiplies it faster than fp32."""
+    if precision != "auto":
+        return precision
+    if device == "cpu":
+        return "bf16" if BF16_FLAGS & cpu_flags() else "fp32"
+    if device == "mps":
+        return "fp32"
+    import torch  # seconds to import
+
+    return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
+
+
+def cpu_flags() -> set[str]:
+    """Return the processor's instruction sets, on Linux; elsewhere none are known."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
 def load_tokenizer(files: EncoderFiles) -> Tokenizer:
@@ -250,37 +288,25 @@ def load_tokenizer(files: EncoderFiles) -> Tokenizer:
     return tokenizer
 
 
-def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
-    """Return the ids of each text's tokens, special ones included.
+def tokenise(tokenizer: Tokenizer, texts: list[str]) -> Iterator[np.ndarray]:
+    """Yield the ids of each text's tokens, special ones included.
 
     Raises:
-        EncoderError: if a text is not valid Unicode, or not a string.
+        EncoderError: if a text is not valid Unicode.
     """
-    ids: list[np.ndarray] = []
     for start in range(0, len(texts), TEXTS_PER_TOKENISING):
-        part = list(texts[start : start + TEXTS_PER_TOKENISING])
+        part = texts[start : start + TEXTS_PER_TOKENISING]
         try:
             encodings = tokenizer.encode_batch_fast(part)
         except TypeError:  # does not say which text, nor why
-            _refuse_invalid(part)
-            raise
-        ids.extend(np.array(encoding.ids, np.int32) for encoding in encodings)
-    return ids
-
-
-def _refuse_invalid(texts: Sequence[str]) -> None:
-    for text in texts:
-        if not isinstance(text, str):
-            raise EncoderError(f"a text is no string but {text!r}; give strings") from None
-        try:
-            text.encode()
-        except UnicodeEncodeError:
+            broken = next(text for text in part if text.encode(errors="ignore").decode() != text)
             raise EncoderError(
-                f"a text is not valid Unicode: {text[:40]!r}; replace its lone surrogates"
+                f"a text is not valid Unicode: {broken[:40]!r}; replace its lone surrogates"
             ) from None
+        yield from (np.array(encoding.ids, np.int32) for encoding in encodings)
 
 
 def _as_list(texts: Sequence[str]) -> list[str]:
     if isinstance(texts, str):
         raise ArgumentError("texts is one string; give a list of strings")
-    return texts if isinstance(texts, list) else texts_of(texts)  # `tokenise` checks each
+    return texts_of(texts)

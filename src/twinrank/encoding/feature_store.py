@@ -21,18 +21,13 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from twinrank.encoding.cache import (
-    DamagedStoreError,
-    cache_root,
-    cached_networks,
-    network_folder,
-    storage_errors,
-)
 from twinrank.encoding.encoder import POOLINGS, Encoder
+from twinrank.encoding.model_files import cache_root, network_folder
 from twinrank.errors import StoreError
 from twinrank.progress import progress_bar
 
@@ -53,12 +48,12 @@ TABLES = (
 # Encodes texts, and yields row numbers (n) with their features (n, 2, d) as they are ready.
 Batches = Callable[[Encoder, Sequence[str]], Iterator[tuple[np.ndarray, np.ndarray]]]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """What the store holds of one encoder."""
+    """The features of one encoder in the store."""
 
     fingerprint: str
     name: str
@@ -71,6 +66,18 @@ class StoreEntry:
     def as_dict(self) -> dict[str, str | int]:
         """Return plain JSON values."""
         return {**asdict(self), "last_use": self.last_use.isoformat(timespec="seconds")}
+
+
+@dataclass(frozen=True)
+class CachedNetwork:
+    """A converted network in the cache: the identity of its encoder, and bytes on disk."""
+
+    identity: str
+    bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
 
 
 class FeatureStore:
@@ -106,19 +113,17 @@ class FeatureStore:
         """
         if pooling not in POOLINGS:
             raise StoreError(f"pooling {pooling!r} is not stored; choose {' or '.join(POOLINGS)}")
-        read = partial(self._read, encoder, [hash_text(text) for text in texts], pooling)
+        keys = [hash_text(text) for text in texts]
         features = np.empty((len(texts), encoder.dim), np.float32)
+        read = partial(self._read, encoder, keys, pooling, features)
         with progress_bar(progress and f"{progress} (look-up)", len(texts)) as advance:
-            missing_rows = read(range(len(texts)), features, advance)
-        if missing_rows:
+            new = read(range(len(texts)), advance)
+        if new:
             with self._lock(encoder.fingerprint):
-                missing_rows = read(
-                    missing_rows, features
-                )  # another run may have encoded them meanwhile
-                self._encode(encoder, [texts[row] for row in missing_rows], progress)
-                if read(missing_rows, features):
-                    file = self._file(encoder.fingerprint)
-                    raise StoreError(f"{file}: lacks what was just stored; run the same again")
+                new = read(new)  # another run may have encoded them meanwhile
+                self._encode(encoder, list(dict.fromkeys(texts[row] for row in new)), progress)
+                if read(new):
+                    raise StoreError(f"{self.root}: lacks what was just stored; run the same again")
         with suppress(OSError):  # a store that may only be read is used all the same
             os.utime(self._file(encoder.fingerprint))
         return features
@@ -138,39 +143,29 @@ class FeatureStore:
             try:
                 with self._open(fingerprint) as connection:
                     rows = connection.execute(query).fetchall()
-                    last_use = datetime.fromtimestamp(self._file(fingerprint).stat().st_mtime, UTC)
-            except DamagedStoreError as error:
-                logger.warning("%s", error)
+            except StoreError as error:
+                log.warning("%s", error)
                 continue
+            last_use = datetime.fromtimestamp(self._file(fingerprint).stat().st_mtime, UTC)
             for name, max_tokens, precision, texts in rows:
                 about = (name, max_tokens, precision, texts, self._size(fingerprint))
                 entries.append(StoreEntry(fingerprint, *about, last_use))
         return sorted(entries, key=lambda entry: entry.last_use, reverse=True)
 
-    def clear(self, fingerprint: str | None = None, *, missing_ok: bool = False) -> int:
-        """Remove one encoder's features, or all, and return the bytes freed.
-
-        Args:
-            fingerprint: the encoder's, or its beginning; all that begin so are cleared.
-            missing_ok: it is no error if none begins so.
-
-        Raises:
-            StoreError: if there are none of that encoder, or a run is writing them.
-        """
-        chosen = [name for name in self._fingerprints() if name.startswith(fingerprint or "")]
-        if fingerprint is not None and not chosen and not missing_ok:
-            raise StoreError(f"{self.root}: nothing is stored under {fingerprint}; see the entries")
+    def clear(self, fingerprint: str = "") -> int:
+        """Remove the features of encoders whose fingerprint begins so; return the bytes freed."""
         freed = 0
-        for name in chosen:
-            with self._lock(name, wait=False), storage_errors(self._file(name)):
-                freed += self._size(name)
-                for file in self.root.glob(f"{name}.sqlite*"):
-                    file.unlink(missing_ok=True)
+        for name in self._fingerprints():
+            if name.startswith(fingerprint):
+                with self._lock(name), _storage_errors(self._file(name)):
+                    freed += self._size(name)
+                    for file in self.root.glob(f"{name}.sqlite*"):
+                        file.unlink(missing_ok=True)
         return freed
 
     def _fingerprints(self) -> list[str]:
         """Name the encoders of the files that a store made: no other file is ever touched."""
-        with storage_errors(self.root):
+        with _storage_errors(self.root):
             matches = [FILE_NAME.match(file.name) for file in self.root.glob("*.sqlite*")]
         return sorted({match[1] for match in matches if match})
 
@@ -185,10 +180,11 @@ class FeatureStore:
         """Open an encoder's file, or make it; one that may not be written is read."""
         file = self._file(fingerprint)
         with (
-            storage_errors(file),
-            closing(sqlite3.connect(file, BUSY_TIMEOUT_S, isolation_level=None)) as connection,
+            _storage_errors(file),
+            closing(sqlite3.connect(file, BUSY_TIMEOUT_S)) as connection,
         ):
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            connection.execute("PRAGMA cache_spill = OFF")  # others read until a commit
             for table in TABLES:
                 connection.execute(f"CREATE TABLE IF NOT EXISTS {table}")
             yield connection
@@ -198,72 +194,64 @@ class FeatureStore:
         encoder: Encoder,
         keys: Sequence[bytes],
         pooling: str,
-        rows: Sequence[int],
         features: np.ndarray,
+        rows: Sequence[int],
         advance: Callable[[int], None] = lambda done: None,
     ) -> list[int]:
         """Fill in those rows of `features` that are stored, and return the others."""
         if not self._file(encoder.fingerprint).exists():
             return list(rows)
-        query = f"SELECT {pooling} FROM features WHERE key = ?"  # noqa: S608 (one of POOLINGS)
-        missing_rows: list[int] = []
+        missing_rows = []
         with self._open(encoder.fingerprint) as connection:
             for start in range(0, len(rows), ROWS_PER_READ):
-                chunk = rows[start : start + ROWS_PER_READ]
-                with connection:
-                    connection.execute("BEGIN")
-                    for row in chunk:
-                        blob = connection.execute(query, (keys[row],)).fetchone()
-                        if blob is None:
-                            missing_rows.append(row)
-                        else:
-                            features[row] = np.frombuffer(blob[0], np.float32, encoder.dim)
-                advance(len(chunk))
+                part = rows[start : start + ROWS_PER_READ]
+                query = (
+                    f"SELECT key, {pooling} FROM features "  # noqa: S608 (one of POOLINGS)
+                    f"WHERE key IN ({', '.join('?' * len(part))})"
+                )
+                stored = dict(connection.execute(query, [keys[row] for row in part]))
+                for row in part:
+                    if keys[row] in stored:
+                        features[row] = np.frombuffer(stored[keys[row]], np.float32)
+                    else:
+                        missing_rows.append(row)
+                advance(len(part))
         return missing_rows
 
     def _encode(self, encoder: Encoder, texts: Sequence[str], progress: str | None) -> None:
-        """Encode texts, any of them several times, and store them every few seconds."""
+        """Encode texts, and commit their features every few seconds."""
         encode = self._batches or (lambda encoder, texts: encoder.batches(texts))
-        unique = list(dict.fromkeys(texts))
-        rows: list[int] = []
-        batches: list[np.ndarray] = []
-        last_commit = time.monotonic()
-        with progress_bar(progress, len(unique)) as advance:
-            for numbers, batch in encode(encoder, unique):
-                rows += numbers.tolist()
-                batches.append(batch)
-                advance(len(numbers))
-                full = sum(batch.nbytes for batch in batches) > COMMIT_BYTES
-                if full or time.monotonic() - last_commit > COMMIT_EVERY_S:
-                    self._write(encoder, [unique[row] for row in rows], batches)
-                    rows, batches, last_commit = [], [], time.monotonic()
-            if rows:
-                self._write(encoder, [unique[row] for row in rows], batches)
-
-    def _write(self, encoder: Encoder, texts: Sequence[str], batches: Sequence[np.ndarray]) -> None:
-        """Store n texts with their features, batches of (n, 2, d) together, in one transaction."""
-        features = (row.astype(np.float32) for batch in batches for row in batch)
-        records = ((hash_text(text), *row) for text, row in zip(texts, features, strict=True))
         about = (encoder.fingerprint, encoder.name, encoder.max_tokens, encoder.precision)
-        with self._open(encoder.fingerprint) as connection, connection:
-            connection.execute("BEGIN IMMEDIATE")
+        uncommitted_bytes, last_commit = 0, time.monotonic()
+        with (
+            progress_bar(progress, len(texts)) as advance,
+            self._open(encoder.fingerprint) as connection,
+            connection,
+        ):
             connection.execute("INSERT OR IGNORE INTO encoder VALUES (?, ?, ?, ?)", about)
-            connection.executemany("INSERT OR IGNORE INTO features VALUES (?, ?, ?)", records)
+            for rows, features in encode(encoder, texts):
+                pairs = zip(rows, features.astype(np.float32), strict=True)
+                records = ((hash_text(texts[row]), *pair) for row, pair in pairs)
+                connection.executemany("INSERT OR IGNORE INTO features VALUES (?, ?, ?)", records)
+                advance(len(rows))
+                uncommitted_bytes += features.nbytes
+                if (
+                    uncommitted_bytes > COMMIT_BYTES
+                    or time.monotonic() - last_commit > COMMIT_EVERY_S
+                ):
+                    connection.commit()
+                    uncommitted_bytes, last_commit = 0, time.monotonic()
 
     @contextmanager
-    def _lock(self, fingerprint: str, *, wait: bool = True) -> Iterator[None]:
+    def _lock(self, fingerprint: str) -> Iterator[None]:
         """Hold the lock of one encoder's file; the system frees it if the holder is killed."""
         lock = FileLock(self.root / f"{fingerprint}.lock")
-        with storage_errors(self.root):
+        with _storage_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             try:
                 lock.acquire(timeout=WARN_AFTER_S)
             except Timeout:
-                if not wait:
-                    raise StoreError(
-                        f"{self._file(fingerprint)}: another run is encoding; wait until it ends"
-                    ) from None
-                logger.warning("%s: waiting for another run that is encoding", self.root)
+                log.warning("%s: waiting for another run that is encoding", self.root)
                 lock.acquire()
         try:
             yield
@@ -316,6 +304,16 @@ def hash_text(text: str) -> bytes:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
 
 
+def cached_networks() -> list[CachedNetwork]:
+    """List all converted networks in the cache, in the order of their encoders' identities."""
+    networks = []
+    for folder in sorted(network_folder("").glob("*/")):
+        with _storage_errors(folder):
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            networks.append(CachedNetwork(folder.name, size))
+    return networks
+
+
 def clear_cache(store: FeatureStore, fingerprint: str | None = None) -> int:
     """Remove the features and converted networks of one encoder, or of all.
 
@@ -330,11 +328,30 @@ def clear_cache(store: FeatureStore, fingerprint: str | None = None) -> int:
         StoreError: if there is nothing of that encoder, or a run is writing it.
     """
     identity = (fingerprint or "").partition("-")[0]
-    networks = [network for network in cached_networks() if network.identity.startswith(identity)]
-    freed = store.clear(fingerprint, missing_ok=bool(networks))
-    for network in networks:
-        folder = network_folder(network.identity)
-        with storage_errors(folder):
-            shutil.rmtree(folder)
-        freed += network.bytes
+    freed = store.clear(fingerprint or "")
+    for network in cached_networks():
+        if network.identity.startswith(identity):
+            with _storage_errors(folder := network_folder(network.identity)):
+                shutil.rmtree(folder)
+            freed += network.bytes
+    if fingerprint and not freed:
+        raise StoreError(f"{store.root}: nothing is stored of {fingerprint}; see `twinrank cache`")
     return freed
+
+
+@contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    """Turn a refusal of the system, or of SQLite, into one line with the fix."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise StoreError(
+                f"{path}: damaged ({error}); clear it, and its texts are encoded again: "
+                f"twinrank cache --clear --encoder {path.stem[:12]}"
+            ) from error
+        raise StoreError(
+            f"{path}: {getattr(error, 'strerror', None) or error}; make room there and let it be "
+            "written, or set TWINRANK_CACHE to another folder; what is stored is kept"
+        ) from error

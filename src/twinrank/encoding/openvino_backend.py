@@ -1,29 +1,25 @@
-"""The transformer in OpenVINO, on the CPU: converted from torch once, then run without torch.
-
-A cached network is OpenVINO's XML, its raw weights, and `about.json`: the version of OpenVINO, the
-length of both files, and the cosine of its features to torch's, checked when it was converted.
-"""
+"""The transformer in OpenVINO, on the CPU: converted from torch once, then run without torch."""
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 from filelock import FileLock
 
 from twinrank.encoding.batches import map_in_threads, pad
-from twinrank.encoding.hardware import count_threads
 from twinrank.encoding.model_files import EncoderFiles
 from twinrank.files import UNFINISHED, new_folder
 
@@ -35,7 +31,7 @@ TELEMETRY = "openvino_telemetry"
 # own limit of 5000 its memory doubles. This many are as fast.
 MAX_CACHED_KERNELS = 512
 MIN_COSINE = 0.9999  # of a converted network's features to torch's, both in fp32
-FOLDER, MODEL, WEIGHTS, ABOUT = "network", "network.xml", "network.bin", "about.json"
+FOLDER, MODEL, REFUSAL = "network", "network.xml", "refusal.txt"
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +62,17 @@ def core() -> openvino.Core:
     return runtime
 
 
+def count_threads() -> int:
+    """Return how many threads compute: as torch says where it is loaded, else its default."""
+    torch_threads = getattr(sys.modules.get("torch"), "get_num_threads", None)
+    if torch_threads:
+        return int(torch_threads())
+    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    cores = min(psutil.cpu_count(logical=False) or usable, usable)
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return min(int(limit), cores) if limit.isdecimal() and int(limit) else cores
+
+
 class OpenVinoBackend:
     """A converted network on the CPU.
 
@@ -81,14 +88,13 @@ class OpenVinoBackend:
     name = "openvino"
 
     def __init__(self, model: openvino.Model, *, pad_id: int, precision: str) -> None:
-        self._pad = pad_id
+        self._model, self._pad = model, pad_id
         has_bf16 = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if has_bf16 and precision != "fp32" else "f32",
             "CPU_RUNTIME_CACHE_CAPACITY": MAX_CACHED_KERNELS,
             "ENABLE_CPU_PINNING": False,  # two processes that pin threads pin them to one core
         }
-        self._model = model
         self._requests: dict[tuple[int, int], SimpleQueue[openvino.InferRequest]] = {}
         self._compile(1, count_threads())  # fails here if it cannot be compiled
 
@@ -133,7 +139,7 @@ class OpenVinoBackend:
 
 
 def open_openvino(files: EncoderFiles, precision: str, home: Path) -> OpenVinoBackend:
-    """Open an encoder's network, from the cache if it was converted before.
+    """Open an encoder's network, from the cache if this version of OpenVINO converted it before.
 
     Args:
         files: the encoder's.
@@ -142,58 +148,53 @@ def open_openvino(files: EncoderFiles, precision: str, home: Path) -> OpenVinoBa
 
     Raises:
         ConversionError: if it cannot be converted; that is cached too, and not tried again.
-        RuntimeError: if OpenVINO cannot read or compile it.
+        RuntimeError: if OpenVINO cannot compile it.
         EncoderError: if torch cannot load the model.
     """
+    folder = home / load_openvino().__version__ / FOLDER
     with ExitStack() as stack:
-        if not _read_about(home):
+        if not folder.exists():
             with suppress(OSError):  # without a cache it is converted in each process
-                home.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(FileLock(home / ".lock"))
-        model = _load(home) if _read_about(home) else _convert(files, home)
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(folder.parent / ".lock"))
+        model = _read(folder) or _convert_into(folder, files)
     return OpenVinoBackend(model, pad_id=files.pad, precision=precision)
 
 
-def _read_about(home: Path) -> dict[str, Any]:
-    """Read what this version of OpenVINO made of the model; nothing if its files are not whole."""
-    folder = home / FOLDER
+def _read(folder: Path) -> openvino.Model | None:
+    """Read a converted network; None where there is none, or a damaged one."""
+    if (folder / REFUSAL).exists():
+        raise ConversionError((folder / REFUSAL).read_text(encoding="utf-8"))
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        is_whole = about["openvino"] == load_openvino().__version__ and (
-            "refused" in about or about["bytes"] == _sizes(folder)
-        )
-    except (OSError, ValueError, LookupError, TypeError):
-        return {}
-    return about if is_whole else {}
+        return core().read_model(folder / MODEL) if (folder / MODEL).exists() else None
+    except RuntimeError:
+        return None
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    return {name: (folder / name).stat().st_size for name in (MODEL, WEIGHTS)}
-
-
-def _load(home: Path) -> openvino.Model:
-    if reason := _read_about(home).get("refused"):
-        raise ConversionError(reason)
-    return core().read_model(home / FOLDER / MODEL)
-
-
-def _convert(files: EncoderFiles, home: Path) -> openvino.Model:
+def _convert_into(folder: Path, files: EncoderFiles) -> openvino.Model:
     """Convert a model and cache it; or cache why that is not possible."""
+    for leftover in (folder, *folder.parent.glob(UNFINISHED)):  # damaged, or of a kill
+        shutil.rmtree(leftover, ignore_errors=True)
+    save = load_openvino().save_model
     try:
-        model, cosine = _convert_and_check(files)
+        model = _convert(files)
     except ConversionError as error:
-        with suppress(OSError):
-            _write(home, None, {"refused": str(error)})
+        reason = str(error)
+        _write(folder, lambda new: (new / REFUSAL).write_text(reason, encoding="utf-8"))
         raise
+    _write(folder, lambda new: save(model, new / MODEL, compress_to_fp16=False))
+    return _read(folder) or model  # that of the file needs no copy of its weights in memory
+
+
+def _write(folder: Path, fill: Callable[[Path], object]) -> None:
     try:
-        _write(home, model, {"cosine": round(cosine, 6)})
+        with new_folder(folder) as new:
+            fill(new)
     except OSError as error:
-        log.warning("%s: the converted model cannot be kept there: %s", home, error.strerror)
-        return model
-    return _load(home)  # reads its weights from the file, in place of a copy in memory
+        log.warning("%s: what was converted cannot be kept there: %s", folder, error.strerror)
 
 
-def _convert_and_check(files: EncoderFiles) -> tuple[openvino.Model, float]:
+def _convert(files: EncoderFiles) -> openvino.Model:
     """Convert a model, and compare its features with torch's on sequences of other lengths."""
     from twinrank.encoding.torch_backend import TorchBackend  # imports torch
 
@@ -213,18 +214,4 @@ def _convert_and_check(files: EncoderFiles) -> tuple[openvino.Model, float]:
     cosine = float(((features * expected).sum(axis=-1) / norms).min())
     if not cosine >= MIN_COSINE:
         raise ConversionError(f"its features are others once converted (cosine {cosine:.4f})")
-    return model, cosine
-
-
-def _write(home: Path, model: openvino.Model | None, about: dict[str, Any]) -> None:
-    """Write a network, or a refusal alone, so that its folder appears whole or not at all."""
-    openvino = load_openvino()
-    for folder in home.glob(UNFINISHED):  # left by a kill
-        shutil.rmtree(folder, ignore_errors=True)
-    with new_folder(home / FOLDER) as folder:
-        if model is not None:
-            openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
-            about = about | {"bytes": _sizes(folder)}
-        about = {"openvino": openvino.__version__, **about}
-        (folder / ABOUT).write_text(json.dumps(about, indent=2), encoding="utf-8")
-        shutil.rmtree(home / FOLDER, ignore_errors=True)
+    return model

@@ -28,7 +28,7 @@ class TorchBackend:
         files: the encoder's.
         precision: fp32 or bf16. All of the model computes in it: on CPUs with bf16 instructions
             its matrix products take half the time, and keeping the rest in fp32 costs more in
-            conversions than it gains (see benchmarks/encode.py for what is lost: cosine .9999).
+            conversions than it gains (the cosine to fp32 is .9999).
         device: cpu, cuda or mps.
         trained: whether its weights are: then they stay fp32, and products alone are in bf16.
 
@@ -45,6 +45,7 @@ class TorchBackend:
 
         self._pad = files.pad
         self._device = torch.device(device)
+        self._mixed = trained and precision == "bf16"
         try:
             # Weights that a file lacks (mostly a pooler's) are drawn from a random state apart.
             with quiet_transformers(), torch.random.fork_rng(devices=[]):
@@ -60,16 +61,13 @@ class TorchBackend:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise EncoderError(f"{files.folder}: cannot be loaded: {reason}") from error
         # transformers fills missing weights with random numbers; only the pooler's are not used.
-        missing_keys = sorted(
-            key for key in loading["missing_keys"] if not key.startswith("pooler.")
-        )
+        missing_keys = [key for key in loading["missing_keys"] if not key.startswith("pooler.")]
         if missing_keys:
             raise EncoderError(
-                f"{files.weights[0]}: lacks {len(missing_keys)} weights, {missing_keys[0]} first; "
-                "restore the file, or the config.json that belongs to it"
+                f"{files.weights[0]}: lacks {len(missing_keys)} weights, {min(missing_keys)} first;"
+                " restore the file, or the config.json that belongs to it"
             )
         self.model = model.to(self._device).eval()
-        self._mixed = trained and precision == "bf16"
 
     @property
     def parallel_batches(self) -> int:

@@ -18,7 +18,7 @@ from joblib import Parallel, delayed, parallel_config
 
 from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
-from twinrank.encoding.hardware import resolve_device
+from twinrank.encoding.encoder import resolve_device
 from twinrank.errors import RecipeError
 from twinrank.progress import progress_bar
 from twinrank.ranking.storage import CURRENT

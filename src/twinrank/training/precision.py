@@ -11,7 +11,7 @@ from functools import cache
 
 import torch
 
-from twinrank.encoding.hardware import cpu_flags
+from twinrank.encoding.encoder import cpu_flags
 
 UNROUNDED_FLAG, ROUNDED_FLAG = "avx512_bf16", "amx_bf16"  # what oneDNN does with leave for bf16
 # Of glibc's malloc.h: from how many bytes on memory is mapped, and how many free ones are kept.
