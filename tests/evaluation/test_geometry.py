@@ -10,15 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold
 
 from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.evaluation import centroid_views, geometry
-from twinrank.evaluation.geometry import main_axes, measure_space
+from twinrank.evaluation.geometry import main_axes, measure_space, type_auc
 from twinrank.training import train
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -132,50 +129,25 @@ def test_every_formula_is_the_papers(seed, types):
 
 
 @pytest.mark.parametrize("types", [2, 3])
-def test_the_probe_is_scikit_learns_logistic_regression_over_whole_threads(types):
+def test_the_probe_tells_types_apart_where_they_lie_apart(types):
     queries, answers, labels, kinds, threads = case(3, n=150, types=types)
-    queries[:, 0] += [3.0 * (t == "type 1") for t in kinds]
-    got = measure_space(queries, answers, labels, kinds, threads, seed=4)["type_auc"]
-    kinds = np.array(kinds)
-    folds = StratifiedGroupKFold(5, shuffle=True, random_state=4)
-    areas = []
-    for train_rows, test in folds.split(queries, kinds, threads):
-        mean, spread = queries[train_rows].mean(axis=0), queries[train_rows].std(axis=0)
-        probe = LogisticRegression(C=0.01, max_iter=1000)
-        probe.fit((queries[train_rows] - mean) / spread, kinds[train_rows])
-        chances = probe.predict_proba((queries[test] - mean) / spread)
-        columns = [1] if types == 2 else range(types)
-        areas.append(
-            [roc_auc_score(kinds[test] == probe.classes_[i], chances[:, i]) for i in columns]
-        )
-    assert got == pytest.approx(np.mean(areas), abs=1e-6)
-    assert got > 0.6
+    assert 0.3 < measure_space(queries, answers, labels, kinds, threads)["type_auc"] < 0.7
+    queries += 3.0 * np.eye(5)[[int(kind[-1]) for kind in kinds]]
+    assert measure_space(queries, answers, labels, kinds, threads)["type_auc"] > 0.9
+
+
+def test_the_probe_keeps_threads_whole():
+    """Where each thread has a place of its own that says nothing of others, it learns nothing."""
+    rng = np.random.default_rng(0)
+    threads, kinds = np.repeat(np.arange(40), 4), np.repeat(np.arange(40) % 2, 4)
+    points = rng.normal(size=(40, 60))[threads] + rng.normal(size=(160, 60)) / 100
+    assert type_auc(points, kinds, list(map(str, threads)), seed=0) < 0.8
 
 
 def assert_same(after, before, names, *, rel=1e-6):
     for name in names:
         expected = before[name]
         assert after[name] == (expected and pytest.approx(expected, rel=rel, abs=1e-9)), name
-
-
-@pytest.mark.slow
-@given(st.integers(0, 10_000), st.floats(0.01, 100), st.floats(-50, 50))
-@settings(deadline=None, max_examples=10)
-def test_scale_shift_rotation_and_order_leave_what_does_not_depend_on_them(seed, scale, shift):
-    queries, answers, labels, types, threads = case(seed, types=3)
-    before = measure_space(queries, answers, labels, types, threads)
-    rest = (labels, types, threads)
-    moved = measure_space(queries * scale + shift, answers * scale + shift, *rest)
-    assert_same(moved, before, FIGURES - {*ON_THE_SPHERE, "type_auc"})
-    assert_same(measure_space(queries * scale, answers * scale, *rest), before, ON_THE_SPHERE)
-    turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(5, 5)))[0]
-    turned = measure_space(queries @ turn, answers @ turn, *rest)
-    # Distances are scaled feature by feature, and so are the probe's features.
-    assert_same(turned, before, FIGURES - {*DISTANCES, "type_auc"})
-    order = np.random.default_rng(seed).permutation(len(queries))
-    types, threads = [types[i] for i in order], [threads[i] for i in order]
-    ordered = measure_space(queries[order], answers, labels[order], types, threads)
-    assert_same(ordered, before, FIGURES - {"type_auc"})
 
 
 def test_a_sample_stands_for_all_pairs(monkeypatch):
@@ -290,15 +262,11 @@ def reading(ranker, features, monkeypatch):
     monkeypatch.setattr(type(ranker.dense.reader), "__call__", read)
 
 
-def test_no_space_and_no_finite_vectors_are_refused(recipes, help_centre, monkeypatch):
+def test_no_space_is_refused(recipes, help_centre):
     words = train(help_centre, recipes["bm25"])
-    spatial = train(help_centre, recipes["zero-shot"], store=FeatureStore())
-    reading(spatial, np.full(32, np.nan), monkeypatch)
     for measured in (geometry, centroid_views):
         with pytest.raises(RankerError, match=r"ranks by words .* take a recipe with an encoder"):
             measured(words, help_centre)
-        with pytest.raises(RankerError, match="not finite"):
-            measured(spatial, help_centre)
 
 
 @pytest.mark.parametrize("shape", [(30, 8), (5, 8), (8, 1)])
@@ -360,11 +328,8 @@ def test_views_without_spread_and_of_one_query(recipes, help_centre, monkeypatch
     for view in centroid_views(ranker, single):
         assert (view.explained, view.centroids["queries"].to_list()) == ((0.0, 0.0), [1])
     assert geometry(ranker, single).queries == 1
-    for constant in (0.0, 0.1):
-        reading(ranker, np.full(32, constant), monkeypatch)
-        for view in centroid_views(ranker, help_centre):
-            assert view.explained == (0.0, 0.0)
-            for frame in (view.centroids, view.queries):
-                assert not frame.select("x", "y").to_numpy().any()
-        got = geometry(ranker, help_centre).figures
-        assert got["effective_rank"] is None and got["uniformity"] == pytest.approx(0)
+    reading(ranker, np.full(32, 0.1), monkeypatch)
+    for view in centroid_views(ranker, help_centre):
+        assert view.explained == (0.0, 0.0)
+        assert not view.queries.select("x", "y").to_numpy().any()
+    assert geometry(ranker, help_centre).figures["effective_rank"] is None

@@ -77,22 +77,6 @@ def test_a_score_that_is_not_finite_never_counts_for_a_ranker(seed, queries, ans
     assert np.isinf(got["loss"][np.isnan(scores).any(axis=1)]).all()
 
 
-@pytest.mark.slow  # ranx compiles for seconds
-@pytest.mark.parametrize("ties", [False, True])
-def test_equal_to_ranx(ties):
-    import ranx
-
-    scores, labels = case(0, 200, 25, ties=ties)
-    got = per_query(scores, labels)
-    names = {f"accuracy@{k}": f"hit_rate@{k}" for k in (1, 3, 10)} | {"map@3": "map@3"}
-    names |= {"map@10": "map@10"}
-    reference = ranx.evaluate(
-        ranx.Qrels(as_qrels(labels)), ranx.Run(as_run(scores)), list(names.values())
-    )
-    for name, ranx_name in names.items():
-        assert got[name].mean() == pytest.approx(reference[ranx_name], abs=1e-9), name
-
-
 @CASES
 @settings(deadline=None, max_examples=40)
 def test_ranks_are_positions_in_the_ranking_that_is_shown(seed, queries, answers, ties):

@@ -40,14 +40,6 @@ def test_the_error_is_that_of_the_paper_and_of_the_bins_of_the_diagram(pairs):
     assert of_bins == pytest.approx(error, abs=1e-12)
 
 
-def test_confidence_that_is_the_chance_of_being_right_is_calibrated():
-    rng = np.random.default_rng(0)
-    confidence = rng.random(50_000)
-    right = rng.random(50_000) < confidence
-    assert expected_calibration_error(confidence, right) < 0.02
-    assert expected_calibration_error(np.full(50_000, 0.9), right) == pytest.approx(0.4, abs=0.01)
-
-
 @given(queries)
 @property_test
 def test_curves_count_what_is_answered(pairs):
@@ -72,12 +64,3 @@ def test_each_type_is_measured_by_its_own_queries():
     rows = rows.with_columns(confidence=pl.Series([1.0, 0.0, 1.0, 0.0]))
     errors = {name: value.error for name, value in summarise(rows).confidence.items()}
     assert errors == {"overall": 0.5, "a": 1.0, "b": 0.0}
-
-
-@pytest.mark.parametrize("hits", [0, 7, 10])
-@pytest.mark.slow  # importing statsmodels takes a minute
-def test_the_interval_is_wilsons(hits):
-    from statsmodels.stats.proportion import proportion_confint
-
-    (mark,) = reliability(np.full(10, 0.5), np.arange(10) < hits)
-    assert mark.interval == pytest.approx(proportion_confint(hits, 10, method="wilson"), abs=1e-12)
