@@ -92,11 +92,7 @@ def plan(
 ) -> Plan:
     """Estimate the needs of a workload on machines of one kind.
 
-    Args:
-        workload: the size planned for.
-        machine: each of the machines.
-        constants: None takes those of the package.
-        within_hours: time to encode in, by as many machines as that takes.
+    Without `constants` they are the package's; encoding takes as many machines as do it in time.
 
     Raises:
         PlanError: if no time is left.
@@ -197,19 +193,12 @@ def stored_text_bytes(width: int) -> int:
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """The computations of a step of training.
+    """The computations of a step of training."""
 
-    Attributes:
-        flop: of its matrix products.
-        scores: of queries against passages and past queries.
-        fresh: numbers of the vectors that it projects and moves.
-        old: numbers of the vectors that it looks through, or renews.
-    """
-
-    flop: float
-    scores: float
-    fresh: float
-    old: float = 0.0
+    flop: float  # of its matrix products
+    scores: float  # of queries against passages and past queries
+    fresh: float  # numbers of the vectors that it projects and moves
+    old: float = 0.0  # numbers of the vectors that it looks through
 
     def seconds(self, machine: Machine, c: Constants) -> float:
         """Count seconds on all of a machine's cores, or its GPU."""

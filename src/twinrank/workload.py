@@ -43,8 +43,7 @@ class Constants:
 def load_constants(file: Path | None = None) -> Constants:
     """Read the package's constants, with the values of a TOML file in place of some.
 
-    Args:
-        file: has a table [measured] or [assumed] with `name = value`, and may have [source].
+    The file has a table [measured] or [assumed] with `name = value`, and may have [source].
 
     Raises:
         PlanError: if the file cannot be read, or has an unknown name or a value below 0.
@@ -232,12 +231,7 @@ def build_workload(
 ) -> Workload:
     """Build a workload whose texts are as long as those of a data set, or as assumed.
 
-    Args:
-        recipe: how the ranker is made.
-        answers: how many; None takes those of the data set.
-        queries: to train on; None takes those that the data set has labelled for it.
-        qps: questions a second.
-        data: gives the lengths of texts.
+    Without a number of answers, or of queries to train on, it is the data set's.
 
     Raises:
         PlanError: if a number is missing or makes no sense, or the recipe's training is not

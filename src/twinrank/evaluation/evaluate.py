@@ -65,13 +65,9 @@ class Evaluation:
 def evaluate(
     ranker: Ranker, dataset: Dataset, *, split: str = "test", resamples: int = RESAMPLES
 ) -> Evaluation:
-    """Measure a ranker on one split of a data set.
+    """Measure a ranker on one split of a data set, which may have fewer answers than the ranker.
 
-    Args:
-        ranker: measured as it is.
-        dataset: it may have fewer answers than the ranker.
-        split: of the queries.
-        resamples: of the bootstrap; with 0, intervals are None.
+    Without `resamples` of the bootstrap, intervals are None.
 
     Raises:
         DataError: if the split is missing or holds no label.
@@ -101,9 +97,7 @@ def evaluate(
 def measure(score: Callable[[slice], Float[np.ndarray, "n m"]], queries: Queries) -> pl.DataFrame:
     """Give every metric of every query: id, type, thread and a column a metric; bounded memory.
 
-    Args:
-        score: gives the scores (n x m) of the queries in a slice.
-        queries: m answers wide; each has at least one label.
+    `score` gives the scores (n x m) of the queries in a slice; each query has a label or more.
     """
     height = max(1, SCORES_PER_CHUNK // max(1, queries.labels.shape[1]))
     slices = [slice(start, start + height) for start in range(0, len(queries), height)]

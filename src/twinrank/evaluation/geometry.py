@@ -150,14 +150,9 @@ def measure_space(
       variance between answers (types) less what chance gives: 0 by chance, 1 at most. Over
       queries with one right answer.
 
-    Args:
-        queries: their vectors, as `answers`.
-        answers: in the columns of the labels.
-        labels: not 0 where an answer (m) is right for a query (n).
-        types: of the queries (n), as `threads`.
-        threads: kept whole by the folds.
-        seed: of the folds, and of the 2000 queries or answers drawn where there are more for the
-            figures over all pairs.
+    Labels (n x m) are not 0 where an answer is right; types and threads are of the n queries. The
+    seed is of the folds, and of the 2000 queries or answers drawn where there are more for the
+    figures over all pairs.
     """
     queries = _level_constant(queries.astype(np.float64))
     answers = answers.astype(np.float64)

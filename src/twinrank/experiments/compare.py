@@ -47,17 +47,13 @@ log = logging.getLogger(__name__)
 class Entry:
     """One recipe in a comparison.
 
-    Attributes:
-        recipe: of all the runs.
-        seeds: of the runs; an untrained recipe depends on none and runs once.
-        evaluations: one of every seed.
-        mean: the evaluation of the mean over seeds, query by query: its intervals say how
-            far other queries could have moved the recipe's figures.
+    The mean is over seeds, query by query: its intervals say how far other queries could have
+    moved the recipe's figures.
     """
 
     recipe: Recipe
-    seeds: tuple[int, ...]
-    evaluations: tuple[Evaluation, ...]
+    seeds: tuple[int, ...]  # an untrained recipe depends on none and runs once
+    evaluations: tuple[Evaluation, ...]  # one of every seed
     mean: Evaluation
 
     def spread(self, metric: str, kind: str | None = None) -> float | None:
@@ -111,17 +107,10 @@ def compare(
     device: str = "auto",
     workers: int | None = 1,
 ) -> Comparison:
-    """Carry recipes out and measure them; what `out` holds already is not done again.
+    """Carry recipes out and measure them; runs that `out` holds already are not done again.
 
-    Args:
-        dataset: to train and measure on.
-        recipes: each under a name of its own.
-        seeds: how many (0, 1, ...), for recipes that are trained.
-        split: of the queries to measure on.
-        out: a folder for the runs: `<recipe>-<digest of recipe and data>/seed-<n>`.
-        store: features, computed once for all recipes.
-        device: where encoder and towers run.
-        workers: how many runs are carried out at once; None leaves it to `at_once`.
+    A recipe that is trained runs with each of the seeds 0, 1, ..., in the folder
+    `out/<recipe>-<digest of recipe and data>/seed-<n>`; for `workers` see `at_once`.
 
     Raises:
         RecipeError: if two recipes have one name.
@@ -239,12 +228,7 @@ def examine(
 ) -> Examination:
     """Measure finished runs on one split, and compare the others with the first.
 
-    Args:
-        folders: of the runs.
-        data: to measure on; None takes the data that all of them were trained on.
-        split: of the queries.
-        store: features, computed once.
-        device: where to compute.
+    Without `data`, it is the data that all of them were trained on.
 
     Raises:
         DataError: if the split is missing or holds no label.

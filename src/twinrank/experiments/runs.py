@@ -71,14 +71,9 @@ def plan(
 def carry_out(
     planned: Sequence[Planned], *, out: Path, store: FeatureStore, device: str, workers: int | None
 ) -> None:
-    """Carry out the runs that are not finished; pre-training they share is done once.
+    """Carry out the runs that are not finished; pre-training they share, in `out`, is done once.
 
-    Args:
-        planned: in any order.
-        out: folder of what runs share.
-        store: every text is encoded into it before the first run starts.
-        device: where encoder and towers run.
-        workers: runs at once; see `at_once`.
+    Every text is encoded before the first run starts; for `workers` see `at_once`.
     """
     due = [run for run in planned if not (run.folder / CURRENT).exists()]
     if len(due) < len(planned):
@@ -109,14 +104,9 @@ def at_once(
 ) -> list[Result]:
     """Call a function with each of some items, several at once; give the results in their order.
 
-    Args:
-        function: with one worker it is called here; with more, in processes of their own that
-            share the cores evenly, where it shows no progress.
-        items: each is an argument.
-        workers: how many calls at once; None means one for each core, at most 4, and one alone
-            for an accelerator.
-        device: where the calls compute.
-        label: of the progress bar.
+    With one worker it is called here; with more, in processes of their own that share the cores
+    evenly, where it shows no progress. None means a worker for each core, at most 4, and one alone
+    for an accelerator. The label is of the progress bar.
     """
     cores = os.cpu_count() or 1
     if workers is None:

@@ -35,7 +35,7 @@ from optuna.pruners import MedianPruner
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from twinrank.addresses import hide_passwords, read_address, show_address
@@ -116,7 +116,7 @@ def find_database(address: str | None, out: Path) -> str:
     """Give the address of the database of trials; without one a SQLite file in `out`.
 
     Raises:
-        SweepError: if it is no address, or one in memory.
+        SweepError: if it is no address, one in memory, or its driver is missing.
     """
     if address is None:
         out.mkdir(parents=True, exist_ok=True)
@@ -130,6 +130,13 @@ def find_database(address: str | None, out: Path) -> str:
         ) from None
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
         raise SweepError("a storage in memory would lose the sweep; give sqlite:///FILE")
+    try:
+        url.get_dialect().import_dbapi()
+    except (ImportError, NoSuchModuleError) as error:
+        raise SweepError(
+            f"{show_address(url)}: {error}; install its driver: pip install 'twinrank[sweep]' "
+            "brings those of SQLite and PostgreSQL"
+        ) from None
     return address
 
 
@@ -147,12 +154,7 @@ def sweep(
     epoch so far is worse than the median of complete trials at that epoch is pruned. One that was
     killed is done again, at most twice; one that diverges fails, and is not.
 
-    Args:
-        search: the question.
-        context: of the trials; other machines have to reach its database.
-        trials: number of trials in all, pruned ones included.
-        workers: trials at once; None leaves it to `calls`.
-        calls: carries trials out, as `at_once` does.
+    `calls` carries them out, so many `workers` at once. Other machines have to reach the database.
 
     Raises:
         SweepError: if the database cannot be used or holds another sweep, or no trial reached a
@@ -240,12 +242,11 @@ def _database_errors(address: str) -> Iterator[None]:
     """Raise errors of the database as a `SweepError` of one line, without its password."""
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError, ImportError) as error:
+    except (SQLAlchemyError, StorageInternalError) as error:
         url = read_address(address)
         reason = hide_passwords(str(error.__cause__ or error).strip().splitlines()[0], url)
         raise SweepError(
-            f"{show_address(url)}: {reason}; check the address, install its driver (pip install "
-            "'twinrank[sweep]' brings PostgreSQL's), and run the same again: it goes on"
+            f"{show_address(url)}: {reason}; check the address, and run the same again: it goes on"
         ) from None  # the driver's own error may hold the password
 
 
@@ -318,9 +319,16 @@ def _measure_trial(search: Search, context: TrialContext, trial: optuna.Trial) -
         tracker = stack.enter_context(
             tracking(context.track, search.dataset, recipe, seed=search.seed, out=out)
         )
-        options = {"store": context.store, "device": context.device, "on_record": report}
         try:
-            ranker = train(search.dataset, recipe, seed=search.seed, out=scratch, **options)
+            ranker = train(
+                search.dataset,
+                recipe,
+                seed=search.seed,
+                out=scratch,
+                store=context.store,
+                on_record=report,
+                device=context.device,
+            )
             quality = ranker.origin.quality
         except DivergedError as error:
             log.warning("%s: %s", source, error)
