@@ -85,6 +85,7 @@ def sweep_page(sweep: Sweep) -> str:
     if sweep.importances:
         forest = FanovaImportanceEvaluator(seed=0)
         shares = plot_param_importances(sweep.completed, evaluator=forest, target_name=objective)
+        shares.update_yaxes(automargin=True, title_text=None)
         figures = [(styled(shares, "How much a field matters"), IMPORTANCE)]
         tables = [("How much a field matters", _weight_rows(sweep))]
         sections.append(Section("Which field matters", [UNCERTAIN], figures, tables))
