@@ -158,7 +158,7 @@ def read_shape(encoder: str) -> Shape:
     config = resolve(encoder).config
     bert = ("num_hidden_layers", "hidden_size", "intermediate_size")
     distilbert = ("n_layers", "dim", "hidden_dim")
-    sizes = [config.get(a, config.get(b)) for a, b in zip(bert, distilbert, strict=True)]
+    sizes: list[Any] = [config.get(a, config.get(b)) for a, b in zip(bert, distilbert, strict=True)]
     if not all(isinstance(size, int) for size in sizes):
         raise PlanError(f"{encoder}: its config.json lacks a number in {', '.join(bert)}")
     return Shape(*sizes)

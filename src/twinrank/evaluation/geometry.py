@@ -49,7 +49,8 @@ class Geometry:
     def as_dict(self) -> dict[str, Any]:
         """Give plain JSON values, the figures beside the rest."""
         values = asdict(self)
-        return values | values.pop("figures")
+        figures: Figures = values.pop("figures")
+        return values | figures
 
 
 @dataclass(frozen=True)
@@ -270,7 +271,8 @@ def _share_between(points: Points, groups: Groups) -> float | None:
 def _mean_of_means(values: Float[np.ndarray, " n"], groups: Groups) -> float | None:
     """Average over groups the mean of each; None without values."""
     frame = pl.DataFrame({"group": groups, "value": values})
-    return frame.group_by("group", maintain_order=True).mean()["value"].mean()
+    means = frame.group_by("group", maintain_order=True).mean()["value"].to_numpy()
+    return float(means.mean()) if len(means) else None
 
 
 def centroid_views(

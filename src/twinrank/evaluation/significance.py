@@ -11,7 +11,7 @@ import polars as pl
 from jaxtyping import Float
 from scipy import stats
 
-from twinrank.evaluation.evaluate import Evaluation, by_type, summarise
+from twinrank.evaluation.evaluate import Evaluation, Figures, Intervals, by_type, summarise
 from twinrank.evaluation.metrics import METRICS
 
 PERMUTATIONS = 9_999
@@ -49,7 +49,9 @@ def differences(first: Evaluation, second: Evaluation, metrics: Sequence[str]) -
         raise ValueError("differences need two evaluations of the same queries in the same order")
     rows = a.with_columns(a[metric] - b[metric] for metric in METRICS)
     summary = summarise(rows)
-    groups = [(None, rows, summary.overall, summary.intervals["overall"])]
+    groups: list[tuple[str | None, pl.DataFrame, Figures, Intervals]] = [
+        (None, rows, summary.overall, summary.intervals["overall"])
+    ]
     groups += [
         (kind, group, summary.types[kind], summary.intervals["types"][kind])
         for kind, group in by_type(rows).items()

@@ -49,7 +49,7 @@ def write_sweep(sweep: Sweep, folder: Path) -> list[Path]:
 
 def sweep_table(sweep: Sweep) -> Group:
     """List the best trials, and the importance of each field."""
-    rows = [row[:-3] + row[-1:] for row in _trial_rows(sweep, digits=2)]  # in 80 columns
+    rows = [[*row[:-3], row[-1]] for row in _trial_rows(sweep, digits=2)]  # in 80 columns
     title = describe_sweep(sweep)
     if len(rows) > MAX_TRIALS_SHOWN + 1:
         title += f" The best {MAX_TRIALS_SHOWN}; the others are in sweep.html:"
