@@ -7,9 +7,15 @@ from optuna.trial import TrialState
 from twinrank.cluster import calls_on_cluster, check_shared
 from twinrank.encoding import FeatureStore
 from twinrank.errors import ClusterError
-from twinrank.experiments import sweep_database
-from twinrank.experiments.sweep import Search, TrialContext, count_trials, open_study, sweep
-from twinrank.experiments.sweep_database import StudyDatabase
+from twinrank.experiments import sweep as sweeping
+from twinrank.experiments.sweep import (
+    Search,
+    TrialContext,
+    count_trials,
+    find_database,
+    open_study,
+    sweep,
+)
 from twinrank.experiments.sweep_ranges import Ranges
 
 WIDE = "[training]\nlearning_rate = { low = 1e-5, high = 1e-1, log = true }\n"
@@ -24,12 +30,9 @@ def search(recipes, help_centre, tmp_path):
 
 
 def test_a_node_killed_in_a_sweep_costs_time_alone(second_node, search, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        sweep_database, "DEAD_AFTER_S", 8
-    )  # else the lost trial is waited for a minute
+    monkeypatch.setattr(sweeping, "DEAD_AFTER_S", 8)  # else the lost trial is waited for a minute
     store, trials = FeatureStore(), 8
-    database = StudyDatabase.at(None, tmp_path)
-    context = TrialContext(database, "tpe", store, tmp_path, None, "cpu")
+    context = TrialContext(find_database(None, tmp_path), "tpe", store, tmp_path, None, "cpu")
     study = open_study(search, context)
 
     def kill_under_way():

@@ -66,18 +66,14 @@ def test_chunks_do_not_change_the_figures(monkeypatch):
         np.testing.assert_allclose(got[metric].to_numpy(), values)
 
 
-def test_answers_added_to_the_ranker_compete(recipes, help_centre):
-    ranker = train(help_centre, recipes["bm25"])
+def test_answers_of_the_ranker_compete_and_have_to_be_all(recipes, help_centre):
+    ranker = train(help_centre, recipes["bm25"], store=FeatureStore())
     before = evaluate(ranker, help_centre, split="test", resamples=0)
     text = " ".join(help_centre.split("test").texts)
     ranker.add_answers(pl.DataFrame({"id": ["all"], "title": ["All"], "text": [text]}))
     after = evaluate(ranker, help_centre, split="test", resamples=0)
     assert after.overall["accuracy@1"] < before.overall["accuracy@1"]
     assert (after.per_query["first"] == "all").any()
-
-
-def test_answers_unknown_to_the_ranker_are_refused(recipes, help_centre):
-    ranker = train(help_centre, recipes["zero-shot"], store=FeatureStore())
     ranker.remove_answers(help_centre.answers["id"].head(2))
     with pytest.raises(RankerError, match=r"2 answers of .* are unknown"):
         evaluate(ranker, help_centre)

@@ -5,7 +5,6 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from twinrank.evaluation import METRICS, differences, holm, summarise
 from twinrank.evaluation.significance import permutation_p
@@ -36,22 +35,10 @@ def test_the_p_value_is_the_share_of_signs_as_extreme(values):
     assert permutation_p(rows(values), "map@10") == pytest.approx(expected)
 
 
-def test_on_many_queries_it_agrees_with_the_t_test():
-    values = np.random.default_rng(0).normal(0.1, 1, 400)
-    expected = stats.ttest_1samp(values, 0).pvalue
-    assert permutation_p(rows(values), "loss") == pytest.approx(expected, abs=0.02)
-
-
 def test_queries_of_one_thread_flip_together():
     values = [1.0] * 8
     assert permutation_p(rows(values), "loss") == pytest.approx(2 / 2**8)
     assert permutation_p(rows(values, threads=[0, 0, 1, 1, 2, 2, 3, 3]), "loss") == 2 / 2**4
-
-
-def test_under_no_difference_p_values_are_uniform():
-    rng = np.random.default_rng(0)
-    p = [permutation_p(rows(rng.normal(size=40)), "loss", seed=i) for i in range(100)]
-    assert stats.kstest(p, "uniform").pvalue > 0.01
 
 
 def test_differences_overall_and_by_type():
@@ -59,7 +46,7 @@ def test_differences_overall_and_by_type():
     first, second = (summarise(rows(v, types=types)) for v in ([1, 1, 1, 0], [0, 0, 1, 1]))
     got = {d.kind: d for d in differences(first, second, ["map@3"])}
     assert [got[k].mean for k in (None, "a", "b")] == [0.25, 1.0, -0.5]
-    assert (got["a"].interval, got["b"].interval) == ((1.0, 1.0), (-1.0, 0.0))
+    assert (got["a"].interval, got["b"].interval) == ([1.0, 1.0], [-1.0, 0.0])
     reverse = {d.kind: d for d in differences(second, first, ["map@3"])}
     assert (reverse[None].mean, reverse[None].p) == (-0.25, got[None].p)
 

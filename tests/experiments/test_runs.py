@@ -53,8 +53,8 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     _wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
 
 
-def _wait_until(condition, seconds=200):
-    end = time.monotonic() + seconds
+def _wait_until(condition):
+    end = time.monotonic() + 200
     while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
+        assert time.monotonic() < end
         time.sleep(0.1)

@@ -258,10 +258,10 @@ def plan(
     import os
 
     from twinrank.data import Dataset
-    from twinrank.planning import build_workload, find_machine, load_constants
     from twinrank.planning import plan as estimate
     from twinrank.recipe import Recipe
     from twinrank.reports.plan_report import plan_table
+    from twinrank.workload import build_workload, find_machine, load_constants
 
     if gpu and cpu:
         raise typer.BadParameter("give --gpu or --cpu, not both")

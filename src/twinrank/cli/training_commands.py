@@ -236,7 +236,6 @@ def sweep(
     from twinrank.data import Dataset
     from twinrank.experiments import sweep as sweeping
     from twinrank.experiments.runs import Calls, at_once
-    from twinrank.experiments.sweep_database import StudyDatabase
     from twinrank.experiments.sweep_ranges import Ranges
     from twinrank.recipe import Recipe
     from twinrank.reports.sweep_report import sweep_table, write_sweep
@@ -255,7 +254,7 @@ def sweep(
 
             check_shared(storage)
             calls = calls_on_cluster
-        database = StudyDatabase.at(storage, home)
+        database = sweeping.find_database(storage, home)
         context = sweeping.TrialContext(database, sampler, store, home, track, device)
         result = sweeping.sweep(search, context, trials=trials, workers=workers, calls=calls)
     written = write_sweep(result, folder)

@@ -12,9 +12,6 @@ from twinrank.evaluation.geometry import Geometry, View, centroid_views, geometr
 from twinrank.evaluation.metrics import METRICS, per_query
 from twinrank.evaluation.mistakes import Mistakes, mistakes
 from twinrank.evaluation.reliability import (
-    Bin,
-    Calibration,
-    Point,
     coverage_curve,
     expected_calibration_error,
     measure_calibration,
@@ -24,13 +21,10 @@ from twinrank.evaluation.significance import Difference, differences, holm
 
 __all__ = [
     "METRICS",
-    "Bin",
-    "Calibration",
     "Difference",
     "Evaluation",
     "Geometry",
     "Mistakes",
-    "Point",
     "View",
     "by_type",
     "centroid_views",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,13 +20,7 @@ from twinrank.evaluation.reliability import Calibration, measure_calibration
 from twinrank.ranking import Ranker
 
 Figures = dict[str, float]
-Intervals = dict[str, tuple[float, float] | None]
-
-if TYPE_CHECKING:
-    AnyRanker = Ranker
-    AnyDataset = Dataset
-else:  # a caller may give anything; `check_type` says what to give instead
-    AnyRanker = AnyDataset = object
+Intervals = dict[str, list[float] | None]
 
 RESAMPLES = 1000
 SCORES_PER_CHUNK = 8_000_000
@@ -61,35 +55,19 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Give plain JSON values, without the rows of single queries."""
-        calibrations = {name: asdict(value) for name, value in self.confidence.items()}
-        return {
-            "overall": self.overall,
-            "types": self.types,
-            "worst": self.worst,
-            "gap": self.gap,
-            "intervals": {
-                "overall": _as_lists(self.intervals["overall"]),
-                "types": {k: _as_lists(v) for k, v in self.intervals["types"].items()},
-            },
-            "counts": self.counts,
-            **({"confidence": calibrations} if calibrations else {}),
-        }
-
-
-def _as_lists(intervals: Intervals) -> dict[str, list[float] | None]:
-    return {metric: ends and list(ends) for metric, ends in intervals.items()}
+        names = ("overall", "types", "worst", "gap", "intervals", "counts")
+        values = {name: getattr(self, name) for name in names}
+        if self.confidence:
+            values["confidence"] = {name: asdict(c) for name, c in self.confidence.items()}
+        return values
 
 
 def evaluate(
-    ranker: AnyRanker, dataset: AnyDataset, *, split: str = "test", resamples: int = RESAMPLES
+    ranker: Ranker, dataset: Dataset, *, split: str = "test", resamples: int = RESAMPLES
 ) -> Evaluation:
-    """Measure a ranker on one split of a data set.
+    """Measure a ranker on one split of a data set, which may have fewer answers than the ranker.
 
-    Args:
-        ranker: measured as it is.
-        dataset: it may have fewer answers than the ranker.
-        split: of the queries.
-        resamples: of the bootstrap; with 0, intervals are None.
+    Without `resamples` of the bootstrap, intervals are None.
 
     Raises:
         DataError: if the split is missing or holds no label.
@@ -119,15 +97,11 @@ def evaluate(
 def measure(score: Callable[[slice], Float[np.ndarray, "n m"]], queries: Queries) -> pl.DataFrame:
     """Give every metric of every query: id, type, thread and a column a metric; bounded memory.
 
-    Args:
-        score: gives the scores (n x m) of the queries in a slice.
-        queries: m answers wide; each has at least one label.
+    `score` gives the scores (n x m) of the queries in a slice; each query has a label or more.
     """
     height = max(1, SCORES_PER_CHUNK // max(1, queries.labels.shape[1]))
-    chunks = []
-    for start in range(0, len(queries), height):
-        rows = slice(start, start + height)
-        chunks.append(per_query(score(rows), queries.labels[rows]))
+    slices = [slice(start, start + height) for start in range(0, len(queries), height)]
+    chunks = [per_query(score(rows), queries.labels[rows]) for rows in slices]
     figures = {metric: np.concatenate([chunk[metric] for chunk in chunks]) for metric in METRICS}
     return queries.frame.select("id", "type", "thread").with_columns(**figures)
 
@@ -146,12 +120,11 @@ def by_type(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
 def summarise(rows: pl.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> Evaluation:
     """Make an `Evaluation` of its rows (id, type, thread and every metric)."""
     groups = by_type(rows)
-    overall = means(rows)
     types = {kind: means(group) for kind, group in groups.items()}
     spread = {metric: [figures[metric] for figures in types.values()] for metric in METRICS}
     with_confidence = {"overall": rows, **groups} if "confidence" in rows.columns else {}
     return Evaluation(
-        overall=overall,
+        overall=means(rows),
         types=types,
         worst={m: max(v) if m == "loss" else min(v) for m, v in spread.items()},
         gap={m: max(v) - min(v) for m, v in spread.items()},
@@ -194,7 +167,7 @@ def _intervals(rows: pl.DataFrame, resamples: int, seed: int) -> Intervals:
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return {m: (float(a), float(b)) for m, a, b in zip(METRICS, low, high, strict=True)}
+    return {m: [float(a), float(b)] for m, a, b in zip(METRICS, low, high, strict=True)}
 
 
 def align_labels(ranker: Ranker, dataset: Dataset, queries: Queries) -> sparse.csr_array:

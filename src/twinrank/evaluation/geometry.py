@@ -22,41 +22,35 @@ from scipy.spatial.distance import pdist
 from twinrank.data import Dataset, Queries
 from twinrank.errors import RankerError
 from twinrank.evaluation.evaluate import align_labels
-from twinrank.evaluation.probe import type_auc
 from twinrank.ranking import Ranker
 
 MAX_PAIRED = 2000  # vectors of which all pairs are taken
 ROUNDING = 1e-6  # of the largest value: some units in the last place of float32
 REDUCED_DIM = 30  # of the second view, as in the handover
+FOLDS = 5  # of the probe of the type
 
 Points = Float[np.ndarray, "n d"]
 Groups = Int[np.ndarray, " n"]
+Figures = dict[str, float | None]
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """A ranker's space on one split.
-
-    Attributes:
-        data, split: the queries measured.
-        dim, queries, answers: d, n and m.
-        paired: answers with queries of two types or more, which `centroid_distance` is over.
-        figures: by name, as `measure_space` gives them.
-    """
+    """A ranker's space on one split of a data set."""
 
     data: str
     split: str
     dim: int
     queries: int
     answers: int
-    paired: int
-    figures: dict[str, float | None]
+    paired: int  # answers with queries of two types or more, which `centroid_distance` is over
+    figures: Figures  # by name, as `measure_space` gives them
 
     def as_dict(self) -> dict[str, Any]:
         """Give plain JSON values, the figures beside the rest."""
         values = asdict(self)
-        figures: dict[str, float | None] = values.pop("figures")
-        return {**values, **figures}
+        figures: Figures = values.pop("figures")
+        return values | figures
 
 
 @dataclass(frozen=True)
@@ -80,18 +74,13 @@ class View:
 
 @dataclass(frozen=True)
 class Cells:
-    """The queries of one answer and one type, wherever there are any: c cells, by answer.
+    """The queries of one answer and one type, wherever there are any: c cells, by answer."""
 
-    Attributes:
-        answer, counts: of each cell: its answer's column, its queries.
-        row, column, owner: of each label: its query, its answer, its cell.
-    """
-
-    answer: Int[np.ndarray, " c"]
-    counts: Int[np.ndarray, " c"]
-    row: Int[np.ndarray, " labels"]
-    column: Int[np.ndarray, " labels"]
-    owner: Int[np.ndarray, " labels"]
+    answer: Int[np.ndarray, " c"]  # the column of each cell's answer
+    counts: Int[np.ndarray, " c"]  # queries of each cell
+    row: Int[np.ndarray, " labels"]  # the query of each label
+    column: Int[np.ndarray, " labels"]  # its answer
+    owner: Int[np.ndarray, " labels"]  # its cell
 
     @classmethod
     def from_labels(cls, labels: sparse.csr_array, types: Sequence[str]) -> Cells:
@@ -122,21 +111,15 @@ def geometry(ranker: Ranker, dataset: Dataset, *, split: str = "test") -> Geomet
 
     Raises:
         DataError: if the split is missing or holds no label.
-        RankerError: if the ranker has no space (BM25), does not know all answers, or its vectors
-            are not finite.
+        RankerError: if the ranker has no space (BM25), or does not know all answers.
     """
     queries, points, answers = _read_vectors(ranker, dataset, split)
     types, threads = queries.frame["type"].to_list(), queries.frame["thread"].to_list()
     cells = Cells.from_labels(queries.labels, types)
-    return Geometry(
-        data=dataset.name,
-        split=split,
-        dim=points.shape[1],
-        queries=len(points),
-        answers=len(answers),
-        paired=len(np.unique(cells.answer[cells.pairs()[0]])),
-        figures=measure_space(points, answers, queries.labels, types, threads),
-    )
+    paired = len(np.unique(cells.answer[cells.pairs()[0]]))
+    figures = measure_space(points, answers, queries.labels, types, threads)
+    sizes = (points.shape[1], len(points), len(answers), paired)
+    return Geometry(dataset.name, split, *sizes, figures)
 
 
 def measure_space(
@@ -147,7 +130,7 @@ def measure_space(
     threads: Sequence[str],
     *,
     seed: int = 0,
-) -> dict[str, float | None]:
+) -> Figures:
     """Compute the figures of a space.
 
     - `centroid_distance`, of the handover: all vectors scaled to 0..1 feature by feature,
@@ -168,30 +151,26 @@ def measure_space(
       variance between answers (types) less what chance gives: 0 by chance, 1 at most. Over
       queries with one right answer.
 
-    Args:
-        queries: their vectors.
-        answers: their vectors.
-        labels: n x m, not 0 where an answer is right.
-        types: of the queries (n).
-        threads: of the queries (n).
-        seed: of the folds, and of the 2000 queries or answers drawn where there are more for the
-            figures over all pairs.
+    Labels (n x m) are not 0 where an answer is right; types and threads are of the n queries. The
+    seed is of the folds, and of the 2000 queries or answers drawn where there are more for the
+    figures over all pairs.
     """
     queries = _level_constant(queries.astype(np.float64))
+    answers = answers.astype(np.float64)
     cells = Cells.from_labels(labels, types)
     rng = np.random.default_rng(seed)
-    drawn_queries = rng.permutation(len(queries))[:MAX_PAIRED]
-    drawn_answers = rng.permutation(len(answers))[:MAX_PAIRED]
+    sampled_queries = rng.permutation(len(queries))[:MAX_PAIRED]
+    sampled_answers = rng.permutation(len(answers))[:MAX_PAIRED]
     single = np.flatnonzero(np.bincount(cells.row, minlength=len(queries)) == 1)
     answer_of = np.zeros(len(queries), dtype=np.int64)
     answer_of[cells.row] = cells.column
     kinds = np.unique(np.asarray(types, dtype=str), return_inverse=True)[1]
     return {
-        **_scaled_distances(queries, answers, cells, drawn_queries),
+        **_scaled_distances(queries, answers, cells, sampled_queries),
         "type_auc": type_auc(queries, kinds, threads, seed=seed),
-        **_alignments(queries, answers, cells),
-        "uniformity": _uniformity(queries[drawn_queries]),
-        "answer_uniformity": _uniformity(answers[drawn_answers].astype(np.float64)),
+        **_alignments(unit_vectors(queries), unit_vectors(answers), cells),
+        "uniformity": _uniformity(queries[sampled_queries]),
+        "answer_uniformity": _uniformity(answers[sampled_answers]),
         "effective_rank": _effective_rank(queries),
         "answer_share": _share_between(queries[single], answer_of[single]),
         "type_share": _share_between(queries[single], kinds[single]),
@@ -200,31 +179,61 @@ def measure_space(
 
 def _scaled_distances(
     queries: Points, answers: Float[np.ndarray, "m d"], cells: Cells, pool: Int[np.ndarray, " s"]
-) -> dict[str, float | None]:
+) -> Figures:
     low = np.minimum(queries.min(axis=0), answers.min(axis=0))
     high = np.maximum(queries.max(axis=0), answers.max(axis=0))
     span = np.where(_are_constant(low, high), np.inf, high - low)
-    scaled = (queries - low) / span
+    scaled, right = (queries - low) / span, (answers[cells.column] - low) / span
     centroids, (first, second) = cells.means(scaled), cells.pairs()
-    between = _mean_of_means(lengths(centroids[first] - centroids[second]), cells.answer[first])
-    right = (answers[cells.column].astype(np.float64) - low) / span
-    to_answer = _mean_of_means(lengths(scaled[cells.row] - right), cells.row)
     random = pdist(scaled[pool]).mean() if len(pool) > 1 else 0.0
-    return {
-        "centroid_distance": between,
-        "centroid_distance_relative": _divide(between, random),
-        "answer_distance": to_answer,
-        "answer_distance_relative": _divide(to_answer, random),
+    distances = {
+        "centroid_distance": _mean_of_means(
+            lengths(centroids[first] - centroids[second]), cells.answer[first]
+        ),
+        "answer_distance": _mean_of_means(lengths(scaled[cells.row] - right), cells.row),
     }
+    relative = {
+        f"{name}_relative": value / random if value is not None and random else None
+        for name, value in distances.items()
+    }
+    return distances | relative
 
 
-def _alignments(
-    queries: Points, answers: Float[np.ndarray, "m d"], cells: Cells
-) -> dict[str, float | None]:
-    unit, right = unit_vectors(queries), unit_vectors(answers[cells.column].astype(np.float64))
-    to_right = lengths(unit[cells.row] - right) ** 2
-    centroids, (first, second) = cells.means(unit), cells.pairs()
-    off_centroid = lengths(unit[cells.row] - centroids[cells.owner]) ** 2
+def type_auc(points: Points, kinds: Groups, threads: Sequence[str], *, seed: int) -> float | None:
+    """Mean area under the ROC curve of a logistic regression over folds that keep threads whole.
+
+    With more than two types, the mean over types of one against the rest. None if there is one
+    type, a type has fewer than five threads, or a fold lacks a type.
+    """
+    # Here, since it takes a second, and nothing else of measuring and ranking needs it.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    thread = np.unique(threads, return_inverse=True)[1]
+    threads_per_kind = np.bincount(np.unique(np.stack([kinds, thread]), axis=1)[0])
+    count = len(threads_per_kind)
+    if count < 2 or threads_per_kind.min() < FOLDS:
+        return None
+    areas = []
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    for train, test in folds.split(points, kinds, thread):
+        if any(len(np.unique(kinds[part])) < count for part in (train, test)):
+            return None
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
+        chances = probe.fit(points[train], kinds[train]).predict_proba(points[test])
+        targets = [1] if count == 2 else range(count)
+        areas.append([roc_auc_score(kinds[test] == kind, chances[:, kind]) for kind in targets])
+    return float(np.mean(areas))
+
+
+def _alignments(queries: Points, answers: Float[np.ndarray, "m d"], cells: Cells) -> Figures:
+    """Measure unit vectors."""
+    to_right = lengths(queries[cells.row] - answers[cells.column]) ** 2
+    centroids, (first, second) = cells.means(queries), cells.pairs()
+    off_centroid = lengths(queries[cells.row] - centroids[cells.owner]) ** 2
     variance = np.bincount(cells.owner, off_centroid, len(cells.counts)) / cells.counts
     # The mean over pairs from two clouds: the distance of their means, and their own variances.
     apart = lengths(centroids[first] - centroids[second]) ** 2 + variance[first] + variance[second]
@@ -260,15 +269,10 @@ def _share_between(points: Points, groups: Groups) -> float | None:
 
 
 def _mean_of_means(values: Float[np.ndarray, " n"], groups: Groups) -> float | None:
-    """Average over groups the mean of each."""
-    if not len(values):
-        return None
-    _, group, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    return float((values / counts[group]).sum() / len(counts))
-
-
-def _divide(value: float | None, unit: float) -> float | None:
-    return None if value is None or not unit else float(value / unit)
+    """Average over groups the mean of each; None without values."""
+    frame = pl.DataFrame({"group": groups, "value": values})
+    means = frame.group_by("group", maintain_order=True).mean()["value"].to_numpy()
+    return float(means.mean()) if len(means) else None
 
 
 def centroid_views(
@@ -335,14 +339,7 @@ def _read_vectors(
     queries = dataset.split(split)
     queries = replace(queries, labels=align_labels(ranker, dataset, queries))
     features = dense.reader(queries.texts, progress="Encoding queries")
-    points = dense.towers.project_queries(features)
-    answers = dense.centres()
-    if not (np.isfinite(points).all() and np.isfinite(answers).all()):
-        raise RankerError(
-            f"{ranker.recipe.name} gives vectors that are not finite; train it anew with a lower "
-            "learning rate"
-        )
-    return queries, points.astype(np.float64), answers
+    return queries, dense.towers.project_queries(features).astype(np.float64), dense.centres()
 
 
 def unit_vectors(points: Points) -> Points:

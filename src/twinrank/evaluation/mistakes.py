@@ -32,15 +32,14 @@ class Mistakes:
     directed: pl.DataFrame = field(repr=False)
     confused: pl.DataFrame = field(repr=False)
 
-    def worst(self, most: int) -> pl.DataFrame:
+    def worst(self, most: int, by: str = "loss") -> pl.DataFrame:
         """Give the misses of the highest loss: sure of a wrong answer, the right one far behind."""
-        return self.misses.sort("loss", descending=True, maintain_order=True).head(most)
+        return self.misses.sort(by, descending=True, maintain_order=True).head(most)
 
     def surest(self, most: int) -> pl.DataFrame:
         """Give the misses of the highest confidence; none if the ranker gives no confidence."""
-        if "confidence" not in self.misses.columns:
-            return self.misses.clear()
-        return self.misses.sort("confidence", descending=True, maintain_order=True).head(most)
+        sure = "confidence" in self.misses.columns
+        return self.worst(most, "confidence") if sure else self.misses.clear()
 
     def as_dict(self, most: int) -> dict[str, Any]:
         """Give plain JSON values: counts, and the first `most` of each list."""

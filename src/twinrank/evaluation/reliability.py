@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
-BINS = 15
+BINS = 15  # of equal width, as in Guo et al. (2017)
 THRESHOLDS = (0.0, 0.2, 0.4, 0.6, 0.8)
 
 Confidences = Float[np.ndarray, " n"]
@@ -60,26 +60,20 @@ def measure_calibration(confidence: Confidences, right: Hits) -> Calibration:
     return Calibration(expected_calibration_error(confidence, right), tuple(points))
 
 
-def expected_calibration_error(confidence: Confidences, right: Hits, *, bins: int = BINS) -> float:
-    """Mean of |accuracy - mean confidence| over bins of equal width, weighted by their queries.
-
-    Naeini et al. (2015), with the 15 bins of Guo et al. (2017).
-    """
-    sums = np.bincount(_bin_of(confidence, bins), weights=right - confidence, minlength=bins)
+def expected_calibration_error(confidence: Confidences, right: Hits) -> float:
+    """Mean of |accuracy - mean confidence| over bins, weighted by their queries (Naeini 2015)."""
+    sums = np.bincount(_bin_of(confidence), weights=right - confidence)
     return float(np.abs(sums).sum() / len(confidence))
 
 
-def reliability(confidence: Confidences, right: Hits, *, bins: int = BINS) -> tuple[Bin, ...]:
+def reliability(confidence: Confidences, right: Hits) -> tuple[Bin, ...]:
     """Give the bins of `expected_calibration_error` that hold a query, the least sure first."""
-    bin_of = _bin_of(confidence, bins)
-    marks = []
+    bin_of, marks = _bin_of(confidence), []
     for inside in (bin_of == b for b in np.unique(bin_of)):
         queries, hits = int(inside.sum()), int(right[inside].sum())
-        interval = stats.binomtest(hits, queries).proportion_ci(method="wilson")
-        mean = float(confidence[inside].mean())
-        marks.append(
-            Bin(queries, mean, hits / queries, (float(interval.low), float(interval.high)))
-        )
+        bounds = stats.binomtest(hits, queries).proportion_ci(method="wilson")
+        interval = (float(bounds.low), float(bounds.high))
+        marks.append(Bin(queries, float(confidence[inside].mean()), hits / queries, interval))
     return tuple(marks)
 
 
@@ -88,11 +82,10 @@ def coverage_curve(confidence: Confidences, right: Hits) -> tuple[Point, ...]:
     order = np.argsort(-confidence, kind="stable")
     falling = confidence[order]
     last = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
-    answered = last + 1
-    accuracy = np.cumsum(right[order])[last] / answered
-    points = zip(falling[last], answered / len(order), accuracy, strict=True)
+    accuracy = np.cumsum(right[order])[last] / (last + 1)
+    points = zip(falling[last], (last + 1) / len(order), accuracy, strict=True)
     return tuple(Point(*map(float, point)) for point in points)[::-1]
 
 
-def _bin_of(confidence: Confidences, bins: int) -> Int[np.ndarray, " n"]:
-    return np.minimum((confidence * bins).astype(np.int64), bins - 1)
+def _bin_of(confidence: Confidences) -> Int[np.ndarray, " n"]:
+    return np.minimum((confidence * BINS).astype(np.int64), BINS - 1)

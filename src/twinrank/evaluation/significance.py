@@ -11,7 +11,7 @@ import polars as pl
 from jaxtyping import Float
 from scipy import stats
 
-from twinrank.evaluation.evaluate import Evaluation, by_type, summarise
+from twinrank.evaluation.evaluate import Evaluation, Figures, Intervals, by_type, summarise
 from twinrank.evaluation.metrics import METRICS
 
 PERMUTATIONS = 9_999
@@ -19,21 +19,13 @@ PERMUTATIONS = 9_999
 
 @dataclass(frozen=True)
 class Difference:
-    """One metric of one ranker minus another's, over all queries or those of a type.
-
-    Attributes:
-        metric: one of `METRICS`.
-        kind: the type; None for all queries.
-        mean: the difference.
-        interval: 95 % bootstrap interval over threads; None if there is one thread.
-        p: two-sided p-value of the paired permutation test over threads.
-    """
+    """One metric of one ranker minus another's, over all queries or those of a type."""
 
     metric: str
-    kind: str | None
+    kind: str | None  # the type; None for all queries
     mean: float
-    interval: tuple[float, float] | None
-    p: float
+    interval: list[float] | None  # 95 %, over threads; None if there is one thread
+    p: float  # two-sided, of the paired permutation test over threads
 
     def as_dict(self) -> dict[str, Any]:
         """Give plain JSON values."""
@@ -41,7 +33,7 @@ class Difference:
             "metric": self.metric,
             "type": self.kind,
             "difference": self.mean,
-            "interval": self.interval and list(self.interval),
+            "interval": self.interval,
             "p": self.p,
         }
 
@@ -57,17 +49,17 @@ def differences(first: Evaluation, second: Evaluation, metrics: Sequence[str]) -
         raise ValueError("differences need two evaluations of the same queries in the same order")
     rows = a.with_columns(a[metric] - b[metric] for metric in METRICS)
     summary = summarise(rows)
-    groups = [(None, rows), *by_type(rows).items()]
+    groups: list[tuple[str | None, pl.DataFrame, Figures, Intervals]] = [
+        (None, rows, summary.overall, summary.intervals["overall"])
+    ]
+    groups += [
+        (kind, group, summary.types[kind], summary.intervals["types"][kind])
+        for kind, group in by_type(rows).items()
+    ]
     return [
-        Difference(
-            metric,
-            kind,
-            (summary.types[kind] if kind else summary.overall)[metric],
-            (summary.intervals["types"][kind] if kind else summary.intervals["overall"])[metric],
-            permutation_p(group, metric),
-        )
+        Difference(metric, kind, mean[metric], interval[metric], permutation_p(group, metric))
         for metric in metrics
-        for kind, group in groups
+        for kind, group, mean, interval in groups
     ]
 
 

@@ -1,7 +1,13 @@
 """Comparisons of runs, sweeps, finished runs examined, and the handover's study."""
 
-from twinrank.experiments.compare import Comparison, Entry, compare
-from twinrank.experiments.examine import Examination, Run, examine
+from twinrank.experiments.compare import (
+    Comparison,
+    Entry,
+    Examination,
+    Run,
+    compare,
+    examine,
+)
 from twinrank.experiments.handover_study import Plan, Study, find_plan, run_study
 
 __all__ = [

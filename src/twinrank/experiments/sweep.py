@@ -12,63 +12,64 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import optuna
+import sqlalchemy as sa
 import tomli_w
-from optuna.distributions import BaseDistribution
+from filelock import FileLock
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.importance import (
-    BaseImportanceEvaluator,
     FanovaImportanceEvaluator,
     PedAnovaImportanceEvaluator,
     get_param_importances,
 )
 from optuna.pruners import MedianPruner
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
+from twinrank.addresses import hide_passwords, read_address, show_address
 from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
 from twinrank.errors import DivergedError, SweepError
 from twinrank.experiments.runs import Calls, at_once, encode
-from twinrank.experiments.sweep_database import StudyDatabase
 from twinrank.experiments.sweep_ranges import Choices, Ranges, vary
 from twinrank.recipe import Keep, Recipe
 from twinrank.training import Record, tracking, train
 
+FILE_NAME = "sweep.db"
+HEARTBEAT_EVERY_S, DEAD_AFTER_S = 5, 60
+MAX_RETRIES = 2  # of a trial whose process was killed
+LOCK_NUMBER = 0x7477696E  # the number of PostgreSQL's lock: "twin"
 MIN_TRIALS_TO_PRUNE, MIN_EPOCHS_TO_PRUNE = 5, 3
 BEST_SHARE = 0.25
 MIN_TRIALS_FOR_IMPORTANCE = 4
-FAILURE = "failure"  # the reason of a failed trial; one that was killed has none
+FAILURE = "failure"  # the reason why a pruned trial has no figure: it diverged
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
-SamplerName = Literal["tpe", "gp"]
+SamplerName = Literal["tpe", "gp"]  # Parzen estimators, or a Gaussian process
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Search:
-    """The question of a sweep; two calls with the same search go on with one sweep.
+    """The question of a sweep; two calls with the same search go on with one sweep."""
 
-    Attributes:
-        dataset: with a train and a validation split; the test split is never read.
-        recipe: whose fields are varied.
-        ranges: the fields, and their values.
-        objective: the validation `loss`, or MAP@10 of the `worst-type`.
-        seed: of every trial's training, and of the search.
-    """
-
-    dataset: Dataset
+    dataset: Dataset  # with a train and a validation split; the test split is never read
     recipe: Recipe
     ranges: Ranges
-    objective: Keep = "loss"
-    seed: int = 0
+    objective: Keep = "loss"  # the validation loss, or MAP@10 of the worst type
+    seed: int = 0  # of every trial's training, and of the search
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -101,23 +102,42 @@ class Search:
 
 @dataclass(frozen=True)
 class TrialContext:
-    """The surroundings of trials, in whatever process.
+    """The surroundings of trials, in whatever process."""
 
-    Attributes:
-        database: of the study.
-        sampler: draws their values.
-        store: of features.
-        out: folder of the sweep, where trackers may write.
-        track: name of the tracker that follows each trial, if any.
-        device: where to compute.
-    """
-
-    database: StudyDatabase
+    address: str  # of the database, see `find_database`
     sampler: SamplerName
     store: FeatureStore
-    out: Path
-    track: str | None
+    out: Path  # folder of the sweep, where trackers may write
+    track: str | None  # name of the tracker that follows each trial, if any
     device: str
+
+
+def find_database(address: str | None, out: Path) -> str:
+    """Give the address of the database of trials; without one a SQLite file in `out`.
+
+    Raises:
+        SweepError: if it is no address, one in memory, or its driver is missing.
+    """
+    if address is None:
+        out.mkdir(parents=True, exist_ok=True)
+        return f"sqlite:///{out / FILE_NAME}"
+    try:
+        url = read_address(address)
+    except ValueError as error:
+        raise SweepError(
+            f"the address of the storage is {error}; give sqlite:///FILE or "
+            "postgresql://USER@HOST/NAME"
+        ) from None
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise SweepError("a storage in memory would lose the sweep; give sqlite:///FILE")
+    try:
+        url.get_dialect().import_dbapi()
+    except (ImportError, NoSuchModuleError) as error:
+        raise SweepError(
+            f"{show_address(url)}: {error}; install its driver: pip install 'twinrank[sweep]' "
+            "brings those of SQLite and PostgreSQL"
+        ) from None
+    return address
 
 
 def sweep(
@@ -134,12 +154,7 @@ def sweep(
     epoch so far is worse than the median of complete trials at that epoch is pruned. One that was
     killed is done again, at most twice; one that diverges fails, and is not.
 
-    Args:
-        search: the question.
-        context: of the trials; other machines have to reach its database.
-        trials: number of trials in all, pruned ones included.
-        workers: trials at once; None leaves it to `calls`.
-        calls: carries trials out.
+    `calls` carries them out, so many `workers` at once. Other machines have to reach the database.
 
     Raises:
         SweepError: if the database cannot be used or holds another sweep, or no trial reached a
@@ -151,45 +166,121 @@ def sweep(
     encode(search.dataset, search.recipe, store=context.store, device=context.device)
     trial = partial(run_trial, search, context, trials)
     finished, waiting = 0, False
-    with context.database.errors():
-        while (due := trials - count_done(study)) > 0:
+    with _database_errors(context.address):
+        while (due := trials - count_trials(study, *DONE)) > 0:
             if free := range(due - count_trials(study, TrialState.RUNNING)):
-                finished += sum(
-                    calls(trial, free, workers=workers, device=context.device, label="Trials")
-                )
+                options = {"workers": workers, "device": context.device, "label": "Trials"}
+                finished += sum(calls(trial, free, **options))
                 continue
             if not waiting:  # for others, or until killed ones are known as such
                 log.info("waiting for %d trial(s) that another process began", due)
                 waiting = True
             time.sleep(1)
-            context.database.requeue_killed(study)
-    log.info("%d of %d trials carried out in this call", finished, count_done(study))
+            fail_killed(study, context.address)
+    log.info("%d of %d trials carried out in this call", finished, count_trials(study, *DONE))
+    result = Sweep(search, study)
     if not count_trials(study, TrialState.COMPLETE):
-        failed = list_failures(study)
-        why = f" (trial {failed[0].number}: {failed[0].user_attrs[FAILURE]})" if failed else ""
-        raise SweepError(
-            f"{search.name}: no trial came to an end with a figure{why}; mend the ranges"
-        )
-    return Sweep(search, study)
+        reasons = "; ".join(f"trial {number}: {why}" for number, why in result.failed.items())
+        raise SweepError(f"{search.name}: no trial reached a figure ({reasons}); mend the ranges")
+    return result
 
 
 def open_study(search: Search, context: TrialContext) -> optuna.Study:
-    """Open the study of a search, or create it."""
+    """Open the study of a search; whoever creates it queues the recipe's own values.
+
+    Raises:
+        SweepError: if the database cannot be used, or is a file that holds another sweep.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return context.database.open_study(
-        search.name,
-        search.identity,
-        direction="minimize" if search.lower_is_better else "maximize",
-        pruner=MedianPruner(MIN_TRIALS_TO_PRUNE, n_warmup_steps=MIN_EPOCHS_TO_PRUNE),
-        sampler=SeededSampler(context.sampler, search.seed),
-        start=search.ranges.start(search.recipe),
-    )
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)
+    address = context.address
+    wait = {"connect_args": {"timeout": 60}} if address.startswith("sqlite") else {}
+    with _database_errors(address), _hold_lock(address):
+        storage = RDBStorage(
+            address,
+            engine_kwargs=wait,
+            heartbeat_interval=HEARTBEAT_EVERY_S,
+            grace_period=DEAD_AFTER_S,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MAX_RETRIES),
+        )
+        names = optuna.get_all_study_names(storage)
+        if names and search.name not in names and address == find_database(None, context.out):
+            shown = show_address(read_address(address))
+            raise SweepError(f"{shown}: holds another sweep; choose another folder (--out)")
+        study = optuna.create_study(
+            study_name=search.name,
+            storage=storage,
+            direction="minimize" if search.lower_is_better else "maximize",
+            pruner=MedianPruner(MIN_TRIALS_TO_PRUNE, n_warmup_steps=MIN_EPOCHS_TO_PRUNE),
+            sampler=build_sampler(context.sampler, search.seed),
+            load_if_exists=True,
+        )
+        if not study.user_attrs:
+            start = search.ranges.start(search.recipe)
+            if start:
+                study.enqueue_trial(start)
+            study.set_user_attr("identity", search.identity)
+    return study
+
+
+@contextmanager
+def _hold_lock(address: str) -> Iterator[None]:
+    """Hold a lock while the database is opened: one process alone can create its tables."""
+    url = read_address(address)
+    file = Path(url.database or "")
+    with ExitStack() as stack:
+        if url.get_backend_name() == "sqlite" and file.parent.is_dir():
+            stack.enter_context(FileLock(f"{file}.lock"))
+        elif url.get_backend_name() == "postgresql":
+            connection = stack.enter_context(sa.create_engine(url, poolclass=NullPool).begin())
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_NUMBER)))
+        yield
+
+
+@contextmanager
+def _database_errors(address: str) -> Iterator[None]:
+    """Raise errors of the database as a `SweepError` of one line, without its password."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        url = read_address(address)
+        reason = hide_passwords(str(error.__cause__ or error).strip().splitlines()[0], url)
+        raise SweepError(
+            f"{show_address(url)}: {reason}; check the address, and run the same again: it goes on"
+        ) from None  # the driver's own error may hold the password
+
+
+def fail_killed(study: optuna.Study, address: str) -> None:
+    """Fail the running trials whose process gives no heartbeat any more; they are done again."""
+    fail_stale_trials(study)
+    # Optuna calls a trial stale by its last heartbeat: one that died before the first has none.
+    begun_before = datetime.now() - timedelta(seconds=DEAD_AFTER_S)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if (trial.datetime_start or datetime.min) < begun_before:
+            query = sa.text("SELECT count(*) FROM trial_heartbeats WHERE trial_id = :id")
+            with sa.create_engine(address, poolclass=NullPool).connect() as connection:
+                heartbeats = connection.execute(query, {"id": trial._trial_id}).scalar()
+            if not heartbeats:
+                study.tell(trial.number, state=TrialState.FAIL)
+
+
+def build_sampler(name: SamplerName, seed: int) -> BaseSampler:
+    """Build a sampler seeded for each trial by its number: no two draw alike, on any machine."""
+    base: Any = GPSampler if name == "gp" else TPESampler
+
+    class SeededSampler(base):  # type: ignore[misc]
+        def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+            super().__init__(seed=1_000_003 * seed + trial.number)
+            super().before_trial(study, trial)
+
+    sampler: BaseSampler = SeededSampler()
+    return sampler
 
 
 def run_trial(search: Search, context: TrialContext, wanted: int, _: int = 0) -> bool:
     """Carry out one trial, in whatever process; not if as many as wanted have begun meanwhile."""
     study = open_study(search, context)
-    if count_done(study) + count_trials(study, TrialState.RUNNING) >= wanted:
+    if count_trials(study, *DONE, TrialState.RUNNING) >= wanted:
         return False
     try:
         study.optimize(partial(_measure_trial, search, context), n_trials=1)
@@ -205,10 +296,8 @@ def run_trial(search: Search, context: TrialContext, wanted: int, _: int = 0) ->
 def _measure_trial(search: Search, context: TrialContext, trial: optuna.Trial) -> float:
     """Train a trial's recipe and give its objective.
 
-    A trial that diverges gives NaN, with which Optuna has it fail.
-
     Raises:
-        TrialPruned: if it is worse than others.
+        TrialPruned: if it is worse than others, or diverges.
     """
     source = f"trial {trial.number} of {search.name}"
     name = f"{search.recipe.name}-trial-{trial.number}"
@@ -223,38 +312,34 @@ def _measure_trial(search: Search, context: TrialContext, trial: optuna.Trial) -
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-    quality = failure = None
+    quality = None
     with ExitStack() as stack:
         # A tuned encoder needs a folder, to be thrown away.
         scratch = Path(stack.enter_context(TemporaryDirectory())) if recipe.tuning else None
         tracker = stack.enter_context(
             tracking(context.track, search.dataset, recipe, seed=search.seed, out=out)
         )
-        with suppress(optuna.TrialPruned):  # no failure, to a tracker
-            try:
-                ranker = train(
-                    search.dataset,
-                    recipe,
-                    seed=search.seed,
-                    out=scratch,
-                    store=context.store,
-                    on_record=report,
-                    device=context.device,
-                )
-                quality = ranker.origin.quality
-            except DivergedError as error:
-                failure = str(error)
+        try:
+            ranker = train(
+                search.dataset,
+                recipe,
+                seed=search.seed,
+                out=scratch,
+                store=context.store,
+                on_record=report,
+                device=context.device,
+            )
+            quality = ranker.origin.quality
+        except DivergedError as error:
+            log.warning("%s: %s", source, error)
+            trial.set_user_attr(FAILURE, str(error))
+        except optuna.TrialPruned:
+            pass  # no failure, to a tracker
         tracker.reached(quality)
-    if not quality and not failure:
+    if not quality:
         raise optuna.TrialPruned
-    value = search.value(quality) if quality else math.nan
-    if not math.isfinite(value):
-        failure = failure or f"its {search.objective} is {value}"
-        log.warning("%s: %s", source, failure)
-        trial.set_user_attr(FAILURE, failure)
-        return math.nan
     trial.set_user_attr("quality", quality)
-    return value
+    return search.value(quality)
 
 
 def suggest_values(trial: optuna.Trial, ranges: Ranges) -> dict[str, Any]:
@@ -270,99 +355,31 @@ def suggest_values(trial: optuna.Trial, ranges: Ranges) -> dict[str, Any]:
     return values
 
 
-class SeededSampler(BaseSampler):
-    """A sampler seeded for each trial by its number: no two draw alike, on whatever machine.
-
-    Args:
-        name: `tpe`, tree-structured Parzen estimators, or `gp`, a Gaussian process.
-        seed: of the sweep.
-    """
-
-    def __init__(self, name: SamplerName, seed: int) -> None:
-        self._name, self._seed = name, seed
-        self._sampler: BaseSampler
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:  # noqa: D102
-        seed = 1_000_003 * self._seed + trial.number
-        self._sampler = GPSampler(seed=seed) if self._name == "gp" else TPESampler(seed=seed)
-        self._sampler.before_trial(study, trial)
-
-    def infer_relative_search_space(  # noqa: D102
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return self._sampler.infer_relative_search_space(study, trial)
-
-    def sample_relative(  # noqa: D102
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return self._sampler.sample_relative(study, trial, search_space)
-
-    def sample_independent(  # noqa: D102
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:  # noqa: ANN401 (Optuna's own)
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
-
-
-def list_failures(study: optuna.Study) -> list[FrozenTrial]:
-    """List the trials that failed by themselves, and would again."""
-    failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
-    return [trial for trial in failed if FAILURE in trial.user_attrs]
-
-
-def count_done(study: optuna.Study) -> int:
-    """Count the trials that are done, those that failed too."""
-    return count_trials(study, *DONE) + len(list_failures(study))
-
-
 def count_trials(study: optuna.Study, *states: TrialState) -> int:
     """Count the trials in any of these states."""
     return len(study.get_trials(deepcopy=False, states=states))
 
 
 @dataclass(frozen=True)
-class Importance:
-    """Importance of a field, among all that are varied.
-
-    Attributes:
-        field: `table.field`.
-        spread: share of the objective's variance over the ranges, by a random forest (fANOVA;
-            Hutter et al. 2014).
-        best: how far the best quarter of the trials narrows it down, as a share (PED-ANOVA;
-            Watanabe et al. 2023).
-    """
-
-    field: str
-    spread: float
-    best: float
-
-
-@dataclass(frozen=True)
 class Sweep:
-    """The results of a sweep so far.
-
-    Attributes:
-        search: the question.
-        study: Optuna's, with every trial; `quality` of a complete one is in its user attributes.
-    """
+    """The results of a sweep so far."""
 
     search: Search
-    study: optuna.Study
+    study: optuna.Study  # with every trial; the figures of a complete one are its `quality`
 
     @cached_property
     def trials(self) -> list[FrozenTrial]:
         """Trials that are done, best first, the pruned ones last, by their best epoch."""
         sign = 1 if self.search.lower_is_better else -1
         done = self.study.get_trials(deepcopy=False, states=DONE)
+        done = [trial for trial in done if FAILURE not in trial.user_attrs]
         return sorted(done, key=lambda t: (t.state == TrialState.PRUNED, sign * self.reached(t)))
 
     @cached_property
     def failed(self) -> dict[int, str]:
-        """Reason of each trial that failed, by its number."""
-        return {trial.number: trial.user_attrs[FAILURE] for trial in list_failures(self.study)}
+        """Reason of each trial that diverged, by its number."""
+        done = self.study.get_trials(deepcopy=False, states=DONE)
+        return {t.number: t.user_attrs[FAILURE] for t in done if FAILURE in t.user_attrs}
 
     @property
     def best(self) -> Recipe:
@@ -374,8 +391,7 @@ class Sweep:
     @property
     def best_toml(self) -> str:
         """The best recipe as a file, headed by its result."""
-        search = self.search
-        value = self.reached(self.trials[0])
+        search, value = self.search, self.reached(self.trials[0])
         reached = f"validation {search.objective} {value:.6f}, seed {search.seed}"
         head = f"# {reached}: the best of {len(self.trials)} trials on {search.dataset.name}\n"
         return head + tomli_w.dumps(self.best.values())
@@ -387,21 +403,6 @@ class Sweep:
         lower = self.search.lower_is_better
         values = [v for v in trial.intermediate_values.values() if not math.isnan(v)]
         return (min if lower else max)(values, default=math.inf if lower else -math.inf)
-
-    @cached_property
-    def importances(self) -> tuple[Importance, ...]:
-        """Importance of each field, the largest first; none where trials are few or all alike.
-
-        A pruned trial counts with its best epoch: without those, the values that are no good
-        would seem not to matter.
-        """
-        spread = self._importance_shares(FanovaImportanceEvaluator(seed=0))
-        best = self._importance_shares(PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE))
-        if len(self.completed.trials) < MIN_TRIALS_FOR_IMPORTANCE or not (spread and best):
-            return ()
-        fields = self.search.ranges.fields
-        importances = (Importance(f, spread.get(f, 0.0), best.get(f, 0.0)) for f in fields)
-        return tuple(sorted(importances, key=lambda importance: -importance.spread))
 
     @cached_property
     def completed(self) -> optuna.Study:
@@ -417,15 +418,29 @@ class Sweep:
                 )
         return study
 
-    def _importance_shares(self, evaluator: BaseImportanceEvaluator) -> dict[str, float]:
-        """Give importances that sum up to one; nothing where all trials are alike."""
+    @cached_property
+    def importances(self) -> list[dict[str, Any]]:
+        """Importance of each field, the largest first; none where trials are few or all alike.
+
+        `spread` is the share of the objective's variance over the ranges, by a random forest
+        (fANOVA; Hutter et al. 2014); `best` how far the best quarter of the trials narrows the
+        field down, as a share (PED-ANOVA; Watanabe et al. 2023). A pruned trial counts with its
+        best epoch: else the values that are no good would seem not to matter.
+        """
+        if len(self.completed.trials) < MIN_TRIALS_FOR_IMPORTANCE:
+            return []
+        forest = FanovaImportanceEvaluator(seed=0)
+        best_quarter = PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of too few trials: the page says that
-                shares = get_param_importances(self.completed, evaluator=evaluator)
+            with warnings.catch_warnings(action="ignore"):  # of too few trials: the page says that
+                spread = get_param_importances(self.completed, evaluator=forest)
+                best = get_param_importances(self.completed, evaluator=best_quarter)
         except (RuntimeError, ValueError):  # no variance
-            return {}
-        return {field: float(share) for field, share in shares.items()}
+            return []
+        return [
+            {"field": field, "spread": float(share), "best": float(best[field])}
+            for field, share in spread.items()  # sorted
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """Give plain JSON values: the question, the best recipe, importances, all trials."""
@@ -433,7 +448,7 @@ class Sweep:
             "data": self.search.dataset.name,
             **self.search.identity,
             "best": {"value": self.reached(self.trials[0]), "recipe": self.best.values()},
-            "importances": [asdict(importance) for importance in self.importances],
+            "importances": self.importances,
             "trials": [
                 {
                     "number": trial.number,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from twinrank.planning import Plan, Requirement
-from twinrank.planning.estimate import format_duration, format_size
+from twinrank.planning import Plan, Requirement, format_duration, format_size
 from twinrank.reports.terminal import aligned
 
 
