@@ -9,7 +9,7 @@ from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
 from twinrank.evaluation import mistakes
 from twinrank.experiments import examine
-from twinrank.reports.mistakes_report import draw_confusion, draw_misses
+from twinrank.reports.mistakes_report import draw_misses
 from twinrank.reports.run_report import draw_quality, run_page, write_report
 from twinrank.reports.terminal import figure, reached
 from twinrank.training import train
@@ -58,7 +58,7 @@ def test_the_page_of_one_run_has_every_section(examination):
     values = report.runs[0].evaluation.as_dict()
     for kind, row in zip((None, "conversation", "question"), (overall, *types), strict=True):
         assert row[6] == reached(values, "map@10", kind)
-    assert len(drawn(text)["figures"]) == 6
+    assert len(drawn(text)["figures"]) == 5
     assert len(text.encode()) < 6e6
 
 
@@ -91,18 +91,6 @@ def test_several_runs_stand_side_by_side(examination, tmp_path):
     assert len(text.encode()) < 6e6
 
 
-def test_curves_bear_a_star_at_the_epoch_that_was_kept(examination):
-    (run,) = alone(examination, "towers").runs
-    (curves,) = (
-        plot
-        for plot in drawn(run_page(alone(examination, "towers")))["figures"]
-        if plot["layout"]["title"]["text"] == "Learning to rank"
-    )
-    stars = [t for t in curves["data"] if t.get("marker", {}).get("symbol") == "star"]
-    assert {trace["x"][0] for trace in stars} == {run.find_best_epoch("ranking")}
-    assert len(stars) == 5  # two losses, overall, two types
-
-
 def test_misses_are_listed_with_their_texts(examination):
     report = alone(examination, "fused")
     (run,) = report.runs
@@ -114,14 +102,6 @@ def test_misses_are_listed_with_their_texts(examination):
         assert cells["right answer"] == titles[miss["right"]]
         assert cells["its rank"] == str(miss["rank"])
     assert sum(len(trace.x) for trace in draw_misses(run).data) == run.mistakes.misses.height
-
-
-def test_bars_of_a_pair_add_up_to_its_misses(examination):
-    (run,) = alone(examination, "bm25").runs
-    pairs = run.mistakes.confused.filter(pl.col("misses") > 1).to_dicts()
-    sides = draw_confusion(run, pairs).data
-    totals = [sum(counts) for counts in zip(*(side.x for side in sides), strict=True)]
-    assert totals == [pair["misses"] for pair in pairs]
 
 
 def test_a_ranker_without_confidence_is_reported_too(examination):

@@ -21,7 +21,6 @@ from twinrank.files import write_file
 from twinrank.ranking.model_card import SELECTED, about, quality
 from twinrank.reports.figures import draw, hover_text, styled
 from twinrank.reports.geometry_report import centroid_figure, space_tables
-from twinrank.reports.learning_report import make_learning_section
 from twinrank.reports.mistakes_report import (
     MAX_POINTS,
     describe_silence,
@@ -40,6 +39,7 @@ from twinrank.reports.terminal import (
     reached,
     signed,
     signed_interval,
+    take_figure,
 )
 
 Json = dict[str, Any]
@@ -47,6 +47,13 @@ Table = tuple[str, Rows]
 
 MAX_PANELS = 3  # side by side
 SIGNIFICANT = 0.05  # a corrected p-value below it shows a difference
+
+STAGES = {
+    "tuning": "Tuning the encoder",
+    "pretraining": "Pre-training",
+    "ranking": "Learning to rank",
+}
+LOSSES = {"train_loss": "training", "loss": "validation", "barlow_loss": "Barlow Twins"}
 
 _text = partial(render_text, "run_report.txt")
 
@@ -72,7 +79,7 @@ def run_page(examination: Examination) -> str:
         _quality_section(examination),
         _recipe_section(runs),
         _data_section(examination.description),
-        *make_learning_section(runs),
+        *_learning_section(runs),
         *make_confidence_section(runs),
     ]
     for run in runs:
@@ -151,26 +158,20 @@ def draw_quality(runs: Sequence[Run]) -> Figure:
             groups = {None: ("overall", counts["overall"])}
             groups |= {kind: (hover_text(kind), n) for kind, n in counts["types"].items()}
             for kind, (label, count) in groups.items():
-                of, bounds = _values_of(values, kind), _values_of(values["intervals"], kind)
-                low, high = bounds[metric] or (None, None)
+                value, bounds = take_figure(values, metric, kind)
+                low, high = bounds or (None, None)
                 hover = (
                     f"<b>{hover_text(run.name)}</b>, {label}<br>{metric_name(metric)} "
                     f"{reached(values, metric, kind)}, {count:,} queries"
                 )
                 row = {"panel": metric_name(metric), "name": run.name, "x": label}
-                rows.append({**row, "y": of[metric], "low": low, "high": high, "hover": hover})
+                rows.append({**row, "y": value, "low": low, "high": high, "hover": hover})
     plot = draw(express.scatter, rows, interval="y")
     plot.update_traces(marker_size=10)
     plot.update_yaxes(rangemode="tozero")
     plot.update_yaxes(matches="y", col=2)
     plot.update_layout(scattermode="group", scattergap=0.5, showlegend=len(runs) > 1)
     return styled(plot, "Quality, with 95 % intervals")
-
-
-def _values_of(values: Json, kind: str | None) -> Json:
-    """Take the values of a type, or the overall ones."""
-    group: Json = values["types"][kind] if kind else values["overall"]
-    return group
 
 
 def _quality_section(examination: Examination) -> Section:
@@ -266,6 +267,45 @@ def _data_section(data: Description) -> Section:
         rows.append([label, *(f"{split[name]:,}" for split in splits.values())])
     paragraphs = _text("data", name=data.name, counts=data.counts, warnings=data.warnings)
     return Section("Data", paragraphs.split("\n\n"), tables=[("Queries by split and type", rows)])
+
+
+def _learning_section(runs: Sequence[Run]) -> list[Section]:
+    """A figure for each stage that any of the runs trained in."""
+    figures = []
+    for stage, title in STAGES.items():
+        trained = [run for run in runs if len(run.stages.get(stage, ())) > 1]
+        if trained:
+            figures.append((draw_curves(trained, stage, title), _text("curves")))
+    untrained = [run.name for run in runs if not run.stages]
+    text = _text("learning", untrained=untrained)
+    return [Section("Learning", [text] if text else [], figures)] if figures or text else []
+
+
+def draw_curves(runs: Sequence[Run], stage: str, title: str) -> Figure:
+    """Draw losses and validation MAP@10 by epoch: a curve a type of one run, or a curve a run."""
+    rows: list[Json] = []
+    for run in runs:
+        best, types = run.find_best_epoch(stage), run.evaluation.types
+        for record in run.stages[stage]:
+            losses = {name: record.get(key) for key, name in LOSSES.items()}
+            quality = {"overall": record.get("map@10")}
+            if len(runs) > 1:
+                loss = losses["validation"] or losses["Barlow Twins"]
+                losses, quality = {run.name: loss}, {run.name: record.get("map@10")}
+            elif len(types) > 1:
+                quality |= {k: v.get("map@10") for k, v in record.get("types", {}).items()}
+            mark = ", the best" if record["epoch"] == best else ""
+            for panel, values in (("loss", losses), ("validation MAP@10", quality)):
+                for name, value in values.items():
+                    if value is not None:
+                        hover = f"<b>{hover_text(name)}</b>, epoch {record['epoch']}{mark}"
+                        row = {"panel": panel, "name": name, "x": record["epoch"], "y": value}
+                        rows.append({**row, "hover": f"{hover}<br>{figure(value)}"})
+    rows.sort(key=lambda row: row["panel"])
+    plot = draw(express.line, rows)
+    plot.update_xaxes(title_text="epoch")
+    plot.update_yaxes(rangemode="tozero", col=1)
+    return styled(plot, title)
 
 
 def _space_section(runs: Sequence[Run]) -> list[Section]:

@@ -46,13 +46,10 @@ def fill_table(
     left: Collection[int] | None = None,
     lines: Collection[int] = (),
 ) -> Table:
-    """Lay rows out as a table, the head first.
+    """Lay rows out as a table, the head first; what follows a line break in a cell is dim.
 
-    Args:
-        title: above it.
-        rows: of a cell with a line break, what follows the break is dim.
-        left: columns of words; None means all that hold no figures, which stand right.
-        lines: after which rows, the first of the body being 0, a line is drawn.
+    Columns of words stand left: those given, or all that hold no figures. A line is drawn after
+    the rows in `lines`, the first of the body being 0.
     """
     head, *body = rows
     table = aligned(title)
@@ -75,7 +72,7 @@ def evaluation_table(evaluation: Evaluation, title: str) -> Table:
     rows = [["", *map(_short_metric, metrics)]]
     for kind in (None, *evaluation.types):
         count = counts["types"][kind] if kind else counts["overall"]
-        cells = ("\n".join(_cell(values, metric, kind)) for metric in metrics)
+        cells = (_two_lines(values, metric, kind) for metric in metrics)
         rows.append([f"{kind or 'overall'}\n{count:,} queries", *cells])
     lines = {0}
     if len(evaluation.types) > 1:
@@ -156,7 +153,14 @@ def learning_table(learning: Learning) -> Group:
     from twinrank.feedback import METRIC
 
     head = Text(f"{learning.counts.verdicts:,} verdicts: {learning.counts}\n")
-    lines = [Text(line) for line in (*learning.notes, *learning.worse, _describe_outcome(learning))]
+    why = ": the new one is worse" if learning.worse else ""
+    outcome = f"{learning.ranker}: the old ranker stays{why}"
+    if learning.replaced:
+        outcome = (
+            f"{learning.ranker}: the new ranker has taken the old one's place; "
+            f"`twinrank learn {learning.ranker} --rollback` takes it back"
+        )
+    lines = [Text(line) for line in (*learning.notes, *learning.worse, outcome)]
     rows, breaks = [["", "top-3", "new", "MAP@10", "new", "difference", "p"]], set()
     for compared in learning.compared:
         rows.append([compared.on, *[""] * 6])
@@ -167,7 +171,7 @@ def learning_table(learning: Learning) -> Group:
             kind, counts = difference.kind, compared.new.counts
             count = counts["types"][kind] if kind else counts["overall"]
             pairs = [(m, values) for m in ("accuracy@3", METRIC) for values in (old, new)]
-            cells = [_cell(values, metric, kind)[0] for metric, values in pairs]
+            cells = [figure(take_figure(values, metric, kind)[0]) for metric, values in pairs]
             gain = signed(difference.mean)
             if difference.interval:
                 gain += f"\n{signed_interval(difference.interval)}"
@@ -242,7 +246,12 @@ def metric_name(metric: str) -> str:
 
 def reached(measured: Json, metric: str = "accuracy@3", kind: str | None = None) -> str:
     """A figure of an evaluation in plain values, with its interval: .310 (.226-.396)."""
-    return in_one_line("\n".join(_cell(measured, metric, kind)))
+    return in_one_line(_two_lines(measured, metric, kind))
+
+
+def _two_lines(measured: Json, metric: str, kind: str | None = None) -> str:
+    value, bounds = take_figure(measured, metric, kind)
+    return f"{figure(value)}\n{interval(bounds)}"
 
 
 def in_one_line(cell: str) -> str:
@@ -271,11 +280,8 @@ def silence_rows(evaluation: Evaluation) -> list[list[str]]:
 def difference_rows(differences: Sequence[Json], *first: str) -> list[list[str]]:
     """A row a comparison and group of queries: the difference of each metric tested, and p.
 
-    The groups have a column unless all differences are over all queries.
-
-    Args:
-        differences: as `experiments.compare.compare_pairs` gives them.
-        first: the keys that tell one comparison from another, beside `without`.
+    Comparisons are those of `compare_pairs`, told apart by the keys `first`, beside `without`. The
+    groups have a column unless all differences are over all queries.
     """
     metrics = list(dict.fromkeys(d["metric"] for d in differences))
     grouped = any(d["type"] for d in differences)
@@ -300,9 +306,8 @@ def _comparison_rows(comparison: Comparison) -> list[list[str]]:
     rows = [["recipe", "top-3", *shown, *gap, "MAP@10", *worst]]
 
     def cell(entry: Entry, metric: str, kind: str | None = None) -> str:
-        value, around = _cell(entry.mean.as_dict(), metric, kind)
-        spread = entry.spread(metric, kind)
-        return f"{value}±{figure(spread)}\n{around}" if spread is not None else f"{value}\n{around}"
+        text, spread = _two_lines(entry.mean.as_dict(), metric, kind), entry.spread(metric, kind)
+        return text if spread is None else text.replace("\n", f"±{figure(spread)}\n")
 
     for entry in comparison.entries:
         row = [entry.recipe.name, *(cell(entry, "accuracy@3", kind) for kind in (None, *shown))]
@@ -312,12 +317,14 @@ def _comparison_rows(comparison: Comparison) -> list[list[str]]:
     return rows
 
 
-def _cell(measured: Json, metric: str, kind: str | None = None) -> tuple[str, str]:
-    """A figure of an evaluation in plain values, and its interval."""
+def take_figure(
+    measured: Json, metric: str, kind: str | None = None
+) -> tuple[float, Sequence[float] | None]:
+    """Take a figure of an evaluation in plain values, overall or of a type, and its interval."""
     figures, bounds = measured["overall"], measured["intervals"]["overall"]
     if kind:
         figures, bounds = measured["types"][kind], measured["intervals"]["types"][kind]
-    return figure(figures[metric]), interval(bounds[metric])
+    return figures[metric], bounds[metric]
 
 
 def _describe_comparison(comparison: Comparison) -> str:
@@ -329,16 +336,6 @@ def _describe_comparison(comparison: Comparison) -> str:
         f"{comparison.data}, {comparison.split} split: {counts['overall']:,} queries ({by_type}). "
         f"Top-3 accuracy and MAP@10: {spread}95 % bootstrap intervals over threads."
     )
-
-
-def _describe_outcome(learning: Learning) -> str:
-    if learning.replaced:
-        return (
-            f"{learning.ranker}: the new ranker has taken the old one's place; "
-            f"`twinrank learn {learning.ranker} --rollback` takes it back"
-        )
-    why = ": the new one is worse" if learning.worse else ""
-    return f"{learning.ranker}: the old ranker stays{why}"
 
 
 def _short_metric(metric: str) -> str:
