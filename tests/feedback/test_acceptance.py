@@ -37,7 +37,7 @@ NOISY = {"queries": 60, "noise": 0.5}
             {"chat": 0.3, "mail": -0.01},
             {},
             0.02,
-            "0.010, which is significant (60 queries; p = 0.0",
+            "0.010, which is significant (60 que",
             0,
         ),
         ("test", {"chat": 0.3, "mail": -0.03}, NOISY, 0.02, "0.030, more than the margin of", 0),

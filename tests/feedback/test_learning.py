@@ -154,18 +154,6 @@ def test_what_is_too_old_is_erased_before_anything_is_learned(folder, data, monk
 
 
 @pytest.mark.usefixtures("lenient")
-def test_what_is_held_back_stays_so_and_is_learned_by_nobody(folder, learned, data):
-    first = learned(data[1][:-20])
-    again = learned()  # by the ranker that learned
-    assert again.replaced
-    assert again.counts.held_back >= first.counts.held_back
-    assert again.counts.learned > first.counts.learned
-    held = set(again.compared[1].new.per_query["text"])
-    assert not held & set(Ranker.load(folder).past.texts)
-    assert not held & set(Ranker.load(folder, previous=True).past.texts)
-
-
-@pytest.mark.usefixtures("lenient")
 def test_the_same_is_not_learned_twice_nor_what_was_taken_back(folder, learned, monkeypatch):
     learned()
     pointer = read_pointer(folder)

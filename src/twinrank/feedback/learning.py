@@ -118,7 +118,7 @@ def learn(
             stays then.
     """
     if not (0 <= hold_back <= 1 and margin >= 0):  # nor NaN, by which any ranker would pass
-        raise FeedbackError(f"hold_back {hold_back:g}, margin {margin:g}: give a number from 0 on")
+        raise FeedbackError(f"hold back {hold_back:g}, margin {margin:g}: give a number from 0 on")
     if index:
         place_of(index)  # refuse it before training
     if not verdicts:

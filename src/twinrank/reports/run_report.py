@@ -70,10 +70,6 @@ def write_report(examination: Examination, file: Path) -> None:
 def run_page(examination: Examination) -> str:
     """Make one HTML document about one run, or about several side by side."""
     runs = examination.runs
-
-    def named(run: Run, section: Section) -> Section:
-        return _add_name(run.name, section) if len(runs) > 1 else section
-
     sections = [
         _short_section(examination),
         _quality_section(examination),
@@ -82,10 +78,17 @@ def run_page(examination: Examination) -> str:
         *_learning_section(runs),
         *make_confidence_section(runs),
     ]
-    for run in runs:
-        sections += [named(run, make_confusion_section(run)), named(run, make_misses_section(run))]
-    sections += _space_section(runs)
-    sections += [named(run, _card_section(run)) for run in runs]
+    of_each = [
+        [make_confusion_section(run), make_misses_section(run), _card_section(run)] for run in runs
+    ]
+    if len(runs) > 1:
+        of_each = [
+            [replace(section, heading=f"{run.name}: {section.heading}") for section in of_run]
+            for run, of_run in zip(runs, of_each, strict=True)
+        ]
+    for confusion, misses, _ in of_each:
+        sections += [confusion, misses]
+    sections += [*_space_section(runs), *(card for *_, card in of_each)]
     folders = [str(run.folder) for run in runs]
     method = _text(
         "method", version=__version__, folders=folders, fingerprint=examination.dataset.fingerprint
@@ -93,16 +96,6 @@ def run_page(examination: Examination) -> str:
     sections.append(Section("How it was measured", method.split("\n\n")))
     names = join_words([run.name for run in runs])
     return page(f"{names} on {examination.dataset.name}", sections)
-
-
-def _add_name(name: str, section: Section) -> Section:
-    """Put the name of one of several runs before a section's heading, and before its tables'."""
-    heading, *titles = (
-        f"{name}: {text[0].lower()}{text[1:]}"
-        for text in (section.heading, *(title for title, _ in section.tables))
-    )
-    rows = (rows for _, rows in section.tables)
-    return replace(section, heading=heading, tables=list(zip(titles, rows, strict=True)))
 
 
 def _short_section(examination: Examination) -> Section:
@@ -183,7 +176,6 @@ def _quality_section(examination: Examination) -> Section:
         tables = [
             ("Top-3 accuracy and MAP@10, with 95 % intervals", _quality_rows(runs)),
             ("Differences", differences),
-            ("Queries with a right answer among the first three", _overlap_rows(runs)),
         ]
     for run in runs:
         title = "Every figure, with its 95 % interval"
@@ -223,17 +215,6 @@ def _metric_rows(run: Run) -> Rows:
     return rows
 
 
-def _overlap_rows(runs: Sequence[Run], metric: str = "accuracy@3") -> Rows:
-    """How many queries the first run and each other have right among the first k, or do not."""
-    first, *others = ((run.name, run.evaluation.per_query[metric] > 0) for run in runs)
-    rows = [["run", "beside", "both", "it alone", "the other alone", "neither"]]
-    base, right = first
-    for name, also in others:
-        cells = (right & also, also & ~right, right & ~also, ~right & ~also)
-        rows.append([name, base, *(f"{cell.sum():,}" for cell in cells)])
-    return rows
-
-
 def _recipe_section(runs: Sequence[Run]) -> Section:
     """Every choice of the recipes, a column a run: first those that differ."""
     choices = []
@@ -245,14 +226,9 @@ def _recipe_section(runs: Sequence[Run]) -> Section:
         )
     names = [name for name in dict.fromkeys(n for of in choices for n in of) if name != "name"]
     rows = [[name, *(of.get(name, "-") for of in choices)] for name in names]
+    rows.sort(key=lambda row: len(set(row[1:])) == 1)
     head = ["setting", *(run.name for run in runs)]
-    if len(runs) == 1:
-        return Section("Recipe", tables=[("Every choice", [head, *rows])])
-    differ = [row for row in rows if len(set(row[1:])) > 1]
-    shared = [row[:2] for row in rows if len(set(row[1:])) == 1]
-    tables = {"Choices that differ": [head, *differ]} if differ else {}
-    tables |= {"Choices they share": [["setting", "all"], *shared]} if shared else {}
-    return Section("Recipes", tables=list(tables.items()))
+    return Section("Recipe", tables=[("Every choice", [head, *rows])])
 
 
 def _data_section(data: Description) -> Section:
