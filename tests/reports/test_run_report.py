@@ -54,10 +54,10 @@ def test_the_page_of_one_run_has_every_section(examination):
     ]
     (figures,) = (rows for title, rows in tables(text).items() if "Every figure" in title)
     head, overall, *types, _worst, _gap = figures
-    assert head[2:] == ["top-1", "top-3", "top-10", "MAP@3", "MAP@10", "loss"]
+    assert head[1:] == ["top-1", "top-3", "top-10", "MAP@3", "MAP@10", "loss"]
     values = report.runs[0].evaluation.as_dict()
     for kind, row in zip((None, "conversation", "question"), (overall, *types), strict=True):
-        assert row[6] == reached(values, "map@10", kind)
+        assert row[5] == reached(values, "map@10", kind)
     assert len(drawn(text)["figures"]) == 5
     assert len(text.encode()) < 6e6
 

@@ -84,7 +84,7 @@ def make_labels(
         if key not in keys:
             continue
         right = [v.answer for v in group if v.right and v.answer in known]
-        id_, answer = feedback_id(key), (right or [None])[-1]
+        id_, answer = feedback_id(key), right[-1] if right else None
         kind = next((verdict.type for verdict in group if verdict.type), default_type)
         row = {
             "id": id_,

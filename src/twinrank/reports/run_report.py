@@ -30,12 +30,14 @@ from twinrank.reports.mistakes_report import (
 )
 from twinrank.reports.page import Rows, Section, page, render_text
 from twinrank.reports.terminal import (
-    TYPES_SHOWN,
     difference_rows,
     figure,
+    in_one_line,
     join_words,
     metric_name,
+    metric_rows,
     p_value,
+    quality_rows,
     reached,
     signed,
     signed_interval,
@@ -173,46 +175,18 @@ def _quality_section(examination: Examination) -> Section:
     if len(runs) > 1:
         differences = difference_rows(examination.differences, "arm")
         differences[0][:2] = ["run", "minus"]
+        rows = quality_rows({run.name: run.evaluation for run in runs})
         tables = [
-            ("Top-3 accuracy and MAP@10, with 95 % intervals", _quality_rows(runs)),
+            ("Top-3 accuracy and MAP@10, with 95 % intervals", rows),
             ("Differences", differences),
         ]
     for run in runs:
         title = "Every figure, with its 95 % interval"
-        tables.append((f"{title}: {run.name}" if len(runs) > 1 else title, _metric_rows(run)))
+        title = f"{title}: {run.name}" if len(runs) > 1 else title
+        tables.append((title, metric_rows(run.evaluation)))
+    tables = [(title, [list(map(in_one_line, row)) for row in rows]) for title, rows in tables]
     paragraphs = [_summarise(run) for run in runs] if len(runs) > 1 else []
     return Section("Quality for each type of query", paragraphs, tables=tables)
-
-
-def _quality_rows(runs: Sequence[Run]) -> Rows:
-    """A row a run: top-3 accuracy and MAP@10, overall and by type, worst and gap."""
-    types = list(runs[0].evaluation.types)
-    shown = types if 1 < len(types) <= TYPES_SHOWN else []
-    gap, worst = (["gap"], ["worst"]) if len(types) > 1 else ([], [])
-    rows = [["run", "top-3", *shown, *gap, "MAP@10", *shown, *worst]]
-    for run in runs:
-        values = run.evaluation.as_dict()
-        top_3, map_10 = ([reached(values, m, kind) for kind in (None, *shown)] for m in TESTED)
-        if gap:
-            top_3.append(figure(values["gap"]["accuracy@3"]))
-            map_10.append(figure(values["worst"]["map@10"]))
-        rows.append([run.name, *top_3, *map_10])
-    return rows
-
-
-def _metric_rows(run: Run) -> Rows:
-    """Every metric, overall and by type, with its interval; the worst type, and the gap."""
-    evaluation, values = run.evaluation, run.evaluation.as_dict()
-    counts = {None: evaluation.counts["overall"], **evaluation.counts["types"]}
-    metrics = list(evaluation.overall)
-    rows = [["type", "queries", *map(metric_name, metrics)]]
-    for kind, count in counts.items():
-        cells = (reached(values, metric, kind) for metric in metrics)
-        rows.append([kind or "overall", f"{count:,}", *cells])
-    if len(evaluation.types) > 1:
-        for name, figures in (("worst type", evaluation.worst), ("gap", evaluation.gap)):
-            rows.append([name, "-", *(figure(figures[metric]) for metric in metrics)])
-    return rows
 
 
 def _recipe_section(runs: Sequence[Run]) -> Section:

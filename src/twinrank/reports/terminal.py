@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,13 @@ from twinrank.files import write_file
 if TYPE_CHECKING:
     from twinrank.encoding import CachedNetwork, StoreEntry
     from twinrank.evaluation import Evaluation
-    from twinrank.experiments import Comparison, Entry
+    from twinrank.experiments import Comparison
     from twinrank.feedback import Learning
     from twinrank.ranking import RankedAnswer, Ranker
 
 Json = Mapping[str, Any]
 Rows = Sequence[Sequence[str]]  # the head first
+Spread = Callable[[str, str | None], float | None]  # of a metric, overall or of a type, over seeds
 
 TYPES_SHOWN = 4  # more types than this are summed up as the worst and the gap
 TITLE_LENGTH = 80  # characters of a query above its answers
@@ -67,19 +68,22 @@ def fill_table(
 
 def evaluation_table(evaluation: Evaluation, title: str) -> Table:
     """Every metric, overall and by type, with its 95 % interval."""
+    return fill_table(title, metric_rows(evaluation), lines={0, len(evaluation.types)})
+
+
+def metric_rows(evaluation: Evaluation) -> list[list[str]]:
+    """Every metric, overall and by type, with its interval; the worst type, and the gap."""
     metrics = list(evaluation.overall)
     values, counts = evaluation.as_dict(), evaluation.counts
-    rows = [["", *map(_short_metric, metrics)]]
+    rows = [["queries", *map(metric_name, metrics)]]
     for kind in (None, *evaluation.types):
         count = counts["types"][kind] if kind else counts["overall"]
         cells = (_two_lines(values, metric, kind) for metric in metrics)
         rows.append([f"{kind or 'overall'}\n{count:,} queries", *cells])
-    lines = {0}
     if len(evaluation.types) > 1:
-        lines.add(len(evaluation.types))
         rows.append(["worst type", *(figure(evaluation.worst[m]) for m in metrics)])
         rows.append(["gap", *(figure(evaluation.gap[m]) for m in metrics)])
-    return fill_table(title, rows, lines=lines)
+    return rows
 
 
 def confidence_table(evaluation: Evaluation) -> Table:
@@ -96,7 +100,7 @@ def quality_table(ranker: Ranker, path: Path) -> Table | Text:
     if quality is None:
         return Text(f"{title}; nothing was trained")
     metrics = [name for name in quality if name != "types"]
-    rows = [["", *map(_short_metric, metrics)]]
+    rows = [["", *map(metric_name, metrics)]]
     for name, figures in {"overall": quality, **quality["types"]}.items():
         rows.append([name, *(figure(figures[metric]) for metric in metrics)])
     return fill_table(f"{title}; on the validation split:", rows)
@@ -113,14 +117,15 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 
 def comparison_table(comparison: Comparison) -> Table:
     """A row a recipe: top-3 accuracy by type and MAP@10; spreads over seeds; intervals below."""
-    return fill_table(_describe_comparison(comparison), _comparison_rows(comparison))
+    rows = _give_comparison_rows(comparison)
+    return fill_table(_describe_comparison(comparison), rows)
 
 
 def comparison_markdown(comparison: Comparison) -> str:
     """The same table in Markdown."""
     from twinrank.ranking.model_card import markdown, markdown_table
 
-    rows = [[in_one_line(cell) for cell in row] for row in _comparison_rows(comparison)]
+    rows = [[in_one_line(cell) for cell in row] for row in _give_comparison_rows(comparison)]
     return f"{markdown(_describe_comparison(comparison))}\n\n{markdown_table(rows)}\n"
 
 
@@ -297,23 +302,35 @@ def difference_rows(differences: Sequence[Json], *first: str) -> list[list[str]]
     return [head, *([*names, *row] for names, row in rows.items())]
 
 
-def _comparison_rows(comparison: Comparison) -> list[list[str]]:
-    """Figure with spread, and below it the interval, of each recipe and column."""
-    types = list(comparison.entries[0].mean.types)
+def _give_comparison_rows(comparison: Comparison) -> list[list[str]]:
+    spread_of = {entry.recipe.name: entry.spread for entry in comparison.entries}
+    head, *rows = quality_rows({e.recipe.name: e.mean for e in comparison.entries}, spread_of)
+    return [["recipe", *head[1:]], *rows]
+
+
+def quality_rows(
+    evaluations: Mapping[str, Evaluation], spread_of: Mapping[str, Spread] | None = None
+) -> list[list[str]]:
+    """A row each: top-3 accuracy, overall and by type, its gap, MAP@10, and its worst type.
+
+    A figure has its spread over seeds, if there are several, and below it its interval.
+    """
+    types = list(next(iter(evaluations.values())).types)
     shown = types if 1 < len(types) <= TYPES_SHOWN else []
-    even = len(types) > 1  # there are several types to be even over
-    gap, worst = (["gap"], ["worst"]) if even else ([], [])
-    rows = [["recipe", "top-3", *shown, *gap, "MAP@10", *worst]]
-
-    def cell(entry: Entry, metric: str, kind: str | None = None) -> str:
-        text, spread = _two_lines(entry.mean.as_dict(), metric, kind), entry.spread(metric, kind)
-        return text if spread is None else text.replace("\n", f"±{figure(spread)}\n")
-
-    for entry in comparison.entries:
-        row = [entry.recipe.name, *(cell(entry, "accuracy@3", kind) for kind in (None, *shown))]
-        row += [figure(entry.mean.gap["accuracy@3"])] if even else []
-        row += [cell(entry, "map@10")]
-        rows.append(row + ([figure(entry.mean.worst["map@10"])] if even else []))
+    columns = [("accuracy@3", kind) for kind in (None, *shown)]
+    rows = [["run", "top-3", *shown, "MAP@10"]]
+    if len(types) > 1:
+        rows[0][-1:] = ["gap", "MAP@10", "worst"]
+    for name, evaluation in evaluations.items():
+        row = [name]
+        for metric, kind in [*columns, ("map@10", None)]:
+            cell = _two_lines(evaluation.as_dict(), metric, kind)
+            spread = spread_of[name](metric, kind) if spread_of else None
+            row.append(cell if spread is None else cell.replace("\n", f"±{figure(spread)}\n"))
+        if len(types) > 1:
+            row.insert(-1, figure(evaluation.gap["accuracy@3"]))
+            row.append(figure(evaluation.worst["map@10"]))
+        rows.append(row)
     return rows
 
 
@@ -336,7 +353,3 @@ def _describe_comparison(comparison: Comparison) -> str:
         f"{comparison.data}, {comparison.split} split: {counts['overall']:,} queries ({by_type}). "
         f"Top-3 accuracy and MAP@10: {spread}95 % bootstrap intervals over threads."
     )
-
-
-def _short_metric(metric: str) -> str:
-    return metric.replace("accuracy", "acc").replace("map", "MAP")
