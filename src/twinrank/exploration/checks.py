@@ -25,18 +25,9 @@ TYPES_APART_AUC = 0.9  # from which types are said to lie apart
 COMMONEST = 3  # answers that a ranker that knows nothing else names for every query
 MAX_COMMON_ROWS = 20
 TOKEN_LIMITS = (128, 256, 512)  # of encoders
-CURVE_POINTS = 200
 ANSWERS, SECTIONS = "the answers", "the sections of answers"
 
 MAX_PAIRED = 2_000  # labelled queries of which all pairs are looked at, or whose axes are found
-BIN_WIDTH = 0.02  # of a cosine
-RELATIONS = (
-    "same thread",
-    "same answer, same type",
-    "same answer, other type",
-    "other answer, same type",
-    "other answer, other type",
-)
 MAX_POINTS = 1_200  # queries of the plane, each with its text
 MAX_COLOURED_ANSWERS = 6
 OTHER_ANSWERS = "all other answers"
@@ -169,7 +160,8 @@ def check_unused(subject: Subject) -> Check:
     share = near / len(rows)
     level: Level = "mend" if share >= OFTEN_NEAREST else "know" if never else "fine"
     text = f"{never:,} of {total:,} answers ({never / total:.0%}) are right for no query"
-    text += f", yet one of them is the nearest article to {share:.0%} of the labelled queries."
+    if near:
+        text += f", yet one of them is the nearest article to {share:.0%} of the labelled queries"
     advice = (
         "Read the pairs on the page: add the label where the article is right too, and take "
         "articles out that nobody should be sent to."
@@ -183,7 +175,7 @@ def check_unused(subject: Subject) -> Check:
     ]
     head = ["nearest to", "the answer, and a query"]
     tables = [Table("Never right, and often nearest", [head, *cells], unused.height)]
-    finding = Finding("unused", level, text, advice, figures)
+    finding = Finding("unused", level, f"{text}.", advice, figures)
     facts = {"answers": unused.height}
     return Check("unused", heading, [finding], tables=tables if near else [], facts=facts)
 
@@ -204,19 +196,7 @@ def check_lengths(subject: Subject) -> Check:
         shares = ((float((counts > n).mean()), _measure_unread(counts, n)) for n in limits)
         rows.append([name, *quantiles, *(f"{share:.0%}" for pair in shares for share in pair)])
     table = Table("Lengths in tokens", [head, *rows])
-    finding = _find_unread(subject, tokens)
-    return Check("lengths", heading, [finding], [_draw_lengths(tokens, limit)], [table])
-
-
-def _draw_lengths(tokens: dict[str, np.ndarray], limit: int) -> Chart:
-    most = max(8, *(int(counts.max()) for counts in tokens.values()))
-    steps = np.unique(np.geomspace(4, most, CURVE_POINTS).round().astype(int)).tolist()
-    rows = []
-    for name, counts in tokens.items():
-        for step, share in zip(steps, (counts[:, None] > steps).mean(axis=0), strict=True):
-            hover = f"{share:.1%} of {name} are longer than {step:,} tokens"
-            rows.append({"name": name, "x": step, "y": round(float(share), 4), "hover": hover})
-    return Chart("lines", "lengths_curve", rows, "tokens", "share of the texts", limit=limit)
+    return Check("lengths", heading, [_find_unread(subject, tokens)], tables=[table])
 
 
 def _count_tokens(subject: Subject) -> dict[str, np.ndarray]:
@@ -265,17 +245,20 @@ def check_threads(subject: Subject) -> Check:
     sample, description = subject.sample, subject.description
     rng = np.random.default_rng(0)
     rows = np.sort(rng.permutation(np.flatnonzero(sample.labelled))[:MAX_PAIRED])
-    codes = (sample.codes("type")[rows], sample.codes("thread")[rows])
-    pairs = relate_pairs(sample.points[rows], sample.labels[rows], *codes)
+    same_thread, same_answer = measure_relations(
+        sample.points[rows],
+        sample.labels[rows],
+        sample.codes("type")[rows],
+        sample.codes("thread")[rows],
+    )
     several = description.counts["threads_of_several_types"]
     figures: dict[str, int | float] = {"threads_of_several_types": several}
     text = f"{several:,} threads hold queries of several types"
-    means = dict(pairs.group_by("relation").agg(pl.mean("cosine")).iter_rows())
-    if several and RELATIONS[0] in means and RELATIONS[2] in means:
-        figures |= {"same_thread": means[RELATIONS[0]], "same_answer": means[RELATIONS[2]]}
+    if several and same_thread is not None and same_answer is not None:
+        figures |= {"same_thread": same_thread, "same_answer": same_answer}
         text += (
-            f": their cosine is {means[RELATIONS[0]]:.2f}, that of two queries of one "
-            f"answer and different types {means[RELATIONS[2]]:.2f}"
+            f": their cosine is {same_thread:.2f}, that of two queries of one answer and "
+            f"different types {same_answer:.2f}"
         )
     advice = (
         'Pre-train on them (`pairing = "thread"`, recipe `barlow-inherit`): no label needed.'
@@ -283,51 +266,34 @@ def check_threads(subject: Subject) -> Check:
         else "If a ticket has a subject and a transcript, give both the same `thread`: they then "
         "never fall in different splits, and can be paired without labels."
     )
-    findings = [Finding("threads", "know", f"{text}.", advice, figures)]
-    charts = [_draw_relations(pairs)] if pairs.height else []
-    heading = "Do the queries of one answer belong together?"
+    finding = Finding("threads", "know", f"{text}.", advice, figures)
     has_types = several or len(description.splits["train"]["types"]) > 1
-    facts = {"queries": len(rows)}
-    return Check("threads", heading, findings if has_types else [], charts, facts=facts)
+    return Check("threads", "Threads of several types", [finding] if has_types else [])
 
 
-def relate_pairs(
+def measure_relations(
     points: Float[np.ndarray, "n d"],
     labels: sparse.csr_array,
     types: Int[np.ndarray, " n"],
     threads: Int[np.ndarray, " n"],
-) -> pl.DataFrame:
-    """Relate all pairs of n labelled queries.
+) -> tuple[float | None, float | None]:
+    """Average the cosines of two queries of a thread, and of two that share an answer alone.
+
+    The latter are of different threads and types. None where there are no such pairs.
 
     Args:
         points: of length one.
         labels: n x m, not 0 where an answer is right.
         types: a code each.
         threads: a code each.
-
-    Returns:
-        relation (one of `RELATIONS`), cosine, shared (whether they share a right answer).
     """
     i, j = np.triu_indices(len(points), 1)
+    cosines = (points @ points.T)[i, j].astype(np.float64)
+    is_thread = threads[i] == threads[j]
     shared = (labels @ labels.T).toarray()[i, j] > 0
-    relation = np.where(shared, 1, 3) + (types[i] != types[j])
-    relation[threads[i] == threads[j]] = 0
-    cosine = (points @ points.T)[i, j].astype(np.float64)
-    names = pl.Series(RELATIONS, dtype=pl.Enum(RELATIONS)).gather(relation)
-    return pl.DataFrame({"relation": names, "cosine": cosine, "shared": shared})
-
-
-def _draw_relations(pairs: pl.DataFrame) -> Chart:
-    middle = ((pl.col("cosine").clip(-1, 1) / BIN_WIDTH).floor() + 0.5) * BIN_WIDTH
-    share = (pl.len() / pl.col("total").first()).round(5)
-    of_relation = pairs.with_columns(total=pl.len().over("relation"))
-    bins = of_relation.group_by("relation", x=middle.round(3)).agg(share).sort("relation", "x")
-    rows = [
-        {"name": name, "x": x, "y": y, "hover": f"{name}\n{y:.1%} of the pairs about {x:.2f}"}
-        for name, x, y in bins.rows()
-    ]
-    grey = [name for name in RELATIONS if name.startswith("other")]
-    return Chart("lines", "relations", rows, "cosine", "share of the pairs", grey=grey)
+    groups = (cosines[is_thread], cosines[shared & ~is_thread & (types[i] != types[j])])
+    same_thread, same_answer = (float(group.mean()) if len(group) else None for group in groups)
+    return same_thread, same_answer
 
 
 def check_space(subject: Subject) -> Check:
@@ -379,7 +345,7 @@ def _draw_plane(subject: Subject) -> Chart:
     order = [*sample.types, OTHER_ANSWERS, *coloured]
     points.sort(key=lambda point: order.index(point["name"]))  # those with a colour on top
     across, up = (f"axis {i}: {share:.0%} of the variance" for i, share in enumerate(shares, 1))
-    return Chart("points", "plane", points, across, up, grey=[OTHER_ANSWERS])
+    return Chart("plane", points, across, up, grey=OTHER_ANSWERS)
 
 
 def check_words(subject: Subject) -> Check:

@@ -37,23 +37,20 @@ class Finding:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure of a page: lines, whose y are shares, or points in a plane.
+    """Points in a plane, a figure of a page.
 
     Attributes:
         caption: the name of the text that explains it, in the page's template.
-        rows: a value each: `name` (of its series), `x`, `y`, `hover` (of several lines the first
-            is a heading) and, if there are several, its `panel`.
-        grey: names of series without a colour.
-        limit: an x that is marked; x grows by factors then.
+        rows: a point each: `panel`, `name` (of its series), `x`, `y`, and `hover`, of whose lines
+            the first is a heading.
+        grey: the name of the series without a colour.
     """
 
-    kind: Literal["lines", "points"]
     caption: str
     rows: Sequence[Mapping[str, Any]]
     x_title: str
     y_title: str
-    grey: Sequence[str] = ()
-    limit: int | None = None
+    grey: str
 
 
 @dataclass(frozen=True)

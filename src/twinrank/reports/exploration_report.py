@@ -79,32 +79,23 @@ def _explain(macro: str, **facts: object) -> list[str]:
 
 
 def draw_chart(chart: Chart) -> Figure:
-    """Draw a chart of plain values; what people wrote is made harmless."""
+    """Draw points in a plane; what people wrote is made harmless."""
     from plotly import express
 
     rows = [
         {**row, "name": shorten(row["name"], MAX_NAME_LENGTH), "hover": _format_hover(row["hover"])}
         for row in chart.rows
     ]
-    grey = {hover_text(shorten(name, MAX_NAME_LENGTH)): GREY for name in chart.grey}
-    names = dict.fromkeys(hover_text(row["name"]) for row in rows)
-    colours = dict(zip((n for n in names if n not in grey), cycle(COLOURS), strict=False)) | grey
-    if chart.kind == "lines":
-        plot = draw(express.line, rows, color_discrete_map=colours, line_dash="name")
-        styled(plot, "", height=400)
-        plot.update_yaxes(tickformat=".0%", rangemode="tozero")
-    else:
-        plot = draw(express.scatter, rows, color_discrete_map=colours, opacity=0.6)
-        styled(plot, "", height=640)
-        plot.update_traces(marker={"size": 5})
-        plot.update_layout(margin_b=180, legend_itemsizing="constant")
-        for update in (plot.update_xaxes, plot.update_yaxes):
-            update(showticklabels=False, zeroline=False)
+    names = dict.fromkeys(hover_text(row["name"]) for row in rows if row["name"] != chart.grey)
+    colours = {chart.grey: GREY, **dict(zip(names, cycle(COLOURS), strict=False))}
+    plot = draw(express.scatter, rows, color_discrete_map=colours, opacity=0.6)
+    styled(plot, "", height=640)
+    plot.update_traces(marker={"size": 5})
+    plot.update_layout(margin_b=180, legend_itemsizing="constant")
+    for update in (plot.update_xaxes, plot.update_yaxes):
+        update(showticklabels=False, zeroline=False)
     plot.update_xaxes(title_text=chart.x_title)
     plot.update_yaxes(title_text=chart.y_title)
-    if chart.limit:
-        plot.update_xaxes(type="log", dtick="D2")
-        plot.add_vline(chart.limit, line={"color": GREY, "dash": "dot"})
     return plot
 
 
