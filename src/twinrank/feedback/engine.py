@@ -19,8 +19,8 @@ LOCK_WAIT_S = 30  # for another process that writes at this moment
 CONNECT_S = 10
 # Other forms of a server's address, such as `host=db password=...` or `user:...@db`, would become
 # a file named after the password; a path that begins as one may hold these characters.
-PLAIN_PATH = re.compile(r"(~|\.{1,2}[/\\]|/|[A-Za-z]:[/\\])(?!.*password)")
-NO_PATH = re.compile(r"[=@:\0\r\n]|password")
+PLAIN_PATH = re.compile(r"(~|\.{1,2}[/\\]|/|[A-Za-z]:[/\\])(?!.*(pass\w*|pwd)\s*=)")
+NO_PATH = re.compile(r"[=@:\0\r\n]")
 USAGE = "give the path of a SQLite file, sqlite:///FILE, or postgresql://USER@HOST/NAME"
 
 

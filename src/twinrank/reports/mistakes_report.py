@@ -44,14 +44,6 @@ def make_confidence_section(runs: Sequence[Run]) -> list[Section]:
         (f"{title}: {run.name}" if len(runs) > 1 else title, silence_rows(run.evaluation))
         for run in known
     ]
-    if len(runs) == 1:
-        rows = known[0].evaluation.per_query
-        bins = [
-            [figure(b.confidence), f"{figure(b.accuracy)} ({interval(b.interval)})", f"{b.queries}"]
-            for b in reliability(rows["confidence"].to_numpy(), rows["accuracy@1"].to_numpy() > 0)
-        ]
-        head = ["mean confidence", "right first", "queries"]
-        tables.append(("How true confidence is, over all queries", [head, *bins]))
     paragraphs = [f"{run.name}: its {describe_silence(run)}." for run in known]
     figures = [(draw_calibration(known), _text("calibration"))]
     return [Section("Confidence", paragraphs, figures, tables)]
