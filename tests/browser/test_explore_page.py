@@ -34,7 +34,7 @@ def test_it_draws_fits_and_can_be_read_by_all(look, file, width, scheme):
     opened = look(file, width, scheme)
     assert opened.complaints == []
     assert opened.requests == [file.as_uri()]
-    assert opened.page.locator(".plot .main-svg").count() >= 8
+    assert opened.page.locator(".plot .main-svg").count() >= 1
     opened.page.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = true))")
     assert opened.too_wide <= 0
     found = Axe().run(opened.page)

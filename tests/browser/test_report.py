@@ -84,7 +84,7 @@ def test_it_opens_from_disk_draws_and_fits(opened, files, which, width, scheme):
     page, heard = opened(files[which], width, scheme)
     assert heard == []
     plots = page.locator(".plot").count()
-    assert plots == {"one": 6, "several": 10}[which]
+    assert plots == {"one": 5, "several": 7}[which]
     assert page.locator(".plot .main-svg").count() >= plots
     wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(wide) <= 0

@@ -143,7 +143,6 @@ def test_a_learning_under_way_is_not_robbed(folder, feedback, monkeypatch):
     ("asked", "said"),
     [
         ({}, "give one of"),
-        ({"text": "a", "key": "k"}, "give one of"),
         ({"text": "a", "pattern": "k"}, "give one of"),
         ({"text": " "}, "--text is empty"),
         ({"pattern": "("}, "no regular expression"),

@@ -1,4 +1,3 @@
-import builtins
 import html
 import re
 
@@ -7,7 +6,6 @@ import pytest
 from rich.console import Console
 
 from twinrank.encoding import FeatureStore
-from twinrank.errors import TwinrankError
 from twinrank.evaluation import View, centroid_views, geometry
 from twinrank.reports.figures import COLOURS, hover_text
 from twinrank.reports.geometry_report import COLUMNS, centroid_figure, geometry_table
@@ -86,16 +84,3 @@ def test_what_people_wrote_is_harmless_wrapped_and_cut():
     assert plain[-1].endswith("…")
     assert not re.search(r"&(?!lt;|gt;|amp;)", "".join(lines))
     assert hover_text("short\n\n text") == "short text"
-
-
-def test_without_plotly_it_says_what_to_install(monkeypatch):
-    real = builtins.__import__
-
-    def refuse(name, *args, **kwargs):
-        if name.startswith("plotly"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(TwinrankError, match=r"pip install 'twinrank\[report\]'"):
-        centroid_figure("a ranker", [view()])

@@ -1,23 +1,18 @@
-"""Checks of what can be counted: types and splits, common and unused answers, lengths."""
+"""Checks of types and splits, common and unused answers, lengths, threads, features, and words."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float, Int
+from scipy import sparse
 
 from twinrank.data import SPLITS, answer_texts, section_texts
-from twinrank.data.statistics import FEW, unspaced_warning
-from twinrank.exploration.findings import (
-    Chart,
-    Check,
-    Finding,
-    Level,
-    Table,
-    count_of,
-    enumerate_words,
-)
+from twinrank.evaluation.geometry import main_axes, measure_space
+from twinrank.exploration.findings import Chart, Check, Finding, Level, Table, enumerate_words
 from twinrank.exploration.neighbours import nearest
 from twinrank.exploration.sample import MAX_ROWS, Subject
 
@@ -25,22 +20,28 @@ from twinrank.exploration.sample import MAX_ROWS, Subject
 UNEVEN = 0.5  # of the even share of a type
 OFTEN_NEAREST = 0.05  # of the labelled queries
 MUCH_UNREAD = 0.1  # of the tokens of a kind of text
+TYPES_APART_AUC = 0.9  # from which types are said to lie apart
 
 COMMONEST = 3  # answers that a ranker that knows nothing else names for every query
+MAX_COMMON_ROWS = 20
 TOKEN_LIMITS = (128, 256, 512)  # of encoders
-MAX_BARS = 20
-CURVE_POINTS = 200
 ANSWERS, SECTIONS = "the answers", "the sections of answers"
 
-Figures = dict[str, int | float]
+MAX_PAIRED = 2_000  # labelled queries of which all pairs are looked at, or whose axes are found
+MAX_POINTS = 1_200  # queries of the plane, each with its text
+MAX_COLOURED_ANSWERS = 6
+OTHER_ANSWERS = "all other answers"
+
+PRIOR_WORDS = 500.0  # of no type, that every type is thought to hold, spread as all words are
+MAX_WORDS = 12  # of a type
+MIN_Z = 1.96  # of a word that marks
+WORD = r"\b[^\W\d_][\w'\x{2019}]+\b"
 
 
 def check_types(subject: Subject) -> Check:
     """Can every split train or measure, and is a type drowned by the others?"""
     splits = subject.description.splits
     kinds = sorted(splits["train"]["types"])
-    counts = {k: sum(split["types"][k]["count"] for split in splits.values()) for k in kinds}
-    findings = [*_find_faulty_splits(subject), *_find_rare_type(counts), *_find_unlabelled(subject)]
     head = ["split", "queries", *kinds, "labels", "threads", "right answers"]
     rows = [
         [
@@ -51,127 +52,69 @@ def check_types(subject: Subject) -> Check:
         ]
         for name, split in splits.items()
     ]
-    bars = [
-        {
-            "name": kind,
-            "x": of_type["count"],
-            "y": name,
-            "hover": f"{name}: {of_type['count']:,} {kind}, {of_type['share']:.0%}",
-        }
-        for kind in kinds
-        for name, split in splits.items()
-        for of_type in [split["types"][kind]]
-    ]
-    charts = [Chart("bars", "splits", bars, "queries")] if kinds else []
-    return Check("types", "Types and splits", findings, charts, [Table("Splits", [head, *rows])])
+    counts = {k: sum(split["types"][k]["count"] for split in splits.values()) for k in kinds}
+    findings = [*_find_warnings(subject), *_find_balance(counts), *_find_unlabelled(subject)]
+    return Check("types", "Types and splits", findings, tables=[Table("Splits", [head, *rows])])
 
 
-def _find_faulty_splits(subject: Subject) -> list[Finding]:
-    splits, labels = subject.description.splits, subject.dataset.labels
-    if labels.is_empty():
-        advice = "Label some to train and to measure; until then rank with `bm25` or `zero-shot`."
-        return [Finding("splits", "mend", "No query has a label.", advice, {"labels": 0})]
-    findings = []
-    empty = [name for name in SPLITS if not splits[name]["labels"]]
-    if empty:
-        text = f"There are no labels in {enumerate_words(empty)}."
-        advice = "Divide the labels there are with `twinrank split`."
-        figures = {"splits_without_labels": len(empty)}
-        findings.append(Finding("splits", "mend", text, advice, figures))
-    few = {
-        f"{kind} in {name}": counts["count"]
-        for name in SPLITS
-        if name not in empty
-        for kind, counts in splits[name]["types"].items()
-        if counts["count"] < FEW
-    }
-    if few:
-        fewest = min(few, key=lambda name: few[name])
-        text = (
-            f"{count_of(len(few), 'type of a split has', 'types of splits have')} fewer than {FEW} "
-            f"labelled queries; the fewest: {few[fewest]}, {fewest}."
-        )
-        advice = "Read its figures with their intervals, or give `twinrank split` larger shares."
-        figures = {"few": len(few), "fewest": few[fewest]}
-        findings.append(Finding("splits", "mend", text, advice, figures))
-    taught = labels.filter(pl.col("split") == "train")["answer"].unique()
-    is_known = pl.col("answer").is_in(taught.implode()).any()
-    lost = labels.group_by("split", "query").agg(is_known).filter(~pl.col("answer"))
-    unseen = {name: int((lost["split"] == name).sum()) for name in ("validation", "test")}
-    unseen = {name: count for name, count in unseen.items() if count and len(taught)}
-    if unseen:
-        names = [f"{count_of(n, 'query', 'queries')} of {name}" for name, n in unseen.items()]
-        text = f"No label in train has the right answer of {enumerate_words(names)}."
-        advice = (
-            "A ranker knows these answers by their text alone, as it does new ones: expect less "
-            "there."
-        )
-        figures = {f"unseen_{name}": count for name, count in unseen.items()}
-        findings.append(Finding("splits", "know", text, advice, figures))
-    return findings
+def _find_warnings(subject: Subject) -> Iterator[Finding]:
+    """Give the warnings of the data set's description, with the advice behind their colon."""
+    for warning in subject.description.warnings:
+        text, _, advice = warning.partition(": ")
+        advice = advice or "expect less there, and wide intervals; `twinrank split` divides anew"
+        text, advice = (f"{part[0].upper()}{part[1:]}." for part in (text, advice))
+        yield Finding("data", "mend", text, advice, {})
 
 
-def _find_rare_type(counts: dict[str, int]) -> list[Finding]:
+def _find_balance(counts: dict[str, int]) -> Iterator[Finding]:
+    if len(counts) < 2:
+        return
     total = sum(counts.values())
-    if not counts:
-        return []
     rare = min(counts, key=lambda kind: counts[kind])
-    if len(counts) == 1:
-        text = f"All {count_of(total, 'query', 'queries')} are of one type, {rare}."
-        advice = (
-            "If they are of several kinds (search box, chat, e-mail), give each its `type`: there "
-            "is no parity to measure without."
-        )
-        return [Finding("types", "know", text, advice, {"types": 1, "queries": total})]
     share = counts[rare] / total
-    uneven = share < UNEVEN / len(counts)
+    level: Level = "mend" if share < UNEVEN / len(counts) else "fine"
+    text = f"The rarest of {len(counts)} types, {rare}, has {share:.0%} of the queries."
     advice = (
         "Train with the recipe `even`, which weighs the types that are learned worst, and judge "
         "by the worst type's figures."
+        if level == "mend"
+        else "Nothing: no type is drowned by another."
     )
-    return [
-        Finding(
-            "types",
-            "mend" if uneven else "fine",
-            f"The rarest of {len(counts)} types, {rare}, has {share:.0%} of the queries.",
-            advice if uneven else "Nothing: no type is drowned by another.",
-            {"types": len(counts), "queries": total, "rarest_share": share},
-        )
-    ]
+    figures = {"types": len(counts), "queries": total, "rarest_share": share}
+    yield Finding("types", level, text, advice, figures)
 
 
-def _find_unlabelled(subject: Subject) -> list[Finding]:
+def _find_unlabelled(subject: Subject) -> Iterator[Finding]:
     counts = subject.description.counts
     unlabelled = subject.description.splits["unlabelled"]["queries"]
     total = counts["queries"]
-    if not 0 < unlabelled < total:
-        return []
-    text = f"{unlabelled:,} of {total:,} queries ({unlabelled / total:.0%}) have no label."
-    advice = (
-        'Let pre-training see them (`pairing = "thread"`), or label those that people ask most.'
-        if counts["threads_of_several_types"]
-        else "Label those that people ask most; nothing else learns from them."
-    )
-    figures = {"unlabelled": unlabelled, "queries": total}
-    return [Finding("unlabelled", "know", text, advice, figures)]
+    if 0 < unlabelled < total:
+        text = f"{unlabelled:,} of {total:,} queries ({unlabelled / total:.0%}) have no label."
+        advice = (
+            'Let pre-training see them (`pairing = "thread"`), or label those that people ask most.'
+            if counts["threads_of_several_types"]
+            else "Label those that people ask most; nothing else learns from them."
+        )
+        figures = {"unlabelled": unlabelled, "queries": total}
+        yield Finding("unlabelled", "know", text, advice, figures)
 
 
 def check_popularity(subject: Subject) -> Check:
     """How uneven are the labels over the answers?"""
-    heading, ranked = "How often each answer is right", subject.popularity
-    used = ranked.filter(pl.col("queries") > 0)
-    if used.is_empty():
+    heading, labels = "How often each answer is right", subject.dataset.labels
+    if labels.is_empty():
         return Check("popularity", heading)
-    half = int((used["share"] < 0.5).sum()) + 1
-    ten = float(used["share"][min(9, used.height - 1)])
+    ranked = labels.group_by("answer").len().sort("len", "answer", descending=[True, False])
+    shares = (ranked["len"].cum_sum() / labels.height).to_numpy()
+    answers = subject.dataset.answers
+    half, ten = int((shares < 0.5).sum()) + 1, float(shares[:10][-1])
     text = (
         f"The ten commonest answers have {ten:.0%} of the labels, and {half:,} of "
-        f"{ranked.height:,} answers have half of them"
+        f"{answers.height:,} answers have half of them"
     )
     advice = "Judge a ranker on rare answers too: a few common ones decide its mean."
-    figures: Figures = {"top_ten_share": ten, "half_of_labels": half}
-    labels = subject.dataset.labels
-    train, validation = (labels.filter(pl.col("split") == name) for name in SPLITS[:2])
+    figures: dict[str, int | float] = {"top_ten_share": ten, "half_of_labels": half}
+    train, validation = (labels.filter(split=name) for name in SPLITS[:2])
     if train.height and validation.height:
         counts = train.group_by("answer").len().sort("len", "answer", descending=[True, False])
         is_common = pl.col("answer").is_in(counts["answer"].head(COMMONEST).implode())
@@ -180,133 +123,86 @@ def check_popularity(subject: Subject) -> Check:
         advice = "Hold every top-3 accuracy against that figure, and look at rare answers apart."
         figures["commonest_three_accuracy"] = right
     finding = Finding("answers", "know", f"{text}.", advice, figures)
-    charts = [_draw_shares(ranked), _draw_commonest(subject, used)]
-    return Check("popularity", heading, [finding], charts)
+    return Check("popularity", heading, [finding], tables=[_list_commonest(subject)])
 
 
-def _draw_shares(ranked: pl.DataFrame) -> Chart:
-    ranks = np.unique(np.geomspace(1, ranked.height, CURVE_POINTS).round().astype(int))
-    rows = [
-        {
-            "name": "",
-            "x": rank,
-            "y": round(row["share"], 4),
-            "hover": f"{row['title']}\nrank {rank:,}, {row['queries']:,} labels; with those "
-            f"before it {row['share']:.0%}",
-        }
-        for rank, row in zip(ranks.tolist(), ranked[ranks - 1].iter_rows(named=True), strict=True)
-    ]
-    titles = ("answers, the commonest first", "share of all labels")
-    return Chart("lines", "popularity_curve", rows, *titles, log_x=True)
-
-
-def _draw_commonest(subject: Subject, used: pl.DataFrame) -> Chart:
+def _list_commonest(subject: Subject) -> Table:
+    """List the answers with most labels, and how many of each type they have."""
     kinds = subject.dataset.queries.select("id", "type").collect(engine="streaming")
     labels = subject.dataset.labels.join(kinds, left_on="query", right_on="id")
-    counts = labels.group_by("answer", "type").agg(queries=pl.len())
-    common = used.head(MAX_BARS).select("answer", "title").with_row_index("rank")
-    bars = common.join(counts, on="answer").sort("type", "rank")
-    rows = [
-        {"name": kind, "x": count, "y": answer, "hover": f"{title}\n{count:,} {kind}"}
-        for answer, title, kind, count in bars.select("answer", "title", "type", "queries").rows()
-    ]
-    titles = dict(common.select("answer", "title").iter_rows())
-    return Chart("bars", "commonest", rows, "labels", labels=titles)
+    types = sorted(labels["type"].unique())
+    counts = labels.group_by("answer").agg(
+        pl.len(), *((pl.col("type") == kind).sum().alias(f"of {kind}") for kind in types)
+    )
+    titles = subject.dataset.answers.select("title", answer="id")
+    rows = titles.join(counts, on="answer").drop("answer").sort("len", "title", descending=True)
+    cells = [[title, *(f"{n:,}" for n in ns)] for title, *ns in rows.head(MAX_COMMON_ROWS).rows()]
+    return Table("The commonest answers", [["answer", "labels", *types], *cells])
 
 
 def check_unused(subject: Subject) -> Check:
     """Which answers is nobody sent to, though they are the nearest to a query?"""
     sample, heading = subject.sample, "Answers that are right for no query"
-    asked = np.flatnonzero(sample.labelled)
-    if not len(asked):
+    rows = np.flatnonzero(sample.labelled)
+    if not len(rows):
         return Check("unused", heading)
-    never = subject.popularity.filter(pl.col("queries") == 0)["answer"]
-    columns, cosines = nearest(sample.points[asked], sample.answer_points, 1)
-    ids = sample.answers["id"]
-    pairs = pl.DataFrame({"answer": columns[:, 0], "query": asked, "cosine": cosines[:, 0]})
+    ids, used = subject.dataset.answers["id"], subject.dataset.labels["answer"].implode()
+    total, never = len(ids), int((~ids.is_in(used)).sum())
+    columns, cosines = nearest(sample.points[rows], sample.answer_points, 1)
+    pairs = pl.DataFrame({"answer": columns[:, 0], "query": rows, "cosine": cosines[:, 0]})
     unused = (
-        pairs.filter(ids.gather(pairs["answer"]).is_in(never.implode()))
+        pairs.filter(~sample.answers["id"].gather(pairs["answer"]).is_in(used))
         .group_by("answer")
         .agg(queries=pl.len(), query=pl.col("query").sort_by("cosine").last())
         .sort("queries", "answer", descending=[True, False])
     )
-    total, near = subject.popularity.height, int(unused["queries"].sum())
-    figures: Figures = {"never_right": len(never), "answers": total, "nearest_to_queries": near}
-    level: Level = "know" if len(never) else "fine"
-    text, advice = "Every answer is right for a query.", "Nothing."
+    near = int(unused["queries"].sum())
+    share = near / len(rows)
+    level: Level = "mend" if share >= OFTEN_NEAREST else "know" if never else "fine"
+    text = f"{never:,} of {total:,} answers ({never / total:.0%}) are right for no query"
     if near:
-        level = "mend" if near / len(asked) >= OFTEN_NEAREST else "know"
-        text = (
-            f"{len(never):,} of {total:,} answers ({len(never) / total:.0%}) are right for no "
-            f"query, yet one of them is the nearest article to {near / len(asked):.0%} of the "
-            "labelled queries."
-        )
-        advice = (
-            "Read the pairs on the page: add the label where the article is right too, and take "
-            "articles out that nobody should be sent to."
-        )
-    elif len(never):
-        count = count_of(len(never), "answer is", "answers are")
-        text = f"{count} right for no query, nor nearest to any."
-        advice = "Nothing: they distract nobody."
-    rows = [
-        [f"{queries:,}", f"{sample.answers['title'][answer]}\n{sample.describe_query(query)}"]
-        for answer, queries, query in unused.head(MAX_ROWS).iter_rows()
+        text += f", yet one of them is the nearest article to {share:.0%} of the labelled queries"
+    advice = (
+        "Read the pairs on the page: add the label where the article is right too, and take "
+        "articles out that nobody should be sent to."
+        if near
+        else "Nothing: they distract nobody."
+    )
+    figures = {"never_right": never, "answers": total, "nearest_to_queries": near}
+    cells = [
+        [f"{queries:,}", f"{sample.answers['title'][answer]}\n{sample.describe_labelled(query)}"]
+        for answer, queries, query in unused.head(MAX_ROWS).rows()
     ]
     head = ["nearest to", "the answer, and a query"]
-    tables = [Table("Never right, and often nearest", [head, *rows], unused.height)] if rows else []
-    finding = Finding("unused", level, text, advice, figures)
-    return Check("unused", heading, [finding], tables=tables, facts={"answers": unused.height})
+    tables = [Table("Never right, and often nearest", [head, *cells], unused.height)]
+    finding = Finding("unused", level, f"{text}.", advice, figures)
+    facts = {"answers": unused.height}
+    return Check("unused", heading, [finding], tables=tables if near else [], facts=facts)
 
 
 def check_lengths(subject: Subject) -> Check:
     """Does the encoder's limit cut much, and does it read words at all?"""
     tokens = _count_tokens(subject)
-    findings = [*_find_markup(subject), *_find_unread(subject, tokens)]
-    for warning in unspaced_warning(subject.dataset):
-        text, advice = warning.split(": ")
-        advice = f"{advice[0].upper()}{advice[1:]}."
-        findings.append(Finding("scripts", "mend", f"{text}.", advice, {}))
     heading = "Lengths, and what is cut"
     if not tokens:
-        return Check("lengths", heading, findings)
+        return Check("lengths", heading)
     limit, longest = subject.encoder.max_tokens, subject.encoder.longest
     limits = [n for n in sorted({limit, *TOKEN_LIMITS}) if n <= (longest or n)]
     head = ["tokens", "median", "90 %", "longest"]
     head += [f"{measure} at {n}" for n in limits for measure in ("cut", "unread")]
-    rows = [
-        [
-            name,
-            *(f"{value:,.0f}" for value in np.quantile(counts, (0.5, 0.9, 1))),
-            *(
-                f"{share:.0%}"
-                for n in limits
-                for share in ((counts > n).mean(), _unread(counts, n))
-            ),
-        ]
-        for name, counts in tokens.items()
-    ]
-    table = Table("Lengths in tokens", [head, *rows])
-    return Check("lengths", heading, findings, [_draw_lengths(tokens, limit)], [table])
-
-
-def _draw_lengths(tokens: dict[str, np.ndarray], limit: int) -> Chart:
-    most = max(8, *(int(counts.max()) for counts in tokens.values()))
-    steps = np.unique(np.geomspace(4, most, CURVE_POINTS).round().astype(int)).tolist()
     rows = []
     for name, counts in tokens.items():
-        for step, share in zip(steps, (counts[:, None] > steps).mean(axis=0), strict=True):
-            hover = f"{share:.1%} of {name} are longer than {step:,} tokens"
-            rows.append({"name": name, "x": step, "y": round(float(share), 4), "hover": hover})
-    titles = ("tokens", "share of the texts")
-    mark = (float(limit), f"the limit, {limit}")
-    return Chart("lines", "lengths_curve", rows, *titles, threshold=mark, log_x=True)
+        quantiles = (f"{value:,.0f}" for value in np.quantile(counts, (0.5, 0.9, 1)))
+        shares = ((float((counts > n).mean()), _measure_unread(counts, n)) for n in limits)
+        rows.append([name, *quantiles, *(f"{share:.0%}" for pair in shares for share in pair)])
+    table = Table("Lengths in tokens", [head, *rows])
+    return Check("lengths", heading, [_find_unread(subject, tokens)], tables=[table])
 
 
 def _count_tokens(subject: Subject) -> dict[str, np.ndarray]:
     """Count the tokens of all texts of a sample before any are cut, by the kind of text."""
     sample, count = subject.sample, subject.encoder.count_tokens
-    texts = {k: sample.frame.filter(pl.col("type") == k)["text"].to_list() for k in sample.types}
+    texts = {k: sample.frame.filter(type=k)["text"].to_list() for k in sample.types}
     texts[ANSWERS] = answer_texts(sample.answers)
     sections, owners = section_texts(sample.answers)
     if len(sections) > len(np.unique(owners)):  # an answer has several
@@ -314,57 +210,200 @@ def _count_tokens(subject: Subject) -> dict[str, np.ndarray]:
     return {name: count(listed) for name, listed in texts.items() if len(listed)}
 
 
-def _unread(tokens: np.ndarray, limit: int) -> float:
-    """Give the share of all tokens that lie behind a limit."""
+def _measure_unread(tokens: np.ndarray, limit: int) -> float:
+    """Compute the share of all tokens that lie behind a limit."""
     return float(np.maximum(tokens - limit, 0).sum() / max(tokens.sum(), 1))
 
 
-def _find_markup(subject: Subject) -> list[Finding]:
-    description = subject.description
-    if not description.markup:
-        return []
-    counts = [f"{n:,} of {description.counts[k]:,} {k}" for k, n in description.markup.items()]
-    counted = enumerate_words(counts)
-    text = f"{counted} hold HTML, whose tags and entities the encoder reads as words."
-    advice = "Make plain text of them, and import again, before anything else here is weighed."
-    figures = {f"markup_{name}": count for name, count in description.markup.items()}
-    return [Finding("markup", "mend", text, advice, figures)]
-
-
-def _find_unread(subject: Subject, tokens: dict[str, np.ndarray]) -> list[Finding]:
-    limit = subject.encoder.max_tokens
-    unread = {name: _unread(counts, limit) for name, counts in tokens.items()}
-    whole = {name: share for name, share in unread.items() if name != SECTIONS}
-    if not whole:
-        return []
-    figures = {f"unread_{name}": share for name, share in unread.items()}
-    ordered = sorted(whole.items(), key=lambda item: -item[1])
-    much = [(name, share) for name, share in ordered if share >= MUCH_UNREAD]
-    if not much:
-        cut = f"{ordered[0][1]:.1%}"
-        text = f"At a limit of {limit} tokens the encoder reads all but {cut} of what is longest."
-        return [Finding("lengths", "fine", text, "Nothing: what is cut is little.", figures)]
-    shares = enumerate_words([f"{share:.0%} of the tokens of {name}" for name, share in much])
-    text = f"At a limit of {limit} tokens the encoder never reads {shares}."
-    advice = (
-        "Take the HTML out first: much of what is cut may be tags."
-        if subject.description.markup
-        else _advise_reading(subject, tokens, [name for name, _ in much])
-    )
-    return [Finding("lengths", "mend", text, advice, figures)]
-
-
-def _advise_reading(subject: Subject, tokens: dict[str, np.ndarray], names: Sequence[str]) -> str:
-    """Advise sections, and the limit at which little is cut of each kind of text, or the best."""
-    by_section = ANSWERS in names and SECTIONS in tokens
-    counts = [tokens[SECTIONS if by_section and name == ANSWERS else name] for name in names]
+def _find_unread(subject: Subject, tokens: dict[str, np.ndarray]) -> Finding:
     limit, longest = subject.encoder.max_tokens, subject.encoder.longest
-    limits = [n for n in TOKEN_LIMITS if limit < n <= (longest or n)]
-    left = {n: max(_unread(lengths, n) for lengths in counts) for n in limits}
-    enough = next((n for n in limits if left[n] < MUCH_UNREAD), limits[-1] if limits else None)
-    ways = ['read answers section by section (`answers = "sections"`)'] if by_section else []
-    if enough:
-        ways.append(f"set `max_tokens = {enough}`, which leaves at most {left[enough]:.0%} unread")
+    unread = {name: _measure_unread(counts, limit) for name, counts in tokens.items()}
+    figures = {f"unread_{name}": share for name, share in unread.items()}
+    whole = sorted((name for name in tokens if name != SECTIONS), key=lambda name: -unread[name])
+    much = [name for name in whole if unread[name] >= MUCH_UNREAD]
+    if not much:
+        cut = f"{unread[whole[0]]:.1%}"
+        text = f"At a limit of {limit} tokens the encoder reads all but {cut} of what is longest."
+        return Finding("lengths", "fine", text, "Nothing: what is cut is little.", figures)
+    shares = enumerate_words([f"{unread[name]:.0%} of the tokens of {name}" for name in much])
+    text = f"At a limit of {limit} tokens the encoder never reads {shares}."
+    ways = []
+    if ANSWERS in much and SECTIONS in tokens:
+        ways.append('read answers section by section (`answers = "sections"`)')
+    if any(limit < n <= (longest or n) for n in TOKEN_LIMITS):
+        ways.append("raise `max_tokens`; the page shows what each limit leaves unread")
+    advice = f"In the recipe's [encoder], {' or '.join(ways)}."
     if not ways:
-        return "Shorten the texts before import, the essential first: this encoder reads no more."
-    return f"In the recipe's [encoder], {' and '.join(ways)}."
+        advice = "Shorten the texts before import, the essential first: it reads no more."
+    if subject.description.markup:
+        advice = "Take the HTML out first: much of what is cut may be tags."
+    return Finding("lengths", "mend", text, advice, figures)
+
+
+def check_threads(subject: Subject) -> Check:
+    """Do threads join the types without labels, and how near are queries that belong together?"""
+    sample, description = subject.sample, subject.description
+    rng = np.random.default_rng(0)
+    rows = np.sort(rng.permutation(np.flatnonzero(sample.labelled))[:MAX_PAIRED])
+    same_thread, same_answer = measure_relations(
+        sample.points[rows],
+        sample.labels[rows],
+        sample.codes("type")[rows],
+        sample.codes("thread")[rows],
+    )
+    several = description.counts["threads_of_several_types"]
+    figures: dict[str, int | float] = {"threads_of_several_types": several}
+    text = f"{several:,} threads hold queries of several types"
+    if several and same_thread is not None and same_answer is not None:
+        figures |= {"same_thread": same_thread, "same_answer": same_answer}
+        text += (
+            f": their cosine is {same_thread:.2f}, that of two queries of one answer and "
+            f"different types {same_answer:.2f}"
+        )
+    advice = (
+        'Pre-train on them (`pairing = "thread"`, recipe `barlow-inherit`): no label needed.'
+        if several
+        else "If a ticket has a subject and a transcript, give both the same `thread`: they then "
+        "never fall in different splits, and can be paired without labels."
+    )
+    finding = Finding("threads", "know", f"{text}.", advice, figures)
+    has_types = several or len(description.splits["train"]["types"]) > 1
+    return Check("threads", "Threads of several types", [finding] if has_types else [])
+
+
+def measure_relations(
+    points: Float[np.ndarray, "n d"],
+    labels: sparse.csr_array,
+    types: Int[np.ndarray, " n"],
+    threads: Int[np.ndarray, " n"],
+) -> tuple[float | None, float | None]:
+    """Average the cosines of two queries of a thread, and of two that share an answer alone.
+
+    The latter are of different threads and types. None where there are no such pairs.
+
+    Args:
+        points: of length one.
+        labels: n x m, not 0 where an answer is right.
+        types: a code each.
+        threads: a code each.
+    """
+    i, j = np.triu_indices(len(points), 1)
+    cosines = (points @ points.T)[i, j].astype(np.float64)
+    is_thread = threads[i] == threads[j]
+    shared = (labels @ labels.T).toarray()[i, j] > 0
+    groups = (cosines[is_thread], cosines[shared & ~is_thread & (types[i] != types[j])])
+    same_thread, same_answer = (float(group.mean()) if len(group) else None for group in groups)
+    return same_thread, same_answer
+
+
+def check_space(subject: Subject) -> Check:
+    """Do the types lie apart in the raw features?"""
+    sample, rng = subject.sample, np.random.default_rng(0)
+    heading, charts = "The raw features", [_draw_plane(subject)] if len(subject.sample) > 1 else []
+    rows = rng.permutation(np.flatnonzero(sample.labelled))[:MAX_PAIRED]
+    if len(rows) < 2:
+        return Check("space", heading, charts=charts)
+    types, threads = (sample.frame[column][rows].to_list() for column in ("type", "thread"))
+    measured = measure_space(
+        sample.features[rows], sample.answer_points, sample.labels[rows], types, threads
+    )
+    names = ("type_auc", "type_share", "answer_share")
+    figures = {name: value for name in names if (value := measured[name]) is not None}
+    if len(figures) < len(names):
+        return Check("space", heading, charts=charts)
+    auc, type_share, answer_share = figures.values()
+    text = (
+        f"A straight cut through the raw features tells the types apart with AUC {auc:.2f}; types "
+        f"hold {type_share:.0%} of the variance, answers {answer_share:.0%}."
+    )
+    level: Level = "know" if auc >= TYPES_APART_AUC else "fine"
+    advice = (
+        "Look at `twinrank geometry` after training; if the types still lie apart and one is "
+        "worse, pre-train with `barlow-inherit`."
+        if level == "know"
+        else "Nothing: the encoder does not tell the types apart."
+    )
+    return Check("space", heading, [Finding("space", level, text, advice, figures)], charts)
+
+
+def _draw_plane(subject: Subject) -> Chart:
+    """Queries on the two main axes of their raw features, by type and by answer."""
+    sample, rng = subject.sample, np.random.default_rng(0)
+    fitted = sample.features[rng.permutation(len(sample))[:MAX_PAIRED]]
+    rows = np.sort(rng.permutation(len(sample))[:MAX_POINTS])
+    (plane,), shares = main_axes(fitted, 2, sample.features[rows])
+    titles, texts = sample.answers["title"], sample.frame[rows].select("type", "text").rows()
+    answers = [titles[int(r.indices[0])] if r.nnz else "no label" for r in sample.labels[rows]]
+    labelled = Counter(answer for answer in answers if answer != "no label")
+    coloured = [answer for answer, _ in labelled.most_common(MAX_COLOURED_ANSWERS)]
+    points = []
+    for (x, y), answer, (kind, text) in zip(plane.round(4).tolist(), answers, texts, strict=True):
+        name = answer if answer in coloured else OTHER_ANSWERS
+        point = {"x": x, "y": y, "hover": f"{answer}\n{kind}\n{text}"}
+        points.append({**point, "panel": "by type", "name": kind})
+        points.append({**point, "panel": "by answer", "name": name})
+    order = [*sample.types, OTHER_ANSWERS, *coloured]
+    points.sort(key=lambda point: order.index(point["name"]))  # those with a colour on top
+    across, up = (f"axis {i}: {share:.0%} of the variance" for i, share in enumerate(shares, 1))
+    return Chart("plane", points, across, up, grey=OTHER_ANSWERS)
+
+
+def check_words(subject: Subject) -> Check:
+    """Show the words that mark each type: is it layout that tells the types apart?"""
+    frame = subject.sample.frame
+    words = find_marking_words(frame["text"].to_list(), frame["type"].to_list())
+    heading = "Words that mark a type"
+    if words.is_empty():
+        return Check("words", heading)
+    first = words.group_by("type", maintain_order=True).agg(pl.col("word").head(3).str.join(", "))
+    marks = "; ".join(f"{kind}: {listed}" for kind, listed in first.iter_rows())
+    finding = Finding(
+        "words",
+        "know",
+        f"The words that mark a type most are, for {marks}.",
+        "If words of layout are among them (speaker names, signatures, greetings), strip them "
+        "before import: they say what type a text is, and nothing about its answer.",
+        {"words": words.height},
+    )
+    cells = [[kind, word, *(f"{n:.1f}" for n in numbers)] for kind, word, *numbers in words.rows()]
+    head = ["type", "word", "z", "here", "elsewhere"]
+    table = Table("How often in 10,000 words", [head, *cells])
+    return Check("words", heading, [finding], tables=[table])
+
+
+def find_marking_words(texts: Sequence[str], types: Sequence[str]) -> pl.DataFrame:
+    """Find the words that mark each type the most; none where there is only one type.
+
+    A word's z is its log-odds ratio with an informative Dirichlet prior over its standard
+    deviation (Monroe, Colaresi and Quinn 2008, "Fightin' Words", Political Analysis 16(4)). With y
+    and n its count and that of all words, of the type (1) and of the others (2), and alpha the
+    prior (500 times its share of all words), it is the log of (y1 + alpha) / (n1 + 500 - y1 -
+    alpha) less the same of the others, over sqrt(1 / (y1 + alpha) + 1 / (y2 + alpha)).
+
+    Returns:
+        type, word, z, here and elsewhere (how often, in 10,000 words); at most twelve a type, the
+        highest z first, all above 1.96.
+    """
+    text = pl.Series("word", texts, dtype=pl.String).str.to_lowercase()
+    words = pl.DataFrame(
+        {"type": pl.Series(types, dtype=pl.String), "word": text.str.extract_all(WORD)}
+    )
+    counts = words.explode("word").drop_nulls().group_by("type", "word").agg(y1=pl.len())
+    total = max(int(counts["y1"].sum()), 1)
+    counts = counts.with_columns(
+        n1=pl.sum("y1").over("type"), y2=pl.sum("y1").over("word") - pl.col("y1")
+    )
+    y1, n1, y2, n2 = pl.col("y1"), pl.col("n1"), pl.col("y2"), total - pl.col("n1")
+    alpha = PRIOR_WORDS * (y1 + y2) / total
+    odds, other_odds = (
+        ((y + alpha) / (n + PRIOR_WORDS - y - alpha)).log() for y, n in ((y1, n1), (y2, n2))
+    )
+    z = (odds - other_odds) / (1 / (y1 + alpha) + 1 / (y2 + alpha)).sqrt()
+    marks = counts.filter(n2 > 0).select(
+        "type", "word", z=z, here=10_000 * y1 / n1, elsewhere=10_000 * y2 / n2
+    )
+    marks = marks.filter(pl.col("z").is_finite(), pl.col("z") > MIN_Z).sort(
+        "z", "word", descending=[True, False]
+    )
+    first = marks.group_by("type", maintain_order=True).head(MAX_WORDS)
+    return first.sort("type", maintain_order=True)

@@ -5,30 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import get_args
 
-import polars as pl
-
 from twinrank.data import Dataset, describe
 from twinrank.encoding import Encoder, FeatureStore
-from twinrank.exploration import checks
-from twinrank.exploration.doubtful_labels import check_labels
-from twinrank.exploration.feature_space import check_space
+from twinrank.exploration import checks, neighbours
 from twinrank.exploration.findings import Check, Finding, Level
-from twinrank.exploration.marking_words import check_words
-from twinrank.exploration.neighbours import check_answer_twins, check_query_twins
-from twinrank.exploration.relations import check_threads
 from twinrank.exploration.sample import Subject, draw_sample
 
 CHECKS = (
-    check_labels,
-    check_query_twins,
+    neighbours.check_labels,
+    neighbours.check_query_twins,
     checks.check_lengths,
     checks.check_unused,
     checks.check_popularity,
-    check_answer_twins,
-    check_threads,
+    neighbours.check_answer_twins,
+    checks.check_threads,
     checks.check_types,
-    check_space,
-    check_words,
+    checks.check_space,
+    checks.check_words,
 )
 
 
@@ -46,38 +39,17 @@ class Exploration:
         return sorted(findings, key=lambda finding: get_args(Level).index(finding.level))
 
 
-def explore(
-    dataset: Dataset, encoder: Encoder, store: FeatureStore | None = None, *, seed: int = 0
-) -> Exploration:
-    """Look at a data set with the features of an encoder; nothing is trained.
+def explore(dataset: Dataset, encoder: Encoder, store: FeatureStore | None = None) -> Exploration:
+    """Look at a data set with the mean-pooled features of an encoder; nothing is trained.
 
     Args:
         dataset: with or without labels.
-        encoder: gives mean-pooled features.
-        store: keeps them; without one, each text is encoded anew.
-        seed: of what is drawn where there is much.
+        encoder: of the features.
+        store: keeps the features; without one, each text is encoded anew.
 
     Raises:
         EncoderError, StoreError: if features cannot be had.
     """
-    subject = Subject(
-        dataset,
-        describe(dataset),
-        encoder,
-        draw_sample(dataset, encoder, store, seed=seed),
-        _rank_by_popularity(dataset),
-        seed,
-    )
+    sample = draw_sample(dataset, encoder, store)
+    subject = Subject(dataset, describe(dataset), encoder, sample)
     return Exploration(subject, tuple(check(subject) for check in CHECKS))
-
-
-def _rank_by_popularity(dataset: Dataset) -> pl.DataFrame:
-    """Count the queries of each answer, see `Subject.popularity`."""
-    counts = dataset.labels.group_by("answer").agg(queries=pl.len())
-    answers = dataset.answers.select(pl.col("id").alias("answer"), "title")
-    joined = answers.join(counts, on="answer", how="left", maintain_order="left")
-    ranked = joined.with_columns(pl.col("queries").fill_null(0)).sort(
-        "queries", descending=True, maintain_order=True
-    )
-    total = max(dataset.labels.height, 1)
-    return ranked.with_columns(share=pl.col("queries").cum_sum() / total)

@@ -15,9 +15,6 @@ class Finding:
 
     Attributes:
         name: its topic; several findings may share it.
-        level: `mend` it, `know` it, or it is `fine`.
-        text: the finding.
-        advice: what to do about it.
         figures: its numbers; shares are from 0 to 1.
     """
 
@@ -40,42 +37,27 @@ class Finding:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure of a page.
+    """Points in a plane, a figure of a page.
 
     Attributes:
-        kind: horizontal bars, stacked; lines, whose y are shares; or points in a plane.
         caption: the name of the text that explains it, in the page's template.
-        rows: a value each: `name` (of its series), `x`, `y` (of bars: the name of a row), `hover`
-            (of several lines the first is a heading) and, if there are several, its `panel`;
-            `low` and `high` are an interval of y.
-        x_title, y_title: of the axes.
-        labels: how to write the y of bars, where a reader should see another text.
-        grey: names of series without a colour.
-        threshold: an x that is marked, and its meaning.
-        log_x: whether x grows by factors.
-        facts: what the caption names.
+        rows: a point each: `panel`, `name` (of its series), `x`, `y`, and `hover`, of whose lines
+            the first is a heading.
+        grey: the name of the series without a colour.
     """
 
-    kind: Literal["bars", "lines", "points"]
     caption: str
     rows: Sequence[Mapping[str, Any]]
     x_title: str
-    y_title: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    grey: Sequence[str] = ()
-    threshold: tuple[float, str] | None = None
-    log_x: bool = False
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    y_title: str
+    grey: str
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of a page, the head first; folded behind their title if it says how many there are.
+    """Rows of a page, the head first; a line break in a cell is kept.
 
-    Attributes:
-        title: of the table.
-        rows: of text; a line break in a cell is kept.
-        total: how many rows there are, of which the first are shown; None for a short table.
+    With a `total`, of which the first rows are shown, it is folded behind its title.
     """
 
     title: str
@@ -85,14 +67,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Check:
-    """The findings of one topic, and what they rest on.
+    """The findings of one topic, with the charts and tables of its section on the page.
 
     Attributes:
         name: of the text that explains it, in the page's template.
-        heading: of its section on the page.
-        findings: any number.
-        charts, tables: of its section; without any there is none.
-        facts: what the explaining text names.
+        facts: the values that this text names.
     """
 
     name: str
@@ -103,11 +82,7 @@ class Check:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def count_of(count: int, singular: str, plural: str) -> str:
-    """Write a count with its noun."""
-    return f"{count:,} {singular if count == 1 else plural}"
-
-
 def enumerate_words(words: Sequence[str]) -> str:
-    """Write words as an enumeration."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    """Write words as an enumeration: one, two and three."""
+    *head, last = words
+    return f"{', '.join(head)} and {last}" if head else last

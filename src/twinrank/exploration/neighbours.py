@@ -1,14 +1,19 @@
-"""Nearest neighbours by cosine, and texts that are near twins: queries and answers."""
+"""Checks by nearest neighbours: near twins, and labels that look wrong.
+
+No model is trained for the labels: features alone vote, as in Zhu, Dong and Liu 2022 (arXiv
+2110.06283). The two sides of a thread share their label, so a query is blind to its own thread.
+"""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
+from scipy import sparse
 
-from twinrank.exploration.findings import Check, Finding, Level, Table, count_of
+from twinrank.exploration.findings import Check, Finding, Level, Table
 from twinrank.exploration.sample import MAX_ROWS, Sample, Subject, shorten
 
 ROWS_PER_BLOCK = 512
@@ -20,6 +25,14 @@ MAX_TWINS = 10  # of each text
 # From these shares on, something is to be mended rather than known.
 MUCH_OVERLAP = 0.05  # of the queries of a split
 MUCH_DISAGREEMENT = 0.2  # of the labelled queries with a labelled twin
+# Chosen on help-centre and on mozilla-support, by how well they find labels swapped on purpose.
+VOTERS = 50  # nearest labelled queries of other threads, and as many articles
+SOFTNESS = 0.1  # a vote weighs exp(cosine / SOFTNESS)
+ARTICLE_WEIGHT = 3.0  # of an article's own vote
+MIN_SHARE = 0.002  # of the votes, that any answer is given
+MIN_ODDS = 50  # votes for another answer against those for the label, from which it is doubted
+SWAPPED_SHARE = 0.05  # of the threads, whose labels are swapped to see whether that is found
+MIN_SWAPPED = 20  # labels; fewer say nothing
 
 Points = Float[np.ndarray, "n d"]
 Codes = Int[np.ndarray, " n"]
@@ -60,180 +73,260 @@ def nearest(
     return columns, cosines
 
 
-def check_query_twins(subject: Subject) -> Check:
-    """Are queries alike labelled alike, and was a split seen in train?"""
-    sample, heading = subject.sample, "Near twins among the queries"
-    twins = find_query_twins(sample)
-    overlap = count_overlap(sample, twins)
-    findings, tables = [], []
-    pairs = twins.filter("labelled")
-    if pairs.height:
-        sides = [pairs.select(pl.col(side).alias("query"), "agree") for side in pairs.columns[:2]]
-        queries = pl.concat(sides)["query"].n_unique()
-        odd = pl.concat(sides).filter(~pl.col("agree"))["query"].n_unique()
-        level: Level = "mend" if odd / queries >= MUCH_DISAGREEMENT else "know"
-        text = (
-            f"{odd:,} of {queries:,} labelled queries with a near twin ({odd / queries:.0%}) have "
-            "a twin that is labelled with another answer."
-        )
-        advice = (
-            "Agree on one answer for each, or give both answers to both: no first answer can be "
-            "right for two labels."
-        )
-        if not odd:
-            level, advice = "fine", "Nothing: what is asked alike is answered alike."
-        figures = {"queries_with_twins": queries, "disagreeing": odd}
-        findings.append(Finding("twins", level, text, advice, figures))
-    if overlap:
-        head = ["split", "queries", "with a twin", "with the same answer"]
-        rows = [[name, *(f"{n:,}" for n in counts.values())] for name, counts in overlap.items()]
-        tables.append(Table("What of a split has a near twin in train", [head, *rows]))
-        findings += [_find_overlap(name, counts) for name, counts in overlap.items()]
-    odd_pairs = _take_each_once(pairs.filter(~pl.col("agree")))
-    if odd_pairs:
-        rows = [
-            [f"{cosine:.2f}", "\n\n".join(map(sample.describe_query, (first, second)))]
-            for first, second, cosine in odd_pairs[:MAX_ROWS]
-        ]
-        head = ["cosine", "two queries of different threads"]
-        title = "Alike, but labelled with different answers"
-        tables.append(Table(title, [head, *rows], len(odd_pairs)))
-    counts = {"pairs": twins.height, "labelled": pairs.height, "agree": int(pairs["agree"].sum())}
-    return Check(
-        "query_twins", heading, findings, tables=tables, facts={"cosine": TWIN_COSINE, **counts}
-    )
+def find_twins(points: Float[np.ndarray, "n d"], groups: Int[np.ndarray, " n"]) -> pl.DataFrame:
+    """Find near twins of different groups; of more than ten of a text the nearest count.
 
-
-def _find_overlap(name: str, counts: dict[str, int]) -> Finding:
-    share = counts["twins"] / counts["queries"]
-    text = (
-        f"{counts['twins']:,} of {counts['queries']:,} {name} queries ({share:.0%}) have a near "
-        f"twin in train, and {counts['agree']:,} of them with the same answer."
-    )
-    figures = {f"{name}_{key}": value for key, value in counts.items()}
-    if share < MUCH_OVERLAP:
-        advice = f"Nothing: hardly anything in {name} was seen in train."
-        return Finding("overlap", "fine", text, advice, figures)
-    advice = (
-        "Give twins that are one case the same `thread` and divide anew with `twinrank split`; "
-        "else expect less on what was never asked before."
-    )
-    return Finding("overlap", "mend", text, advice, figures)
-
-
-def _take_each_once(pairs: pl.DataFrame) -> list[tuple[int, int, float]]:
-    """Choose the nearest pairs such that no query is in two."""
-    seen: set[int] = set()
-    chosen = []
-    for first, second, cosine in pairs.select("first", "second", "cosine").iter_rows():
-        if not {first, second} & seen:
-            seen |= {first, second}
-            chosen.append((first, second, cosine))
-    return chosen
-
-
-def check_answer_twins(subject: Subject) -> Check:
-    """Are there answers that the encoder cannot tell apart?"""
-    answers, heading = subject.sample.answers, "Near twins among the answers"
-    pairs = find_answer_twins(subject.sample)
-    used = subject.popularity.filter(pl.col("queries") > 0)["answer"]
-    is_used = answers["id"].is_in(used.implode())
-    both = int((is_used.gather(pairs["first"]) & is_used.gather(pairs["second"])).sum())
-    figures = {"pairs": pairs.height, "both_right": both}
-    if pairs.is_empty():
-        text = f"No two answers are nearly the same to the encoder (cosine {TWIN_COSINE} or more)."
-        finding = Finding("answer_twins", "fine", text, "Nothing.", figures)
-        return Check("answer_twins", heading, [finding])
-    text = (
-        f"{count_of(pairs.height, 'pair of answers is', 'pairs of answers are')} nearly the same "
-        f"to the encoder (cosine {TWIN_COSINE} or more); in {both:,} of them both are right for "
-        "some query."
-    )
-    advice = (
-        "Merge those that say the same, or label queries with both; where they differ behind the "
-        "limit, put the difference into the title."
-    )
-    rows = [
-        [
-            f"{row['cosine']:.2f}",
-            f"{row['words']:.0%}",
-            "\n\n".join(
-                f"{answers['title'][row[side]]}\n{shorten(answers['text'][row[side]])}"
-                for side in ("first", "second")
-            ),
-        ]
-        for row in pairs.head(MAX_ROWS).iter_rows(named=True)
-    ]
-    head = ["cosine", "words shared", "two answers"]
-    table = Table("Answers that are nearly the same", [head, *rows], pairs.height)
-    finding = Finding("answer_twins", "mend", text, advice, figures)
-    return Check("answer_twins", heading, [finding], tables=[table])
+    Returns:
+        row, twin, cosine; each pair in both directions, the nearest first.
+    """
+    columns, cosines = nearest(points, points, MAX_TWINS, apart=(groups, groups))
+    row, rank = np.nonzero(cosines >= TWIN_COSINE)
+    cosine = np.minimum(cosines[row, rank], 1).astype(np.float64)
+    pairs = pl.DataFrame({"row": row, "twin": columns[row, rank], "cosine": cosine})
+    both = pl.concat([pairs, pairs.select(row="twin", twin="row", cosine="cosine")])
+    both = both.unique(["row", "twin"], keep="first", maintain_order=True)
+    return both.sort("cosine", descending=True, maintain_order=True)
 
 
 def find_query_twins(sample: Sample) -> pl.DataFrame:
-    """Find pairs of queries of different threads that are nearly the same, the nearest first.
-
-    Of more than ten twins of a query the nearest count.
+    """Find queries of different threads that are nearly the same, see `find_twins`.
 
     Returns:
-        first and second (rows, first < second), cosine, labelled (both are), agree (they share a
-        right answer).
+        With them: labelled (both are), agree (they share a right answer).
     """
-    pairs = _find_twins(sample.points, sample.codes("thread"))
-    left, right = (sample.labels[pairs[side].to_numpy()] for side in ("first", "second"))
+    pairs = find_twins(sample.points, sample.codes("thread"))
+    left, right = (sample.labels[pairs[side].to_numpy()] for side in ("row", "twin"))
     shared = np.asarray(left.multiply(right).sum(axis=1)).ravel() > 0
     both = np.logical_and(*(np.diff(side.indptr) > 0 for side in (left, right)))
     return pairs.with_columns(labelled=pl.Series(both), agree=pl.Series(shared))
 
 
-def find_answer_twins(sample: Sample) -> pl.DataFrame:
-    """Find pairs of answers that are nearly the same to the encoder, the nearest first.
-
-    Returns:
-        first and second (columns, first < second), cosine, and words: the share of their words
-        that both have (Jaccard), of the whole texts: the encoder may have read less.
-    """
-    pairs = _find_twins(sample.answer_points, np.arange(len(sample.answer_points)))
-    title, text = sample.answers["title"], sample.answers["text"]
-    shares = []
-    for rows in pairs.select("first", "second").iter_rows():
-        a, b = (set(re.findall(r"\w+", f"{title[i]} {text[i]}".lower())) for i in rows)
-        shares.append(len(a & b) / max(len(a | b), 1))
-    return pairs.with_columns(words=pl.Series(shares, dtype=pl.Float64))
-
-
-def _find_twins(points: Points, groups: Codes) -> pl.DataFrame:
-    """Pair near twins of different groups, each pair once."""
-    columns, cosines = nearest(points, points, MAX_TWINS, apart=(groups, groups))
-    row, rank = np.nonzero(cosines >= TWIN_COSINE)
-    column = columns[row, rank]
-    pairs = {
-        "first": np.minimum(row, column).astype(np.int64),
-        "second": np.maximum(row, column).astype(np.int64),
-        "cosine": np.minimum(cosines[row, rank], 1).astype(np.float64),
-    }
-    once = pl.DataFrame(pairs).unique(["first", "second"], keep="first", maintain_order=True)
-    return once.sort("cosine", descending=True, maintain_order=True)
-
-
-def count_overlap(sample: Sample, twins: pl.DataFrame) -> dict[str, dict[str, int]]:
-    """Count the queries of each split that have a near twin in train, and those that agree.
-
-    Returns:
-        for validation and test, if they have queries here: queries, twins (queries with one) and
-        agree (queries with one that shares a right answer).
-    """
-    split = sample.frame["split"].fill_null("")
-    sides = [
-        twins.select(query=pl.col(a), twin=pl.col(b), agree="agree")
-        for a, b in (("first", "second"), ("second", "first"))
+def check_query_twins(subject: Subject) -> Check:
+    """Are queries alike labelled alike, and was a split seen in train?"""
+    sample = subject.sample
+    twins = find_query_twins(sample)
+    labelled = twins.filter("labelled")
+    findings = [*_find_disagreement(labelled), *_find_overlap(sample, twins)]
+    odd = labelled.filter(~pl.col("agree"), pl.col("row") < pl.col("twin"))
+    for side in ("row", "twin"):
+        odd = odd.unique(side, keep="first", maintain_order=True)
+    rows = [
+        [f"{cosine:.2f}", "\n\n".join(map(sample.describe_labelled, pair))]
+        for *pair, cosine in odd.select("row", "twin", "cosine").head(MAX_ROWS).rows()
     ]
-    pairs = pl.concat(sides).filter(split.gather(pl.concat(sides)["twin"]) == "train")
-    pairs = pairs.with_columns(split=split.gather(pairs["query"]))
-    counts = {}
+    title, head = "Alike, but labelled with different answers", ["cosine", "two queries"]
+    tables = [Table(title, [head, *rows], odd.height)] if rows else []
+    counts = {"pairs": twins.height, "labelled": labelled.height, "agree": labelled["agree"].sum()}
+    facts = {"cosine": TWIN_COSINE} | {name: count // 2 for name, count in counts.items()}
+    heading = "Near twins among the queries"
+    return Check("query_twins", heading, findings, tables=tables, facts=facts)
+
+
+def _find_disagreement(labelled: pl.DataFrame) -> Iterator[Finding]:
+    if labelled.is_empty():
+        return
+    queries = labelled["row"].n_unique()
+    odd = labelled.filter(~pl.col("agree"))["row"].n_unique()
+    text = (
+        f"{odd:,} of {queries:,} labelled queries with a near twin ({odd / queries:.0%}) have "
+        "a twin that is labelled with another answer."
+    )
+    level: Level = "mend" if odd / queries >= MUCH_DISAGREEMENT else "know"
+    advice = (
+        "Agree on one answer for each, or give both answers to both: no first answer can be "
+        "right for two labels."
+    )
+    if not odd:
+        level, advice = "fine", "Nothing: what is asked alike is answered alike."
+    figures = {"queries_with_twins": queries, "disagreeing": odd}
+    yield Finding("twins", level, text, advice, figures)
+
+
+def _find_overlap(sample: Sample, twins: pl.DataFrame) -> Iterator[Finding]:
+    """Say how many queries of a split have a near twin in train."""
+    split = sample.frame["split"].fill_null("")
+    of_split = twins.with_columns(
+        split=split.gather(twins["row"]), seen=split.gather(twins["twin"]) == "train"
+    ).filter("seen")
     for name in ("validation", "test"):
-        if queries := int((split == name).sum()):
-            inside = pairs.filter(pl.col("split") == name)
-            agree = inside.filter("agree")["query"].n_unique()
-            counts[name] = {"queries": queries, "twins": inside["query"].n_unique(), "agree": agree}
-    return counts
+        queries = int((split == name).sum())
+        if not queries:
+            continue
+        inside = of_split.filter(split=name)
+        seen = inside["row"].n_unique()
+        agree = inside.filter("agree")["row"].n_unique()
+        text = (
+            f"{seen:,} of {queries:,} {name} queries ({seen / queries:.0%}) have a near "
+            f"twin in train, and {agree:,} of them with the same answer."
+        )
+        level: Level = "mend" if seen / queries >= MUCH_OVERLAP else "fine"
+        advice = (
+            "Give twins that are one case the same `thread` and divide anew with `twinrank "
+            "split`; else expect less on what was never asked before."
+            if level == "mend"
+            else f"Nothing: hardly anything in {name} was seen in train."
+        )
+        counts = {"queries": queries, "twins": seen, "agree": agree}
+        figures = {f"{name}_{key}": count for key, count in counts.items()}
+        yield Finding("overlap", level, text, advice, figures)
+
+
+def check_answer_twins(subject: Subject) -> Check:
+    """Are there answers that the encoder cannot tell apart?"""
+    answers, points = subject.sample.answers, subject.sample.answer_points
+    twins = find_twins(points, np.arange(len(points)))
+    pairs = twins.filter(pl.col("row") < pl.col("twin"))
+    is_used = answers["id"].is_in(subject.dataset.labels["answer"].implode())
+    both = int((is_used.gather(pairs["row"]) & is_used.gather(pairs["twin"])).sum())
+    text = (
+        f"{pairs.height:,} pairs of answers are nearly the same to the encoder (cosine "
+        f"{TWIN_COSINE} or more); in {both:,} of them both are right for some query."
+    )
+    advice = (
+        "Merge those that say the same, or label queries with both; where they differ behind the "
+        "limit, put the difference into the title."
+    )
+    level: Level = "mend" if pairs.height else "fine"
+    figures = {"pairs": pairs.height, "both_right": both}
+    finding = Finding("answer_twins", level, text, advice if pairs.height else "Nothing.", figures)
+    texts = [f"{title}\n{shorten(text)}" for title, text in answers.select("title", "text").rows()]
+    rows = [
+        [f"{cosine:.2f}", f"{texts[row]}\n\n{texts[twin]}"]
+        for row, twin, cosine in pairs.head(MAX_ROWS).rows()
+    ]
+    head = ["cosine", "two answers"]
+    tables = [Table("Answers that are nearly the same", [head, *rows], pairs.height)]
+    heading = "Near twins among the answers"
+    return Check("answer_twins", heading, [finding], tables=tables if rows else [])
+
+
+def check_labels(subject: Subject) -> Check:
+    """Look for labels that the nearest queries and articles vote against."""
+    sample = subject.sample
+    doubts = find_doubtful_labels(sample)
+    heading = "Labels that look wrong"
+    if doubts.is_empty():
+        return Check("labels", heading)
+    total, doubted = doubts.height, int(doubts["doubted"].sum())
+    text = (
+        f"For {doubted:,} of {total:,} labels ({doubted / total:.1%}) the nearest queries and "
+        f"articles vote {MIN_ODDS} to 1 or more for another answer"
+    )
+    figures: dict[str, int | float] = {"doubted": doubted, "labels": total}
+    if test := measure_by_swapping(sample):
+        text += f"; of labels swapped on purpose {test['swapped_found']:.0%} are found like that"
+        figures |= test
+    advice = (
+        "Read the list from the top and mend what is wrong; what is right though it looks odd is "
+        "worth keeping."
+        if doubted
+        else "Nothing."
+    )
+    finding = Finding("labels", "mend" if doubted else "fine", f"{text}.", advice, figures)
+    titles = sample.answers["title"]
+    rows = [
+        [
+            f"{row['odds']:,.0f} : 1",
+            f"{sample.describe_query(row['query'])}\n"
+            f"→ labelled: {titles[row['answer']]} ({row['share']:.0%} of the votes)\n"
+            f"→ voted for: {titles[row['rival']]} ({row['rival_share']:.0%})",
+        ]
+        for row in doubts.head(MAX_ROWS).iter_rows(named=True)
+    ]
+    head = ["odds", "a query, its label and the rival"]
+    tables = [Table("The most doubtful labels", [head, *rows], total)]
+    facts = {"voters": VOTERS, "weight": ARTICLE_WEIGHT, "odds": MIN_ODDS, "test": test}
+    return Check("labels", heading, [finding], tables=tables, facts=facts)
+
+
+def find_doubtful_labels(sample: Sample) -> pl.DataFrame:
+    """Judge every label of a sample, the most doubtful first.
+
+    Returns:
+        query and answer (row and column), share (of the votes, for the answer), rival (the column
+        of the one with most votes among the query's other answers), rival_share, odds (the
+        rival's share to the answer's, each plus `MIN_SHARE`) and doubted: odds of 50 or more.
+    """
+    judged = _judge(sample.labels, *_weigh_voters(sample))
+    return judged.sort("odds", descending=True, maintain_order=True)
+
+
+def measure_by_swapping(sample: Sample) -> dict[str, float]:
+    """Swap the labels of one thread in twenty for another's, and see which are doubted.
+
+    Returns:
+        Nothing if fewer than 20 labels are swapped; else `swapped_found`, the share of them that
+        is doubted, and `others_doubted`, the same of the others, some of them wrong too.
+    """
+    source = _swap_threads(sample, np.random.default_rng(0))
+    judged = _judge(sparse.csr_array(sample.labels[source]), *_weigh_voters(sample))
+    swapped = (source != np.arange(len(sample)))[judged["query"].to_numpy()]
+    if swapped.sum() < MIN_SWAPPED:
+        return {}
+    doubted = judged["doubted"].to_numpy()
+    shares = {"swapped_found": doubted[swapped], "others_doubted": doubted[~swapped]}
+    return {name: float(values.mean()) for name, values in shares.items()}
+
+
+def _swap_threads(sample: Sample, rng: np.random.Generator) -> Codes:
+    """Choose whose labels each query gets: mostly its own, or another's with none of them."""
+    rows, labelled = np.arange(len(sample)), np.flatnonzero(sample.labelled)
+    thread = sample.codes("thread")
+    threads = rng.permutation(np.unique(thread[labelled]))
+    giver = np.full(thread.max(initial=0) + 1, -1)
+    chosen = threads[: int(SWAPPED_SHARE * len(threads))]
+    giver[chosen] = rng.choice(labelled, len(chosen)) if len(chosen) else []
+    source = np.where((giver[thread] >= 0) & sample.labelled, giver[thread], rows)
+    shared = np.asarray(sample.labels[source].multiply(sample.labels).sum(axis=1)).ravel()
+    return np.where(shared > 0, rows, source)
+
+
+def _weigh_voters(sample: Sample) -> tuple[sparse.csr_array, sparse.csr_array]:
+    """Weigh the votes on each query: of its nearest queries (n x n), of articles (n x m)."""
+    rows, thread = np.flatnonzero(sample.labelled), sample.codes("thread")
+    apart = (thread, thread[rows])
+    queries, cosines = nearest(sample.points, sample.points[rows], VOTERS, apart=apart)
+    articles, article_cosines = nearest(sample.points, sample.answer_points, VOTERS)
+    weights = ARTICLE_WEIGHT * np.exp(article_cosines / SOFTNESS)
+    return (
+        _as_table(rows[queries], np.exp(cosines / SOFTNESS), len(sample)),
+        _as_table(articles, weights, len(sample.answer_points)),
+    )
+
+
+def _as_table(
+    columns: Int[np.ndarray, "n k"], values: Float[np.ndarray, "n k"], width: int
+) -> sparse.csr_array:
+    """Put values into their columns, a row each."""
+    n, k = columns.shape
+    rows = np.repeat(np.arange(n), k)
+    return sparse.csr_array((values.ravel(), (rows, columns.ravel())), shape=(n, width))
+
+
+def _judge(
+    labels: sparse.csr_array, voters: sparse.csr_array, articles: sparse.csr_array
+) -> pl.DataFrame:
+    """Hold votes against labels (n x m), a row a label; a voter of several divides its vote."""
+    counts = np.asarray(labels.sum(axis=1)).ravel()
+    votes = voters @ (sparse.diags_array(1 / np.maximum(counts, 1)) @ labels) + articles
+    totals = np.asarray(votes.sum(axis=1)).ravel()
+    votes = sparse.csr_array(sparse.diags_array(1 / np.where(totals > 0, totals, 1)) @ votes)
+    row, column = (side.astype(np.int64) for side in labels.nonzero())
+    share, rival, rival_share = np.zeros(len(row)), np.zeros(len(row), np.int64), np.zeros(len(row))
+    if len(row):
+        others = sparse.csr_array(votes - votes.multiply(labels))
+        share = np.asarray(votes[row, column]).ravel()
+        rival = np.asarray(others.argmax(axis=1)).ravel().astype(np.int64)[row]
+        rival_share = others.max(axis=1).toarray().ravel()[row]
+    odds = (rival_share + MIN_SHARE) / (share + MIN_SHARE)
+    return pl.DataFrame(
+        {
+            "query": row,
+            "answer": column,
+            "share": share,
+            "rival": rival,
+            "rival_share": rival_share,
+            "odds": odds,
+            "doubted": odds >= MIN_ODDS,
+        }
+    )

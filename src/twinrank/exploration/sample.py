@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -59,53 +59,33 @@ class Sample:
         """Give a number for each value of a column, equal where the values are."""
         return self.frame[column].rank("dense").to_numpy().astype(np.int64)
 
-    def describe_query(self, row: int, *, labels: bool = True) -> str:
-        """Write a query for a table: type, split, text, and its first right answer."""
-        about = [self.frame["type"][row], self.frame["split"][row]]
-        text = f"[{', '.join(filter(None, about))}] {shorten(self.frame['text'][row])}"
-        right = self.labels[[row]].indices
-        if not (labels and len(right)):
-            return text
-        more = f" and {len(right) - 1} more" if len(right) > 1 else ""
-        return f"{text}\n→ {self.answers['title'][int(right[0])]}{more}"
+    def describe_query(self, row: int) -> str:
+        """Write a query for a table: type, split and text."""
+        about = ", ".join(filter(None, (self.frame["type"][row], self.frame["split"][row])))
+        return f"[{about}] {shorten(self.frame['text'][row])}"
+
+    def describe_labelled(self, row: int) -> str:
+        """Write a query for a table, and below it the titles of its right answers."""
+        titles = self.answers["title"].gather(self.labels[[row]].indices)
+        return f"{self.describe_query(row)}\n→ {shorten('; '.join(titles))}"
 
 
 @dataclass(frozen=True)
 class Subject:
-    """All that a check may look at.
-
-    Attributes:
-        dataset: as it was loaded.
-        description: its counts.
-        encoder: its features are looked at.
-        sample: the queries and answers that were read.
-        popularity: each answer, the one with the most queries first: answer, title, queries, and
-            share (of all labels, of this answer and those before it).
-        seed: of all further draws.
-    """
+    """All that a check may look at: a data set, its counts, and the features of a sample."""
 
     dataset: Dataset
     description: Description
     encoder: Encoder
-    sample: Sample = field(repr=False)
-    popularity: pl.DataFrame = field(repr=False)
-    seed: int = 0
+    sample: Sample
 
 
-def draw_sample(
-    dataset: Dataset, encoder: Encoder, store: FeatureStore | None = None, *, seed: int = 0
-) -> Sample:
+def draw_sample(dataset: Dataset, encoder: Encoder, store: FeatureStore | None = None) -> Sample:
     """Read a data set, or at most so much of it, in memory that does not grow with it.
 
     Threads are drawn whole, but for the last. Answers that are right for a query come first.
-
-    Args:
-        dataset: with or without labels.
-        encoder: gives the features.
-        store: keeps them; without one, each text is encoded anew.
-        seed: of the draw.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     split_of = dataset.labels.select(pl.col("query").alias("id"), "split").unique("id")
     heads = dataset.queries.select("id", "thread").collect(engine="streaming")
     queries = dataset.select(heads["id"].gather(_draw_threads(heads, split_of["id"], rng)))
@@ -132,11 +112,11 @@ def _draw_threads(
     heads: pl.DataFrame, labelled: pl.Series, rng: np.random.Generator
 ) -> Int[np.ndarray, " n"]:
     """Draw rows of queries thread by thread, and give them in order."""
-    asked = pl.col("id").is_in(labelled.implode()).any().over("thread")
-    columns = heads.select(asked.alias("asked"), pl.col("thread").rank("dense") - 1)
+    is_labelled = pl.col("id").is_in(labelled.implode()).any().over("thread")
+    columns = heads.select(is_labelled.alias("labelled"), pl.col("thread").rank("dense") - 1)
     thread = columns["thread"].to_numpy().astype(np.int64)
     order = np.argsort(rng.permutation(thread.max(initial=-1) + 1)[thread], kind="stable")
-    has_label = columns["asked"].to_numpy()[order]
+    has_label = columns["labelled"].to_numpy()[order]
     rows = [order[has_label][:MAX_LABELLED], order[~has_label][:MAX_UNLABELLED]]
     return np.sort(np.concatenate(rows))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -15,19 +15,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from twinrank.addresses import hide_passwords, show_address
 from twinrank.errors import FeedbackError
-from twinrank.feedback.engine import (
-    POSTGRES,
-    SQLITE,
-    check_file,
-    create_engine,
-    file_of,
-    identify_file,
-    parse_address,
-)
+from twinrank.feedback.engine import SQLITE, check_file, create_engine, file_of, parse_address
 from twinrank.feedback.feedback_statistics import (
     DayAndType,
     FeedbackStatistics,
@@ -38,7 +29,7 @@ from twinrank.feedback.verdicts import Verdict
 
 RETENTION_DAYS = 365  # of verdicts, unless the database has a setting
 MAX_KEYS_PER_STATEMENT = 500
-UNIVERSAL_ENCODINGS = {"UTF8", "SQL_ASCII"}  # of PostgreSQL, which hold every text
+ATTEMPTS_TO_CREATE, RETRY_S = 5, 0.2
 _METADATA = sa.MetaData()
 VERDICTS = sa.Table(
     "twinrank_verdicts",
@@ -71,14 +62,13 @@ SETTINGS = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", sa.Integer, nullable=False),
 )
-TABLES = (VERDICTS, TRAFFIC, SETTINGS)  # the last one shows that all tables exist
 BY_TIME = (VERDICTS.c.at, VERDICTS.c.number)
 
 
 class Feedback:
     """Verdicts and traffic in a database that several threads and processes may write to.
 
-    Open one by `Feedback.open`. Every method raises a FeedbackError if the database fails.
+    Every method raises a FeedbackError if the database fails.
     """
 
     def __init__(self, engine: Engine, address: str, file: Path | None) -> None:
@@ -86,7 +76,7 @@ class Feedback:
         self._engine = engine
         self._insert = sqlite.insert if engine.dialect.name == SQLITE else postgresql.insert
         self._file = file
-        self._identity: tuple[int, int] | None = None  # of the file when it was opened
+        self._identity = self._identify()  # of the file when it was opened
 
     @classmethod
     def open(cls, url: str, *, create: bool = True) -> Feedback:
@@ -95,30 +85,26 @@ class Feedback:
         Args:
             url: `sqlite:///FILE`, `postgresql://USER@HOST/NAME`, or the path of a SQLite file.
             create: if false, refuse a database that holds no feedback yet.
-
-        Raises:
-            FeedbackError: if it cannot be used.
         """
         address, file = parse_address(url), file_of(url)
         if file:
             check_file(file, create)
         feedback = cls(create_engine(address), str(file or show_address(address)), file)
         with feedback._errors():
-            feedback._create_tables(create)
-        feedback._identity = identify_file(file) if file else None
+            if create:
+                feedback._create_tables()
+            elif not sa.inspect(feedback._engine).has_table(VERDICTS.name):
+                raise FeedbackError(
+                    f"{feedback.address}: holds no feedback; check the address: "
+                    "the service makes it when it starts"
+                )
         return feedback
 
     def add(self, verdict: Verdict) -> bool:
-        """Store a verdict; it is on disk when this returns.
+        """Store a verdict, and return whether its key is new; it is on disk when this returns.
 
-        NUL characters, which PostgreSQL cannot hold, are stored as U+FFFD, and half surrogate
-        pairs, which UTF-8 cannot hold, as question marks.
-
-        Returns:
-            False if there is a verdict with its key already, which stays as it is.
-
-        Raises:
-            FeedbackError: if it is not or perhaps not stored: adding it again does no harm.
+        A verdict with the same key stays as it is. After an error, adding it again does no harm.
+        Characters that a database cannot hold are replaced, see `make_storable`.
         """
         insert = self._insert(VERDICTS).values(_row_of(verdict))
         added = insert.on_conflict_do_nothing(index_elements=["key"]).returning(VERDICTS.c.number)
@@ -126,13 +112,10 @@ class Feedback:
             return connection.execute(added).first() is not None
 
     def remove(self, key: str) -> bool:
-        """Take a verdict back; that is on disk when this returns, and its key is free again.
+        """Take a verdict back, and return whether there was one with this key.
 
-        Returns:
-            Whether there was one with this key.
-
-        Raises:
-            FeedbackError: if it is not or perhaps not removed: removing it again does no harm.
+        That is on disk when this returns, and its key is free again. After an error, removing it
+        again does no harm.
         """
         removed = sa.delete(VERDICTS).where(VERDICTS.c.key == make_storable(key))
         with self._errors(), self._engine.begin() as connection:
@@ -161,12 +144,8 @@ class Feedback:
     ) -> tuple[list[Verdict], int]:
         """Find verdicts, the newest first, and return a page of them and how many there are.
 
-        Args:
-            words: a part of their text, case aside.
-            since: the first day (UTC).
-            until: the last day (UTC).
-            limit: length of the page.
-            offset: how many of the newest to skip.
+        Those are found whose text has the words, case aside, of days (UTC) from `since` to
+        `until`; `offset` of the newest are skipped.
         """
         query = sa.select(VERDICTS)
         if words:
@@ -183,8 +162,7 @@ class Feedback:
     def erase(self, keys: Sequence[str]) -> None:
         """Erase verdicts so that nothing of them is left in the database's files.
 
-        Raises:
-            FeedbackError: if that is not or only partly done: erasing again does no harm.
+        After an error, erasing again does no harm.
         """
         keys = [make_storable(key) for key in keys]
         with self._errors(), self._engine.begin() as connection:
@@ -222,25 +200,21 @@ class Feedback:
     def statistics(
         self, days: int, *, title_of: Callable[[str], str] = lambda id_: ""
     ) -> FeedbackStatistics:
-        """Summarise the last days, today (UTC) included.
-
-        Args:
-            days: how many.
-            title_of: returns the title of an answer by its id.
-        """
-        since = datetime.now(UTC).date() - timedelta(days=max(days, 1) - 1)
+        """Summarise the last days, today (UTC) included; `title_of` gives the title of an id."""
+        since = datetime.now(UTC).date() - timedelta(days=days - 1)
         query = sa.select(VERDICTS).where(VERDICTS.c.date >= since).order_by(*BY_TIME)
         counts = sa.union_all(
             sa.select(TRAFFIC.c.type, TRAFFIC.c.requests.label("count")),
             sa.select(VERDICTS.c.type, sa.func.count()).group_by(VERDICTS.c.type),
         ).subquery()
-        types = sa.select(counts.c.type, sa.func.sum(counts.c.count)).group_by(counts.c.type)
+        total, by_type = sa.func.sum(counts.c.count), counts.c.type
+        types = sa.select(by_type).group_by(by_type).order_by(total.desc(), by_type)
         with self._errors(), self._engine.connect() as connection:
             traffic = connection.execute(sa.select(TRAFFIC).where(TRAFFIC.c.date >= since))
             return summarise_feedback(
                 _read_verdicts(connection, query),
                 {(day, kind): Traffic(*numbers) for day, kind, *numbers in traffic},
-                [(kind, int(count)) for kind, count in connection.execute(types)],
+                list(connection.scalars(types)),
                 title_of,
             )
 
@@ -280,54 +254,39 @@ class Feedback:
             ) from None  # the driver's own error may hold the password
         self._check_identity()
 
+    def _identify(self) -> tuple[int, int] | None:
+        """Return device and number of the file; no other file has them while it is open."""
+        with suppress(OSError):
+            if self._file:
+                status = self._file.stat()
+                return status.st_dev, status.st_ino
+        return None
+
     def _check_identity(self) -> None:
-        if self._file and self._identity and identify_file(self._file) != self._identity:
+        if self._identify() != self._identity:
             raise FeedbackError(
                 f"{self.address}: removed or replaced since it was opened; put it back, or start "
                 "the service again, which makes a new one"
             )
 
-    def _create_tables(self, create: bool, attempts: int = 5) -> None:
+    def _create_tables(self) -> None:
         """Create the tables; if another process does so at this moment, try again."""
-        try:
-            with self._engine.begin() as connection:
-                if self._engine.dialect.name == POSTGRES:
-                    self._check_encoding(connection)
-                names = sa.inspect(connection).get_table_names()
-                if SETTINGS.name in names:
-                    return
-                if not create and TRAFFIC.name not in names:
-                    raise FeedbackError(
-                        f"{self.address}: holds no feedback; check the address: "
-                        "the service makes it when it starts"
-                    )
-                for table in TABLES:
-                    connection.execute(CreateTable(table, if_not_exists=True))
-                    for index in table.indexes:
-                        connection.execute(CreateIndex(index, if_not_exists=True))
+        for attempt in range(1, ATTEMPTS_TO_CREATE + 1):
+            try:
+                _METADATA.create_all(self._engine)
                 return
-        except SQLAlchemyError:
-            if attempts == 1:
-                raise
-        time.sleep(0.2)
-        self._create_tables(create, attempts - 1)
-
-    def _check_encoding(self, connection: sa.Connection) -> None:
-        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
-        if encoding not in UNIVERSAL_ENCODINGS:
-            raise FeedbackError(
-                f"{self.address}: its encoding, {encoding}, cannot hold every text; "
-                "make one by CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
-            )
+            except SQLAlchemyError:
+                if attempt == ATTEMPTS_TO_CREATE:
+                    raise
+                time.sleep(RETRY_S)
 
 
 def make_storable(text: str) -> str:
-    """Replace the characters of a text that a database cannot hold."""
+    """Replace NUL, which PostgreSQL cannot hold, and half surrogate pairs, which UTF-8 cannot."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
 def _row_of(verdict: Verdict) -> dict[str, Any]:
-    """Return the values of a row of `VERDICTS`, but for its number."""
     at = verdict.at.astimezone(UTC)
     return {
         "key": make_storable(verdict.key),
@@ -344,7 +303,6 @@ def _row_of(verdict: Verdict) -> dict[str, Any]:
 
 
 def _verdict_of(row: sa.Row[Any]) -> Verdict:
-    """Return the verdict in a row of `VERDICTS`."""
     shown, at = None if row.shown is None else tuple(row.shown), row.at.replace(tzinfo=UTC)
     return Verdict(row.key, row.text, row.type, row.answer, row.right, shown, row.ranker, at)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
@@ -20,10 +20,8 @@ DayAndType: TypeAlias = tuple[datetime.date, str]
 class Traffic:
     """Queries of one type on one day (UTC).
 
-    Attributes:
-        requests: queries that were ranked.
-        confident: those whose first answer was more likely right than not.
-        withheld: those that got no answer, because the first was too unlikely.
+    Of all that were ranked: `confident` ones, whose first answer was more likely right than not,
+    and `withheld` ones, that got no answer because the first was too unlikely.
     """
 
     requests: int = 0
@@ -74,37 +72,37 @@ class FeedbackStatistics(BaseModel):
 def summarise_feedback(
     verdicts: Sequence[Verdict],
     traffic: Mapping[DayAndType, Traffic],
-    types: Iterable[tuple[str, int]],
+    types: list[str],
     title_of: Callable[[str], str],
 ) -> FeedbackStatistics:
-    """Summarise verdicts and traffic.
+    """Summarise verdicts and traffic of some days.
 
     Verdicts on one text on one day count once, by those that stand (see `standing_verdicts`).
 
     Args:
-        verdicts: of the days to summarise, oldest first.
+        verdicts: oldest first.
         traffic: of the same days.
-        types: counts of queries and verdicts by type, of all days; a type may come twice.
+        types: of all days, the most frequent first.
         title_of: returns the title of an answer by its id.
     """
     by_day: dict[DayAndType, list[Verdict]] = {}
     for verdict in verdicts:
         by_day.setdefault((verdict.at.date(), verdict.type), []).append(verdict)
     judged = {key: list(standing_verdicts(group).values()) for key, group in by_day.items()}
-    standing = [verdict for texts in judged.values() for text in texts for verdict in text]
+    standing = [v for texts in judged.values() for text in texts for v in text if v.answer]
     right = Counter(v.answer for v in standing if _confirms_shown(v))
-    wrong = Counter(v.answer for v in standing if not v.right and v.answer is not None)
+    wrong = Counter(v.answer for v in standing if not v.right)
     wanted = Counter(v.answer for v in standing if v.right and not _confirms_shown(v))
-    misses = sorted(wrong, key=lambda id_: (-wrong[id_], right[id_], f"{id_}"))
-    missing = sorted(wanted, key=lambda id_: (-wanted[id_], f"{id_}"))
-    frequency: Counter[str] = Counter()
-    for kind, count in types:
-        frequency[kind] += count
+    misses = sorted(wrong, key=lambda id_: (-wrong[id_], right[id_], id_ or ""))
+    missing = sorted(wanted, key=lambda id_: (-wanted[id_], id_ or ""))
+    days = []
+    for date, kind in sorted(traffic.keys() | judged.keys()):
+        texts, counts = judged.get((date, kind), []), traffic.get((date, kind), Traffic())
+        good = sum(any(map(_confirms_shown, text)) for text in texts)
+        wrong_texts = len(texts) - good
+        days.append(Day(date=date, type=kind, **asdict(counts), right=good, wrong=wrong_texts))
     return FeedbackStatistics(
-        days=[
-            _count_day(key, traffic.get(key, Traffic()), judged.get(key, []))
-            for key in sorted(traffic.keys() | judged.keys())
-        ],
+        days=days,
         misses=[
             Miss(id=f"{id_}", title=title_of(f"{id_}"), wrong=wrong[id_], right=right[id_])
             for id_ in misses[:MAX_LISTED_ANSWERS]
@@ -115,14 +113,8 @@ def summarise_feedback(
         ],
         verdicts=len(verdicts),
         learnable=sum(any(v.right for v in text) for text in standing_verdicts(verdicts).values()),
-        types=sorted(frequency, key=lambda kind: (-frequency[kind], kind)),
+        types=types,
     )
-
-
-def _count_day(key: DayAndType, traffic: Traffic, texts: Sequence[Sequence[Verdict]]) -> Day:
-    right = sum(any(map(_confirms_shown, text)) for text in texts)
-    date, kind = key
-    return Day(date=date, type=kind, **asdict(traffic), right=right, wrong=len(texts) - right)
 
 
 def _confirms_shown(verdict: Verdict) -> bool:

@@ -18,20 +18,12 @@ from twinrank.feedback.learning import clear_learnings
 from twinrank.feedback.verdicts import Verdict, feedback_id, text_key
 from twinrank.ranking import forget_past, read_manifest
 
-ONE_CRITERION = "give one of --text, --pattern, --key and --before"
 Matches = Callable[[str], bool]
 
 
 @dataclass(frozen=True)
 class Forgotten:
-    """Counts of what was erased, or would be.
-
-    Attributes:
-        verdicts: in the database.
-        past_queries: different texts, in the ranker and the one that `learn` keeps behind it.
-        learnings: folders that an unfinished or a dry `learn` left to go on from.
-        notes: where such texts stay, a line each.
-    """
+    """Counts of what was erased, or would be, and notes on where such texts stay."""
 
     verdicts: int = 0
     past_queries: int = 0
@@ -85,12 +77,19 @@ def forget(
             database cannot be changed.
     """
     if sum(criterion is not None for criterion in (text, pattern, key, before)) != 1:
-        raise FeedbackError(ONE_CRITERION)
+        raise FeedbackError("give one of --text, --pattern, --key and --before")
     matches = _build_matcher(text, pattern)
+
+    def selects(verdict: Verdict) -> bool:
+        if matches:
+            return matches(verdict.text)
+        if before:
+            return verdict.at < before
+        return key in (verdict.key, feedback_id(verdict.text))
+
     verdicts = feedback.verdicts() if feedback else []
-    going = [verdict for verdict in verdicts if _selects(verdict, matches, key, before)]
-    keys = {verdict.key for verdict in going}
-    staying = {text_key(verdict.text) for verdict in verdicts if verdict.key not in keys}
+    going = [verdict for verdict in verdicts if selects(verdict)]
+    staying = {text_key(verdict.text) for verdict in verdicts if not selects(verdict)}
     learned = {text_key(verdict.text) for verdict in going} - staying
 
     def forgets(id_: str | None, past: str) -> bool:
@@ -106,7 +105,7 @@ def forget(
     if feedback and going and not dry_run:
         feedback.erase([verdict.key for verdict in going])
     texts = {verdict.text for verdict in going} | gone
-    notes = _find_elsewhere(path, matches, texts)
+    notes = _find_elsewhere(path, matches, {text_key(text) for text in texts})
     return Forgotten(len(going), len(gone), learnings, tuple(notes))
 
 
@@ -122,16 +121,6 @@ def expire(
     if not feedback.search(until=before.date(), limit=0)[1]:
         return Forgotten()
     return forget(path, feedback, before=before, dry_run=dry_run, wait=wait)
-
-
-def _selects(
-    verdict: Verdict, matches: Matches | None, key: str | None, before: datetime | None
-) -> bool:
-    if matches:
-        return matches(verdict.text)
-    if before:
-        return verdict.at < before
-    return key in (verdict.key, feedback_id(verdict.text))
 
 
 def _build_matcher(text: str | None, pattern: str | None) -> Matches | None:
@@ -150,17 +139,15 @@ def _build_matcher(text: str | None, pattern: str | None) -> Matches | None:
     return lambda candidate: expression.search(candidate) is not None
 
 
-def _find_elsewhere(path: Path, matches: Matches | None, texts: set[str]) -> list[str]:
+def _find_elsewhere(path: Path, matches: Matches | None, keys: set[str]) -> list[str]:
     """Return notes on such texts in the operator's own files: the data set, and pages."""
     notes = []
-    keys = {text_key(text) for text in texts}
     data = read_manifest(path).origin.folder
     file = Path(data or "") / QUERIES
     if data and file.is_file():
         queries = [f"{record.get('text')}" for _, record, _ in read_json_lines(file, [])]
-        if count := sum(
-            matches(query) if matches else text_key(query) in keys for query in queries
-        ):
+        is_such = matches or (lambda query: text_key(query) in keys)
+        if count := sum(map(is_such, queries)):
             notes.append(f"{file}: {count:,} such queries stay; remove them before you train again")
     elif data:
         notes.append(f"{data}: the data set is not there; look in it yourself")

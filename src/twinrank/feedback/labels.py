@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 
 import polars as pl
@@ -17,19 +17,10 @@ LABEL_SCHEMA = dict.fromkeys(("id", "type", "thread", "text", "answer"), pl.Stri
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """What became of the verdicts; `texts` is the sum of the five fields below it.
+    """Counts of verdicts, then of texts; `texts` is the sum of the five counts below it.
 
-    Attributes:
-        verdicts: all of them.
-        replaced: verdicts that a later one on the same text replaces.
-        wrong: of the rest, those that say what is not right: they are no labels.
-        unknown: of the rest, those on an answer that the ranker does not have.
-        texts: different texts with an answer that was said to be right, spaces and case aside.
-        taken_back: texts whose right answers were all said to be wrong later.
-        held_out: texts of a thread with queries in validation or test.
-        known: texts that the train split has with that label.
-        held_back: texts to measure on.
-        learned: texts to train on.
+    Texts are those with an answer that was said to be right, spaces and case aside. For the
+    meaning of the others see `__str__`.
     """
 
     verdicts: int
@@ -64,13 +55,7 @@ class LabelCounts:
 
 @dataclass(frozen=True)
 class Labels:
-    """Labelled queries from verdicts, with the columns of `LABEL_SCHEMA`.
-
-    Attributes:
-        learned: queries to train on.
-        held_back: queries to measure on, which training never sees.
-        counts: how they came to be.
-    """
+    """Labelled queries to train on, and others to measure on; columns as in `LABEL_SCHEMA`."""
 
     learned: pl.DataFrame
     held_back: pl.DataFrame
@@ -82,78 +67,75 @@ def make_labels(
 ) -> Labels:
     """Make labelled queries of verdicts: the answer that was said to be right last is the label.
 
-    Args:
-        verdicts: oldest first.
-        dataset: training data of the ranker. A text of a thread with queries in its validation
-            or test split is not learned.
-        answers: ids that the ranker has.
-        hold_back: share of the texts, between 0 and 1, to measure on; chosen by their hash, so
-            that they are the same ones next time.
+    Verdicts come oldest first. A text of a thread with queries in the validation or test split of
+    the ranker's training data is not learned, nor one on an answer that the ranker does not have.
+    The texts to hold back, a share between 0 and 1, are chosen by their hash, so that they are the
+    same ones next time.
     """
-    verdicts = list(verdicts)
+    verdicts, known = list(verdicts), set(answers)
     standing = standing_verdicts(verdicts)
-    known = set(answers)
     keys = {text_key(v.text) for v in verdicts if v.right and v.answer in known}
     held_out, labels = _find_texts(dataset, keys)
-    counts = dict.fromkeys(("taken_back", "held_out", "known"), 0)
-    rows: dict[str, list[dict[str, str]]] = {"learned": [], "held_back": []}
+    rows: dict[str, list[dict[str, str]]] = {
+        name: [] for name in ("taken_back", "held_out", "known", "held_back", "learned")
+    }
     default_type = dataset.types[0] if len(dataset.types) == 1 else DEFAULT_TYPE
     for key, group in standing.items():
         if key not in keys:
             continue
         right = [v.answer for v in group if v.right and v.answer in known]
-        answer = right[-1] if right else None
+        id_, answer = feedback_id(key), right[-1] if right else None
+        kind = next((verdict.type for verdict in group if verdict.type), default_type)
+        row = {
+            "id": id_,
+            "type": kind,
+            "thread": id_,
+            "text": group[0].text,
+            "answer": answer or "",
+        }
+        fraction = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
         if answer is None:
-            counts["taken_back"] += 1
+            rows["taken_back"].append(row)
         elif key in held_out:
-            counts["held_out"] += 1
+            rows["held_out"].append(row)
         elif answer in labels.get(key, ()):
-            counts["known"] += 1
+            rows["known"].append(row)
+        elif key not in labels and fraction < hold_back:
+            rows["held_back"].append(row)
         else:
-            fraction = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
-            measured = key not in labels and fraction < hold_back
-            id_ = feedback_id(key)
-            kind = next((verdict.type for verdict in group if verdict.type), default_type)
-            row = {"id": id_, "type": kind, "thread": id_, "text": group[0].text, "answer": answer}
-            rows["held_back" if measured else "learned"].append(row)
+            rows["learned"].append(row)
     remaining = [verdict for group in standing.values() for verdict in group]
     return Labels(
-        **{name: pl.DataFrame(group, schema=LABEL_SCHEMA) for name, group in rows.items()},
+        learned=pl.DataFrame(rows["learned"], schema=LABEL_SCHEMA),
+        held_back=pl.DataFrame(rows["held_back"], schema=LABEL_SCHEMA),
         counts=LabelCounts(
             verdicts=len(verdicts),
             replaced=len(verdicts) - len(remaining),
             wrong=sum(not verdict.right for verdict in remaining),
             unknown=sum(v.answer is not None and v.answer not in known for v in remaining),
             texts=len(keys),
-            **counts,
             **{name: len(group) for name, group in rows.items()},
         ),
     )
 
 
-def _find_texts(
-    dataset: Dataset, keys: Collection[str]
-) -> tuple[set[str], Mapping[str, Collection[str]]]:
-    """Find texts in a data set, by their keys.
-
-    Returns:
-        The keys of texts in threads with queries in validation or test, and the labels of those
-        in train.
-    """
+def _find_texts(dataset: Dataset, keys: Collection[str]) -> tuple[set[str], dict[str, set[str]]]:
+    """Find which keys are of threads with queries in validation or test, and their train labels."""
+    labels = dataset.labels.group_by(id="query").agg(
+        measured=(pl.col("split") != "train").any(),
+        answers=pl.col("answer").filter(pl.col("split") == "train"),
+    )
     queries = dataset.queries.select("id", "thread", "text").collect(engine="streaming")
-    in_train = pl.col("split") == "train"
-    measured = dataset.labels.filter(~in_train)["query"]
-    threads = set(queries.filter(pl.col("id").is_in(measured.implode()))["thread"])
-    labels: dict[str, set[str]] = {}
-    for query, answer in dataset.labels.filter(in_train).select("query", "answer").iter_rows():
-        labels.setdefault(query, set()).add(answer)
+    queries = queries.join(labels, on="id", how="left").with_columns(
+        pl.col("measured").any().over("thread")
+    )
     held_out: set[str] = set()
     known: dict[str, set[str]] = {}
-    for query, thread, text in queries.iter_rows():
+    for text, measured, answers in queries.select("text", "measured", "answers").iter_rows():
         key = text_key(text)
         if key in keys:
-            if thread in threads:
+            if measured:
                 held_out.add(key)
-            if query in labels:
-                known.setdefault(key, set()).update(labels[query])
+            if answers:
+                known.setdefault(key, set()).update(answers)
     return held_out, known

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -19,7 +18,7 @@ from pydantic import TypeAdapter
 from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
 from twinrank.errors import FeedbackError, RankerError
-from twinrank.feedback.acceptance import MARGIN, MIN_HELD_BACK_QUERIES, Compared, find_losses
+from twinrank.evaluation import Difference, Evaluation, differences, evaluate
 from twinrank.feedback.labels import LabelCounts, Labels, make_labels
 from twinrank.feedback.verdicts import Verdict
 from twinrank.files import write_file
@@ -35,6 +34,11 @@ from twinrank.ranking import (
 )
 from twinrank.training.train import train
 
+METRIC = "map@10"
+COMPARED_METRICS = ("accuracy@3", METRIC)
+SIGNIFICANCE_LEVEL = 0.05  # of the paired test
+MIN_HELD_BACK_QUERIES = 6  # of fewer, no paired test can reach the level
+MARGIN = 0.02  # MAP@10: about twice what a type's figure moves from seed to seed
 HOLD_BACK = 0.2
 RUN, VERDICTS = "run", "verdicts.json"
 _VERDICTS = TypeAdapter(tuple[Verdict, ...])
@@ -43,17 +47,36 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Learning:
-    """The outcome of learning from feedback.
+class Compared:
+    """Two rankers on the same queries: `test`, `validation`, or `feedback` that was held back.
 
-    Attributes:
-        ranker: the folder.
-        counts: what became of the verdicts.
-        compared: the old and the new ranker, on a split and on feedback that was held back.
-        worse: where the new one is worse; if anywhere, the old one stays.
-        notes: remarks on the comparison, a line each.
-        replaced: whether the new ranker has replaced the old one.
+    The differences are new minus old, overall and by type, for each of `COMPARED_METRICS`.
     """
+
+    on: str
+    old: Evaluation
+    new: Evaluation
+    differences: tuple[Difference, ...]
+
+    @classmethod
+    def measure(cls, on: str, old: Ranker, new: Ranker, dataset: Dataset, split: str) -> Compared:
+        """Measure both rankers on a split."""
+        before, after = (evaluate(ranker, dataset, split=split) for ranker in (old, new))
+        return cls(on, before, after, tuple(differences(after, before, COMPARED_METRICS)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "on": self.on,
+            "old": self.old.as_dict(),
+            "new": self.new.as_dict(),
+            "differences": [difference.as_dict() for difference in self.differences],
+        }
+
+
+@dataclass(frozen=True)
+class Learning:
+    """The outcome of learning from feedback; where the new ranker is `worse`, the old one stays."""
 
     ranker: Path
     counts: LabelCounts
@@ -92,23 +115,21 @@ def learn(
     changes since it was trained. After a kill the same call goes on from the state in the folder
     `NAME.learning` beside the ranker, with the verdicts it began with. `roll_back` undoes it.
 
-    Args:
-        path: folder of the ranker.
-        verdicts: oldest first.
-        data: data set to train and measure on; None takes the ranker's own.
-        hold_back: share of the feedback to measure on; see `make_labels`.
-        margin: see `find_losses`.
-        dry_run: compare, and replace nothing.
-        index: an answer index to build before the new ranker takes the place; see `twinrank index`.
-        store: features; only texts that are new to it are encoded.
-        device: where to compute.
+    Verdicts come oldest first. Without `data`, the ranker's own data set is trained and measured
+    on. `hold_back` is the share of the feedback to measure on, see `make_labels`; `margin` see
+    `find_losses`. An index is built before the new ranker takes the place.
 
     Raises:
         TwinrankError: if there is nothing to learn from, the ranker or its data cannot be used,
             the index cannot be made, or another ranker takes its place meanwhile; the old one
             stays then.
     """
-    _check_arguments(verdicts, hold_back, margin, index)
+    if not (0 <= hold_back <= 1 and margin >= 0):  # nor NaN, by which any ranker would pass
+        raise FeedbackError(f"hold back {hold_back:g}, margin {margin:g}: give a number from 0 on")
+    if index:
+        place_of(index)  # refuse it before training
+    if not verdicts:
+        raise FeedbackError("there are no verdicts yet; learn when people have judged some answers")
     old = _load_trained(path, store, device)
     base = Dataset.load(data) if data else old.origin.dataset()
     home = learning_folder(path)
@@ -127,13 +148,51 @@ def learn(
         if data and base.fingerprint != old.origin.data_fingerprint:
             notes.append(f"the old ranker was trained on other data than {data}")
         worse, tolerated = find_losses(compared, margin=margin)
-        too_few = _note_too_few(labels, compared) if hold_back else []
+        notes += tolerated
+        too_few = hold_back > 0 and labels.held_back.height < MIN_HELD_BACK_QUERIES
+        if too_few:
+            notes.append(
+                f"too few to tell: {labels.held_back.height} of the {MIN_HELD_BACK_QUERIES} texts "
+                "that must be held back to show a difference; collect more feedback, or "
+                f"--hold-back 0 to go by the {compared[0].on} split alone"
+            )
         replaced = not (worse or too_few or dry_run)
         if replaced:
             _replace(path, old, new, index, store, device)
             shutil.rmtree(work)
-    notes += tolerated + too_few
     return Learning(path, labels.counts, tuple(compared), tuple(worse), tuple(notes), replaced)
+
+
+def find_losses(
+    compared: Sequence[Compared], *, margin: float = MARGIN
+) -> tuple[list[str], list[str]]:
+    """Find the types of query for which the new ranker's MAP@10 is lower.
+
+    It is worse if the difference is significant by the paired permutation test at a level of .05,
+    uncorrected (a correction would make it easier to pass), or larger than the margin.
+
+    Returns:
+        A line for each loss by which the new ranker is worse, and for each that is tolerated.
+    """
+    worse, tolerated = [], []
+    for comparison in compared:
+        for difference in comparison.differences:
+            kind = difference.kind
+            if difference.metric != METRIC or kind is None or difference.mean >= 0:
+                continue
+            queries = comparison.new.counts["types"][kind]
+            few = ", too few to tell it from chance" if queries < MIN_HELD_BACK_QUERIES else ""
+            evidence = f"({queries:,} queries{few}; p = {difference.p:.3f})"
+            loss = f"MAP@10 of {kind} on {comparison.on} is lower by {-difference.mean:.3f}"
+            if difference.p < SIGNIFICANCE_LEVEL:
+                worse.append(f"{loss}, which is significant {evidence}")
+            elif difference.mean < -margin:
+                worse.append(f"{loss}, more than the margin of {margin:g} {evidence}")
+            else:
+                tolerated.append(
+                    f"{loss}, within the margin of {margin:g} and not significantly {evidence}"
+                )
+    return worse, tolerated
 
 
 def roll_back(
@@ -145,13 +204,8 @@ def roll_back(
 ) -> Ranker:
     """Put the ranker that was replaced in its place again, and keep the other one in turn.
 
-    It gets the answers that the other has by now: no removed answer comes back.
-
-    Args:
-        path: folder of the ranker.
-        index: an answer index that is to hold its answers before it takes the place.
-        store: features; only texts that are new to it are encoded.
-        device: where to compute.
+    It gets the answers that the other has by now: no removed answer comes back. An index holds its
+    answers before it takes the place.
 
     Raises:
         RankerError: if none was kept.
@@ -169,18 +223,6 @@ def roll_back(
     return former
 
 
-def _check_arguments(
-    verdicts: Sequence[Verdict], hold_back: float, margin: float, index: str | None
-) -> None:
-    for name, value, most in (("hold_back", hold_back, 0.9), ("margin", margin, math.inf)):
-        if not 0 <= value <= most:  # nor NaN
-            raise FeedbackError(f"{name} is {value:g}; give a number from 0 to {most:g}")
-    if index:
-        place_of(index)
-    if not verdicts:
-        raise FeedbackError("there are no verdicts yet; learn when people have judged some answers")
-
-
 def _load_trained(path: Path, store: FeatureStore, device: str) -> Ranker:
     ranker = Ranker.load(path, store=store, device=device)
     if ranker.recipe.training is None:
@@ -191,32 +233,13 @@ def _load_trained(path: Path, store: FeatureStore, device: str) -> Ranker:
     return ranker
 
 
-def _note_too_few(labels: Labels, compared: Sequence[Compared]) -> list[str]:
-    """Return a note if too few queries were held back to show a difference."""
-    count = labels.held_back.height
-    if count >= MIN_HELD_BACK_QUERIES:
-        return []
-    return [
-        f"too few to tell: {count} of the {MIN_HELD_BACK_QUERIES} texts that must be held back to "
-        "show a difference; collect more feedback, or --hold-back 0 to go by the "
-        f"{compared[0].on} split alone"
-    ]
-
-
 def learning_folder(ranker: Path) -> Path:
     """Return the folder beside a ranker in which its learnings keep their state."""
     return ranker.resolve().with_name(f"{ranker.resolve().name}.learning")
 
 
 def clear_learnings(ranker: Path, *, dry_run: bool = False, wait: bool = True) -> int:
-    """Remove the state of a ranker's unfinished learnings, once none is under way.
-
-    Returns:
-        How many there were.
-
-    Raises:
-        RankerError: if one is under way, and this is not to wait for it.
-    """
+    """Remove the state of a ranker's unfinished learnings, once none is under way; count them."""
     home = learning_folder(ranker)
     if not home.is_dir():
         return 0
@@ -248,30 +271,26 @@ def _resume_verdicts(work: Path, verdicts: Sequence[Verdict]) -> Sequence[Verdic
     if file.exists():
         begun = _VERDICTS.validate_json(file.read_bytes())
         before, now = ({verdict.key for verdict in group} for group in (begun, verdicts))
-        unfinished = run.exists() and not (run / CURRENT).exists()
-        if unfinished and before != now:
+        if before == now:
+            return begun
+        if run.exists() and not (run / CURRENT).exists():
             log.warning(
                 "%s: going on with %d verdicts; "
                 "%d that came since, and %d that were taken back, wait for the next time",
                 *(work.parent, len(before), len(now - before), len(before - now)),
             )
-        if unfinished or before == now:
             return begun
-    if run.exists():
-        shutil.rmtree(run)
+    shutil.rmtree(run, ignore_errors=True)
     write_file(file, _VERDICTS.dump_json(tuple(verdicts)), private=True)
     return verdicts
 
 
 def _find_learned(path: Path, dataset: Dataset) -> str | None:
     """Return a note if the ranker, or the one it replaced, has learned this very data."""
-    notes = {
-        False: "the ranker has learned all of this already",
-        True: "this was learned, and taken back; --rollback puts it in place again",
-    }
+    notes = {False: "the ranker has learned all of this already"}
+    if read_pointer(path).previous:
+        notes[True] = "this was learned, and taken back; --rollback puts it in place again"
     for previous, note in notes.items():
-        if previous and not read_pointer(path).previous:
-            break
         learned = read_manifest(path, previous=previous).origin.learned
         if learned and learned.fingerprint == dataset.fingerprint:
             return note
@@ -291,11 +310,7 @@ def _set_origin(
 def _add_labels(base: Dataset, answers: pl.DataFrame, labels: Labels) -> Dataset:
     """Return the data with the ranker's present answers and the learned labels in train.
 
-    An answer that is new since and has no label is not trained on: the ranker gets it as a
-    newcomer, which is how it ranks those.
-
-    Raises:
-        FeedbackError: if nothing is learned.
+    An answer that is new since and has no label is not trained on: the ranker ranks newcomers.
     """
     if not labels.counts.learned:
         raise FeedbackError(

@@ -14,11 +14,9 @@ class Verdict:
 
     Attributes:
         key: the client's own; a second verdict with it is the same verdict.
-        text: of the query.
-        type: of the query, as data sets have it; empty if the client gave none.
+        type: of the query; empty if the client gave none.
         answer: id of the answer that is judged or named as the right one; None if none of the
             shown answers is right.
-        right: whether that answer is right.
         shown: the ids that were shown, in ranked order; None if the client did not say.
         ranker: fingerprint of the ranker that ranked them.
         at: time in UTC.

@@ -55,11 +55,7 @@ READING = (
 
 
 def geometry_table(rows: Sequence[tuple[str, Geometry]]) -> Table:
-    """Make a row of each ranker's figures; a dash where one is undefined.
-
-    Args:
-        rows: the name of each ranker, and its geometry; all of one split.
-    """
+    """Make a row of the figures of each named ranker, of one split; a dash if undefined."""
     first = rows[0][1]
     table = aligned(
         f"{first.data}, {first.split} split: the space of {first.queries:,} queries; "
@@ -78,12 +74,7 @@ def write_geometry(
     spaces: Sequence[tuple[str, Geometry]],
     views: Sequence[tuple[str, Sequence[View]]],
 ) -> None:
-    """Write a page with the table, how to read it, and the centroids of each ranker.
-
-    Args:
-        page_path: the HTML file.
-        spaces: as `geometry_table` takes them.
-        views: of each ranker, as `centroid_views` gives them.
+    """Write a page with the table, how to read it, and the centroids of each named ranker.
 
     Raises:
         TwinrankError: if plotly or jinja2 is missing.
@@ -109,11 +100,7 @@ def _cells(geometry: Geometry) -> list[str]:
 
 
 def centroid_figure(name: str, views: Sequence[View]) -> Figure:
-    """Draw views side by side: queries faint, centroids large, those of one answer joined.
-
-    Args:
-        name: of the ranker.
-        views: as `centroid_views` gives them.
+    """Draw the views of a ranker side by side: queries faint, centroids large, and joined.
 
     Raises:
         TwinrankError: if plotly or jinja2 is missing.
@@ -121,7 +108,7 @@ def centroid_figure(name: str, views: Sequence[View]) -> Figure:
     check_installed()
     plot = panels(*(view.name for view in views))
     for column, view in enumerate(views, start=1):
-        for trace in _traces(view, legend=column == 1):
+        for trace in _draw_traces(view, legend=column == 1):
             plot.add_trace(trace, row=1, col=column)
         across, upward = (f"axis {i}: {e:.0%} of variance" for i, e in enumerate(view.explained, 1))
         plot.update_xaxes(title_text=across, row=1, col=column)
@@ -133,7 +120,7 @@ def centroid_figure(name: str, views: Sequence[View]) -> Figure:
     return plot
 
 
-def _traces(view: View, *, legend: bool) -> list[Any]:
+def _draw_traces(view: View, *, legend: bool) -> list[Any]:
     from plotly.graph_objects import Scatter
 
     queries, centroids = [], []
@@ -142,42 +129,34 @@ def _traces(view: View, *, legend: bool) -> list[Any]:
         look |= {"symbol": SYMBOLS[i // len(COLOURS) % len(SYMBOLS)]}
         common = {"mode": "markers", "hoverinfo": "text", "name": hover_text(kind)}
         common |= {"legendgroup": kind}
-        rows = view.queries.filter(pl.col("type") == kind)
-        marker = {**look, "size": 4, "opacity": 0.35}
+        rows = view.queries.filter(type=kind)
         hover = [hover_text(text) for text in rows["text"]]
+        marker = {**look, "size": 4, "opacity": 0.35}
         queries.append(
-            Scatter(**_xy(rows), **common, hovertext=hover, marker=marker, showlegend=False)
+            Scatter(**_give_xy(rows), **common, hovertext=hover, marker=marker, showlegend=False)
         )
-        rows = view.centroids.filter(pl.col("type") == kind)
+        rows = view.centroids.filter(type=kind)
+        hover = [
+            f"<b>{hover_text(title)}</b><br>{hover_text(kind)}, queries: {count:,}; the nearest:"
+            f"<br>{hover_text(text)}"
+            for title, count, text in rows.select("title", "queries", "text").rows()
+        ]
         marker = {**look, "size": 8, "opacity": 0.9}
-        hover = [_describe(row) for row in rows.iter_rows(named=True)]
         centroids.append(
-            Scatter(**_xy(rows), **common, hovertext=hover, marker=marker, showlegend=legend)
+            Scatter(**_give_xy(rows), **common, hovertext=hover, marker=marker, showlegend=legend)
         )
-    return [*queries, _lines(view.centroids), *centroids]
-
-
-def _xy(rows: pl.DataFrame) -> dict[str, list[float | None]]:
-    """Give coordinates, no finer than a pixel."""
-    return rows.select(pl.col("x", "y").round_sig_figs(4)).to_dict(as_series=False)
-
-
-def _describe(row: dict[str, Any]) -> str:
-    count = f"{row['queries']:,} quer{'y' if row['queries'] == 1 else 'ies'}"
-    head = f"<b>{hover_text(row['title'])}</b><br>{hover_text(row['type'])}, {count}; the nearest:"
-    return f"{head}<br>{hover_text(row['text'])}"
-
-
-def _lines(centroids: pl.DataFrame) -> Any:  # noqa: ANN401 (plotly has no types)
-    """Make one trace that joins the centroids of each answer, with a gap after each."""
-    from plotly.graph_objects import Scatter
-
     gap = pl.DataFrame({"x": [None], "y": [None]}, schema={"x": pl.Float64, "y": pl.Float64})
-    rows = [
+    joined = [
         pl.concat([group.select("x", "y"), gap])
-        for _, group in centroids.group_by("answer", maintain_order=True)
+        for _, group in view.centroids.group_by("answer", maintain_order=True)
         if group.height > 1
     ]
+    xy = _give_xy(pl.concat(joined) if joined else gap.clear())
     line = {"color": GREY, "width": 0.7}
-    xy = _xy(pl.concat(rows) if rows else gap.clear())
-    return Scatter(**xy, mode="lines", line=line, hoverinfo="skip", showlegend=False)
+    lines = Scatter(**xy, mode="lines", line=line, hoverinfo="skip", showlegend=False)
+    return [*queries, lines, *centroids]
+
+
+def _give_xy(rows: pl.DataFrame) -> dict[str, list[float | None]]:
+    """Give coordinates, no finer than a pixel."""
+    return rows.select(pl.col("x", "y").round_sig_figs(4)).to_dict(as_series=False)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import polars as pl
 from plotly import express
 from plotly.graph_objects import Figure
 
-from twinrank.evaluation import coverage_curve, reliability
+from twinrank.evaluation import reliability
 from twinrank.experiments import Run
-from twinrank.reports.figures import GREEN, GREY, PURPLE, draw, hover_text, styled
+from twinrank.reports.figures import GREY, draw, hover_text, styled
 from twinrank.reports.page import Rows, Section, render_text
 from twinrank.reports.terminal import figure, interval, silence_rows
 
@@ -22,17 +20,9 @@ Json = dict[str, Any]
 Table = tuple[str, Rows]
 
 MAX_POINTS = 2000  # of a scatter; of more, some are drawn by lot
-MAX_CURVE_POINTS = 200
-MAX_TICKS = 8  # on an axis of counts
-LABEL_WIDTH = 30  # characters of a title beside a bar
 MAX_PAIRS = 12  # of answers mistaken for each other
 MAX_MISSES = 10  # in a table
 SILENT_BELOW = 0.4  # of the thresholds of a calibration, the one in the text
-DIRECTIONS = {  # of a confusion: its count, the right answer, and the one given instead
-    "the second given for the first": ("other_for_one", "one", "other"),
-    "the first given for the second": ("one_for_other", "other", "one"),
-}
-DIRECTION_COLOURS = dict(zip(DIRECTIONS, (GREEN, PURPLE), strict=True))  # no type's of two
 
 _text = partial(render_text, "run_report.txt")
 
@@ -54,30 +44,19 @@ def make_confidence_section(runs: Sequence[Run]) -> list[Section]:
         (f"{title}: {run.name}" if len(runs) > 1 else title, silence_rows(run.evaluation))
         for run in known
     ]
-    if len(runs) == 1:
-        rows = known[0].evaluation.per_query
-        bins = [
-            [figure(b.confidence), f"{figure(b.accuracy)} ({interval(b.interval)})", f"{b.queries}"]
-            for b in reliability(rows["confidence"].to_numpy(), rows["accuracy@1"].to_numpy() > 0)
-        ]
-        head = ["mean confidence", "right first", "queries"]
-        tables.append(("How true confidence is, over all queries", [head, *bins]))
     paragraphs = [f"{run.name}: its {describe_silence(run)}." for run in known]
     figures = [(draw_calibration(known), _text("calibration"))]
     return [Section("Confidence", paragraphs, figures, tables)]
 
 
 def draw_calibration(runs: Sequence[Run]) -> Figure:
-    """Draw how true confidence is, and what silence gains; a line a run, or each type of one."""
+    """Draw how true confidence is: a line a run, or each type of one."""
     groups = {run.name: run.evaluation.per_query for run in runs}
-    colours = {}
     if len(runs) == 1:
         (queries,) = groups.values()
         types = runs[0].evaluation.types
-        kinds = list(types) if len(types) > 1 else []
-        groups = {kind: queries.filter(pl.col("type") == kind) for kind in kinds}
-        groups["overall"] = queries
-        colours = {"overall": GREY}
+        groups = {"overall": queries}
+        groups |= {kind: queries.filter(type=kind) for kind in types if len(types) > 1}
     rows: list[Json] = []
     for name, queries in groups.items():
         sure, right = queries["confidence"].to_numpy(), queries["accuracy@1"].to_numpy() > 0
@@ -87,29 +66,14 @@ def draw_calibration(runs: Sequence[Run]) -> Figure:
                 f"<b>{hover_text(name)}</b>, {b.queries:,} queries<br>confidence "
                 f"{figure(b.confidence)}, right first {figure(b.accuracy)} ({interval(b.interval)})"
             )
-            row = {"panel": "how true it is", "name": name, "x": b.confidence, "y": b.accuracy}
-            rows.append({**row, "low": low, "high": high, "hover": hover})
-        curve = coverage_curve(sure, right)
-        spots = np.linspace(0, len(curve) - 1, MAX_CURVE_POINTS).round().astype(int)
-        for point in (curve[i] for i in np.unique(spots)):
-            accuracy = point.accuracy or 0.0
-            hover = (
-                f"<b>{hover_text(name)}</b><br>silent below {figure(point.min_confidence)}: "
-                f"{point.coverage:.0%} answered,<br>{figure(accuracy)} of them right first"
-            )
-            row = {"panel": "what silence gains", "name": name, "x": point.coverage}
-            rows.append({**row, "y": accuracy, "low": None, "high": None, "hover": hover})
-    rows.sort(key=lambda row: row["panel"])
-    plot = draw(express.line, rows, interval="y", color_discrete_map=colours)
-    plot.update_traces(mode="lines+markers", marker_size=8, row=1, col=1)
-    if len(runs) == 1:
-        plot.update_traces(mode="markers", selector=lambda t: t.name != "overall", row=1, col=1)
+            row = {"name": name, "x": b.confidence, "y": b.accuracy, "low": low, "high": high}
+            rows.append({**row, "hover": hover})
+    plot = draw(express.line, rows, interval="y", markers=True)
     line = {"color": GREY, "dash": "dot", "width": 1}
-    plot.add_shape(type="line", x0=0, y0=0, x1=1, y1=1, line=line, row=1, col=1)
+    plot.add_shape(type="line", x0=0, y0=0, x1=1, y1=1, line=line)
     plot.update_xaxes(title_text="confidence", range=[-0.03, 1.03])
-    plot.update_xaxes(title_text="share of queries answered", col=2)
     plot.update_yaxes(title_text="right first", range=[-0.03, 1.03])
-    return styled(plot, "Confidence", height=500)
+    return styled(plot, "How true confidence is", height=500)
 
 
 def make_confusion_section(run: Run) -> Section:
@@ -134,44 +98,14 @@ def make_confusion_section(run: Run) -> Section:
         counts = (pair[name] for name in ("misses", "queries", "one_for_other", "other_for_one"))
         titles = (run.titles[pair[side]] for side in ("one", "other"))
         rows.append([str(i), *titles, *(f"{n:,}" for n in counts), _find_example(run, pair)])
-    figures = [(draw_confusion(run, pairs), _text("pairs"))]
-    return Section(
-        heading, text.split("\n\n"), figures, [("Pairs of answers, the most mistaken first", rows)]
-    )
+    tables = [("Pairs of answers, the most mistaken first", rows)]
+    return Section(heading, text.split("\n\n"), tables=tables)
 
 
 def _find_example(run: Run, pair: Json) -> str:
     """Find the query of a pair's misses with the highest loss."""
     both = pl.all_horizontal(pl.col("first", "right").is_in([pair["one"], pair["other"]]))
     return str(run.mistakes.worst(run.mistakes.misses.height).filter(both)["text"][0])
-
-
-def draw_confusion(run: Run, pairs: Sequence[Json]) -> Figure:
-    """Draw how often pairs of answers are mistaken for each other, in both directions."""
-    titles, rows = run.titles, []
-    for i, pair in enumerate(pairs):
-        for name, (side, right, given) in DIRECTIONS.items():
-            hover = (
-                f"right: <b>{hover_text(titles[pair[right]])}</b><br>"
-                f"given: <b>{hover_text(titles[pair[given]])}</b><br>{pair[side]:,} of the pair's "
-                f"{pair['misses']:,} misses; for instance:<br>"
-                f"{hover_text(_find_example(run, pair))}"
-            )
-            rows.append({"name": name, "x": pair[side], "y": i, "hover": hover})
-    plot = draw(express.bar, rows, orientation="h", color_discrete_map=DIRECTION_COLOURS)
-    names = [f"{_cut(titles[p['one']])} /<br>{_cut(titles[p['other']])}" for p in pairs]
-    plot.update_yaxes(
-        tickvals=list(range(len(pairs))), ticktext=names, autorange="reversed", automargin=True
-    )
-    step = -(-max(pair["misses"] for pair in pairs) // MAX_TICKS)
-    plot.update_xaxes(title_text="queries", rangemode="tozero", dtick=step)
-    styled(plot, "Pairs of answers", height=190 + 38 * len(pairs))
-    return plot.update_yaxes(tickfont_size=11)
-
-
-def _cut(title: str) -> str:
-    cut = title if len(title) <= LABEL_WIDTH else title[: LABEL_WIDTH - 1].rstrip() + "…"
-    return html.escape(cut, quote=False)
 
 
 def make_misses_section(run: Run) -> Section:

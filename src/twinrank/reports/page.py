@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twinrank.errors import TwinrankError
 from twinrank.reports import terminal
@@ -37,7 +37,7 @@ class Note:
         tone: `mend`, `know` or `fine`: its colour.
         mark: the same in a word or two.
         says: the finding.
-        do: the advice; what stands between backticks is code.
+        do: the advice; text between backticks is code.
         to: the heading of the section with the details, if there is one.
     """
 
@@ -52,13 +52,8 @@ class Note:
 class Section:
     """A section of a page: its paragraphs, then its notes, its figures and its tables.
 
-    Attributes:
-        heading: of the section.
-        paragraphs: plain text.
-        figures: each with its caption.
-        tables: each title with its rows, the head first; a line break in a cell is kept.
-        notes: in a list.
-        folded: tables of which only the title shows until it is opened.
+    A figure has a caption, a table a title; a line break in a cell is kept. Of folded tables only
+    the title shows until it is opened.
     """
 
     heading: str
@@ -93,6 +88,7 @@ def page(title: str, sections: Sequence[Section]) -> str:
     check_installed()
     from plotly.offline import get_plotlyjs
 
+    plots = [json.loads(plot.to_json()) for section in sections for plot, _ in section.figures]
     return (
         _environment()
         .get_template("page.html")
@@ -101,9 +97,7 @@ def page(title: str, sections: Sequence[Section]) -> str:
             sections=sections,
             positions={section.heading: i for i, section in enumerate(sections, 1)},
             plotly=get_plotlyjs(),
-            figures_json=script_json(
-                _plain([plot for section in sections for plot, _ in section.figures])
-            ),
+            figures_json=script_json({"figures": plots, "config": PLOTLY_CONFIG}),
         )
     )
 
@@ -132,8 +126,7 @@ def _environment() -> Environment:
     )
     environment.globals |= {
         "numeric": terminal.numeric_columns,
-        "long": long_columns,
-        "wordy": wordy,
+        "long": find_long_columns,
         "FOLDED_FROM": FOLDED_FROM,
     }
     environment.filters |= {
@@ -151,29 +144,9 @@ def script_json(value: object) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def wordy(rows: Rows) -> bool:
-    """Whether long texts make a table wider than a screen, unless its cells are wrapped."""
-    longest = [max(map(len, cells), default=0) for cells in zip(*rows[1:], strict=True)]
-    width = sum(min(length, WRAPPED_FROM) for length in longest)
-    return width > 2 * WRAPPED_FROM and max(longest) > WRAPPED_FROM
-
-
-def long_columns(rows: Rows) -> list[bool]:
-    """For each column, whether it holds text that has to be wrapped."""
+def find_long_columns(rows: Rows) -> list[bool]:
+    """Tell for each column whether it holds text that has to be wrapped."""
     return [
         any(len(cell) > WRAPPED_FROM or "\n" in cell for cell in column)
         for column in zip(*rows, strict=True)
     ]
-
-
-def _plain(plots: Sequence[Figure]) -> dict[str, Any]:
-    """Give figures as plain values; hover texts, and their lines, are there once for all."""
-    texts: dict[str, int] = {}
-    figures = [json.loads(plot.to_json()) for plot in plots]
-    for figure in figures:
-        for trace in figure["data"]:
-            if isinstance(trace.get("hovertext"), list):
-                trace["hovertext"] = [texts.setdefault(t, len(texts)) for t in trace["hovertext"]]
-    lines: dict[str, int] = {}
-    split = [[lines.setdefault(p, len(lines)) for p in t.split("<br>")] for t in texts]
-    return {"figures": figures, "texts": split, "lines": list(lines), "config": PLOTLY_CONFIG}

@@ -21,7 +21,6 @@ from twinrank.files import write_file
 from twinrank.ranking.model_card import SELECTED, about, quality
 from twinrank.reports.figures import draw, hover_text, styled
 from twinrank.reports.geometry_report import centroid_figure, space_tables
-from twinrank.reports.learning_report import make_learning_section
 from twinrank.reports.mistakes_report import (
     MAX_POINTS,
     describe_silence,
@@ -31,15 +30,18 @@ from twinrank.reports.mistakes_report import (
 )
 from twinrank.reports.page import Rows, Section, page, render_text
 from twinrank.reports.terminal import (
-    TYPES_SHOWN,
     difference_rows,
     figure,
+    in_one_line,
     join_words,
     metric_name,
+    metric_rows,
     p_value,
+    quality_rows,
     reached,
     signed,
     signed_interval,
+    take_figure,
 )
 
 Json = dict[str, Any]
@@ -47,6 +49,13 @@ Table = tuple[str, Rows]
 
 MAX_PANELS = 3  # side by side
 SIGNIFICANT = 0.05  # a corrected p-value below it shows a difference
+
+STAGES = {
+    "tuning": "Tuning the encoder",
+    "pretraining": "Pre-training",
+    "ranking": "Learning to rank",
+}
+LOSSES = {"train_loss": "training", "loss": "validation", "barlow_loss": "Barlow Twins"}
 
 _text = partial(render_text, "run_report.txt")
 
@@ -63,22 +72,25 @@ def write_report(examination: Examination, file: Path) -> None:
 def run_page(examination: Examination) -> str:
     """Make one HTML document about one run, or about several side by side."""
     runs = examination.runs
-
-    def named(run: Run, section: Section) -> Section:
-        return _add_name(run.name, section) if len(runs) > 1 else section
-
     sections = [
         _short_section(examination),
         _quality_section(examination),
         _recipe_section(runs),
         _data_section(examination.description),
-        *make_learning_section(runs),
+        *_learning_section(runs),
         *make_confidence_section(runs),
     ]
-    for run in runs:
-        sections += [named(run, make_confusion_section(run)), named(run, make_misses_section(run))]
-    sections += _space_section(runs)
-    sections += [named(run, _card_section(run)) for run in runs]
+    of_each = [
+        [make_confusion_section(run), make_misses_section(run), _card_section(run)] for run in runs
+    ]
+    if len(runs) > 1:
+        of_each = [
+            [replace(section, heading=f"{run.name}: {section.heading}") for section in of_run]
+            for run, of_run in zip(runs, of_each, strict=True)
+        ]
+    for confusion, misses, _ in of_each:
+        sections += [confusion, misses]
+    sections += [*_space_section(runs), *(card for *_, card in of_each)]
     folders = [str(run.folder) for run in runs]
     method = _text(
         "method", version=__version__, folders=folders, fingerprint=examination.dataset.fingerprint
@@ -86,16 +98,6 @@ def run_page(examination: Examination) -> str:
     sections.append(Section("How it was measured", method.split("\n\n")))
     names = join_words([run.name for run in runs])
     return page(f"{names} on {examination.dataset.name}", sections)
-
-
-def _add_name(name: str, section: Section) -> Section:
-    """Put the name of one of several runs before a section's heading, and before its tables'."""
-    heading, *titles = (
-        f"{name}: {text[0].lower()}{text[1:]}"
-        for text in (section.heading, *(title for title, _ in section.tables))
-    )
-    rows = (rows for _, rows in section.tables)
-    return replace(section, heading=heading, tables=list(zip(titles, rows, strict=True)))
 
 
 def _short_section(examination: Examination) -> Section:
@@ -151,14 +153,14 @@ def draw_quality(runs: Sequence[Run]) -> Figure:
             groups = {None: ("overall", counts["overall"])}
             groups |= {kind: (hover_text(kind), n) for kind, n in counts["types"].items()}
             for kind, (label, count) in groups.items():
-                of, bounds = _values_of(values, kind), _values_of(values["intervals"], kind)
-                low, high = bounds[metric] or (None, None)
+                value, bounds = take_figure(values, metric, kind)
+                low, high = bounds or (None, None)
                 hover = (
                     f"<b>{hover_text(run.name)}</b>, {label}<br>{metric_name(metric)} "
                     f"{reached(values, metric, kind)}, {count:,} queries"
                 )
                 row = {"panel": metric_name(metric), "name": run.name, "x": label}
-                rows.append({**row, "y": of[metric], "low": low, "high": high, "hover": hover})
+                rows.append({**row, "y": value, "low": low, "high": high, "hover": hover})
     plot = draw(express.scatter, rows, interval="y")
     plot.update_traces(marker_size=10)
     plot.update_yaxes(rangemode="tozero")
@@ -167,70 +169,24 @@ def draw_quality(runs: Sequence[Run]) -> Figure:
     return styled(plot, "Quality, with 95 % intervals")
 
 
-def _values_of(values: Json, kind: str | None) -> Json:
-    """Take the values of a type, or the overall ones."""
-    group: Json = values["types"][kind] if kind else values["overall"]
-    return group
-
-
 def _quality_section(examination: Examination) -> Section:
     runs = examination.runs
     tables: list[Table] = []
     if len(runs) > 1:
         differences = difference_rows(examination.differences, "arm")
         differences[0][:2] = ["run", "minus"]
+        rows = quality_rows({run.name: run.evaluation for run in runs})
         tables = [
-            ("Top-3 accuracy and MAP@10, with 95 % intervals", _quality_rows(runs)),
+            ("Top-3 accuracy and MAP@10, with 95 % intervals", rows),
             ("Differences", differences),
-            ("Queries with a right answer among the first three", _overlap_rows(runs)),
         ]
     for run in runs:
         title = "Every figure, with its 95 % interval"
-        tables.append((f"{title}: {run.name}" if len(runs) > 1 else title, _metric_rows(run)))
+        title = f"{title}: {run.name}" if len(runs) > 1 else title
+        tables.append((title, metric_rows(run.evaluation)))
+    tables = [(title, [list(map(in_one_line, row)) for row in rows]) for title, rows in tables]
     paragraphs = [_summarise(run) for run in runs] if len(runs) > 1 else []
     return Section("Quality for each type of query", paragraphs, tables=tables)
-
-
-def _quality_rows(runs: Sequence[Run]) -> Rows:
-    """A row a run: top-3 accuracy and MAP@10, overall and by type, worst and gap."""
-    types = list(runs[0].evaluation.types)
-    shown = types if 1 < len(types) <= TYPES_SHOWN else []
-    gap, worst = (["gap"], ["worst"]) if len(types) > 1 else ([], [])
-    rows = [["run", "top-3", *shown, *gap, "MAP@10", *shown, *worst]]
-    for run in runs:
-        values = run.evaluation.as_dict()
-        top_3, map_10 = ([reached(values, m, kind) for kind in (None, *shown)] for m in TESTED)
-        if gap:
-            top_3.append(figure(values["gap"]["accuracy@3"]))
-            map_10.append(figure(values["worst"]["map@10"]))
-        rows.append([run.name, *top_3, *map_10])
-    return rows
-
-
-def _metric_rows(run: Run) -> Rows:
-    """Every metric, overall and by type, with its interval; the worst type, and the gap."""
-    evaluation, values = run.evaluation, run.evaluation.as_dict()
-    counts = {None: evaluation.counts["overall"], **evaluation.counts["types"]}
-    metrics = list(evaluation.overall)
-    rows = [["type", "queries", *map(metric_name, metrics)]]
-    for kind, count in counts.items():
-        cells = (reached(values, metric, kind) for metric in metrics)
-        rows.append([kind or "overall", f"{count:,}", *cells])
-    if len(evaluation.types) > 1:
-        for name, figures in (("worst type", evaluation.worst), ("gap", evaluation.gap)):
-            rows.append([name, "-", *(figure(figures[metric]) for metric in metrics)])
-    return rows
-
-
-def _overlap_rows(runs: Sequence[Run], metric: str = "accuracy@3") -> Rows:
-    """How many queries the first run and each other have right among the first k, or do not."""
-    first, *others = ((run.name, run.evaluation.per_query[metric] > 0) for run in runs)
-    rows = [["run", "beside", "both", "it alone", "the other alone", "neither"]]
-    base, right = first
-    for name, also in others:
-        cells = (right & also, also & ~right, right & ~also, ~right & ~also)
-        rows.append([name, base, *(f"{cell.sum():,}" for cell in cells)])
-    return rows
 
 
 def _recipe_section(runs: Sequence[Run]) -> Section:
@@ -244,14 +200,9 @@ def _recipe_section(runs: Sequence[Run]) -> Section:
         )
     names = [name for name in dict.fromkeys(n for of in choices for n in of) if name != "name"]
     rows = [[name, *(of.get(name, "-") for of in choices)] for name in names]
+    rows.sort(key=lambda row: len(set(row[1:])) == 1)
     head = ["setting", *(run.name for run in runs)]
-    if len(runs) == 1:
-        return Section("Recipe", tables=[("Every choice", [head, *rows])])
-    differ = [row for row in rows if len(set(row[1:])) > 1]
-    shared = [row[:2] for row in rows if len(set(row[1:])) == 1]
-    tables = {"Choices that differ": [head, *differ]} if differ else {}
-    tables |= {"Choices they share": [["setting", "all"], *shared]} if shared else {}
-    return Section("Recipes", tables=list(tables.items()))
+    return Section("Recipe", tables=[("Every choice", [head, *rows])])
 
 
 def _data_section(data: Description) -> Section:
@@ -266,6 +217,45 @@ def _data_section(data: Description) -> Section:
         rows.append([label, *(f"{split[name]:,}" for split in splits.values())])
     paragraphs = _text("data", name=data.name, counts=data.counts, warnings=data.warnings)
     return Section("Data", paragraphs.split("\n\n"), tables=[("Queries by split and type", rows)])
+
+
+def _learning_section(runs: Sequence[Run]) -> list[Section]:
+    """A figure for each stage that any of the runs trained in."""
+    figures = []
+    for stage, title in STAGES.items():
+        trained = [run for run in runs if len(run.stages.get(stage, ())) > 1]
+        if trained:
+            figures.append((draw_curves(trained, stage, title), _text("curves")))
+    untrained = [run.name for run in runs if not run.stages]
+    text = _text("learning", untrained=untrained)
+    return [Section("Learning", [text] if text else [], figures)] if figures or text else []
+
+
+def draw_curves(runs: Sequence[Run], stage: str, title: str) -> Figure:
+    """Draw losses and validation MAP@10 by epoch: a curve a type of one run, or a curve a run."""
+    rows: list[Json] = []
+    for run in runs:
+        best, types = run.find_best_epoch(stage), run.evaluation.types
+        for record in run.stages[stage]:
+            losses = {name: record.get(key) for key, name in LOSSES.items()}
+            quality = {"overall": record.get("map@10")}
+            if len(runs) > 1:
+                loss = losses["validation"] or losses["Barlow Twins"]
+                losses, quality = {run.name: loss}, {run.name: record.get("map@10")}
+            elif len(types) > 1:
+                quality |= {k: v.get("map@10") for k, v in record.get("types", {}).items()}
+            mark = ", the best" if record["epoch"] == best else ""
+            for panel, values in (("loss", losses), ("validation MAP@10", quality)):
+                for name, value in values.items():
+                    if value is not None:
+                        hover = f"<b>{hover_text(name)}</b>, epoch {record['epoch']}{mark}"
+                        row = {"panel": panel, "name": name, "x": record["epoch"], "y": value}
+                        rows.append({**row, "hover": f"{hover}<br>{figure(value)}"})
+    rows.sort(key=lambda row: row["panel"])
+    plot = draw(express.line, rows)
+    plot.update_xaxes(title_text="epoch")
+    plot.update_yaxes(rangemode="tozero", col=1)
+    return styled(plot, title)
 
 
 def _space_section(runs: Sequence[Run]) -> list[Section]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,13 @@ from twinrank.files import write_file
 if TYPE_CHECKING:
     from twinrank.encoding import CachedNetwork, StoreEntry
     from twinrank.evaluation import Evaluation
-    from twinrank.experiments import Comparison, Entry
+    from twinrank.experiments import Comparison
     from twinrank.feedback import Learning
     from twinrank.ranking import RankedAnswer, Ranker
 
 Json = Mapping[str, Any]
 Rows = Sequence[Sequence[str]]  # the head first
+Spread = Callable[[str, str | None], float | None]  # of a metric, overall or of a type, over seeds
 
 TYPES_SHOWN = 4  # more types than this are summed up as the worst and the gap
 TITLE_LENGTH = 80  # characters of a query above its answers
@@ -46,13 +47,10 @@ def fill_table(
     left: Collection[int] | None = None,
     lines: Collection[int] = (),
 ) -> Table:
-    """Lay rows out as a table, the head first.
+    """Lay rows out as a table, the head first; what follows a line break in a cell is dim.
 
-    Args:
-        title: above it.
-        rows: of a cell with a line break, what follows the break is dim.
-        left: columns of words; None means all that hold no figures, which stand right.
-        lines: after which rows, the first of the body being 0, a line is drawn.
+    Columns of words stand left: those given, or all that hold no figures. A line is drawn after
+    the rows in `lines`, the first of the body being 0.
     """
     head, *body = rows
     table = aligned(title)
@@ -70,19 +68,22 @@ def fill_table(
 
 def evaluation_table(evaluation: Evaluation, title: str) -> Table:
     """Every metric, overall and by type, with its 95 % interval."""
+    return fill_table(title, metric_rows(evaluation), lines={0, len(evaluation.types)})
+
+
+def metric_rows(evaluation: Evaluation) -> list[list[str]]:
+    """Every metric, overall and by type, with its interval; the worst type, and the gap."""
     metrics = list(evaluation.overall)
     values, counts = evaluation.as_dict(), evaluation.counts
-    rows = [["", *map(_short_metric, metrics)]]
+    rows = [["queries", *map(metric_name, metrics)]]
     for kind in (None, *evaluation.types):
         count = counts["types"][kind] if kind else counts["overall"]
-        cells = ("\n".join(_cell(values, metric, kind)) for metric in metrics)
+        cells = (_two_lines(values, metric, kind) for metric in metrics)
         rows.append([f"{kind or 'overall'}\n{count:,} queries", *cells])
-    lines = {0}
     if len(evaluation.types) > 1:
-        lines.add(len(evaluation.types))
         rows.append(["worst type", *(figure(evaluation.worst[m]) for m in metrics)])
         rows.append(["gap", *(figure(evaluation.gap[m]) for m in metrics)])
-    return fill_table(title, rows, lines=lines)
+    return rows
 
 
 def confidence_table(evaluation: Evaluation) -> Table:
@@ -99,7 +100,7 @@ def quality_table(ranker: Ranker, path: Path) -> Table | Text:
     if quality is None:
         return Text(f"{title}; nothing was trained")
     metrics = [name for name in quality if name != "types"]
-    rows = [["", *map(_short_metric, metrics)]]
+    rows = [["", *map(metric_name, metrics)]]
     for name, figures in {"overall": quality, **quality["types"]}.items():
         rows.append([name, *(figure(figures[metric]) for metric in metrics)])
     return fill_table(f"{title}; on the validation split:", rows)
@@ -116,14 +117,15 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 
 def comparison_table(comparison: Comparison) -> Table:
     """A row a recipe: top-3 accuracy by type and MAP@10; spreads over seeds; intervals below."""
-    return fill_table(_describe_comparison(comparison), _comparison_rows(comparison))
+    rows = _give_comparison_rows(comparison)
+    return fill_table(_describe_comparison(comparison), rows)
 
 
 def comparison_markdown(comparison: Comparison) -> str:
     """The same table in Markdown."""
     from twinrank.ranking.model_card import markdown, markdown_table
 
-    rows = [[in_one_line(cell) for cell in row] for row in _comparison_rows(comparison)]
+    rows = [[in_one_line(cell) for cell in row] for row in _give_comparison_rows(comparison)]
     return f"{markdown(_describe_comparison(comparison))}\n\n{markdown_table(rows)}\n"
 
 
@@ -156,7 +158,14 @@ def learning_table(learning: Learning) -> Group:
     from twinrank.feedback import METRIC
 
     head = Text(f"{learning.counts.verdicts:,} verdicts: {learning.counts}\n")
-    lines = [Text(line) for line in (*learning.notes, *learning.worse, _describe_outcome(learning))]
+    why = ": the new one is worse" if learning.worse else ""
+    outcome = f"{learning.ranker}: the old ranker stays{why}"
+    if learning.replaced:
+        outcome = (
+            f"{learning.ranker}: the new ranker has taken the old one's place; "
+            f"`twinrank learn {learning.ranker} --rollback` takes it back"
+        )
+    lines = [Text(line) for line in (*learning.notes, *learning.worse, outcome)]
     rows, breaks = [["", "top-3", "new", "MAP@10", "new", "difference", "p"]], set()
     for compared in learning.compared:
         rows.append([compared.on, *[""] * 6])
@@ -167,7 +176,7 @@ def learning_table(learning: Learning) -> Group:
             kind, counts = difference.kind, compared.new.counts
             count = counts["types"][kind] if kind else counts["overall"]
             pairs = [(m, values) for m in ("accuracy@3", METRIC) for values in (old, new)]
-            cells = [_cell(values, metric, kind)[0] for metric, values in pairs]
+            cells = [figure(take_figure(values, metric, kind)[0]) for metric, values in pairs]
             gain = signed(difference.mean)
             if difference.interval:
                 gain += f"\n{signed_interval(difference.interval)}"
@@ -242,7 +251,12 @@ def metric_name(metric: str) -> str:
 
 def reached(measured: Json, metric: str = "accuracy@3", kind: str | None = None) -> str:
     """A figure of an evaluation in plain values, with its interval: .310 (.226-.396)."""
-    return in_one_line("\n".join(_cell(measured, metric, kind)))
+    return in_one_line(_two_lines(measured, metric, kind))
+
+
+def _two_lines(measured: Json, metric: str, kind: str | None = None) -> str:
+    value, bounds = take_figure(measured, metric, kind)
+    return f"{figure(value)}\n{interval(bounds)}"
 
 
 def in_one_line(cell: str) -> str:
@@ -271,11 +285,8 @@ def silence_rows(evaluation: Evaluation) -> list[list[str]]:
 def difference_rows(differences: Sequence[Json], *first: str) -> list[list[str]]:
     """A row a comparison and group of queries: the difference of each metric tested, and p.
 
-    The groups have a column unless all differences are over all queries.
-
-    Args:
-        differences: as `experiments.compare.compare_pairs` gives them.
-        first: the keys that tell one comparison from another, beside `without`.
+    Comparisons are those of `compare_pairs`, told apart by the keys `first`, beside `without`. The
+    groups have a column unless all differences are over all queries.
     """
     metrics = list(dict.fromkeys(d["metric"] for d in differences))
     grouped = any(d["type"] for d in differences)
@@ -291,33 +302,46 @@ def difference_rows(differences: Sequence[Json], *first: str) -> list[list[str]]
     return [head, *([*names, *row] for names, row in rows.items())]
 
 
-def _comparison_rows(comparison: Comparison) -> list[list[str]]:
-    """Figure with spread, and below it the interval, of each recipe and column."""
-    types = list(comparison.entries[0].mean.types)
+def _give_comparison_rows(comparison: Comparison) -> list[list[str]]:
+    spread_of = {entry.recipe.name: entry.spread for entry in comparison.entries}
+    head, *rows = quality_rows({e.recipe.name: e.mean for e in comparison.entries}, spread_of)
+    return [["recipe", *head[1:]], *rows]
+
+
+def quality_rows(
+    evaluations: Mapping[str, Evaluation], spread_of: Mapping[str, Spread] | None = None
+) -> list[list[str]]:
+    """A row each: top-3 accuracy, overall and by type, its gap, MAP@10, and its worst type.
+
+    A figure has its spread over seeds, if there are several, and below it its interval.
+    """
+    types = list(next(iter(evaluations.values())).types)
     shown = types if 1 < len(types) <= TYPES_SHOWN else []
-    even = len(types) > 1  # there are several types to be even over
-    gap, worst = (["gap"], ["worst"]) if even else ([], [])
-    rows = [["recipe", "top-3", *shown, *gap, "MAP@10", *worst]]
-
-    def cell(entry: Entry, metric: str, kind: str | None = None) -> str:
-        value, around = _cell(entry.mean.as_dict(), metric, kind)
-        spread = entry.spread(metric, kind)
-        return f"{value}±{figure(spread)}\n{around}" if spread is not None else f"{value}\n{around}"
-
-    for entry in comparison.entries:
-        row = [entry.recipe.name, *(cell(entry, "accuracy@3", kind) for kind in (None, *shown))]
-        row += [figure(entry.mean.gap["accuracy@3"])] if even else []
-        row += [cell(entry, "map@10")]
-        rows.append(row + ([figure(entry.mean.worst["map@10"])] if even else []))
+    columns = [("accuracy@3", kind) for kind in (None, *shown)]
+    rows = [["run", "top-3", *shown, "MAP@10"]]
+    if len(types) > 1:
+        rows[0][-1:] = ["gap", "MAP@10", "worst"]
+    for name, evaluation in evaluations.items():
+        row = [name]
+        for metric, kind in [*columns, ("map@10", None)]:
+            cell = _two_lines(evaluation.as_dict(), metric, kind)
+            spread = spread_of[name](metric, kind) if spread_of else None
+            row.append(cell if spread is None else cell.replace("\n", f"±{figure(spread)}\n"))
+        if len(types) > 1:
+            row.insert(-1, figure(evaluation.gap["accuracy@3"]))
+            row.append(figure(evaluation.worst["map@10"]))
+        rows.append(row)
     return rows
 
 
-def _cell(measured: Json, metric: str, kind: str | None = None) -> tuple[str, str]:
-    """A figure of an evaluation in plain values, and its interval."""
+def take_figure(
+    measured: Json, metric: str, kind: str | None = None
+) -> tuple[float, Sequence[float] | None]:
+    """Take a figure of an evaluation in plain values, overall or of a type, and its interval."""
     figures, bounds = measured["overall"], measured["intervals"]["overall"]
     if kind:
         figures, bounds = measured["types"][kind], measured["intervals"]["types"][kind]
-    return figure(figures[metric]), interval(bounds[metric])
+    return figures[metric], bounds[metric]
 
 
 def _describe_comparison(comparison: Comparison) -> str:
@@ -329,17 +353,3 @@ def _describe_comparison(comparison: Comparison) -> str:
         f"{comparison.data}, {comparison.split} split: {counts['overall']:,} queries ({by_type}). "
         f"Top-3 accuracy and MAP@10: {spread}95 % bootstrap intervals over threads."
     )
-
-
-def _describe_outcome(learning: Learning) -> str:
-    if learning.replaced:
-        return (
-            f"{learning.ranker}: the new ranker has taken the old one's place; "
-            f"`twinrank learn {learning.ranker} --rollback` takes it back"
-        )
-    why = ": the new one is worse" if learning.worse else ""
-    return f"{learning.ranker}: the old ranker stays{why}"
-
-
-def _short_metric(metric: str) -> str:
-    return metric.replace("accuracy", "acc").replace("map", "MAP")
