@@ -24,9 +24,9 @@ from twinrank.planning import (
     read_shape,
 )
 from twinrank.planning.estimate import Estimate, format_duration, format_size, stored_text_bytes
-from twinrank.ranking import Passages, total
+from twinrank.ranking import Passages
 from twinrank.recipe import Recipe
-from twinrank.training.tower_modules import Past, towers_of
+from twinrank.training.tower_modules import Past, Towers
 
 GPUS = ("a100", "h100", "h200", "l4", "l40s")
 SIZES = ("plan", "--answers", "1e8", "--queries", "1e9", "--qps", "5000")
@@ -248,13 +248,13 @@ def test_an_encoder_that_does_not_say_its_shape_is_refused(tiny_model, tmp_path)
 
 def test_a_step_multiplies_what_torch_counts(even, constants):
     w = replace(even, answers=40.0, sections=5.0, queries=300.0)
-    towers = towers_of(w.recipe, w.encoder.width)
+    towers = Towers.for_recipe(w.recipe, w.encoder.width)
     features, queries = torch.randn(200, w.encoder.width), torch.randn(128, w.encoder.width)
     past = Past(torch.randn(300, w.encoder.width), torch.arange(300), torch.arange(300) % 40)
     owner = np.repeat(np.arange(40), 5)
     with FlopCounterMode(display=False) as counter:
         passages = Passages(towers.answer(features), owner, 40)
-        total(towers.parts(towers.query(queries), passages, past)).sum().backward()
+        towers.scores(towers.query(queries), passages, past).sum().backward()
     step = Estimate(w, CORES, constants).training_step("exact")
     assert step.flop == pytest.approx(counter.get_total_flops(), rel=0.02)
 

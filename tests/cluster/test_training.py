@@ -8,6 +8,7 @@ from torch.distributed import TCPStore
 
 from twinrank.cluster import Crew, training
 from twinrank.encoding import FeatureStore
+from twinrank.recipe import Recipe
 from twinrank.training import ProcessLostError, train
 
 
@@ -16,7 +17,10 @@ def test_towers_of_a_team_are_those_of_one_process(
     second_node, kill, help_centre, recipes, tmp_path, caplog
 ):
     caplog.set_level(logging.INFO)
-    alone = train(help_centre, recipes["fused"], out=tmp_path / "alone", store=FeatureStore())
+    values = recipes["fused"].values()
+    values["towers"]["dropout"] = 0.0  # each process draws its own
+    recipe = Recipe.validated(values, source="test")
+    alone = train(help_centre, recipe, out=tmp_path / "alone", store=FeatureStore())
     epochs = []
 
     def on_record(record):
@@ -26,7 +30,7 @@ def test_towers_of_a_team_are_those_of_one_process(
 
     team = train(
         help_centre,
-        recipes["fused"],
+        recipe,
         out=tmp_path / "team",
         store=FeatureStore(),
         on_record=on_record,
