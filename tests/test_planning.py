@@ -157,13 +157,13 @@ def test_an_encoder_multiplies_what_torch_counts(tiny_model):
 
 def test_a_step_multiplies_what_torch_counts(even):
     w = replace(even, answers=40.0, sections=5.0, queries=300.0)
-    towers = towers_of(w.recipe, w.encoder.width)
+    towers = Towers.for_recipe(w.recipe, w.encoder.width)
     features, queries = torch.randn(200, w.encoder.width), torch.randn(128, w.encoder.width)
     past = Past(torch.randn(300, w.encoder.width), torch.arange(300), torch.arange(300) % 40)
     owner = np.repeat(np.arange(40), 5)
     with FlopCounterMode(display=False) as counter:
         passages = Passages(towers.answer(features), owner, 40)
-        total(towers.parts(towers.query(queries), passages, past)).sum().backward()
+        towers.scores(towers.query(queries), passages, past).sum().backward()
     assert count_step(w, "exact").flop == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 

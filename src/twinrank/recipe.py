@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,22 +28,22 @@ TwoOrMore = Annotated[int, Field(ge=2)]
 AboveZero = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Keep = Literal["loss", "worst-type"]
-# Fields that recipes once had, and why they are gone.
-GONE = {
-    "training.label_smoothing": "it gained nothing that could be measured",
-    "training.even": "group-robust weights gained nothing that could be measured",
-    "tuning.label_smoothing": "it gained nothing that could be measured",
-}
 
 
 class _Settings(BaseModel):
-    """Frozen, and an unknown key is an error rather than a silent no-op."""
+    """Frozen; an unknown key, or one that would have no effect, is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def _refuse_idle(self, idle: Mapping[str, bool], context: str) -> None:
+        """Refuse a field that is set although it has no effect in this context."""
+        for name, has_no_effect in idle.items():
+            if has_no_effect and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} has no effect with {context}; leave it out")
+
 
 class EncoderSettings(_Settings):
-    """Which frozen backbone is read, and how."""
+    """The frozen backbone, and how it reads texts."""
 
     name: str = "all-MiniLM-L6-v2"  # of a model, or its folder
     pooling: Literal["mean", "cls"] = "mean"  # of a text's tokens into one vector
@@ -57,13 +58,6 @@ class EncoderSettings(_Settings):
     # of which `text` says what is read.
     answers: Literal["whole", "sections"] = "whole"
 
-    @field_validator("precision", mode="before")
-    @classmethod
-    def _refuse_int8(cls, precision: object) -> object:
-        if precision == "int8":
-            raise ValueError("there is no int8 any more: it gained 16 % at most; use auto")
-        return precision
-
     @model_validator(mode="after")
     def _settings_fit_together(self) -> EncoderSettings:
         if self.text == "sections" and self.answers == "sections":
@@ -75,7 +69,7 @@ class EncoderSettings(_Settings):
 
 
 class WordSettings(_Settings):
-    """That words are read, by the `bm25` channel or with the dense one; nothing to set."""
+    """Ranking by words, by the `bm25` channel or with the dense one; nothing to set."""
 
 
 class TowerSettings(_Settings):
@@ -92,8 +86,8 @@ class TowerSettings(_Settings):
 class MemorySettings(_Settings):
     """Votes of past queries, next to the towers; see `twinrank.ranking.PastSignal`."""
 
-    # What an answer that came after training is given instead of a past, in nats, before its
-    # weight: without it, answers with a past would nearly always be preferred.
+    # Nats that an answer gets instead of a past if it came after training, before its weight:
+    # without them, answers with a past would nearly always be preferred.
     newcomer: NotNegative = 2.0
 
 
@@ -146,8 +140,7 @@ class TuningSettings(_Settings):
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> TuningSettings:
-        if self.method == "full" and self.rank != type(self).model_fields["rank"].default:
-            raise ValueError("rank has no effect with method = 'full'; leave it out")
+        self._refuse_idle({"rank": self.method == "full"}, "method = 'full'")
         return self
 
 
@@ -159,7 +152,7 @@ class PretrainingSettings(_Settings):
     # training, whose optimiser it shares.
     use: Literal["zero-shot", "inherit", "freeze", "joint"]
     sides: Literal["both", "query"] = "both"  # which towers inherit
-    # Which queries are paired; see `twinrank.training.pairing`.
+    # Which queries are paired; see `training.pretraining`.
     pairing: Literal["across-answers", "within-answer", "thread"] = "across-answers"
     # Width of the layers put on top and thrown away; absent has none.
     projector: Positive | None = None
@@ -178,7 +171,6 @@ class PretrainingSettings(_Settings):
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> PretrainingSettings:
-        """A setting that would have no effect is an error, as an unknown one is."""
         within = self.pairing == "within-answer"
         of_a_stage = ("learning_rate", "weight_decay", "epochs", "clip")
         idle = {
@@ -189,13 +181,7 @@ class PretrainingSettings(_Settings):
             "shuffled": within,
             **dict.fromkeys(of_a_stage, self.use == "joint"),
         }
-        fields = type(self).model_fields
-        for name, has_no_effect in idle.items():
-            if has_no_effect and getattr(self, name) != fields[name].default:
-                raise ValueError(
-                    f"{name} has no effect with use = {self.use!r}, pairing = {self.pairing!r}; "
-                    "leave it out"
-                )
+        self._refuse_idle(idle, f"use = {self.use!r}, pairing = {self.pairing!r}")
         return self
 
 
@@ -258,7 +244,7 @@ class Recipe(_Settings):
 
     @property
     def fused(self) -> bool:
-        """Whether several channels are weighed against each other."""
+        """Whether several signals are weighed against each other."""
         return self.channel == "dense" and bool(self.words or self.memory)
 
     @classmethod
@@ -296,9 +282,9 @@ class Recipe(_Settings):
             faults = []
             for fault in error.errors():
                 field = ".".join(map(str, fault["loc"])) or "recipe"
-                why = GONE.get(field)
-                message = f"there is no such field any more: {why}; leave it out" if why else ""
-                faults.append(f"{field}: {message or fault['msg']}")
+                is_unknown = fault["type"] == "extra_forbidden"
+                message = "no such field, or none any more; leave it out"
+                faults.append(f"{field}: {message if is_unknown else fault['msg']}")
             raise RecipeError(f"{source}: {'; '.join(faults)}") from None
 
     def values(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from tests.processes import heard, started
 from tests.training.test_encoder_tuning import tune
 from twinrank.encoding import Encoder
 from twinrank.ranking import Passages
-from twinrank.recipe import PretrainingSettings, TrainingSettings
+from twinrank.recipe import PretrainingSettings, Recipe, TrainingSettings
 from twinrank.training import (
     Examples,
     Groups,
@@ -18,7 +18,7 @@ from twinrank.training import (
     TrainingData,
     train,
 )
-from twinrank.training.distributed import is_main, join_group, leave_group, sum_gradients
+from twinrank.training.distributed import average_gradients, is_main, join_group, leave_group
 from twinrank.training.tower_modules import Towers
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ CASES = {
 }
 
 
-def fit_towers(case):
+def fit_towers(case, dropout=0.0):
     """Towers fitted on made-up data, and the records."""
     rng = np.random.default_rng(0)
     labels = sparse.csr_array((np.ones(N), (np.arange(N), np.arange(N) % M)), shape=(N, M))
@@ -53,8 +53,9 @@ def fit_towers(case):
         groups = Groups.of(np.arange(N), np.arange(N) // 2, np.arange(N) % 2)
         pairs = PairedQueries(features, groups, settings)
     torch.manual_seed(0)
-    towers = Towers(dim=DIM, dropout=0.3, **of_towers)
-    towers.take_offsets(M if case in ("offsets", "sampled index") else None)
+    towers = Towers(dim=DIM, dropout=dropout, **of_towers)
+    if case in ("offsets", "sampled index"):
+        towers.add_offsets(M)
     settings = TrainingSettings(epochs=3, batch_size=6, learning_rate=3e-3, **of_training)
     history = TowerTrainer(
         towers, TrainingData(answers, examples, pairs=pairs), settings, validate
@@ -130,7 +131,12 @@ def test_two_processes_fit_the_towers_of_one(case):
     assert [record["loss"] for record in history] == [record["loss"] for record in records]
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("case", ["residual", "stale index", "joint"])
+def test_with_dropout_two_processes_have_the_same_towers(case):
+    (first, _), (second, _) = in_two_processes(fit_towers, case, 0.3)
+    check_alike((first, second), atol=1e-6, rtol=1e-5)
+
+
 def test_two_processes_give_the_encoder_of_one(tiny_model, help_centre):
     alone, _ = tune_encoder(str(tiny_model), help_centre)
     (first, _), (second, _) = in_two_processes(tune_encoder, str(tiny_model), help_centre)
@@ -139,9 +145,12 @@ def test_two_processes_give_the_encoder_of_one(tiny_model, help_centre):
 
 
 def test_train_runs_as_it_is_in_each_of_two_processes(help_centre, recipes, tmp_path):
-    alone, course = train_ranker(help_centre, recipes["fused"], tmp_path / "alone")
+    values = recipes["fused"].values()
+    values["towers"]["dropout"] = 0.0  # each process draws its own
+    recipe = Recipe.validated(values, source="test")
+    alone, course = train_ranker(help_centre, recipe, tmp_path / "alone")
     (first, records), (second, others) = in_two_processes(
-        train_ranker, help_centre, recipes["fused"], tmp_path / "together"
+        train_ranker, help_centre, recipe, tmp_path / "together"
     )
     check_alike((alone, first), atol=1e-4, rtol=1e-3)
     check_alike((first, second), atol=1e-6, rtol=1e-5)
@@ -165,6 +174,6 @@ def test_a_lost_process_is_told_from_other_errors():
         assert heard(pipe) == ["met"]
         process.join()
         with pytest.raises(ProcessLostError, match="is lost"):
-            sum_gradients([weight])
+            average_gradients([weight])
     finally:
         leave_group()

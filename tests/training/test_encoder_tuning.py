@@ -79,15 +79,7 @@ def test_what_is_saved_is_a_whole_encoder(encoder, tmp_path, rank):
     assert np.abs(expected - encoder.encode(TEXTS)[:, 1]).max() > 1e-3
 
 
-@pytest.mark.parametrize(
-    ("memory", "rank"),
-    [
-        (False, None),
-        pytest.param(True, None, marks=pytest.mark.slow),
-        pytest.param(True, 16, marks=pytest.mark.slow),
-        (False, 16),
-    ],
-)
+@pytest.mark.parametrize(("memory", "rank"), [(False, None), (True, None), (False, 16)])
 def test_tuning_learns_and_gains_nothing_by_shifting_all_texts(encoder, help_centre, memory, rank):
     rate = 3e-3 if rank else 1e-3
     model, history = tune(
@@ -134,9 +126,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize(
-    ("after", "rank"), [(0, None), pytest.param(1, 4, marks=pytest.mark.slow), (3, 4)]
-)
+@pytest.mark.parametrize(("after", "rank"), [(0, None), (3, 4)])
 def test_going_on_gives_the_same_bits(encoder, help_centre, after, rank):
     choices = {"refresh_every": 200, "memory": True, "rank": rank}
     whole, history = tune(encoder, help_centre, **choices)

@@ -8,7 +8,7 @@ from scipy import sparse
 
 from twinrank.data import Queries
 from twinrank.training import Groups
-from twinrank.training.pairing import across, every_query, within
+from twinrank.training.pretraining import pair_across, pair_every_query, pair_within
 
 
 @st.composite
@@ -41,23 +41,22 @@ def test_groups_are_those_with_two_types(sample):
     assert len(groups) == len(naive)
     assert sorted(groups.query.tolist()) == sorted(np.concatenate([[], *naive.values()]).tolist())
     assert groups.alone == len(group) - len(groups.query)
-    assert groups.total.tolist() == [len(naive[g]) for g in sorted(naive)]
 
 
 @given(memberships(), st.integers(0, 100))
 def test_every_query_is_paired_with_another_type_of_its_group(sample, seed):
     group, kind = sample
     groups = groups_of(group, kind)
-    pairs = every_query(groups, rng(seed))
+    pairs = pair_every_query(groups, rng(seed))
     assert (group[pairs.f] == group[pairs.g]).all()
     assert (kind[pairs.f] < kind[pairs.g]).all()
     assert set(pairs.f) | set(pairs.g) == set(groups.query)
 
 
 @given(memberships(), st.integers(0, 100))
-def test_no_fewer_pairs_could_hold_every_query(sample, seed):
+def test_no_fewer_pairs_could_hold_pair_every_query(sample, seed):
     group, kind = sample
-    pairs = every_query(groups_of(group, kind), rng(seed))
+    pairs = pair_every_query(groups_of(group, kind), rng(seed))
     fewest = [
         max(np.bincount(kind[rows]).max(), -(-len(rows) // 2))
         for rows in naive_groups(group, kind).values()
@@ -69,8 +68,8 @@ def test_no_fewer_pairs_could_hold_every_query(sample, seed):
 def test_batches_hold_the_epoch_and_spread_each_group(sample, size, seed):
     group, kind = sample
     groups = groups_of(group, kind)
-    pairs = every_query(groups, rng(seed))
-    batches = list(across(groups, size, rng(seed)))
+    pairs = pair_every_query(groups, rng(seed))
+    batches = list(pair_across(groups, size, rng(seed)))
     assert sum(map(len, batches)) == len(pairs)
     assert all(len(batch) <= size for batch in batches)
     sizes = {len(batch) for batch in batches}
@@ -84,18 +83,10 @@ def test_batches_hold_the_epoch_and_spread_each_group(sample, size, seed):
         assert batch.collisions == repeated
 
 
-def test_pairs_differ_from_epoch_to_epoch_and_not_from_run_to_run():
-    group, kind = np.repeat(np.arange(4), 10), np.tile([0, 1], 20)
-    groups = groups_of(group, kind)
-    epochs = [every_query(groups, rng(seed)) for seed in (1, 1, 2)]
-    together = [set(zip(pairs.f.tolist(), pairs.g.tolist(), strict=True)) for pairs in epochs]
-    assert together[0] == together[1] != together[2]
-
-
 def test_of_many_types_each_two_meet_about_as_often():
     """Groups with a query of each of four types: six ways to pair two types, none preferred."""
     group, kind = np.repeat(np.arange(3000), 4), np.tile([0, 1, 2, 3], 3000)
-    pairs = every_query(groups_of(group, kind), rng())
+    pairs = pair_every_query(groups_of(group, kind), rng())
     met = np.bincount(4 * kind[pairs.f] + kind[pairs.g], minlength=16)
     assert met[met > 0].size == 6
     assert np.abs(met[met > 0] - 1000).max() < 5 * np.sqrt(1000)
@@ -103,7 +94,7 @@ def test_of_many_types_each_two_meet_about_as_often():
 
 def test_shuffled_partners_are_of_other_groups():
     group, kind = np.repeat(np.arange(200), 2), np.tile([0, 1], 200)
-    batches = list(across(groups_of(group, kind), 50, rng(), shuffled=True))
+    batches = list(pair_across(groups_of(group, kind), 50, rng(), shuffled=True))
     f, g = (np.concatenate([getattr(b, side) for b in batches]) for side in ("f", "g"))
     assert (group[f] == group[g]).mean() < 0.05
     assert sorted(g.tolist()) == np.flatnonzero(kind == 1).tolist()
@@ -115,7 +106,7 @@ def test_within_is_one_answer_a_batch_with_the_rarer_type_whole(sample, least, s
     groups = groups_of(group, kind)
     naive = naive_groups(group, kind)
     seen = []
-    for batch in within(groups, rng(seed), min_pairs=least):
+    for batch in pair_within(groups, rng(seed), min_pairs=least):
         rows = np.concatenate([batch.f, batch.g])
         assert len(np.unique(group[rows])) == 1
         assert len(np.unique(kind[batch.f])) == len(np.unique(kind[batch.g])) == 1
@@ -141,7 +132,7 @@ def test_a_query_with_two_right_answers_is_paired_in_both():
         }
     )
     labels = sparse.csr_array(np.array([[1, 1, 0], [1, 0, 0], [0, 1, 0]], np.float32))
-    pairs = every_query(Groups.by_answer(Queries(frame, labels)), rng())
+    pairs = pair_every_query(Groups.by_answer(Queries(frame, labels)), rng())
     assert {frozenset(p) for p in zip(pairs.f.tolist(), pairs.g.tolist(), strict=True)} == {
         frozenset({0, 1}),
         frozenset({0, 2}),
@@ -151,7 +142,7 @@ def test_a_query_with_two_right_answers_is_paired_in_both():
 def test_threads_need_no_labels():
     frame = pl.DataFrame({"thread": ["t", "u", "t", "u", "v"], "type": ["q", "c", "c", "q", "c"]})
     groups = Groups.by_thread(frame)
-    pairs = every_query(groups, rng())
+    pairs = pair_every_query(groups, rng())
     assert {frozenset(p) for p in zip(pairs.f.tolist(), pairs.g.tolist(), strict=True)} == {
         frozenset({0, 2}),
         frozenset({1, 3}),
@@ -159,20 +150,12 @@ def test_threads_need_no_labels():
     assert groups.alone == 1
 
 
-def test_compact_keeps_the_queries_that_are_paired():
-    group, kind = np.array([5, 9, 5, 7, 9]), np.array([0, 1, 1, 0, 0])
-    groups, rows = groups_of(group, kind).compact()
-    assert rows.tolist() == [0, 1, 2, 4]
-    pairs = every_query(groups, rng())
-    assert (group[rows[pairs.f]] == group[rows[pairs.g]]).all()
-
-
 def test_a_million_threads_are_a_few_arrays():
     n = 1_000_000
     frame = pl.DataFrame({"thread": np.arange(n) // 2, "type": np.arange(n) % 2})
     groups = Groups.by_thread(frame.cast(pl.String))
     tracemalloc.start()
-    first = next(across(groups, 256, rng()))
+    first = next(pair_across(groups, 256, rng()))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(first) == 256

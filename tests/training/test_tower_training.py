@@ -12,6 +12,7 @@ from twinrank.recipe import TrainingSettings
 from twinrank.training import Checkpoint, Examples, TowerTrainer, TrainingData, cross_entropy
 from twinrank.training import negatives as negatives_module
 from twinrank.training.tower_modules import Towers
+from twinrank.training.tower_training import matmul_precision
 
 DIM = 8
 
@@ -42,7 +43,7 @@ def validation_loss(data):
     def validate(towers):
         queries = towers.query(torch.as_tensor(data.train.features))
         passages = data.answers.of(towers.answer(torch.as_tensor(data.answers.rows)))
-        scores = towers.parts(queries, towers.shifted(passages))["dense"]
+        scores = towers.scores(queries, towers.add_offsets_to(passages))
         return {"loss": cross_entropy(scores, right).mean().item()}
 
     return validate
@@ -54,7 +55,8 @@ def train_towers(data=None, *, kind="residual", offsets=False, run=None, validat
     dropout = changes.pop("dropout", 0.1)
     torch.manual_seed(0)
     towers = Towers(kind, DIM, dropout=dropout, **of_towers)
-    towers.take_offsets(data.answers.answers if offsets else None)
+    if offsets:
+        towers.add_offsets(data.answers.answers)
     values = {"batch_size": 16, "learning_rate": 1e-2, "epochs": 6, **changes}
     settings = TrainingSettings(**values)
     trainer = TowerTrainer(towers, data, settings, validate or validation_loss(data), seed=3)
@@ -102,8 +104,7 @@ def test_going_on_from_any_epoch_gives_the_same_bits(tmp_path, case):
     whole, history = train_towers(problem(passages=2), run={"on_epoch": save}, **case)
     assert len(files) == len(history) == 7
     for file in files:
-        saved, identity = Checkpoint.load(file)
-        assert identity == {"what": "this"}
+        saved = Checkpoint.load(file, {"what": "this"})
         again, records = train_towers(problem(passages=2), run={"saved": saved}, **case)
         check_equal(whole, again)
         assert [r["loss"] for r in records] == [r["loss"] for r in history]
@@ -154,6 +155,21 @@ def test_with_all_answers_fresh_or_drawn_every_index_is_the_exact_one(kind, dual
 def test_a_last_batch_of_one_query_does_not_break_batchnorm():
     _, history = train_towers(problem(queries=17), kind="projection", epochs=1)
     assert len(history) == 2
+
+
+def test_bf16_products_round_no_more_than_the_factors_and_in_the_block_alone():
+    torch.manual_seed(0)
+    a, b = torch.randn(64, 256), torch.randn(256, 64)
+    exact = a @ b
+    with pytest.raises(ZeroDivisionError), matmul_precision("bf16", torch.device("cpu")):
+        rounded = a @ b
+        raise ZeroDivisionError
+    assert torch.equal(a @ b, exact)
+    assert rounded.dtype == torch.float32
+    assert (rounded - exact).norm() < 2**-8 * exact.norm()
+    for precision, device in (("fp32", "cpu"), ("bf16", "cuda")):
+        with matmul_precision(precision, torch.device(device)):
+            assert torch.equal(a @ b, exact)
 
 
 def test_a_query_is_blind_to_its_own_thread():

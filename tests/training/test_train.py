@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from twinrank.encoding import FeatureStore
-from twinrank.errors import DataError, DivergedError, RankerError, RecipeError
-from twinrank.evaluation import METRICS, evaluate
+from twinrank.errors import DataError, DivergedError, RankerError
+from twinrank.evaluation import METRICS
 from twinrank.experiments import compare
 from twinrank.ranking import read_manifest
 from twinrank.training import Trainer, checkpoint, read_records, train
@@ -27,14 +27,6 @@ def test_a_run_is_a_ranker_with_its_metrics(recipes, help_centre, tmp_path):
     best = min(record["loss"] for record in records[1:])
     assert ranker.origin.quality["loss"] == pytest.approx(best, rel=1e-5)
     assert not (tmp_path / "checkpoint.safetensors").exists()
-
-
-def test_training_beats_the_untrained_encoder(recipes, help_centre):
-    rankers = [
-        train(help_centre, recipes[n], store=FeatureStore()) for n in ("towers", "zero-shot")
-    ]
-    losses = [evaluate(r, help_centre, split="test").overall["loss"] for r in rankers]
-    assert losses[0] < losses[1]
 
 
 class Killed(BaseException):
@@ -107,12 +99,6 @@ def test_a_recipe_that_trains_needs_both_splits(recipes, help_centre, tmp_path):
     with pytest.raises(DataError, match=r"validation.tsv: no labels; this data set has"):
         train(cut, recipes["towers"], store=FeatureStore())
     assert train(cut, recipes["bm25"]).scoring.words.scale == 1.0
-
-
-def test_a_tuned_encoder_needs_a_folder(recipes, help_centre):
-    values = {**recipes["towers"].values(), "tuning": {"epochs": 1}}
-    with pytest.raises(RecipeError, match="tunes the encoder; give a folder"):
-        train(help_centre, type(recipes["towers"]).validated(values, source="test"))
 
 
 def test_compare_measures_each_recipe_and_does_nothing_twice(

@@ -4,15 +4,13 @@ from twinrank.training.calibration import fit_confidence, fit_scale, fit_weights
 from twinrank.training.checkpoint import Checkpoint
 from twinrank.training.distributed import ProcessLostError, is_main
 from twinrank.training.encoder_tuning import EncoderTrainer, TokenizedTexts, TunedEncoder
-from twinrank.training.loop import OnEpoch, Record, Trainer, Validate, since_best
+from twinrank.training.loop import OnEpoch, Record, Trainer, read_records, since_best
 from twinrank.training.losses import barlow_twins, cross_entropy
-from twinrank.training.pairing import Groups, Pairs
-from twinrank.training.pretraining import PairedQueries, Pretrainer, check_pairs
+from twinrank.training.pretraining import Groups, PairedQueries, Pretrainer, check_pairs
 from twinrank.training.tower_training import TowerTrainer
 from twinrank.training.trackers import check_tracker, tracking
 from twinrank.training.train import train
 from twinrank.training.training_data import Examples, TrainingData, build_reader
-from twinrank.training.training_run import read_records
 
 __all__ = [
     "Checkpoint",
@@ -21,7 +19,6 @@ __all__ = [
     "Groups",
     "OnEpoch",
     "PairedQueries",
-    "Pairs",
     "Pretrainer",
     "ProcessLostError",
     "Record",
@@ -30,7 +27,6 @@ __all__ = [
     "Trainer",
     "TrainingData",
     "TunedEncoder",
-    "Validate",
     "barlow_twins",
     "build_reader",
     "check_pairs",

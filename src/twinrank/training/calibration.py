@@ -1,4 +1,4 @@
-"""What is fitted on the validation split: scales of scores, weights of signals, confidence."""
+"""Fits on the validation split: scales of scores, weights of signals, confidence."""
 
 from __future__ import annotations
 
@@ -39,13 +39,7 @@ def build_words(dataset: Dataset, recipe: Recipe, validation: Queries | None) ->
 
 
 def fuse_signals(scoring: Scoring, dataset: Dataset, recipe: Recipe) -> Scoring:
-    """Add the signals of words and of past queries' texts, and fit all weights on validation.
-
-    Args:
-        scoring: the signals of the towers.
-        dataset: that they were trained on.
-        recipe: names the signals.
-    """
+    """Add the signals of words and of past queries' texts, and fit all weights on validation."""
     validation = dataset.split("validation")
     signals = dict(scoring.signals)
     if scoring.dense and scoring.past:

@@ -28,29 +28,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that the next epoch depends on; every epoch seeds itself, so no generator state.
+    """All that the next epoch depends on; every epoch seeds itself, so no generator state."""
 
-    Attributes:
-        learned: parameters that are trained, and buffers.
-        best: those of the best epoch by validation.
-        optimizer: AdamW's moments, as `<parameter number>.<name>`.
-        index: vectors of a stale index, or empty.
-        history: a record for each epoch, from before training (epoch 0) on.
-    """
-
-    learned: State
-    best: State
-    optimizer: State
-    index: State
-    history: list[dict[str, Any]]
+    learned: State  # parameters that are trained, and buffers
+    best: State  # those of the best epoch by validation
+    optimizer: State  # AdamW's moments, as `<parameter number>.<name>`
+    index: State  # vectors of a stale index, or empty
+    history: list[dict[str, Any]]  # a record for each epoch, from before training (epoch 0) on
 
     def save(self, file: Path, identity: Mapping[str, Any]) -> None:
-        """Write the file whole: a kill leaves the old checkpoint or the new one.
-
-        Args:
-            file: to be written.
-            identity: of the training, so that no other goes on from here.
-        """
+        """Write the file whole, with the identity of the training, so that no other goes on."""
         groups = {"learned": self.learned, "best": self.best}
         groups |= {"optimizer": self.optimizer, "index": self.index}
         tensors = {f"{g}/{k}": t.clone() for g, state in groups.items() for k, t in state.items()}
@@ -58,11 +45,11 @@ class Checkpoint:
         write_file(file, lambda path: save_file(tensors, path, metadata=notes))
 
     @classmethod
-    def load(cls, file: Path) -> tuple[Checkpoint, dict[str, Any]] | None:
-        """Read a checkpoint and its identity; None if there is no such file.
+    def load(cls, file: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
+        """Read the checkpoint that a training with this identity left, if there is one.
 
         Raises:
-            RankerError: if the file cannot be read, as after a power loss in the middle.
+            RankerError: if it is another training's, or damaged.
         """
         if not file.is_file():
             return None
@@ -74,17 +61,18 @@ class Checkpoint:
                     group, key = name.split("/", 1)
                     groups[group][key] = tensors.get_tensor(name)
             history = json.loads(notes["history"])
-            identity: dict[str, Any] = json.loads(notes["identity"])
+            saved_identity = json.loads(notes["identity"])
         except (SafetensorError, KeyError, TypeError, ValueError):
             raise RankerError(f"{file}: damaged; start over with --fresh") from None
-        return cls(**groups, history=history), identity
+        check_same_training(file.parent, identity, saved_identity)
+        log.info("%s: going on after epoch %d", file.parent, len(history) - 1)
+        return cls(**groups, history=history)
 
 
 class CheckpointWriter:
     """Writes the first checkpoint, the last, and between them one in `CHECKPOINT_EVERY_S`.
 
-    A checkpoint holds the weights four times over; those of every epoch of a comparison, a
-    second or less each, come to tens of gigabytes.
+    Those of every epoch of a comparison would come to tens of gigabytes.
     """
 
     def __init__(self, file: Path | None, identity: Mapping[str, Any]) -> None:
@@ -102,33 +90,13 @@ class CheckpointWriter:
         """Write the last checkpoint, if it is not written yet."""
         if self._file and self._unsaved:
             self._unsaved.save(self._file, self._identity)
-            self._unsaved = None
-            self._saved_at = time.monotonic()
-
-
-def load_checkpoint(file: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
-    """Read the checkpoint that a training with this identity left, if there is one.
-
-    Raises:
-        RankerError: if the checkpoint is another training's, or damaged.
-    """
-    loaded = Checkpoint.load(file)
-    if loaded is None:
-        return None
-    checkpoint, saved_identity = loaded
-    check_same_training(file.parent, identity, saved_identity)
-    log.info("%s: going on after epoch %d", file.parent, len(checkpoint.history) - 1)
-    return checkpoint
+            self._unsaved, self._saved_at = None, time.monotonic()
 
 
 def check_same_training(
     out: Path, identity: Mapping[str, Any], saved_identity: Mapping[str, Any]
 ) -> None:
-    """Refuse to go on in a folder that holds another training.
-
-    Raises:
-        RankerError: naming what differs.
-    """
+    """Refuse, by a RankerError, to go on in a folder that holds another training."""
     different = [key for key in identity if identity[key] != saved_identity.get(key)]
     if different:
         raise RankerError(
@@ -139,13 +107,13 @@ def check_same_training(
 
 def flatten_optimizer_state(optimizer: torch.optim.Optimizer) -> State:
     """Return an optimiser's tensors of each parameter under flat names."""
-    state: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
+    state: dict[int, State] = optimizer.state_dict()["state"]
     return {f"{number}.{key}": t for number, moments in state.items() for key, t in moments.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, flat: State) -> None:
     """Put the state of `flatten_optimizer_state` back."""
-    state: dict[int, dict[str, Tensor]] = {}
+    state: dict[int, State] = {}
     for name, tensor in flat.items():
         number, key = name.split(".", 1)
         state.setdefault(int(number), {})[key] = tensor

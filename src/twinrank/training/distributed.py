@@ -10,15 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.nn import Parameter
-
-from twinrank.training.tower_modules import Share, sharing
 
 LAUNCHED_TIMEOUT = timedelta(days=1)  # the others wait while the main process encodes
 
@@ -96,88 +94,47 @@ def from_main(compute: Callable[[], Value]) -> Value:
 
 def local_rows(n: int) -> slice:
     """Return this process's part of n rows; parts differ by one row at most."""
-    if process_count() == 1:
-        return slice(0, n)
-    return _parts(n)[distributed.get_rank()]
+    return _parts(n)[distributed.get_rank()] if process_count() > 1 else slice(0, n)
 
 
 def gather_rows(rows: Float[Tensor, "s d"], n: int) -> Float[Tensor, "n d"]:
-    """Join the `local_rows` of every process to all n; gradients flow through this one's alone."""
+    """Join the `local_rows` of every process to all n.
+
+    Gradients flow through the rows of this process alone, times the number of processes: so their
+    mean over processes, by `average_gradients`, is the gradient of one process.
+    """
     if process_count() == 1:
         return rows
     parts = _parts(n)
-    longest = parts[0].stop
-    padded = rows.new_zeros(longest, *rows.shape[1:])
+    padded = rows.new_zeros(parts[0].stop, *rows.shape[1:])
     padded[: len(rows)] = rows.detach()
     gathered = [torch.empty_like(padded) for _ in parts]
     with _lost_processes():
         distributed.all_gather(gathered, padded)
     gathered = [g[: part.stop - part.start] for g, part in zip(gathered, parts, strict=True)]
+    if rows.requires_grad:
+        rows.register_hook(lambda gradient: gradient * process_count())
     gathered[distributed.get_rank()] = rows
     return torch.cat(gathered)
 
 
-def project(
-    tower: Callable[[Tensor], Tensor], features: Float[Tensor, "n d"]
-) -> Float[Tensor, "n d"]:
-    """Pass n rows through a tower, each process its part; gradients as those of `gather_rows`."""
-    if process_count() == 1:
-        return tower(features)
-    rows = local_rows(len(features))
-    with sharing(Share(rows, len(features), _sum_with_gradient)):
-        vectors = tower(features[rows])
-    return gather_rows(vectors, len(features))
-
-
-def sum_gradients(parameters: Iterable[Parameter], equal: Iterable[Parameter] = ()) -> None:
-    """Add up the gradients of all processes, in place: those of a loss over the rows of all.
-
-    Args:
-        parameters: each process has a part of their gradients.
-        equal: each process has their whole gradients, but for rounding; the mean is taken.
-    """
-    parts = [weight.grad for weight in parameters if weight.grad is not None]
-    wholes = [weight.grad for weight in equal if weight.grad is not None]
-    gradients = [*parts, *wholes]
+def average_gradients(parameters: Iterable[Parameter]) -> None:
+    """Replace each gradient by its mean over all processes."""
+    gradients = [weight.grad for weight in parameters if weight.grad is not None]
     if process_count() == 1 or not gradients:
         return
-    for gradient in wholes:
-        gradient /= process_count()
-    flat = _sum(torch.cat([gradient.flatten() for gradient in gradients]))
-    sizes = [gradient.numel() for gradient in gradients]
-    for gradient, total in zip(gradients, flat.split(sizes), strict=True):
-        gradient.copy_(total.view_as(gradient))
+    flat = torch.cat([gradient.flatten() for gradient in gradients]) / process_count()
+    with _lost_processes():
+        distributed.all_reduce(flat)
+    means = flat.split([gradient.numel() for gradient in gradients])
+    for gradient, mean in zip(gradients, means, strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def _parts(n: int) -> list[slice]:
     count = process_count()
-    size, longer = divmod(n, count)
-    ends = [number * size + min(number, longer) for number in range(count + 1)]
-    return [slice(*pair) for pair in pairwise(ends)]
-
-
-class _SumWithGradient(torch.autograd.Function):
-    """all_reduce, whose gradient is the sum of all: each process has a part of the loss's rows."""
-
-    @staticmethod
-    def forward(ctx: Any, part: Tensor) -> Tensor:  # noqa: ANN401, ARG004 (torch's own)
-        return _sum(part)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401, ARG004
-        return _sum(gradient)
-
-
-def _sum_with_gradient(part: Tensor) -> Tensor:
-    total: Tensor = _SumWithGradient.apply(part)  # type: ignore[no-untyped-call]
-    return total
-
-
-def _sum(part: Tensor) -> Tensor:
-    total = part.detach().clone()
-    with _lost_processes():
-        distributed.all_reduce(total)
-    return total
+    ends = [number * (n // count) + min(number, n % count) for number in range(count + 1)]
+    return [slice(start, end) for start, end in pairwise(ends)]
 
 
 @contextmanager

@@ -17,25 +17,18 @@ from torch import Tensor, nn
 from twinrank.data import Queries
 from twinrank.encoding import Encoder
 from twinrank.encoding.trainable import Trainable
-from twinrank.errors import RecipeError
 from twinrank.files import new_folder
-from twinrank.ranking import Passages, encoder_of, total
+from twinrank.ranking import Passages, encoder_of
 from twinrank.ranking.manifest import ENCODER, encoder_name
 from twinrank.recipe import TuningSettings
 from twinrank.training.checkpoint import Checkpoint
-from twinrank.training.distributed import (
-    from_main,
-    gather_rows,
-    local_device,
-    local_rows,
-    sum_gradients,
-)
-from twinrank.training.loop import Record, Trainer
+from twinrank.training.distributed import from_main, gather_rows, local_device, local_rows
+from twinrank.training.loop import Record, Trainer, TrainingRun, identify, run_stage
 from twinrank.training.losses import cross_entropy
 from twinrank.training.tower_modules import Past, Towers
 from twinrank.training.training_data import build_reader, measure_quality, number_threads
-from twinrank.training.training_run import TUNING_FILE, TrainingRun, run_stage
 
+TUNING_FILE = "tuning.safetensors"
 WARM_UP_SHARE = 0.1  # of all steps, as sentence-transformers advises
 
 Ids = list[np.ndarray]
@@ -43,27 +36,18 @@ Ids = list[np.ndarray]
 
 @dataclass(frozen=True)
 class TokenizedTexts:
-    """The texts of a tuning, as token ids.
-
-    Attributes:
-        passages: of m answers.
-        queries: n training queries.
-        labels: their right answers, n x m.
-        threads: a number for each query's thread: a memory is blind to it.
-        validation: the validation queries.
-        validation_ids: of these.
-    """
+    """The texts of a tuning, as token ids."""
 
     passages: Passages[Ids]
-    queries: Ids
-    labels: sparse.csr_array
-    threads: Int[np.ndarray, " n"]
+    queries: Ids  # n, of training
+    labels: sparse.csr_array  # their right answers, n x m
+    threads: Int[np.ndarray, " n"]  # a number for each query's thread: a memory is blind to it
     validation: Queries
     validation_ids: Ids
 
     @classmethod
     def read(cls, run: TrainingRun, encoder: Encoder) -> TokenizedTexts:
-        """Read what a recipe's encoder reads of a data set."""
+        """Read the texts of a data set as a recipe's encoder reads them."""
         reader = build_reader(run.dataset, run.recipe, None, run.device)
         passages = reader.passages(run.dataset.answers)
         train, validation = (run.dataset.split(name) for name in ("train", "validation"))
@@ -109,17 +93,11 @@ class EncoderTrainer(Trainer):
     passages are constants from the last refresh, but for the `fresh` ones at which the loss
     pulls most, which are encoded again, now with gradients. Stale ones are moved by the mean
     shift of the fresh, so that nothing is gained by shifting all texts alike: without that the
-    loss falls, and ranking is lost. What a step encoded is written back. Rounds end where all
-    vectors are refreshed: every `refresh_every` queries, and at the end of each pass.
+    loss falls, and ranking is lost. Vectors that a step encoded replace the stale ones. Rounds end
+    where all are refreshed: every `refresh_every` queries, and at the end of each pass.
 
     Where several processes run it alike, they share each step's texts, and end with the encoder
     of one process within float error.
-
-    Args:
-        model: the encoder, on the device of its training.
-        texts: to train on, and to validate on.
-        settings: see `TuningSettings`.
-        seed: decides the order of queries.
     """
 
     stage = table = "tuning"
@@ -170,34 +148,11 @@ class EncoderTrainer(Trainer):
         vectors = self.model.encode(self.texts.validation_ids)
 
         def score(rows: slice) -> Float[np.ndarray, "n m"]:
-            scores: np.ndarray = self.scores(vectors[rows]).cpu().numpy()
+            scores: np.ndarray = self._scores(vectors[rows], self.passages).cpu().numpy()
             return scores
 
         scale = self.model.towers.scale.item()
         return from_main(lambda: {"scale": scale, **measure_quality(score, self.texts.validation)})
-
-    def share_gradients(self) -> None:
-        """Add up the gradients of the encoder: each process encodes a part of a step's texts."""
-        sum_gradients(self.weights)
-
-    def scores(
-        self,
-        vectors: Float[Tensor, "b d"],
-        passages: Float[Tensor, "v d"] | None = None,
-        threads: Int[Tensor, " b"] | None = None,
-    ) -> Float[Tensor, "b m"]:
-        """Return the scores of every answer.
-
-        Args:
-            vectors: of queries.
-            passages: to score against; by default those of the last refresh.
-            threads: of the queries, to which the memory is blind.
-        """
-        towers = self.model.towers
-        past = Past(self.queries, self.voters, self.votes) if towers.memory else None
-        blind = None if past is None or threads is None else threads[:, None] == self.threads
-        rows = self.passages if passages is None else passages
-        return total(towers.parts(vectors, self.texts.passages.of(rows), past, blind))
 
     def batches(self, number: int) -> list[Int[Tensor, " b"]]:
         """Return the batches of a round (from 1 on), nearly equal; a pass has each query once."""
@@ -223,13 +178,25 @@ class EncoderTrainer(Trainer):
             self.queries = self.model.encode(self.texts.queries)
         self._is_fresh = True
 
+    def _scores(
+        self,
+        vectors: Float[Tensor, "b d"],
+        passages: Float[Tensor, "v d"],
+        threads: Int[Tensor, " b"] | None = None,
+    ) -> Float[Tensor, "b m"]:
+        """Return the scores of every answer; the memory is blind to the threads of the queries."""
+        towers = self.model.towers
+        past = Past(self.queries, self.voters, self.votes) if towers.memory else None
+        blind = None if past is None or threads is None else threads[:, None] == self.threads
+        return towers.scores(vectors, self.texts.passages.of(passages), past, blind)
+
     def _loss(self, rows: Int[Tensor, " b"]) -> Float[Tensor, ""]:
         labels, batch = self.texts.labels[rows.numpy()], rows.to(self.device)
         right = torch.as_tensor(labels.toarray() > 0, device=self.device)
         queries = self.model([self.texts.queries[row] for row in rows.tolist()])
 
         def loss_against(passages: Tensor, queries: Tensor) -> Tensor:
-            scores = self.scores(queries, passages, self.threads[batch])
+            scores = self._scores(queries, passages, self.threads[batch])
             return cross_entropy(scores, right).mean()
 
         stale = self.passages.clone().requires_grad_()
@@ -246,16 +213,10 @@ class EncoderTrainer(Trainer):
         return loss
 
 
-def tune_encoder(run: TrainingRun) -> Path:
-    """Tune a recipe's encoder, and return its folder in `out`, as a ranker's folder has it.
-
-    Raises:
-        RecipeError: if there is no `out` to leave the encoder in.
-    """
+def tune_encoder(run: TrainingRun, out: Path) -> Path:
+    """Tune a recipe's encoder, and return its folder in `out`, as a ranker's folder has it."""
     recipe, settings = run.recipe, run.recipe.tuning
-    if settings is None or recipe.encoder is None or run.out is None:
-        raise RecipeError(f"{recipe.name} tunes the encoder; give a folder (out) to leave it in")
-    out = run.out
+    assert settings and recipe.encoder  # noqa: S101 (the recipe's own validation)
     encoder = encoder_of(recipe, local_device(run.device))
     texts = TokenizedTexts.read(run, encoder)
     with torch.random.fork_rng():
@@ -267,9 +228,8 @@ def tune_encoder(run: TrainingRun) -> Path:
         )
         model = TunedEncoder(trainable, memory=recipe.memory is not None)
         trainer = EncoderTrainer(model, texts, settings, seed=run.origin.seed)
-        identity = {**run.identity, "encoder": encoder.fingerprint}
-        label = f"Tuning {encoder.name}"
-        run_stage(trainer, run, out / TUNING_FILE, identity, label=label)
+        identity = {**identify(recipe, run.origin), "encoder": encoder.fingerprint}
+        run_stage(trainer, run, out / TUNING_FILE, identity, label=f"Tuning {encoder.name}")
     return from_main(lambda: _save_encoder(trainable, out, encoder.max_tokens))
 
 

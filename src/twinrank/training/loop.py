@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -14,38 +17,48 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
 
+from twinrank.data import Dataset
+from twinrank.encoding import FeatureStore
 from twinrank.errors import DivergedError
-from twinrank.recipe import Keep, PretrainingSettings, TrainingSettings, TuningSettings
+from twinrank.files import failures_of, write_file
+from twinrank.progress import progress_bar
+from twinrank.ranking import Origin
+from twinrank.recipe import Keep, PretrainingSettings, Recipe, TrainingSettings, TuningSettings
 from twinrank.training.checkpoint import (
     Checkpoint,
+    CheckpointWriter,
     State,
     flatten_optimizer_state,
     restore_optimizer,
 )
-from twinrank.training.distributed import from_main
+from twinrank.training.distributed import average_gradients, from_main, is_main
 from twinrank.training.negatives import ExactIndex
-from twinrank.training.precision import AdamW
 from twinrank.training.tower_modules import Towers
+
+METRICS_FILE = "metrics.jsonl"
+FIGURES_IN_BAR = {"barlow_loss": "Barlow loss", "loss": "validation loss", "map@10": "MAP@10"}
 
 Settings = TrainingSettings | PretrainingSettings | TuningSettings
 Record = dict[str, Any]
 Validate = Callable[[Towers], Mapping[str, Any]]
 OnEpoch = Callable[[Checkpoint], None]
+OnRecord = Callable[[Record], None]
+# Runs a trainer; called as `fit(trainer, saved=..., on_epoch=...)`, like `Trainer.run`.
+Fit = Callable[..., list[Record]]
 
 
 class Trainer(ABC):
     """Trains a module in place by AdamW, and leaves it in eval mode as after its best epoch.
 
-    Attributes:
+    Every epoch seeds itself, so that going on needs no generator state.
+
+    Args:
         module: weights of it that are frozen are in no checkpoint.
         settings: learning rate, decay and the norm of the gradient to clip at, among others.
         weights: parameters that decay.
         scalars: parameters that do not, as decay would pull them to a value without meaning.
-        seed: every epoch seeds itself with it, so that going on needs no generator state.
+        seed: decides everything random.
         epochs: at most as many.
-        steps: of an epoch, which a progress bar counts; None counts epochs.
-        on_step: called after each step where steps are counted.
-        index: the answers to score against; part of a checkpoint.
     """
 
     stage: ClassVar[str]  # in metrics.jsonl
@@ -65,23 +78,18 @@ class Trainer(ABC):
         self.module, self.settings = module, settings
         self.weights, self.scalars = list(weights), list(scalars)
         self.seed, self.epochs = seed, epochs
-        self.steps: int | None = None
-        self.on_step: Callable[[], None] = lambda: None
-        self.index: ExactIndex | None = None
-        self.optimizer: AdamW
+        self.steps: int | None = None  # of an epoch, if a progress bar is to count them
+        self.on_step: Callable[[], None] = lambda: None  # called after each of those
+        self.index: ExactIndex | None = None  # answers to score against; part of a checkpoint
+        self.optimizer: torch.optim.AdamW
 
     @abstractmethod
     def train_epoch(self, epoch: int) -> Record:
-        """Train for the epoch of a number, from 1 on, and return what to record."""
+        """Train for the epoch of a number, from 1 on, and return the figures to record."""
 
     @abstractmethod
     def measure(self) -> Record:
         """Measure the module, which is in eval mode; called before training and after an epoch."""
-
-    def is_best(self, history: list[Record]) -> bool:
-        """Tell whether to keep the last epoch: the best, where settings say by what."""
-        keep = getattr(self.settings, "keep", None)
-        return keep is None or since_best(history, keep) == 0
 
     def is_finished(self, history: list[Record]) -> bool:
         """Tell whether no epoch is to follow."""
@@ -90,16 +98,13 @@ class Trainer(ABC):
     def begin(self, saved: Checkpoint | None) -> None:  # noqa: B027 (nothing by default)
         """Make ready for the first epoch, or for that after a checkpoint."""
 
-    def share_gradients(self) -> None:  # noqa: B027 (nothing by default)
-        """Add up the gradients of several processes that train together."""
-
     def step(self, loss: Tensor, *, rate: float = 1.0) -> None:
         """Go one step down a loss, at a share of the learning rates."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
         self.optimizer.zero_grad()
         loss.backward()
-        self.share_gradients()
+        average_gradients([*self.weights, *self.scalars])
         clip_grad_norm_([*self.weights, *self.scalars], self.settings.clip)
         self.optimizer.step()
 
@@ -144,21 +149,22 @@ class Trainer(ABC):
             record = self.train_epoch(epoch)
             seconds = time.perf_counter() - started
             history.append(self._complete_record(epoch, record, seconds))
-            if self.is_best(history):
+            keep = getattr(self.settings, "keep", None)  # none: the last epoch is the best
+            if keep is None or since_best(history, keep) == 0:
                 best = copy.deepcopy(self._learned())
             on_epoch(self._checkpoint(history, best))
         self._load_learned(from_main(lambda: best))
         self.module.eval()
         return history
 
-    def _build_optimizer(self) -> AdamW:
+    def _build_optimizer(self) -> torch.optim.AdamW:
         rate, decay = self.settings.learning_rate, self.settings.weight_decay
         scalar_rate = self.scalar_rate or rate
         groups = [
             {"params": self.weights, "lr": rate, "rate": rate, "weight_decay": decay},
             {"params": self.scalars, "lr": scalar_rate, "rate": scalar_rate, "weight_decay": 0.0},
         ]
-        return AdamW(groups, fused=True)
+        return torch.optim.AdamW(groups, fused=True)
 
     def _complete_record(self, epoch: int, record: Record, seconds: float) -> Record:
         """Add measurements to the record of an epoch, and refuse one that is not finite."""
@@ -189,10 +195,93 @@ class Trainer(ABC):
         return {n: t for n, t in self.module.state_dict().items() if n not in frozen}
 
     def _load_learned(self, learned: State) -> None:
-        different = set(self._learned()) ^ set(learned)
-        if different:
-            raise RuntimeError(f"{min(different)}: in the checkpoint or in the model, not in both")
-        self.module.load_state_dict(learned, strict=False)
+        self.module.load_state_dict({**self.module.state_dict(), **learned})
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One training: the arguments of `train`, whose documentation explains them."""
+
+    dataset: Dataset
+    recipe: Recipe
+    origin: Origin  # data and seed
+    out: Path | None
+    shared: Path | None
+    store: FeatureStore | None
+    device: str
+    on_record: OnRecord
+    fit: Fit | None
+
+    def start_metrics(self) -> None:
+        """Empty the metrics file: a run that goes on records its past again."""
+        if self.out and is_main():
+            write_file(self.out / METRICS_FILE, "")
+
+    def record(self, record: Record) -> None:
+        """Append a record to the metrics file, and pass it on."""
+        if not is_main():
+            return
+        if self.out:
+            file = self.out / METRICS_FILE
+            with failures_of(file), file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(record) + "\n")
+        self.on_record(record)
+
+
+def read_records(out: Path) -> list[Record]:
+    """Read the records of the run in a folder; none if it trained nothing."""
+    file = out / METRICS_FILE
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def identify(recipe: Recipe, origin: Origin) -> dict[str, Any]:
+    """Return all that decides a training but the encoder's weights, as JSON values."""
+    return {"seed": origin.seed, "data": origin.data_fingerprint, "recipe": recipe.values()}
+
+
+def run_stage(
+    trainer: Trainer,
+    run: TrainingRun,
+    file: Path | None,
+    identity: Mapping[str, Any],
+    *,
+    label: str,
+    fit: Fit | None = None,
+) -> None:
+    """Run a trainer from its checkpoint on, with records, checkpoints and a progress bar.
+
+    Args:
+        trainer: of one stage of the run.
+        run: takes the records, those before the checkpoint first.
+        file: of the checkpoint; None keeps nothing.
+        identity: of the training, so that no other goes on from its checkpoint.
+        label: of the progress bar.
+        fit: see `train`.
+    """
+    saved = from_main(lambda: Checkpoint.load(file, identity) if file else None)
+    writer = CheckpointWriter(file if is_main() else None, identity)
+    steps, unit = (trainer.steps, "steps") if trainer.steps else (1, "epochs")
+
+    def record_epoch(record: Record, steps_done: int) -> None:
+        run.record({"stage": trainer.stage, **record})
+        figures = [f"{name} {record[k]:.3f}" for k, name in FIGURES_IN_BAR.items() if k in record]
+        advance(steps_done, ", ".join(figures))
+
+    def on_epoch(checkpoint: Checkpoint) -> None:
+        writer.offer(checkpoint)
+        record = checkpoint.history[-1]
+        record_epoch(record, int(record["epoch"] > 0 and unit == "epochs"))
+
+    with progress_bar(label if is_main() else None, trainer.epochs * steps, unit=unit) as advance:
+        trainer.on_step = lambda: advance(1)
+        for record in saved.history if saved else []:
+            record_epoch(record, steps * int(record["epoch"] > 0))
+        if fit:
+            fit(trainer, saved=saved, on_epoch=on_epoch)
+        else:
+            trainer.run(saved=saved, on_epoch=on_epoch)
+    writer.finish()
 
 
 def split_parameters(towers: Towers) -> tuple[list[Parameter], list[Parameter]]:

@@ -44,12 +44,9 @@ def barlow_twins(
     c = f'g / n (d x d) is the correlation of the features of two views, each feature
     standardised over the batch (arXiv 2103.03230). Row i of f and of g are views of one thing.
 
-    Where implementations differ is the deviation that standardises. The paper's code has
-    BatchNorm's: over n, with 1e-5 added to the variance. lightly's BarlowTwinsLoss divides by
-    the sample's, over n - 1, so that equal views correlate at (n - 1) / n, and gives NaN for a
-    constant feature. Here it is over n, and one below `STD_FLOOR` counts as `STD_FLOOR`: the
-    formula exactly, at any scale, and a constant feature has correlation zero. Both of them
-    also sum c over processes; this is one process's.
+    The deviation is over n, and one below `STD_FLOOR` counts as `STD_FLOOR`: a constant feature
+    has correlation zero. The paper's code adds 1e-5 to the variance instead; lightly divides by
+    n - 1, and gives NaN for a constant feature.
 
     Args:
         f: vectors of one view.

@@ -17,42 +17,33 @@ from torch import Tensor
 
 from twinrank.ranking import Passages, among
 from twinrank.recipe import TrainingSettings
-from twinrank.training.distributed import from_main, project
+from twinrank.training.checkpoint import State
+from twinrank.training.distributed import from_main
 from twinrank.training.tower_modules import Towers, in_chunks
 
 POOL_FACTOR = 8  # answers that a step looks through for hard ones, for each in the sample
 MIN_SPEEDUP = 2.0  # of a sampled epoch over an exact one, whose loss has no noise
-# By `python benchmarks/training_scale.py`, in passages that a step projects and learns from:
+# Measured, in passages that a step projects and learns from:
 COST_OF_RENEWAL = 0.6  # a passage that is only projected, as all are where a sampled epoch begins
 COST_OF_SEARCH = 0.13  # an answer of the pool that is looked through for hard ones
-# What an exact step holds, in numbers of four bytes for each feature of each passage, and for each
-# query of the batch and each passage:
-NUMBERS_HELD = 7
+# Numbers of four bytes that an exact step has in memory for each feature of each passage, and for
+# each query of the batch and each passage:
+NUMBERS_IN_MEMORY = 7
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The answers that a step scores its queries against.
+    """The answers that a step scores its queries against."""
 
-    Attributes:
-        passages: their vectors.
-        answers: which answers (k of m); None if all.
-        weights: how many answers each stands for; None if each for itself.
-    """
-
-    passages: Passages[Tensor]
-    answers: Int[np.ndarray, " k"] | None = None
-    weights: Float[Tensor, " k"] | None = None
+    passages: Passages[Tensor]  # their vectors
+    answers: Int[np.ndarray, " k"] | None = None  # which answers (k of m); None if all
+    weights: Float[Tensor, " k"] | None = None  # how many each stands for; None if for itself
 
 
 class ExactIndex:
-    """Every answer is projected at every step, so that no vector is older than the tower.
-
-    Args:
-        answers: features of their passages.
-    """
+    """Every answer is projected at every step, so that no vector is older than the tower."""
 
     kind: ClassVar[str] = "exact"
 
@@ -63,33 +54,22 @@ class ExactIndex:
         """Make ready for the steps of an epoch."""
 
     def candidates(
-        self,
-        towers: Towers,
-        queries: Float[Tensor, "n d"],
-        labels: sparse.csr_array,
-        step: int,
+        self, towers: Towers, queries: Float[Tensor, "n d"], labels: sparse.csr_array, step: int
     ) -> Candidates:
-        """Return what to score a batch against.
-
-        Args:
-            towers: as they are now.
-            queries: vectors of the batch.
-            labels: its right answers, n x m.
-            step: counted from the start of training.
-        """
+        """Return the answers to score a batch against, by its vectors and labels (n x m)."""
         del queries, labels  # all answers are candidates
         return Candidates(self.answers.of(self.refresh(towers, step)))
 
     def refresh(self, towers: Towers, step: int) -> Float[Tensor, "v d"]:
         """Return the vectors of all passages at a step."""
         del step
-        return project(towers.answer, self.answers.rows)
+        return towers.project(towers.answer, self.answers.rows)
 
-    def state(self) -> dict[str, Tensor]:
-        """Return what a later epoch depends on."""
+    def state(self) -> State:
+        """Return the tensors that a later epoch depends on."""
         return {}
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
+    def load_state(self, state: State) -> None:
         """Go on from a state."""
 
 
@@ -114,18 +94,19 @@ class StaleIndex(ExactIndex):
         """Return the vectors at a step: its batch is fresh and has gradients, the rest constant."""
         features = self.answers.rows
         if self.vectors is None:
-            self.vectors = _project_first(towers, features)
+            self.vectors = from_main(lambda: _project_first(towers, features))
         positions = torch.arange(self.batch, device=self.order.device) + step * self.batch
         rows = self.order[positions % len(self.order)].sort().values
-        vectors = self.vectors.index_copy(0, rows, project(towers.answer, features[rows]))
+        fresh = towers.project(towers.answer, features[rows])
+        vectors = self.vectors.index_copy(0, rows, fresh)
         self.vectors = vectors.detach()
         return vectors
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> State:
         """Return the vectors; nothing before the first step."""
         return {} if self.vectors is None else {"vectors": self.vectors}
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
+    def load_state(self, state: State) -> None:
         """Go on from a state."""
         vectors = state.get("vectors")
         self.vectors = None if vectors is None else vectors.to(self.order.device)
@@ -140,11 +121,6 @@ class SampledIndex(ExactIndex):
     say: importance sampling as of Bengio and Senecal (2008) and Jean et al. (2015, arXiv
     1412.2007). So the softmax's sum of exp(score) is unbiased, its logarithm low by what vanishes
     as the sample grows, and with all answers drawn the loss is the exact one.
-
-    Args:
-        answers: features of their passages.
-        sample: how many others a step.
-        seed: decides, with the number of a step, what is drawn.
     """
 
     kind = "sampled"
@@ -160,7 +136,7 @@ class SampledIndex(ExactIndex):
         """Project all answers, each to the mean of its passages, to find near ones by."""
         towers.eval()
         passages, device = self.answers, self.answers.rows.device
-        rows = in_chunks(lambda part: project(towers.answer, part), passages.rows)
+        rows = in_chunks(lambda part: towers.project(towers.answer, part), passages.rows)
         if passages.owner is not None:
             owner = torch.as_tensor(passages.owner, device=device)
             sums = rows.new_zeros(passages.answers, towers.dim).index_add_(0, owner, rows)
@@ -169,17 +145,13 @@ class SampledIndex(ExactIndex):
         towers.train()
 
     def candidates(
-        self,
-        towers: Towers,
-        queries: Float[Tensor, "n d"],
-        labels: sparse.csr_array,
-        step: int,
+        self, towers: Towers, queries: Float[Tensor, "n d"], labels: sparse.csr_array, step: int
     ) -> Candidates:
-        """Draw what to score a batch against; see `ExactIndex.candidates`."""
+        """Draw the answers to score a batch against."""
         # The main process draws: another may round otherwise, and draw others.
         answers, weights = from_main(lambda: self.draw(towers, queries, labels, step))
         chosen = among(self.answers, answers)
-        vectors = project(towers.answer, chosen.rows)
+        vectors = towers.project(towers.answer, chosen.rows)
         return Candidates(chosen.of(vectors), answers, queries.new_tensor(weights))
 
     def draw(
@@ -188,15 +160,15 @@ class SampledIndex(ExactIndex):
         """Draw candidates, right ones first, with their weights, which add up to m."""
         rng = np.random.default_rng([self.seed, step])
         right = np.unique(labels.nonzero()[1])
-        others = self.answers.answers - len(right)
-        pool = rng.choice(others, min(others, POOL_FACTOR * self.sample), replace=False)
-        pool = _skip(right, pool)
-        hard = self._find_hard(towers, queries, pool)
-        easy = pool[~hard]
-        uniform = rng.choice(easy, min(self.sample - hard.sum(), len(easy)), replace=False)
-        weight = others / max(len(pool), 1)
+        others = np.delete(np.arange(self.answers.answers), right)
+        pool = rng.choice(len(others), min(len(others), POOL_FACTOR * self.sample), replace=False)
+        pool = others[pool]
+        is_hard = self._find_hard(towers, queries, pool)
+        easy = pool[~is_hard]
+        uniform = rng.choice(easy, min(self.sample - is_hard.sum(), len(easy)), replace=False)
+        weight = len(others) / max(len(pool), 1)
         weights = (1, weight, weight * len(easy) / max(len(uniform), 1))
-        answers = (right, pool[hard], uniform)
+        answers = (right, pool[is_hard], uniform)
         return np.concatenate(answers), np.repeat(weights, [len(part) for part in answers])
 
     @torch.no_grad()
@@ -205,11 +177,12 @@ class SampledIndex(ExactIndex):
     ) -> Bool[np.ndarray, " p"]:
         """Find the answers of a pool that are likeliest for any query: half a sample."""
         stale = self.stale[torch.as_tensor(pool, device=self.stale.device)]
-        likelihoods = towers.scores(queries, stale).log_softmax(dim=1).amax(dim=0)
-        hard = np.zeros(len(pool), dtype=bool)
+        scores = towers.scale * (queries @ stale.T)
+        likelihoods = scores.log_softmax(dim=1).amax(dim=0)
+        is_hard = np.zeros(len(pool), dtype=bool)
         count = min(self.sample // 2, len(pool))
-        hard[likelihoods.topk(count).indices.cpu().numpy()] = True
-        return hard
+        is_hard[likelihoods.topk(count).indices.cpu().numpy()] = True
+        return is_hard
 
 
 def build_index(
@@ -227,18 +200,13 @@ def choose_index(settings: TrainingSettings, answers: Passages[Tensor], queries:
     """Choose the kind that settings ask for; for `auto` the exact one, unless a sample costs less.
 
     A sample does where its epoch is `MIN_SPEEDUP` times as fast, or where an exact step would need
-    more memory than there is now.
-
-    Args:
-        settings: of the training.
-        answers: features of their passages, on the device of the training.
-        queries: of an epoch.
+    more memory than there is now. `queries` is their number in an epoch.
     """
     if settings.index != "auto":
         return settings.index
     rows = answers.rows
     speedup = saved_by_sampling(settings, answers.answers, len(rows), queries)
-    needed_bytes = 4 * NUMBERS_HELD * len(rows) * (rows.shape[1] + settings.batch_size)
+    needed_bytes = 4 * NUMBERS_IN_MEMORY * len(rows) * (rows.shape[1] + settings.batch_size)
     if speedup < MIN_SPEEDUP and needed_bytes < _free_bytes(rows.device):
         return "exact"
     message = "%d answers: steps score against a sample; all would take %.1f GB, %.1f times as long"
@@ -264,18 +232,8 @@ def _free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def _skip(skipped: Int[np.ndarray, " c"], ranks: Int[np.ndarray, " p"]) -> Int[np.ndarray, " p"]:
-    """Return the numbers at these ranks among all that are not skipped; those ascend."""
-    before = skipped - np.arange(len(skipped))
-    return ranks + np.searchsorted(before, ranks, side="right")
-
-
 @torch.no_grad()
 def _project_first(towers: Towers, features: Float[Tensor, "v d"]) -> Float[Tensor, "v d"]:
-    """Project all passages at once, as a training step does, to start a stale index with.
-
-    A copy of the towers does so, and generators are put back: training goes on as if this had
-    not been.
-    """
+    """Project all passages as a training step does, without a trace in towers and generators."""
     with torch.random.fork_rng():
         return copy.deepcopy(towers).train().answer(features)

@@ -1,15 +1,22 @@
-"""Pre-training of a tower on pairs of queries by Barlow Twins, before ranking or beside it."""
+"""Pre-training of a tower by Barlow Twins on pairs of queries, and how queries are paired.
+
+A group is an answer (its queries share a label) or a thread (the same matter, written twice); its
+queries of different types are views of one thing. Everything is a few integer arrays, so a million
+threads cost a few times 8 MB.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from twinrank.data import Dataset, Queries
@@ -18,19 +25,167 @@ from twinrank.recipe import PretrainingSettings
 from twinrank.training.distributed import from_main
 from twinrank.training.loop import Record, Trainer, Validate, split_parameters
 from twinrank.training.losses import barlow_twins
-from twinrank.training.pairing import Groups, Pairs, across, within
 from twinrank.training.tower_modules import Towers
+
+Rows = Int[np.ndarray, " n"]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of queries, one a row: `f` and `g` are of different types and of one `group`."""
+
+    f: Rows
+    g: Rows
+    group: Rows
+
+    def __len__(self) -> int:
+        return len(self.f)
+
+    def __getitem__(self, rows: slice) -> Pairs:
+        return Pairs(self.f[rows], self.g[rows], self.group[rows])
+
+    @property
+    def collisions(self) -> int:
+        """Count the pairs that share their group with an earlier pair."""
+        return len(self) - len(np.unique(self.group))
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Queries sorted by group and type, in the groups that hold at least two types."""
+
+    # Row of the query in the features; one with two right answers stands in two groups.
+    query: Int[np.ndarray, " s"]
+    start: Int[np.ndarray, "groups types"]  # where those of a group and a type begin in `query`
+    count: Int[np.ndarray, "groups types"]  # how many there are
+    alone: int  # queries in a group of one type, without a partner
+
+    @classmethod
+    def of(cls, query: Rows, group: Rows, kind: Rows) -> Groups:
+        """Group queries given by row, group and type (any integers), an entry a membership."""
+        kinds, kind = np.unique(kind, return_inverse=True)
+        groups, group = np.unique(group, return_inverse=True)
+        cells = np.bincount(group * len(kinds) + kind, minlength=len(groups) * len(kinds))
+        count = cells.reshape(len(groups), len(kinds))
+        usable = (count > 0).sum(axis=1) > 1
+        is_usable = usable[group]
+        order = np.lexsort((kind[is_usable], group[is_usable]))
+        count = count[usable]
+        ends = count.cumsum().reshape(count.shape)
+        alone = int((~is_usable).sum())
+        return cls(query[is_usable][order], ends - count, count, alone)
+
+    @classmethod
+    def by_answer(cls, train: Queries) -> Groups:
+        """Group queries that share a right answer; rows are those of `train`."""
+        labels = train.labels.tocoo()
+        query, answer = labels.row.astype(np.int64), labels.col.astype(np.int64)
+        return cls.of(query, answer, _number_values(train.frame["type"])[query])
+
+    @classmethod
+    def by_thread(cls, queries: pl.DataFrame) -> Groups:
+        """Group queries of one thread (columns type and thread); no label is needed."""
+        threads, types = (_number_values(queries[column]) for column in ("thread", "type"))
+        return cls.of(np.arange(queries.height), threads, types)
+
+    def __len__(self) -> int:
+        return len(self.count)
+
+    def compact(self) -> tuple[Groups, Rows]:
+        """Number only the queries that are in a group, and return which rows these were."""
+        rows, query = np.unique(self.query, return_inverse=True)
+        return replace(self, query=query), rows
+
+    @cached_property
+    def pairs_within(self) -> Int[np.ndarray, " groups"]:
+        """Count the pairs that `pair_within` could make of each group's two most frequent types."""
+        padded = np.pad(self.count, ((0, 0), (2, 0)))  # there may be fewer than two types
+        second: np.ndarray = np.sort(padded, axis=1)[:, -2]
+        return second
+
+
+def pair_across(
+    groups: Groups, batch_size: int, rng: np.random.Generator, *, shuffled: bool = False
+) -> Iterator[Pairs]:
+    """Yield an epoch of batches of different groups; a pair is of two types.
+
+    Every query is in at least one pair. Pairs are dealt to the batches in turn, group by
+    group, so that a group with m pairs has at most ceil(m / batches) of them in a batch: the
+    fewest that any dealing of them could have.
+
+    Args:
+        groups: answers, or threads.
+        batch_size: batches have this many pairs, or one or so fewer.
+        rng: decides which queries are paired.
+        shuffled: a control that must fail: the partners of the whole epoch change places.
+    """
+    pairs = pair_every_query(groups, rng)
+    if shuffled:
+        pairs = Pairs(pairs.f, rng.permutation(pairs.g), pairs.group)
+    batches = -(-len(pairs) // batch_size)
+    for i in rng.permutation(batches):
+        yield pairs[i::batches]
+
+
+def pair_every_query(groups: Groups, rng: np.random.Generator) -> Pairs:
+    """Make the fewest pairs of two types that hold every query; groups in a random order.
+
+    A group of n queries, M of them of its most frequent type, has max(M, ceil(n / 2)) = m
+    pairs. Its queries stand in a row, the most frequent type first, the others in a random
+    order, and position i meets position i + m. If one type has the majority, the others
+    take turns as its partners.
+    """
+    if not len(groups):
+        return Pairs(groups.query, groups.query, groups.query)
+    count = groups.count
+    numbers, total = np.arange(len(groups)), count.sum(axis=1)
+    largest = np.argmax(count + rng.random(count.shape), axis=1)  # ties at random
+    turn_of_type = rng.random(count.shape)
+    turn_of_type[numbers, largest] = -1
+    order = rng.permutation(len(groups))
+    turn_of_group = np.argsort(order)
+
+    group = np.repeat(numbers, total)
+    kind = np.repeat(np.tile(np.arange(count.shape[1]), len(groups)), count.ravel())
+    row = np.lexsort((rng.random(len(group)), turn_of_type[group, kind], turn_of_group[group]))
+    query, kind = groups.query[row], kind[row]
+
+    n, most = total[order], count[order, largest[order]]
+    m = np.maximum(most, -(-n // 2))
+    begin = np.repeat(n.cumsum() - n, m)
+    position = np.arange(m.sum()) - np.repeat(m.cumsum() - m, m)
+    partners = np.repeat(n - m, m)
+    partner = np.repeat(m, m) + position % partners
+    # Without a majority, the last of an odd group has no query opposite: it meets the first.
+    is_odd = np.repeat(most * 2 < n, m) & (position == partners)
+    a, b = begin + position, begin + np.where(is_odd, 0, partner)
+    swap = kind[a] > kind[b]  # a type keeps to its side, so standardising a side removes it
+    f, g = np.where(swap, b, a), np.where(swap, a, b)
+    return Pairs(query[f], query[g], np.repeat(order, m))
+
+
+def pair_within(groups: Groups, rng: np.random.Generator, *, min_pairs: int = 2) -> Iterator[Pairs]:
+    """Yield the handover's epoch: a batch is min(count, count) pairs of two types of one group.
+
+    All queries of the rarer type, and as many drawn from the other without replacement; of
+    more than two types, two are drawn. Groups with fewer than `min_pairs` pairs are left out:
+    nothing can be standardised over one pair.
+    """
+    for number in rng.permutation(len(groups)):
+        kinds = np.flatnonzero(groups.count[number])
+        a, b = np.sort(rng.choice(kinds, 2, replace=False))
+        n = groups.count[number, [a, b]].min()
+        if n >= min_pairs:
+            f, g = (
+                groups.start[number, kind] + rng.permutation(groups.count[number, kind])[:n]
+                for kind in (a, b)
+            )
+            yield Pairs(groups.query[f], groups.query[g], np.full(n, number))
 
 
 @dataclass(frozen=True)
 class PairedQueries:
-    """The queries of pre-training.
-
-    Attributes:
-        features: of the queries that `groups` counts (n x d).
-        groups: answers or threads, within which queries are paired.
-        settings: how pairs are drawn, and what their loss is.
-    """
+    """The queries of pre-training, and the groups within which they are paired."""
 
     features: Float[np.ndarray, "n d"]
     groups: Groups
@@ -48,17 +203,16 @@ class PairedQueries:
             text += f"; {few:,} answers have fewer than {settings.min_pairs} pairs, left out"
         return text
 
-    def batches(self, rng: np.random.Generator) -> Iterator[Pairs]:
-        """Draw the batches of one epoch."""
-        settings = self.settings
-        if settings.pairing == "within-answer":
-            return within(self.groups, rng, min_pairs=settings.min_pairs)
-        return across(self.groups, settings.batch_size, rng, shuffled=settings.shuffled)
-
     def losses(self, towers: Towers, rng: np.random.Generator) -> Iterator[tuple[Tensor, Pairs]]:
         """Yield the loss of each batch of an epoch, by towers as they are at that moment."""
-        context = self._endless_pairs(rng) if self.settings.statistics == "all" else None
-        for pairs in self.batches(rng):
+        settings = self.settings
+        context = self._endless_pairs(rng) if settings.statistics == "all" else None
+        if settings.pairing == "within-answer":
+            batches = pair_within(self.groups, rng, min_pairs=settings.min_pairs)
+        else:
+            size, shuffled = settings.batch_size, settings.shuffled
+            batches = pair_across(self.groups, size, rng, shuffled=shuffled)
+        for pairs in batches:
             yield self._loss(towers, pairs, next(context) if context else None), pairs
 
     def endless_losses(self, towers: Towers, seed: int, epoch: int) -> Iterator[Tensor]:
@@ -69,7 +223,7 @@ class PairedQueries:
 
     def _endless_pairs(self, rng: np.random.Generator) -> Iterator[Pairs]:
         while True:
-            yield from across(self.groups, self.settings.batch_size, rng)
+            yield from pair_across(self.groups, self.settings.batch_size, rng)
 
     def _loss(self, towers: Towers, pairs: Pairs, context: Pairs | None) -> Tensor:
         """Return the loss of a batch, standardised alone or together with a context's pairs."""
@@ -92,13 +246,8 @@ class Pretrainer(Trainer):
     """Trains the query tower of towers for as many epochs as the settings say.
 
     A record has `barlow_loss`, the mean over batches; `pairs` and `batches`; `collisions`, the
-    share of pairs whose group was in their batch already; and what was validated.
-
-    Args:
-        towers: trained on the device they are on.
-        pairs: with the settings.
-        validate: measures towers, to be recorded; it decides nothing.
-        seed: decides pairs and dropout.
+    share of pairs whose group was in their batch already; and the measurements of validation,
+    which decide nothing.
     """
 
     stage = "pretraining"
@@ -155,3 +304,8 @@ def check_pairs(
         what = f"too few queries of one {group} and of different types to pair{enough}"
         fix = "give queries a `type`, and a `thread` or labels that join them, or pair otherwise"
         raise DataError([Fault(Path(dataset.name) / "queries.jsonl", None, what, fix)])
+
+
+def _number_values(column: pl.Series) -> Rows:
+    """Give equal values of a column one number."""
+    return column.rank("dense").to_numpy().astype(np.int64)

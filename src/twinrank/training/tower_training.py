@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 
 import numpy as np
@@ -10,14 +12,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from twinrank.ranking import total
+from twinrank.encoding.hardware import cpu_flags
 from twinrank.recipe import TrainingSettings
 from twinrank.training.checkpoint import Checkpoint
-from twinrank.training.distributed import from_main, process_count, project, sum_gradients
+from twinrank.training.distributed import from_main
 from twinrank.training.loop import Record, Trainer, Validate, since_best, split_parameters
 from twinrank.training.losses import cross_entropy
 from twinrank.training.negatives import build_index, choose_index
-from twinrank.training.precision import matmul_precision, reuse_freed_memory
 from twinrank.training.tower_modules import Past, Towers
 from twinrank.training.training_data import TrainingData
 
@@ -25,8 +26,9 @@ from twinrank.training.training_data import TrainingData
 class TowerTrainer(Trainer):
     """Trains towers on labelled queries until validation stops getting better.
 
-    Where several processes run it alike, they share the rows of each step, and end with the
-    towers of one process within float error. The main process alone validates.
+    Where several processes run it alike, they share the rows of each step, and end with the same
+    towers: those of one process, but for rounding and the entries that dropout draws. The main
+    process alone validates.
 
     Args:
         towers: trained on the device they are on. A memory is of the training queries, with
@@ -36,8 +38,8 @@ class TowerTrainer(Trainer):
         settings: see `TrainingSettings`.
         validate: must give the validation `loss`, or the `map@10` of `types`, to decide by, and
             may give more to record.
-        seed: decides the order of queries, dropout, pairs, the order of a stale index, and what
-            a sampled one draws.
+        seed: decides the order of queries, dropout, pairs, the order of a stale index, and which
+            answers a sampled one draws.
     """
 
     stage = "ranking"
@@ -70,7 +72,6 @@ class TowerTrainer(Trainer):
 
     def begin(self, saved: Checkpoint | None) -> None:
         """Choose the answers to score against: as before, where training goes on."""
-        reuse_freed_memory()
 
         def choose() -> str:
             return choose_index(self.settings, self.answers, len(self.features))
@@ -98,8 +99,7 @@ class TowerTrainer(Trainer):
                 loss = losses.mean()
                 if self.pairs and pair_losses:
                     pair_loss = next(pair_losses)
-                    # Each process has the whole of it, and their gradients are added up.
-                    loss = loss + self.pairs.settings.weight * pair_loss / process_count()
+                    loss = loss + self.pairs.settings.weight * pair_loss
                     barlow_loss = barlow_loss + pair_loss.detach() / steps
                 self.step(loss)
         means = (losses_by_type.cpu() / self.type_codes.cpu().bincount()).tolist()
@@ -118,18 +118,12 @@ class TowerTrainer(Trainer):
         patience = self.settings.patience
         return super().is_finished(history) or since_best(history, self.settings.keep) >= patience
 
-    def share_gradients(self) -> None:
-        """Add up gradients; every process scores all rows, so what follows the towers is whole."""
-        offsets = self.towers.offsets
-        in_towers = [weight for weight in self.weights if weight is not offsets]
-        sum_gradients(in_towers, [*self.scalars, *([] if offsets is None else [offsets])])
-
     def _losses(self, rows: Int[Tensor, " b"], step: int, past: Past | None) -> Float[Tensor, " b"]:
         """Return the loss of each query of a batch."""
         towers, index = self.towers, self.index
         assert index is not None  # noqa: S101 (`begin` made it)
         labels = self.examples.labels[rows.numpy()]
-        vectors = project(towers.query, self.features[rows])
+        vectors = towers.project(towers.query, self.features[rows])
         candidates = index.candidates(towers, vectors, labels, step)
         voter_threads = self.threads
         if candidates.answers is not None:
@@ -139,6 +133,31 @@ class TowerTrainer(Trainer):
                 voter_threads = self.threads[voters]
         right = torch.as_tensor(labels.toarray() > 0, device=self.device)
         blind = self.threads[rows, None] == voter_threads if past else None
-        passages = towers.shifted(candidates.passages, candidates.answers)
-        scores = total(towers.parts(vectors, passages, past, blind))
+        passages = towers.add_offsets_to(candidates.passages, candidates.answers)
+        scores = towers.scores(vectors, passages, past, blind)
         return cross_entropy(scores, right, weights=candidates.weights)
+
+
+@contextmanager
+def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
+    """Compute products of fp32 matrices on a CPU in a precision, until the block is left.
+
+    `bf16` lets oneDNN round what it multiplies, where the processor gains by that (AMX); it adds
+    up in fp32. With AVX-512 alone it computes in fp32 as before, but by its own kernels, on AMD
+    at twice the rate of MKL's. The setting is the whole process's; accelerators ignore it.
+
+    Args:
+        precision: `fp32`, `bf16`, or `auto`: `bf16` where that is faster and rounds nothing.
+        device: where towers are trained.
+    """
+    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = products.fp32_precision
+    if precision == "auto":
+        rounds_nothing = "avx512_bf16" in cpu_flags() and "amx_bf16" not in cpu_flags()
+        precision = "bf16" if rounds_nothing else "fp32"
+    if device.type == "cpu" and precision == "bf16":
+        products.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before

@@ -1,7 +1,7 @@
 """Trackers: a run logged to TensorBoard, Weights & Biases or MLflow, each by its own library.
 
 Nothing leaves the machine unless its user has set that library up to send it. A call of `train`
-is a run there with the whole history, also what earlier calls of it recorded.
+is a run there with the whole history, also the epochs that earlier calls of it recorded.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,12 @@ from twinrank.training.loop import Record
 PROJECT = "twinrank"  # where Weights & Biases and MLflow put runs, unless their variables say
 
 Numbers = dict[str, float]
-# Opens a run of a library by its name, all choices, and the folder of the run.
-OpenTracker = Callable[[str, dict[str, Any], Path], AbstractContextManager["Tracker"]]
 
 
 class Tracker:
-    """Splits the records of a run into the numbers that a library logs; by default, logs nothing.
+    """Splits the records of a run into numbers, for functions that log them; by default, for none.
 
-    Args:
-        log: called with the numbers of an epoch, its number, and the name of its stage.
-        finish: called with those of the finished ranker.
+    `log` takes the numbers of an epoch, its number, and its stage; `finish` those of the ranker.
     """
 
     def __init__(
@@ -49,25 +45,20 @@ class Tracker:
         """Log the record of an epoch, as in `metrics.jsonl`."""
         stage = record["stage"]
         figures = {name: value for name, value in record.items() if name not in ("stage", "epoch")}
-        self._log(_numbers(figures, f"{stage}/"), record["epoch"], stage)
+        self._log(_select_numbers(figures, f"{stage}/"), record["epoch"], stage)
 
     def reached(self, quality: Mapping[str, Any] | None) -> None:
-        """Log what the finished ranker reaches on the validation split, if there is one."""
-        self._finish(_numbers(quality or {}, "ranker/"))
+        """Log the quality of the finished ranker on the validation split, if there is one."""
+        self._finish(_select_numbers(quality or {}, "ranker/"))
 
 
 @contextmanager
 def tracking(
     name: str | None, dataset: Dataset, recipe: Recipe, *, seed: int, out: Path
 ) -> Iterator[Tracker]:
-    """Log a run to a tracker; without a name, and in all processes but the first, to none.
+    """Log a run to `tensorboard`, `wandb` or `mlflow`.
 
-    Args:
-        name: `tensorboard`, `wandb` or `mlflow`.
-        dataset: with `recipe` and `seed`, the choices of the run.
-        recipe: see `dataset`.
-        seed: see `dataset`.
-        out: folder of the run.
+    Without a name, and in all processes but the first, nothing is logged.
 
     Raises:
         TwinrankError: if there is no such tracker, or its library is missing.
@@ -96,22 +87,8 @@ def check_tracker(name: str | None) -> None:
     check_installed(f"runs that are tracked by {name}", name, name, *more)
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Put nested values under names with slashes: `types/question/map@10`."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        flat |= _flatten(value, f"{name}/") if isinstance(value, Mapping) else {name: value}
-    return flat
-
-
-def _numbers(values: Mapping[str, Any], prefix: str) -> Numbers:
-    """Select the numbers of nested values; an untrained epoch has no training loss."""
-    return {n: float(v) for n, v in _flatten(values, prefix).items() if isinstance(v, int | float)}
-
-
 @contextmanager
-def _tensorboard(name: str, choices: dict[str, Any], out: Path) -> Iterator[Tracker]:
+def _open_tensorboard(name: str, choices: dict[str, Any], out: Path) -> Iterator[Tracker]:
     """Write event files to the folder `tensorboard` of the run."""
     del name
     from torch.utils.tensorboard import SummaryWriter
@@ -121,7 +98,7 @@ def _tensorboard(name: str, choices: dict[str, Any], out: Path) -> Iterator[Trac
             writer.add_scalar(key, value, epoch)
         writer.flush()
 
-    # What earlier calls wrote is logged again: TensorBoard is to forget it.
+    # The epochs of earlier calls are logged again: TensorBoard is to forget them.
     with SummaryWriter(out / "tensorboard", purge_step=0) as writer:
         writer.add_text("choices", f"```json\n{json.dumps(choices, indent=2)}\n```")
         yield Tracker(
@@ -130,19 +107,19 @@ def _tensorboard(name: str, choices: dict[str, Any], out: Path) -> Iterator[Trac
 
 
 @contextmanager
-def _wandb(name: str, choices: dict[str, Any], out: Path) -> Iterator[Tracker]:
+def _open_wandb(name: str, choices: dict[str, Any], out: Path) -> Iterator[Tracker]:
     """Log a run of Weights & Biases, in the folder `wandb` of the run; offline without a key."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
-    online = "WANDB_MODE" in os.environ or wandb.login(prompt=False)
+    is_online = "WANDB_MODE" in os.environ or wandb.login(prompt=False)
     out.mkdir(parents=True, exist_ok=True)
     with wandb.init(
         project=os.environ.get("WANDB_PROJECT", PROJECT),
         name=name,
         config=choices,
         dir=out,
-        mode=None if online else "offline",
+        mode=None if is_online else "offline",
         settings=wandb.Settings(console="off"),
     ) as run:
 
@@ -154,7 +131,7 @@ def _wandb(name: str, choices: dict[str, Any], out: Path) -> Iterator[Tracker]:
 
 
 @contextmanager
-def _mlflow(name: str, choices: dict[str, Any], out: Path) -> Iterator[Tracker]:
+def _open_mlflow(name: str, choices: dict[str, Any], out: Path) -> Iterator[Tracker]:
     """Log a run of MLflow, where its variables say; by default in `mlflow.db` right here."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
@@ -168,26 +145,32 @@ def _mlflow(name: str, choices: dict[str, Any], out: Path) -> Iterator[Tracker]:
             mlflow.set_experiment(PROJECT)
         run = mlflow.start_run(run_name=name)
 
+    def rename(values: Mapping[str, Any]) -> dict[str, Any]:
+        """Put values under names that MLflow allows: it has no @, which our metrics have."""
+        renamed = {name.replace("@", "_at_"): value for name, value in values.items()}
+        return {re.sub(r"[^\w\-. :/]", "_", name): value for name, value in renamed.items()}
+
     def log(numbers: Numbers, epoch: int, _: str) -> None:
-        mlflow.log_metrics(_rename_for_mlflow(numbers), step=epoch)
+        mlflow.log_metrics(rename(numbers), step=epoch)
 
     with run:
         mlflow.set_tag("twinrank.out", str(out.resolve()))
-        mlflow.log_params(_rename_for_mlflow(_flatten(choices)))
+        mlflow.log_params(rename(_flatten(choices)))
         yield Tracker(log, lambda numbers: log(numbers, 0, "ranker"))
 
 
-def _rename_for_mlflow(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Put values under names that MLflow allows: it has no @, which our metrics have."""
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Put nested values under names with slashes: `types/question/map@10`."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat |= _flatten(value, f"{name}/") if isinstance(value, Mapping) else {name: value}
+    return flat
 
-    def spell(sign: re.Match[str]) -> str:
-        return "_at_" if sign[0] == "@" else f"_{ord(sign[0]):x}_"
 
-    return {re.sub(r"[^\w\-. :/]", spell, name): value for name, value in values.items()}
+def _select_numbers(values: Mapping[str, Any], prefix: str) -> Numbers:
+    """Select the numbers of nested values; an untrained epoch has no training loss."""
+    return {n: float(v) for n, v in _flatten(values, prefix).items() if isinstance(v, int | float)}
 
 
-TRACKERS: dict[str, OpenTracker] = {
-    "tensorboard": _tensorboard,
-    "wandb": _wandb,
-    "mlflow": _mlflow,
-}
+TRACKERS = {"tensorboard": _open_tensorboard, "wandb": _open_wandb, "mlflow": _open_mlflow}

@@ -38,21 +38,9 @@ from twinrank.training.calibration import (
 )
 from twinrank.training.checkpoint import check_same_training
 from twinrank.training.distributed import from_main, is_main, join_launched, local_device
-from twinrank.training.encoder_tuning import tune_encoder
-from twinrank.training.pretraining import PairedQueries, Pretrainer
-from twinrank.training.tower_modules import Towers, towers_of
-from twinrank.training.tower_training import TowerTrainer
-from twinrank.training.training_data import (
-    TrainingData,
-    build_reader,
-    find_validation,
-    measure_quality,
-)
-from twinrank.training.training_run import (
-    CHECKPOINT_FILES,
+from twinrank.training.encoder_tuning import TUNING_FILE, tune_encoder
+from twinrank.training.loop import (
     METRICS_FILE,
-    PRETRAINING_FILE,
-    RANKING_FILE,
     Fit,
     OnRecord,
     TrainingRun,
@@ -60,6 +48,18 @@ from twinrank.training.training_run import (
     read_records,
     run_stage,
 )
+from twinrank.training.pretraining import PairedQueries, Pretrainer
+from twinrank.training.tower_modules import Towers
+from twinrank.training.tower_training import TowerTrainer
+from twinrank.training.training_data import (
+    TrainingData,
+    build_reader,
+    find_validation,
+    measure_quality,
+)
+
+PRETRAINING_FILE, RANKING_FILE = "pretraining.safetensors", "checkpoint.safetensors"
+CHECKPOINT_FILES = (TUNING_FILE, PRETRAINING_FILE, RANKING_FILE)
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def train(
 
     Args:
         dataset: with a `train` and a `validation` split, if the recipe trains towers.
-        recipe: what to do; or its name, or a TOML file.
+        recipe: a recipe, its name, or a TOML file.
         seed: decides everything random.
         out: folder for the ranker, `metrics.jsonl` (a line an epoch) and checkpoints; None
             keeps nothing.
@@ -167,14 +167,14 @@ def _build_ranker(run: TrainingRun) -> Ranker:
             words = build_words(dataset, recipe, validation)
             return _build_measured(run, Scoring({"words": words}, {"words": 1.0}), validation)
         run.start_metrics()
-        tuned = tune_encoder(run) if recipe.tuning else None
+        tuned = tune_encoder(run, run.out) if recipe.tuning and run.out else None
         device = local_device(run.device)
         reader = build_reader(dataset, recipe, run.store, device, tuned=tuned)
         data = from_main(lambda: TrainingData.read(dataset, recipe, reader))
         if recipe.towers:
             towers = _train_towers(run, reader, data)
         else:
-            towers = towers_of(recipe, reader.encoder.dim).eval()
+            towers = Towers.for_recipe(recipe, reader.encoder.dim).eval()
             _fit_scale(towers, reader, data)
         scoring = data.build_scoring(reader, towers)
         if recipe.fused:
@@ -185,7 +185,7 @@ def _build_ranker(run: TrainingRun) -> Ranker:
 
 
 def _build_measured(run: TrainingRun, scoring: Scoring, validation: Queries | None) -> Ranker:
-    """Build a ranker with its confidence, and with what it reaches on validation."""
+    """Build a ranker with its confidence and its quality on the validation split."""
     ranker = Ranker(run.recipe, run.dataset.answers, scoring, run.origin)
     if validation is not None:
         ranker.confidence = calibrate_confidence(scoring, validation)
@@ -196,16 +196,14 @@ def _build_measured(run: TrainingRun, scoring: Scoring, validation: Queries | No
 
 def _train_towers(run: TrainingRun, reader: Reader, data: TrainingData) -> Towers:
     """Train the towers of a recipe in its stages; return them on the CPU, in eval mode."""
-    recipe, device = run.recipe, torch.device(reader.encoder.device)
-    pretraining = recipe.pretraining
+    pretraining = run.recipe.pretraining
     use = pretraining.use if pretraining else None
     if data.pairs:
         log.info("pre-training: %s", data.pairs)
     with torch.random.fork_rng():
         torch.manual_seed(run.origin.seed)
         # Before any training, so that going on finds the same weights.
-        without_pretraining = recipe.model_copy(update={"pretraining": None})
-        towers = towers_of(without_pretraining, reader.encoder.dim).to(device)
+        towers = Towers.for_recipe(run.recipe, reader.encoder.dim).to(reader.encoder.device)
         if pretraining is None or data.pairs is None or use == "joint":
             _rank(run, reader, data, towers)
             return towers.cpu()
@@ -226,16 +224,16 @@ def _rank(run: TrainingRun, reader: Reader, data: TrainingData, towers: Towers) 
     """Train towers on the labelled queries, and on pairs too if pre-training is joint."""
     recipe, settings = run.recipe, run.recipe.training
     assert settings and recipe.towers  # noqa: S101 (the recipe's own validation)
-    joint = recipe.pretraining and recipe.pretraining.use == "joint"
-    towers.take_projector(recipe.pretraining.projector if joint and recipe.pretraining else None)
+    if recipe.pretraining and recipe.pretraining.use == "joint":
+        towers.add_projector(recipe.pretraining.projector)
     if recipe.towers.offsets:
-        towers.take_offsets(data.answers.answers)
+        towers.add_offsets(data.answers.answers)
     towers.to(reader.encoder.device)
     validate = partial(data.validate, reader)
     trainer = TowerTrainer(towers, data, settings, validate, seed=run.origin.seed)
     file, identity = run.out and run.out / RANKING_FILE, _identify_stage(run, reader)
     run_stage(trainer, run, file, identity, label=f"Training {recipe.name}", fit=run.fit)
-    towers.take_projector(None)
+    towers.add_projector(None)
 
 
 def _pretrain(run: TrainingRun, reader: Reader, data: TrainingData, pairs: PairedQueries) -> Towers:
@@ -244,7 +242,7 @@ def _pretrain(run: TrainingRun, reader: Reader, data: TrainingData, pairs: Paire
     assert recipe.towers  # noqa: S101 (the recipe's own validation)
     torch.manual_seed(seed)
     towers = Towers(recipe.towers.kind, reader.encoder.dim, dropout=recipe.towers.dropout)
-    towers.take_projector(pairs.settings.projector)
+    towers.add_projector(pairs.settings.projector)
     towers.to(reader.encoder.device)
 
     def validate(towers: Towers) -> dict[str, Any]:
@@ -255,7 +253,7 @@ def _pretrain(run: TrainingRun, reader: Reader, data: TrainingData, pairs: Paire
     trainer = Pretrainer(towers, pairs, validate, seed=seed)
     with _pretraining_file(run, reader, data, pairs) as (file, identity):
         run_stage(trainer, run, file, identity, label=f"Pre-training {recipe.name}")
-    towers.take_projector(None)
+    towers.add_projector(None)
     return towers
 
 
@@ -282,7 +280,7 @@ def _pretraining_file(
 
 
 def _identify_stage(run: TrainingRun, reader: Reader) -> dict[str, Any]:
-    return {**run.identity, "encoder": reader.encoder.fingerprint}
+    return {**identify(run.recipe, run.origin), "encoder": reader.encoder.fingerprint}
 
 
 def _fit_scale(towers: Towers, reader: Reader, data: TrainingData) -> None:

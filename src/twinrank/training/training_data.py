@@ -31,31 +31,17 @@ from twinrank.ranking import (
 )
 from twinrank.recipe import Recipe
 from twinrank.training.pretraining import PairedQueries, check_pairs, group_queries
-from twinrank.training.tower_modules import Past, Towers, freeze, in_chunks
+from twinrank.training.tower_modules import Past, Towers, in_chunks
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Labelled queries to train on.
-
-    Attributes:
-        features: n x d.
-        labels: their right answers, n x m.
-        threads: a number for each query's thread: a memory is blind to it.
-        types: the type of each query.
-    """
+    """Labelled queries to train on."""
 
     features: Float[np.ndarray, "n d"]
-    labels: sparse.csr_array
-    threads: Int[np.ndarray, " n"]
+    labels: sparse.csr_array  # their right answers, n x m
+    threads: Int[np.ndarray, " n"]  # a number for each query's thread: a memory is blind to it
     types: Sequence[str]
-
-    @classmethod
-    def from_queries(cls, features: Float[np.ndarray, "n d"], queries: Queries) -> Examples:
-        """Join labelled queries with their features."""
-        return cls(
-            features, queries.labels, number_threads(queries), queries.frame["type"].to_list()
-        )
 
     def past(self, towers: Towers) -> Past:
         """Return the queries as a memory's past, by towers as they are now."""
@@ -70,18 +56,10 @@ class Examples:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The features that one training reads.
-
-    Attributes:
-        answers: of every answer's passages (v x d).
-        train: labelled queries; None where nothing is trained to rank.
-        validation: the validation queries, if there are any.
-        validation_features: of them (n x d).
-        pairs: the queries of pre-training, if the recipe has any.
-    """
+    """The features that one training reads: of passages, and of queries by their use."""
 
     answers: Passages[np.ndarray]
-    train: Examples | None = None
+    train: Examples | None = None  # None where nothing is trained to rank
     validation: Queries | None = None
     validation_features: Float[np.ndarray, "n d"] = field(
         default_factory=lambda: np.empty((0, 0), np.float32)
@@ -90,7 +68,7 @@ class TrainingData:
 
     @classmethod
     def read(cls, dataset: Dataset, recipe: Recipe, reader: Reader) -> TrainingData:
-        """Read what a recipe needs, each text once, new ones with a progress bar.
+        """Read the features that a recipe needs, each text once, new ones with a progress bar.
 
         Raises:
             DataError: if a split the recipe needs has no labels, or no queries make a pair.
@@ -115,9 +93,13 @@ class TrainingData:
         features = reader.features([*query_texts, *passages.rows], progress="Encoding")
         ends = np.cumsum([len(part) for part in texts])
         of_train, of_validation, of_pairs, of_answers = np.split(features, ends)
+        examples = None
+        if train:
+            types = train.frame["type"].to_list()
+            examples = Examples(of_train, train.labels, number_threads(train), types)
         return cls(
             answers=passages.of(of_answers),
-            train=Examples.from_queries(of_train, train) if train else None,
+            train=examples,
             validation=validation,
             validation_features=of_validation,
             pairs=PairedQueries(of_pairs, groups, settings) if groups and settings else None,
@@ -127,20 +109,20 @@ class TrainingData:
         """Map every feature by a frozen query tower."""
         device = towers.log_scale.device
 
+        @torch.inference_mode()
         def project(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-            with torch.inference_mode():
-                return towers.query(torch.as_tensor(features, device=device)).cpu().numpy()
+            return towers.query(torch.as_tensor(features, device=device)).cpu().numpy()
 
         return replace(
             self,
-            answers=replace(self.answers, rows=project(self.answers.rows)),
+            answers=self.answers.of(project(self.answers.rows)),
             train=self.train and replace(self.train, features=project(self.train.features)),
             validation_features=project(self.validation_features),
         )
 
     def build_scoring(self, reader: Reader, towers: Towers) -> Scoring:
         """Build the signals of towers as they are now; past queries have no texts yet."""
-        frozen = freeze(towers)
+        frozen = towers.freeze()
         offsets = None if towers.offsets is None else towers.offsets.detach().cpu().numpy().copy()
         dense = DenseSignal.from_features(reader, frozen, self.answers, offsets)
         signals: dict[str, Signal] = {"dense": dense}
@@ -157,7 +139,7 @@ class TrainingData:
 
     def embed_validation(self, towers: Towers) -> QueryBatch:
         """Project the validation queries; their texts are left out."""
-        return QueryBatch([], freeze(towers).project_queries(self.validation_features))
+        return QueryBatch([], towers.freeze().project_queries(self.validation_features))
 
     def validate(self, reader: Reader, towers: Towers) -> dict[str, Any]:
         """Measure towers on the validation split; empty if there is none."""
@@ -198,14 +180,8 @@ def build_reader(
     """Build the reader of texts for a recipe of the `dense` channel, trained on a data set.
 
     If it chooses sentences, words are weighed by the answers and all queries that training may
-    see, labelled or not: none of a thread that validation or test ask about.
-
-    Args:
-        dataset: to train on.
-        recipe: names the encoder.
-        store: keeps features; without one every text is encoded anew.
-        device: where the encoder runs.
-        tuned: folder of the tuned encoder, if the recipe tunes it.
+    see, labelled or not: none of a thread that validation or test ask about. `tuned` is the folder
+    of the tuned encoder, if the recipe tunes it.
     """
     idf = None
     if recipe.selects:
