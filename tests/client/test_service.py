@@ -10,7 +10,7 @@ import pytest
 
 from tests.client.conftest import READ, WRITE
 from twinrank import Client
-from twinrank.client import ClientError, Ranking, Section, Turn
+from twinrank.client import ClientError, Ranking, Section
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -28,15 +28,6 @@ def test_a_text_is_ranked(service, made):
     bare = made(service.url, lambda c: c.rank("refund an invoice", k=3, explain=False), key=READ)
     assert [answer.id for answer in bare.answers] == [answer.id for answer in ranking.answers]
     assert bare.answers[0].channels is None
-
-
-def test_a_conversation_is_ranked_as_data_sets_write_it(service, made):
-    turns = [Turn(role="user", text="my refund?"), {"role": "agent", "text": "Which invoice?"}]
-    by_turns = made(service.url, lambda c: c.rank(turns), key=READ)
-    by_text = made(
-        service.url, lambda c: c.rank("User: my refund?\nAgent: Which invoice?"), key=READ
-    )
-    assert by_turns.answers == by_text.answers
 
 
 def test_a_batch_of_any_length_keeps_its_order(service, made):

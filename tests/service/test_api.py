@@ -15,10 +15,9 @@ import pytest
 from tests.ranker_files import edit_manifest
 from tests.service.conftest import keys_file
 from twinrank.encoding import RecentFeatures
-from twinrank.errors import AnswerIndexError, FeedbackError
+from twinrank.errors import FeedbackError
 from twinrank.feedback.database import Feedback
 from twinrank.ranking import CURRENT, Ranker
-from twinrank.ranking.shortlist import Shortlist
 from twinrank.service import live_ranker, prometheus
 from twinrank.service.logs import log_as_json
 from twinrank.service.prometheus import Metrics
@@ -215,16 +214,13 @@ def test_nothing_is_changed_where_the_folder_is_broken(client, folder):
 
 def test_an_index_half_changed_is_mended(service, settings, monkeypatch, tmp_path):
     client = service(settings.model_copy(update={"index": f"{tmp_path}/answers.db"}))
-    id_ = rank(client, {"text": TEXT, "explain": False})["answers"][0]["id"]
-
-    def half_put(shortlist, _, new, __):
-        shortlist.index.remove(new)
-        raise AnswerIndexError("the index does not answer")
-
+    query = {"text": "moor a zeppelin with a rope", "k": 100, "explain": False}
+    before = [answer["id"] for answer in rank(client, query)["answers"]]
     with monkeypatch.context() as patched:
-        patched.setattr(Shortlist, "upsert", half_put)
-        assert client.put(f"/v1/answers/{id_}", json=NEW).status_code == 503
-    assert client.put(f"/v1/answers/{id_}", json=NEW).status_code == 200
+        patched.setattr(Ranker, "save", Mock(side_effect=OSError(28, "No space left on device")))
+        assert client.put("/v1/answers/new", json=NEW).status_code == 503
+    assert client.put(f"/v1/answers/{before[0]}", json=NEW).status_code == 200
+    assert sorted(answer["id"] for answer in rank(client, query)["answers"]) == sorted(before)
 
 
 @pytest.mark.parametrize("place", [None, "local"])

@@ -25,7 +25,6 @@ from twinrank.ranking import (
     open_file,
     writing,
 )
-from twinrank.ranking.removed import Removed
 from twinrank.service.batching import Batcher
 from twinrank.service.prometheus import Metrics
 from twinrank.service.schemas import Past, Ranked, Ranking, RankRequest
@@ -289,8 +288,7 @@ class LiveRanker:
             try:
                 await self.catch_up()
                 self._metrics.refused.set(0)
-                ranker = self.current.ranker
-                if len(self._restorable(ranker)) < len(ranker.removed):
+                if any(record.at <= self._expiry() for record in self.current.ranker.removed):
                     await self._change(lambda _: True)  # every change drops what is expired
             except Exception as error:  # whatever is wrong with the new one, the old one answers
                 log.error("the former ranker stays: %s", error)
@@ -325,10 +323,9 @@ class LiveRanker:
             self._half_changed = False
             log.info("ranker %s loaded", self.current.fingerprint)
 
-    def _restorable(self, ranker: Ranker) -> tuple[Removed, ...]:
-        """Return the deleted answers that can still be restored."""
-        begin = datetime.now(UTC) - timedelta(days=self._settings.restore_days)
-        return tuple(record for record in ranker.removed if record.at > begin)
+    def _expiry(self) -> datetime:
+        """Return when answers were deleted that can no longer be restored, or before."""
+        return datetime.now(UTC) - timedelta(days=self._settings.restore_days)
 
     async def _change(self, change: Callable[[Ranker], bool | None]) -> bool | None:
         """Change a copy of the folder's ranker, save it there, and rank by it from now on.
@@ -343,7 +340,7 @@ class LiveRanker:
             with writing(self._folder):
                 self._catch_up()
                 ranker = self.current.ranker.copy()
-                ranker.removed = self._restorable(ranker)
+                ranker.removed = tuple(r for r in ranker.removed if r.at > self._expiry())
                 try:
                     result = change(ranker)
                 except RankerError as error:
