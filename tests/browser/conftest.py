@@ -12,13 +12,16 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.browser.service import serving
+from tests.serving_help import serving
 from twinrank.training import train
 
 expect.set_options(timeout=30_000)  # ms: other tests may share the cores
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRAWN = "[...document.querySelectorAll('.plot')].every((plot) => plot.querySelector('.main-svg'))"
+
+
+QUESTION = "it wont let me in again"
 
 
 @dataclass
@@ -34,6 +37,12 @@ class Look:
         """Pixels by which the page is wider than its window."""
         root = "document.documentElement"
         return self.page.evaluate(f"{root}.scrollWidth - {root}.clientWidth")
+
+
+def ask(page: Page, text: str = QUESTION) -> None:
+    """Type a question on the page, and send it."""
+    page.get_by_label("Your question").fill(text)
+    page.get_by_label("Your question").press("Enter")
 
 
 @pytest.fixture(scope="session")

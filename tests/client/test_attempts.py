@@ -5,7 +5,6 @@ import inspect
 import socket
 import subprocess
 import sys
-import threading
 import time
 from email.utils import formatdate
 
@@ -16,26 +15,24 @@ from hypothesis import strategies as st
 
 from tests.asynchronous import run
 from twinrank import AsyncClient, Client
-from twinrank.client import ClientError, requests
-from twinrank.client.requests import (
-    BATCH_BYTES,
-    MAX_CONNECTIONS,
-    Attempts,
-    Request,
-    Service,
-    make_batches,
-)
-from twinrank.service.schemas import MAX_BATCH_QUERIES
+from twinrank.client import ClientError, client
+from twinrank.client.client import BATCH_BYTES, MAX_CONNECTIONS, Call, _Attempts, _Service
+from twinrank.service.schemas import MAX_BATCH_QUERIES, Ready
 
 URL = "http://service.example"
 READY = (200, {"ready": True, "ranker": "r", "answers": 3})
 RANKING = {"answers": [], "confidence": None, "withheld": False, "ranker": "r"}
-ASKED = Request("GET", "/readyz")
+LOST = [
+    httpx.ConnectError("refused"),
+    httpx.ReadError("reset"),
+    httpx.RemoteProtocolError("disconnected"),
+    httpx.ConnectTimeout("slow"),
+]
 
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch):
-    monkeypatch.setattr(requests, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(client, "FIRST_PAUSE_S", 0.01)
 
 
 def response(status, content, headers=None):
@@ -50,6 +47,7 @@ class Script:
     def __init__(self, *outcomes):
         self.outcomes = list(outcomes)
         self.sent = []
+        self.transport = httpx.MockTransport(self)
 
     def __call__(self, request):
         self.sent.append(request)
@@ -58,50 +56,23 @@ class Script:
             raise outcome
         return response(*outcome)
 
-    @property
-    def transport(self):
-        return httpx.MockTransport(self)
-
 
 def refused(status, detail="no", **headers):
     return status, {"detail": detail}, headers
 
 
-LOST = [
-    httpx.ConnectError("refused"),
-    httpx.ReadError("reset"),
-    httpx.RemoteProtocolError("disconnected"),
-    httpx.ConnectTimeout("slow"),
-]
+PASSING = [*LOST, *map(refused, [429, 502, 503, 504]), (500, "Internal Server Error")]
 
 
-@pytest.mark.parametrize("lost", LOST, ids=lambda error: type(error).__name__)
-def test_a_lost_connection_is_tried_again(made, lost):
-    script = Script(lost, lost, READY)
+@pytest.mark.parametrize("outcome", PASSING, ids=str)
+def test_a_passing_failure_is_tried_again(made, outcome):
+    script = Script(outcome, outcome, READY)
     assert made(URL, lambda c: c.ready(), transport=script.transport).answers == 3
     assert len(script.sent) == 3
 
 
-@pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_what_passes_is_waited_for(made, status):
-    script = Script(refused(status), READY)
-    assert made(URL, lambda c: c.ready(), transport=script.transport).ready
-
-
-def test_an_answer_that_broke_off_behind_a_proxy_is_tried_again(made):
-    script = Script((500, "Internal Server Error"), READY)
-    assert made(URL, lambda c: c.ready(), transport=script.transport).ready
-
-
-def test_retry_after_is_honoured(made):
-    script = Script(refused(503, **{"Retry-After": "1"}), READY)
-    began = time.monotonic()
-    assert made(URL, lambda c: c.ready(), transport=script.transport).ready
-    assert 1.0 <= time.monotonic() - began < 5.0
-
-
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 408, 413, 415, 422, 500])
-def test_what_does_not_pass_is_not_tried_again(made, status):
+@pytest.mark.parametrize("status", [400, 401, 404, 422, 500])
+def test_another_failure_is_not_tried_again(made, status):
     script = Script(refused(status, "that is wrong", **{"X-Request-ID": "abc"}))
     with pytest.raises(ClientError) as caught:
         made(URL, lambda c: c.rank("x"), transport=script.transport)
@@ -133,27 +104,20 @@ def test_a_retry_sends_the_same_again(made):
     assert b'"key":"' in first
 
 
-@pytest.mark.parametrize("first", [LOST[1], refused(504), refused(503)], ids=["lost", "504", "503"])
-def test_what_an_earlier_attempt_may_have_deleted_is_deleted(made, first):
-    script = Script(first, refused(404, "there is no answer 'a'"))
+def test_an_answer_that_an_earlier_attempt_may_have_deleted_is_deleted(made):
+    missing = refused(404, "there is no answer 'a'")
+    script = Script(LOST[1], missing)
     assert made(URL, lambda c: c.delete_answer("a"), transport=script.transport) is None
-
-
-@pytest.mark.parametrize("before", [[], [refused(429)]], ids=["first", "refused"])
-def test_what_was_never_there_is_not_deleted(made, before):
-    script = Script(*before, refused(404, "there is no answer 'a'"))
     with pytest.raises(ClientError, match="no answer 'a'"):
-        made(URL, lambda c: c.delete_answer("a"), transport=script.transport)
+        made(URL, lambda c: c.delete_answer("a"), transport=Script(missing).transport)
 
 
 def test_no_service_is_said_with_its_address(made):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with pytest.raises(ClientError) as caught:  # closed again: nobody listens
-        made(f"http://127.0.0.1:{port}", lambda c: c.ready())
-    assert str(caught.value).startswith(f"http://127.0.0.1:{port} cannot be reached (")
-    assert "twinrank serve" in str(caught.value)
-    assert caught.value.status is None
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with pytest.raises(ClientError, match="twinrank serve") as caught:  # nobody listens any more
+        made(url, lambda c: c.ready())
+    assert str(caught.value).startswith(f"{url} cannot be reached (")
 
 
 def test_a_silent_service_is_given_up_in_time(made):
@@ -165,29 +129,7 @@ def test_a_silent_service_is_given_up_in_time(made):
         assert 0.5 <= time.monotonic() - began < 3
 
 
-def test_connections_that_break_are_made_anew(made):
-    """A real server that hangs up twice before it answers."""
-    answer = b'{"ready": true, "ranker": "r", "answers": 3}'
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve():
-            for number in range(3):
-                connection, _ = server.accept()
-                with connection:
-                    connection.recv(65536)
-                    if number == 2:
-                        connection.sendall(head % len(answer) + answer)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        port = server.getsockname()[1]
-        assert made(f"http://127.0.0.1:{port}", lambda c: c.ready()).answers == 3
-        thread.join(10)
-
-
 def test_many_calls_share_some_connections():
-    """All at once would keep httpx busy with who gets which."""
     under_way, most = 0, 0
 
     async def answer(_):
@@ -198,58 +140,48 @@ def test_many_calls_share_some_connections():
         under_way -= 1
         return response(200, RANKING)
 
-    async def asked():
-        async with AsyncClient(URL, transport=httpx.MockTransport(answer)) as client:
-            return await asyncio.gather(*[client.rank("x") for _ in range(200)])
+    async def ask():
+        async with AsyncClient(URL, transport=httpx.MockTransport(answer)) as asking:
+            return await asyncio.gather(*[asking.rank("x") for _ in range(200)])
 
-    assert len(run(asked())) == 200
+    assert len(run(ask())) == 200
     assert most == MAX_CONNECTIONS
 
 
-STRANGERS = {
-    "page": ((200, "<html>hello</html>"), "does not answer as twinrank"),
-    "other": ((200, {"ok": True}), "does not answer as twinrank"),
-    "broken": ((500, "<h1>oops</h1>"), "500 Internal Server Error"),
-    "odd": ((599, ["?"]), "answered 599"),
-    "nowhere": ((300, "choose"), "answered 300"),
-    "moved": ((308, "", {"Location": "https://new.example/"}), "has moved to"),
-}
-
-
-@pytest.mark.parametrize("name", STRANGERS)
-def test_another_server_is_told_from_a_service(made, name):
-    answered, said = STRANGERS[name]
-    with pytest.raises(ClientError, match=said) as caught:
-        made(URL, lambda c: c.ready(), transport=Script(answered).transport)
+@pytest.mark.parametrize(
+    ("reply", "fault"),
+    [
+        ((200, "<html>hello</html>"), "does not answer as twinrank"),
+        ((200, {"ok": True}), "does not answer as twinrank"),
+        ((500, "<h1>oops</h1>"), "500 Internal Server Error"),
+        ((599, ["?"]), "answered 599"),
+        ((308, "", {"Location": "https://new.example/"}), "answered 308"),
+    ],
+)
+def test_another_server_is_told_from_a_service(made, reply, fault):
+    with pytest.raises(ClientError, match=fault) as caught:
+        made(URL, lambda c: c.ready(), transport=Script(reply).transport)
     assert "service.example" in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "", "ftp://x", "http://", "/v1"])
-def test_an_address_that_is_none_is_said_at_once(url):
-    for kind in (Client, AsyncClient):
-        with pytest.raises(ClientError, match="no service's address"):
-            kind(url)
-
-
-@pytest.mark.parametrize("options", [{"timeout": 0}, {"retries": -1}, {"key": "a b"}, {"key": "é"}])
-def test_settings_that_cannot_be_are_said_at_once(options):
-    for kind in (Client, AsyncClient):
-        with pytest.raises(ClientError):
-            kind(URL, **options)
-
-
-def test_a_key_is_never_shown():
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        *((url, {}) for url in ("localhost:8000", "", "ftp://x", "http://", "htp://me:s3cret@x")),
+        *((URL, {"timeout": 0}), (URL, {"retries": -1})),
+        *((URL, {"key": key}) for key in ("s3cret a", "é", "")),
+    ],
+)
+def test_settings_that_cannot_be_are_said_at_once_without_secrets(kind, url, options):
     with pytest.raises(ClientError) as caught:
-        Client(URL, "secret word")
-    assert "secret" not in str(caught.value)
-    assert "s3cret" not in repr(vars(Client(URL, "s3cret")))
+        kind(url, **options)
+    assert "s3cret" not in str(caught.value)
 
 
 ODD = {
     "empty id": lambda c: c.answer(""),
-    "empty key": lambda c: c.take_back(""),
     "no text in a key": lambda c: c.take_back("\ud800"),
-    "no text in an id": lambda c: c.answer("\ud800"),
     "no text": lambda c: c.rank("\ud800"),
     "no words": lambda c: c.find_answers("\ud800"),
     "too long": lambda c: c.find_answers("x" * 100_000),
@@ -257,15 +189,9 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_what_cannot_be_sent_is_said(made, name):
+def test_a_call_that_cannot_be_sent_is_refused(made, name):
     with pytest.raises(ClientError):
         made(URL, ODD[name], transport=Script().transport)
-
-
-def test_an_address_that_is_none_is_said_without_its_password():
-    with pytest.raises(ClientError, match="no service's address") as caught:
-        Client("htp://me:s3cret@host")
-    assert "s3cret" not in str(caught.value)
 
 
 def test_a_service_below_a_path(made):
@@ -274,44 +200,46 @@ def test_a_service_below_a_path(made):
     assert script.sent[0].url == f"{URL}/help/v1/rank"
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from([429, 502, 503, 504]), st.integers(0, 20))),
-    st.integers(0, 6),
-    st.floats(0.1, 60),
-)
-def test_pauses_are_bounded(told, retries, timeout_s):
-    course, waited, made_ = Attempts(ASKED, Service(URL, None, timeout_s, retries)), 0.0, 0
-    for status, seconds in told:
-        pause = course.pause_s(response(*refused(status, **{"Retry-After": f"{seconds}"})))
-        if pause is None:
+def pause_after(header, timeout_s=30.0, retries=1):
+    """The pause after a 503 with this header, and the attempts."""
+    attempts = _Attempts(Call("GET", "/readyz", Ready), _Service(URL, None, timeout_s, retries))
+    return attempts.pause_s(response(*refused(503, **{"Retry-After": header}))), attempts
+
+
+@given(st.lists(st.integers(0, 20)), st.integers(0, 6), st.floats(0.1, 60))
+def test_pauses_are_bounded(seconds, retries, timeout_s):
+    _, attempts = pause_after("0", timeout_s, 0)
+    attempts._service.retries = retries
+    count = 0
+    for after_s in seconds:
+        reply = response(*refused(503, **{"Retry-After": f"{after_s}"}))
+        if (pause_s := attempts.pause_s(reply)) is None:
             break
-        assert seconds < pause < timeout_s
-        waited, made_ = waited + pause, made_ + 1
-    assert made_ <= retries
+        assert after_s < pause_s < timeout_s
+        count += 1
+    assert count <= retries
 
 
-@pytest.mark.parametrize("said", ["soon", "", "-1", "1.5", "Wed, 99 Foo"])
-def test_a_retry_after_that_says_nothing_is_as_none(said):
-    pause = Attempts(ASKED, Service(URL, None, 30, 1)).pause_s(
-        response(*refused(503, **{"Retry-After": said}))
-    )
-    assert 0 < pause < 1
-
-
-@pytest.mark.parametrize(("ahead", "least", "most"), [(5, 3.5, 6), (-100, 0, 1)])
-def test_a_retry_after_may_be_a_date(ahead, least, most):
-    date = formatdate(time.time() + ahead, usegmt=True)
-    pause = Attempts(ASKED, Service(URL, None, 30, 1)).pause_s(
-        response(*refused(503, **{"Retry-After": date}))
-    )
-    assert least < pause < most
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [
+        *((header, 0, 1) for header in ("soon", "", "-1", "1.5", "Wed, 99 Foo")),
+        (formatdate(time.time() + 600, usegmt=True), 1, 601),
+        (formatdate(time.time() - 100, usegmt=True), 0, 1),
+    ],
+)
+def test_a_retry_after_may_be_a_date_or_nonsense(header, least, most):
+    pause_s, _ = pause_after(header, timeout_s=1_000)
+    assert least < pause_s < most
 
 
 @given(st.lists(st.sampled_from([1, 1000, BATCH_BYTES // 3, BATCH_BYTES * 2])))
 def test_batches_hold_all_in_order_and_no_more_than_they_may(sizes):
-    items = [b"%d" % place + b"x" * size for place, size in enumerate(sizes)]
-    batches = list(make_batches(items))
-    assert [item for batch in batches for item in batch] == items
+    calls = [
+        Call("POST", "/v1/rank", Ready, body=f"{n}" + "x" * size) for n, size in enumerate(sizes)
+    ]
+    batches = [call.body for call in client._batch_calls(calls)]
+    assert [item for batch in batches for item in batch] == [call.body for call in calls]
     for batch in batches:
         assert 1 <= len(batch) <= MAX_BATCH_QUERIES
         assert len(batch) == 1 or sum(map(len, batch)) <= BATCH_BYTES
@@ -323,8 +251,7 @@ def test_both_clients_can_do_the_same():
     for name in names:
         one, other = getattr(Client, name), getattr(AsyncClient, name)
         assert one.__doc__ and other.__doc__
-        ours, theirs = (inspect.signature(method).parameters for method in (one, other))
-        assert ours == theirs
+        assert inspect.signature(one).parameters == inspect.signature(other).parameters
     assert inspect.iscoroutinefunction(AsyncClient.rank)
     assert "query" in inspect.signature(Client(URL).rank).parameters
 

@@ -10,7 +10,6 @@ from threading import Event
 from unittest.mock import Mock
 from urllib.parse import quote
 
-import polars as pl
 import pytest
 
 from tests.ranker_files import edit_manifest
@@ -77,22 +76,16 @@ def test_an_answer_too_unlikely_is_withheld(reader):
     ("body", "detail"),
     [
         ({}, "give either text or turns"),
-        ({"text": TEXT, "turns": [{"text": "hi"}]}, "give either text or turns"),
         ({"text": " \n"}, "text: is empty"),
         ({"turns": []}, "turns: List should have at least 1 item"),
-        ({"turns": [{"text": " "}]}, "turns.0.text: is empty"),
         ({"turns": [{"role": "a:b", "text": "hi"}]}, "turns.0.role: "),
         ({"text": "x" * 50_001}, "text: String should have at most 50000"),
         ({"turns": [{"text": "x" * 30_000}] * 2}, "turns have more than 50,000"),
-        ({"text": TEXT, "k": 0}, "k: Input should be greater than or equal to 1"),
         ({"text": TEXT, "k": 101}, "k: Input should be less than or equal to 100"),
-        ({"text": TEXT, "min_confidence": 1.5}, "min_confidence: "),
         ({"text": TEXT, "kk": 3}, "kk: Extra inputs are not permitted"),
         ({"text": "nul \x00"}, "text: holds a NUL character"),
-        ([], "List should have at least 1 item"),
         ([{"text": TEXT}] * 65, "List should have at most 64 items"),
         ([{"text": TEXT}, {"text": ""}], "1.text: "),
-        ("text", "Input should be a valid dictionary"),
     ],
 )
 def test_what_is_wrong_with_a_query_is_said_in_a_line(reader, body, detail):
@@ -149,28 +142,6 @@ def test_by_an_index_it_ranks_and_changes_as_without(service, settings, tmp_path
     client.__exit__(None, None, None)  # a place of Milvus Lite has one process at a time
     found = rank(service(indexed), {"text": TEXT})["answers"]
     assert [a["id"] for a in found] == [a["id"] for a in expected]
-
-
-def test_a_ranker_that_could_not_be_loaded_is_tried_again(client, folder, monkeypatch, caplog):
-    before = client.get("/readyz").json()
-    load, faults = live_ranker.LoadedRanker.load, [RankerError("not yet"), ValueError("nor now")]
-
-    def loaded(*args):
-        if faults:
-            raise faults.pop(0)
-        return load(*args)
-
-    monkeypatch.setattr(live_ranker, "RETRY_LOAD_S", 0.0)
-    monkeypatch.setattr(live_ranker.LoadedRanker, "load", loaded)
-    ranker = Ranker.load(folder)
-    ranker.remove_answers([ranker.answers["id"][0]])
-    ranker.save(folder)
-    end = time.monotonic() + 60
-    while client.get("/readyz").json()["answers"] == before["answers"]:
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    for what in ("not yet", "nor now"):
-        assert caplog.text.count(f"the former ranker stays: {what}") == 1
 
 
 def test_an_answer_that_is_edited_keeps_its_past_queries(client):
@@ -230,21 +201,14 @@ def test_a_change_that_cannot_be_saved_is_undone(client, monkeypatch, caplog):
     assert client.put("/v1/answers/new", json=NEW).status_code == 201
 
 
-def test_no_change_is_made_where_nobody_may_write_or_the_folder_is_broken(client, folder):
-    def refused(reply):
-        return (reply.status_code, reply.headers["retry-after"]) == (503, "1")
-
-    (folder / ".lock").unlink()
-    (folder / ".lock").mkdir()
-    assert refused(client.put("/v1/answers/new", json=NEW))
-    assert refused(client.delete("/v1/answers/nobody"))
-    (folder / ".lock").rmdir()
+def test_nothing_is_changed_where_the_folder_is_broken(client, folder):
     (folder / CURRENT).write_text("{")
     verdict = {"key": "k", "text": TEXT, "answer": "nobody", "right": True}
-    assert refused(client.put("/v1/answers/new", json=NEW))
-    assert refused(client.post("/v1/feedback", json=verdict))
-    (folder / CURRENT).unlink()
-    assert refused(client.post("/v1/feedback", json=verdict))
+    for reply in (
+        client.put("/v1/answers/new", json=NEW),
+        client.post("/v1/feedback", json=verdict),
+    ):
+        assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
     assert rank(client, {"text": TEXT})["answers"]
 
 
@@ -269,20 +233,12 @@ def test_nobody_who_asks_waits_for_a_change(service, settings, monkeypatch, plac
     assert "new" in [answer["id"] for answer in rank(client, query)["answers"]]
 
 
-@pytest.mark.parametrize(
-    "id_", ["a b", "ä", "a/b", "//", "a/../b", "'; DROP TABLE verdicts; --", "{{7*7}}", "<b>"]
-)
+@pytest.mark.parametrize("id_", ["ä b", "//", "a/../b", "'; DROP TABLE verdicts; --", "<b>"])
 def test_an_id_is_taken_as_it_is(client, id_):
     place = f"/v1/answers/{quote(id_, safe='')}"
     assert client.put(place, json=NEW).json()["id"] == id_
     assert client.get(place).json()["id"] == id_
     assert client.delete(place).status_code == 204
-
-
-def test_an_id_has_one_line(reader):
-    reply = reader.put("/v1/answers/a%0Ab", json=NEW)
-    assert reply.status_code == 422
-    assert reply.json()["detail"].startswith("id: String should match pattern")
 
 
 def test_an_answer_with_words_stays(service, settings, folder):
@@ -295,6 +251,7 @@ def test_an_answer_with_words_stays(service, settings, folder):
         (client.delete(place), "leave at least one"),
         (client.put(place, json={"title": "!", "text": "... ?"}), "has no words"),
         (client.put(place, json={"title": "the"}), ""),  # no word that counts
+        (client.put("/v1/answers/a%0Ab", json=NEW), "id: String should match pattern"),
     ):
         assert reply.status_code == 422
         assert detail in reply.json()["detail"]
@@ -320,6 +277,10 @@ def test_feedback_is_stored_once_for_each_key(client, settings):
     assert (second.status_code, second.json()) == (200, told | {"duplicate": True})
     turns = {"key": "k2", "turns": [{"text": "hello"}], "right": False, "type": "conversation"}
     assert client.post("/v1/feedback", json=turns).status_code == 201
+    assert client.post("/v1/feedback", json=verdict | {"text": "another"}).status_code == 409
+    assert client.delete(f"/v1/answers/{answer}").status_code == 204
+    assert client.post("/v1/feedback", json=verdict).status_code == 200  # known, though it is gone
+    assert client.post("/v1/feedback", json=verdict | {"key": "k3"}).status_code == 404
     stored = Feedback.open(settings.feedback).verdicts()
     assert [(v.key, v.text, v.type, v.answer, v.right) for v in stored] == [
         ("k1", TEXT, "", answer, True),
@@ -327,7 +288,7 @@ def test_feedback_is_stored_once_for_each_key(client, settings):
     ]
 
 
-@pytest.mark.parametrize("key", ["k", "a/b", "ø", "a b?c#d", "--'"])
+@pytest.mark.parametrize("key", ["a/b", "ø b?c#d"])
 def test_a_verdict_is_taken_back_by_its_key(client, settings, key):
     place = f"/v1/feedback/{quote(key, safe='')}"
     verdict = {"key": key, "text": TEXT, "right": False}
@@ -342,28 +303,6 @@ def test_a_verdict_is_taken_back_by_its_key(client, settings, key):
     assert again.json() == {"detail": f"there is no verdict {key!r}; check the key"}
     assert Feedback.open(settings.feedback).verdicts() == []
     assert client.delete(f"/v1/feedback/{'k' * 65}").status_code == 422
-
-
-def test_a_verdict_sent_again_is_known_though_its_answer_is_gone(client):
-    verdict = {"key": "k1", "text": TEXT, "answer": "new", "right": True}
-    client.put("/v1/answers/new", json=NEW)
-    assert client.post("/v1/feedback", json=verdict).status_code == 201
-    client.delete("/v1/answers/new")
-    again = client.post("/v1/feedback", json=verdict)
-    assert (again.status_code, again.json()["duplicate"]) == (200, True)
-    assert client.post("/v1/feedback", json=verdict | {"key": "k2"}).status_code == 404
-
-
-def test_an_answer_is_shown_though_it_is_larger_than_one_may_put(service, settings, folder):
-    ranker = Ranker.load(folder)
-    long = ranker.answers.head(1).with_columns(
-        sections=pl.lit([{"title": "t" * 2_000, "text": "x" * 300_000}])
-    )
-    ranker.put_answers(long)
-    ranker.save(folder)
-    shown = service(settings).get(f"/v1/answers/{long['id'][0]}")
-    assert shown.status_code == 200
-    assert len(shown.json()["sections"][0]["text"]) == 300_000
 
 
 @pytest.mark.parametrize(
@@ -423,25 +362,6 @@ def test_stats_count_what_was_asked_and_said(service, settings):
     assert stats["wanted"][0]["title"]
     assert (stats["verdicts"], stats["learnable"]) == (3, 1)
     assert stats["types"] == ["question", "", "other"]
-
-
-def test_a_client_makes_no_new_types(client):
-    for n in range(5):
-        verdict = {"key": f"{n}", "text": TEXT, "right": False, "type": f"type {n}"}
-        assert client.post("/v1/feedback", json=verdict).status_code == 201
-    assert [day["type"] for day in client.get("/v1/stats").json()["days"]] == ["other"]
-
-
-def test_another_verdict_with_the_same_key_is_refused(client, settings):
-    first = {"key": "k", "text": TEXT, "right": False}
-    assert client.post("/v1/feedback", json=first).status_code == 201
-    id_ = listed(client)[0]["id"]
-    for change in ({"text": "another"}, {"answer": id_}, {"answer": id_, "right": True}):
-        reply = client.post("/v1/feedback", json=first | change)
-        assert reply.status_code == 409
-        assert "another verdict has the key 'k'" in reply.json()["detail"]
-    assert client.post("/v1/feedback", json=first).json()["duplicate"]
-    assert len(Feedback.open(settings.feedback).verdicts()) == 1
 
 
 def test_a_deleted_answer_is_restored_with_its_past_queries(client):
@@ -515,19 +435,6 @@ def test_every_change_leaves_a_line_on_who_and_what(service, settings, tmp_path,
     assert "twinrank.audit" not in [record.name for record in caplog.records]
 
 
-@pytest.mark.parametrize("locked", [False, True])
-def test_the_docs_have_a_place_for_a_key(service, settings, tmp_path, locked):
-    keys = keys_file(tmp_path) if locked else None
-    api = service(settings.model_copy(update={"keys": keys})).get("/openapi.json").json()
-    assert api["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
-    assert {tag["name"] for tag in api["tags"]} == {"ranking", "answers", "feedback", "health"}
-    for path, operations in api["paths"].items():
-        for operation in operations.values():
-            expected = ([{"key": []}] if locked else [{}, {"key": []}]) if "/v1" in path else None
-            assert operation.get("security") == expected
-            assert len(operation["tags"]) == 1
-
-
 def listed(client):
     return client.get("/v1/answers", params={"limit": 100}).json()["answers"]
 
@@ -562,6 +469,7 @@ def test_prometheus_is_told_which_ranker_is_served_and_that_a_newer_one_is_not(
     service, settings, folder, monkeypatch
 ):
     monkeypatch.setattr(live_ranker, "FOLLOW_EVERY_S", 0.1)
+    monkeypatch.setattr(live_ranker, "RETRY_LOAD_S", 0.1)
     client = service(settings)
     digest = client.get("/readyz").json()["ranker"]
     figures = client.get("/metrics").text
@@ -681,21 +589,3 @@ def test_a_long_answer_is_encoded_in_turns(client, monkeypatch):
     first = encoded[: encoded.index(30)]  # then all of them are there
     assert sum(first) >= 30
     assert max(first) <= live_ranker.PASSAGES_PER_TURN
-
-
-def test_a_change_that_does_not_end_is_said_to_the_next(client, monkeypatch):
-    begun, go = Event(), Event()
-
-    def stuck(*_):
-        begun.set()
-        go.wait(60)
-
-    monkeypatch.setattr(Ranker, "save", stuck)
-    monkeypatch.setattr(live_ranker, "STUCK_S", 0.0)
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(client.put, "/v1/answers/new", json=NEW)
-        begun.wait(60)
-        reply = client.put("/v1/answers/other", json=NEW)
-        go.set()
-    assert reply.status_code == 503
-    assert "does not end" in reply.json()["detail"]

@@ -1,3 +1,5 @@
+"""Who may ask what, how much, and what every answer has."""
+
 import asyncio
 from contextlib import nullcontext
 from unittest.mock import Mock
@@ -34,14 +36,11 @@ def locked(trained, tmp_path_factory):
     ("method", "path", "body", "role"),
     [
         ("POST", "/v1/rank", QUERY, "read"),
-        ("GET", "/v1/answers", None, "read"),
         ("HEAD", "/v1/answers", None, "read"),
         ("GET", "/metrics", None, "read"),
-        ("GET", "/v1/stats", None, "write"),
         ("HEAD", "/v1/stats", None, "write"),
         ("POST", "/v1/feedback", VERDICT, "feedback"),
         ("DELETE", "/v1/feedback/k", None, "feedback"),
-        ("GET", "/v1/feedback/k", None, "write"),
         ("GET", "/v1/feedback", None, "write"),
         ("PUT", "/v1/answers/new", {"title": "New"}, "write"),
         ("DELETE", "/v1/answers/nobody", None, "write"),
@@ -49,7 +48,7 @@ def locked(trained, tmp_path_factory):
         ("DELETE", "/v1/answers/v1/feedback/", None, "write"),
     ],
 )
-def test_what_each_role_may_do(locked, method, path, body, role):
+def test_each_role_may_do_its_part(locked, method, path, body, role):
     for key in ({}, bearer("x" * 20)):
         reply = locked.request(method, path, json=body, headers=key)
         assert (reply.status_code, "www-authenticate" in reply.headers) == (401, True)
@@ -57,49 +56,40 @@ def test_what_each_role_may_do(locked, method, path, body, role):
         reply = locked.request(method, path, json=body, headers=bearer(other[0] * 20))
         may = ROLES.index(other) >= ROLES.index(role)
         assert (reply.status_code != 403) == may, reply.text
-        assert "www-authenticate" not in reply.headers
 
 
-def test_what_needs_no_key_and_that_without_one_no_body_is_read(locked):
+def test_pages_and_probes_need_no_key_and_without_one_no_body_is_read(locked):
     for path in ("/healthz", "/readyz", "/docs", "/openapi.json", "/static/docs.js"):
         assert locked.get(path).status_code == 200, path
     assert locked.post("/v1/rank", content=b"x" * 5_000_000).status_code == 401
 
 
-NO_KEY = "keys:2: not a role and a key"
-
-
 @pytest.mark.parametrize(
-    ("content", "what"),
+    ("content", "fault"),
     [
-        (f"#\nadmin {'k' * 20}", NO_KEY),
-        (f"#\nread {'k' * 20} {'k' * 64}", NO_KEY),
-        (f"#\nread {'k' * 20} two words", NO_KEY),
-        ("#\nread short", NO_KEY),
-        ("#\nread", NO_KEY),
+        (f"#\nadmin {'k' * 20}", "keys:2: not a role and a key"),
+        (f"#\nread {'k' * 20} two words", "keys:2: not a role and a key"),
+        ("#\nread short", "keys:2: not a role and a key"),
         (f"read {'a' * 20}\nwrite {'a' * 20}", "keys:2: this key stands twice"),
         ("# none yet\n", "no key in it"),
-        (f"read {'a' * 20}\n".encode("utf-16"), "save it as UTF-8"),
+        (f"read {'a' * 20}\n".encode("utf-16"), "cannot be read as UTF-8"),
         (None, "cannot be read"),
     ],
 )
-def test_a_file_of_keys_with_a_mistake_is_refused(tmp_path, content, what):
+def test_a_file_of_keys_with_a_mistake_is_refused(tmp_path, content, fault):
     file = tmp_path / "keys"
     if content is not None:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(ServeError, match=what):
+    with pytest.raises(ServeError, match=fault):
         Keys(file)
 
 
-@pytest.mark.parametrize("start", ["", "\ufeff"])
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_file_of_keys_has_several_of_each_role_with_names(tmp_path, start, end):
+def test_a_file_of_keys_has_several_of_each_role_with_names(tmp_path):
     lines = [f"read {'a' * 20}", f"feedback {'b' * 20} anna  # old", f"feedback {'c' * 20} anna"]
-    (tmp_path / "keys").write_text(start + end.join(lines) + end, encoding="utf-8", newline="")
+    (tmp_path / "keys").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8", newline="")
     keys = Keys(tmp_path / "keys")
     assert [keys.find(k * 20).role for k in "abc"] == ["read", "feedback", "feedback"]
     assert [keys.find(k * 20).name for k in "bc"] == ["anna", "anna"]
-    assert keys.find("a" * 20).name.startswith("read-")
     assert keys.find("a" * 19) is None
     assert "aaaa" not in repr(vars(keys))
 
@@ -126,20 +116,28 @@ def test_beyond_this_machine_it_needs_keys(settings, host, local, tmp_path):
     check(without_keys.model_copy(update={"keys": keys_file(tmp_path)}))
 
 
-def test_a_name_pointed_at_this_machine_is_refused(reader):
-    """DNS rebinding: a page of evil.example whose name now means 127.0.0.1."""
-    reply = rank(reader, headers={"Host": "evil.example:8000"})
-    assert reply.status_code == 403
-    assert rank(reader, headers={"Host": "localhost:8000"}).status_code == 200
-    assert rank(reader, headers={"Host": "[::1]:8000"}).status_code == 200
-
-
-def test_another_sites_page_cannot_post_or_delete(reader):
-    evil = {"Origin": "http://evil.example"}
-    assert reader.delete("/v1/feedback/k", headers=evil).status_code == 403
-    assert rank(reader, headers={"Origin": "http://evil.example"}).status_code == 403
-    assert rank(reader, headers={"Origin": "null"}).status_code == 403
-    assert rank(reader, headers={"Origin": "http://testserver"}).status_code == 200
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example:8000"}, 403),  # DNS rebinding: its name now means 127.0.0.1
+        ({"Host": "[::1]:8000"}, 200),
+        ({"Host": "["}, 400),
+        ({"Origin": "http://["}, 400),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://testserver"}, 200),
+        ({"X-Forwarded-For": "203.0.113.5"}, 403),
+        ({"Forwarded": "203.0.113.5"}, 403),
+        ({"Via": "203.0.113.5"}, 403),
+        ({"CF-Connecting-IP": "203.0.113.5"}, 403),
+    ],
+    ids=str,
+)
+def test_without_keys_other_sites_and_proxies_are_refused(reader, locked, headers, status):
+    assert rank(reader, headers=headers).status_code == status
+    assert reader.get("/", headers=headers).status_code in (status, 200)
+    if status == 403:
+        assert rank(locked, headers={**headers, **bearer("r" * 20)}).status_code == 200
 
 
 @pytest.mark.parametrize("allowed", [(), ("https://desk.example",), ("*",)])
@@ -148,8 +146,7 @@ def test_other_sites_pages_may_ask_only_if_a_setting_says_so(service, settings, 
     client = service(settings.model_copy(update={"keys": keys, "origins": allowed}))
     origin = {"Origin": "https://desk.example"}
     wanted = {"Access-Control-Request-Method": "PUT"}
-    asked = {"Access-Control-Request-Headers": "authorization,content-type"}
-    before = client.options("/v1/answers/x", headers={**origin, **wanted, **asked})
+    before = client.options("/v1/answers/x", headers={**origin, **wanted})
     assert (before.status_code == 200) == bool(allowed)
     for reply in (before, rank(client, headers=origin)):  # a refusal can be read, too
         assert ("access-control-allow-origin" in reply.headers) == bool(allowed)
@@ -169,59 +166,47 @@ def test_an_origin_that_cannot_be_is_refused(settings, origin):
         check(settings.model_copy(update={"origins": (origin,)}))
 
 
-@pytest.mark.parametrize(
-    "header",
-    ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "X-Forwarded-Proto", "CF-Connecting-IP"],
-)
-def test_without_keys_nothing_comes_through_a_proxy(reader, locked, header):
-    through = {header: "203.0.113.5"}
-    for reply in (rank(reader, headers=through), reader.get("/", headers=through)):
-        assert reply.status_code == 403
-        assert "proxy" in reply.json()["detail"]
-        assert "--keys" in reply.json()["detail"]
-    assert rank(locked, headers={**through, **bearer("r" * 20)}).status_code == 200
-
-
-@pytest.mark.parametrize(
-    "header", [{"Host": "["}, {"Host": "[::1"}, {"Origin": "http://["}], ids=str
-)
-def test_a_host_or_origin_that_is_no_address_is_a_bad_request(reader, header):
-    assert rank(reader, headers=header).status_code == 400
-    assert reader.get("/healthz", headers=header).status_code == 400
-
-
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/", "/docs", "/static/app.css"])
 def test_probes_ask_by_any_means(reader, path):
-    reply = reader.head(path)
-    assert (reply.status_code, reply.content) == (200, b"")
-    length = reader.get(path, headers={"Accept-Encoding": "identity"}).headers["content-length"]
-    same = reader.head(path, headers={"Accept-Encoding": "identity"})
-    assert same.headers["content-length"] == length
+    head = reader.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == reader.get(path).headers["content-length"]
     for method in ("GET", "HEAD", "OPTIONS"):
         assert reader.request(method, path, headers={"Host": ""}).status_code == 200
 
 
-def test_head_gives_what_get_gives(reader):
-    assert reader.head("/v1/answers").status_code == 200
-    assert reader.head("/v1/answers/nobody").status_code == 404
-    assert reader.head("/v1/rank").status_code == 405
-    told = reader.get("/metrics").text
-    assert 'method="HEAD",route="/v1/answers/{id}",status="404"' in told
-
-
-def test_a_rate_beyond_the_limit_is_refused_with_when_to_come_back(service, settings):
-    client = service(settings.model_copy(update={"rate": 3}))
-    replies = [rank(client) for _ in range(5)]
-    assert [reply.status_code for reply in replies] == [200, 200, 200, 429, 429]
-    assert 1 <= int(replies[-1].headers["retry-after"]) <= 60
+def test_a_rate_beyond_the_limit_is_refused_with_when_to_come_back(service, settings, tmp_path):
+    client = service(settings.model_copy(update={"rate": 2, "keys": keys_file(tmp_path)}))
+    replies = [rank(client, headers=bearer(key * 20)) for key in "rrrww"]  # each key has its own
+    assert [reply.status_code for reply in replies] == [200, 200, 429, 200, 200]
+    assert 1 <= int(replies[2].headers["retry-after"]) <= 60
     assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
 
 
-def test_each_key_has_a_rate_of_its_own(service, settings, tmp_path):
-    limited = settings.model_copy(update={"rate": 2, "keys": keys_file(tmp_path)})
-    client = service(limited)
-    statuses = [rank(client, headers=bearer(key * 20)).status_code for key in "rrrww"]
-    assert statuses == [200, 200, 429, 200, 200]
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/rank", [QUERY] * 3),
+        ("POST", "/v1/rank", {**QUERY, "text": "hello " * 400}),
+        ("POST", "/v1/feedback", {**VERDICT, "text": "hello " * 400}),
+        ("PUT", "/v1/answers/new", {"title": "New", "sections": [{"text": "hello " * 400}]}),
+    ],
+)
+def test_a_rate_counts_queries_and_characters(service, settings, method, path, body):
+    client = service(settings.model_copy(update={"rate": 4}))
+    replies = [client.request(method, path, json=body) for _ in range(2)]
+    assert [reply.status_code // 100 for reply in replies] == [2, 4]
+    assert replies[1].status_code == 429
+    never = client.post("/v1/rank", json=[QUERY] * 5)
+    assert never.status_code == 429 or "counts as 5 requests, and 4 a minute" in never.text
+
+
+def test_pages_have_a_rate_of_their_own(service, settings, monkeypatch):
+    monkeypatch.setattr("twinrank.service.guard.PAGE_FILES_PER_MINUTE", 3)
+    client = service(settings.model_copy(update={"rate": 1}))
+    paths = ("/", "/docs", "/openapi.json", "/static/app.css")
+    assert [client.get(path).status_code for path in paths] == [200, 200, 200, 429]
+    assert rank(client).status_code == client.get("/healthz").status_code == 200
 
 
 @pytest.mark.parametrize("said", [True, False])
@@ -231,7 +216,6 @@ def test_a_body_beyond_the_limit_is_refused(service, settings, said):
     header = {"Content-Type": "application/json"}
     reply = client.post("/v1/rank", content=body if said else iter([body]), headers=header)
     assert reply.status_code == 413
-    assert reply.json()["detail"]
     assert rank(client).status_code == 200
 
 
@@ -242,7 +226,7 @@ def test_too_many_that_wait_are_sent_away(service, settings):
     assert client.post("/v1/rank", json=[QUERY] * 2).status_code == 200
 
 
-def test_what_takes_too_long_is_given_up(service, settings, monkeypatch):
+def test_a_request_that_takes_too_long_is_given_up(service, settings, monkeypatch):
     client = service(settings.model_copy(update={"timeout_s": 0.1}))
     monkeypatch.setattr(LiveRanker, "put", lambda self, answer: asyncio.Event().wait())
     reply = client.put("/v1/answers/new", json={"title": "New"})
@@ -271,60 +255,14 @@ def test_every_answer_has_the_headers_that_make_it_safe(reader, path):
 
 @pytest.mark.parametrize(
     "path",
-    [
-        "/static/../settings.py",
-        "/static/%2e%2e/settings.py",
-        "/static/..%2fsettings.py",
-        "/static//etc/passwd",
-        "/static/swagger/../../core.py",
-    ],
+    ["/static/../settings.py", "/static/%2e%2e/settings.py", "/static/..%2fsettings.py"],
 )
 def test_nothing_beside_the_pages_can_be_fetched(reader, path):
-    assert reader.get(path).status_code in (404, 405)
+    assert reader.get(path).status_code == 404
 
 
-def test_pages_are_compressed_once_and_asked_for_again(reader, monkeypatch):
-    bundle = "/static/swagger/swagger-ui-bundle.js"
-    plain = reader.get(bundle, headers={"Accept-Encoding": "identity"})
-    monkeypatch.setattr("gzip.GzipFile", Mock(side_effect=AssertionError))
-    monkeypatch.setattr("gzip.compress", Mock(side_effect=AssertionError))
-    small = reader.get(bundle)
-    assert small.headers["content-encoding"] == "gzip"
-    assert "content-encoding" not in plain.headers
-    assert small.content == plain.content
-    assert small.headers["cache-control"] == "no-cache"
-    tag = {"If-None-Match": small.headers["etag"]}
-    assert reader.get(bundle, headers=tag).status_code == 304
-
-
-def test_pages_have_a_rate_of_their_own(service, settings, monkeypatch):
-    monkeypatch.setattr("twinrank.service.guard.PAGE_FILES_PER_MINUTE", 3)
-    client = service(settings.model_copy(update={"rate": 1}))
-    paths = ("/", "/docs", "/openapi.json", "/static/app.css")
-    assert [client.get(path).status_code for path in paths] == [200, 200, 200, 429]
-    assert rank(client).status_code == client.get("/healthz").status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "body"),
-    [
-        ("POST", "/v1/rank", [QUERY] * 3),
-        ("POST", "/v1/rank", {**QUERY, "text": "hello " * 400}),
-        ("POST", "/v1/feedback", {**VERDICT, "text": "hello " * 400}),
-        ("PUT", "/v1/answers/new", {"title": "New", "text": "hello " * 400}),
-        ("PUT", "/v1/answers/new", {"title": "New", "sections": [{"text": "hello " * 400}]}),
-    ],
-)
-def test_a_rate_counts_queries_and_characters(service, settings, method, path, body):
-    client = service(settings.model_copy(update={"rate": 4}))
-    replies = [client.request(method, path, json=body) for _ in range(2)]
-    assert [reply.status_code // 100 for reply in replies] == [2, 4]
-    assert replies[1].status_code == 429
-    assert "retry-after" in replies[1].headers
-
-
-def test_a_request_that_no_minute_allows_is_refused_in_words(service, settings):
-    client = service(settings.model_copy(update={"rate": 3}))
-    reply = client.post("/v1/rank", json=[QUERY] * 4)
-    assert reply.status_code == 422
-    assert "counts as 4 requests, and 3 a minute are allowed" in reply.json()["detail"]
+def test_a_page_that_is_known_is_not_sent_again(reader):
+    page = reader.get("/static/app.css")
+    assert page.headers["cache-control"] == "no-cache"
+    again = {"If-None-Match": page.headers["etag"]}
+    assert reader.get("/static/app.css", headers=again).status_code == 304

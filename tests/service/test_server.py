@@ -18,10 +18,7 @@ import psutil
 import pytest
 
 from twinrank.encoding import FeatureStore
-from twinrank.errors import FeedbackError, RankerError
 from twinrank.feedback.database import Feedback
-from twinrank.service.server import check
-from twinrank.service.settings import Settings
 from twinrank.training import train
 
 pytestmark = pytest.mark.slow
@@ -234,10 +231,3 @@ def test_what_it_cannot_start_with_is_said_in_a_line(running):
     assert done.returncode == 2
     assert "(Address already in use); choose another --port" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-
-
-def test_no_ranker_and_no_database_are_said_in_a_line(folder, tmp_path):
-    with pytest.raises(RankerError, match="it is no ranker folder"):
-        check(Settings(ranker=tmp_path, feedback=str(tmp_path / "x.db")))
-    with pytest.raises(FeedbackError, match="feedback is not kept in 'mysql'"):
-        check(Settings(ranker=folder, feedback="mysql://x"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -14,7 +13,6 @@ from twinrank.errors import ClientError
 from twinrank.service.schemas import Answer, Ranked
 
 Content = Literal["answer", "section", "sentence"]
-MAX_FETCHES = 8  # at once, by threads
 
 log = logging.getLogger(__name__)
 
@@ -64,16 +62,13 @@ class PassageReader:
         ).answers
         if self.content == "sentence":
             return _read_sentences(ranked)
-
-        def fetch(id_: str) -> Answer | BaseException:
+        answers: list[Answer | BaseException] = []
+        for entry in ranked:
             try:
-                return client.answer(id_)
+                answers.append(client.answer(entry.id))
             except ClientError as error:
-                return error
-
-        with ThreadPoolExecutor(MAX_FETCHES, "answers") as threads:
-            fetched = list(threads.map(fetch, [answer.id for answer in ranked]))
-        return self._read_texts(ranked, fetched)
+                answers.append(error)
+        return self._read_texts(ranked, answers)
 
     async def read_async(self, client: AsyncClient, text: str, k: int) -> list[Passage]:
         """Read the k best answers to a text, for asyncio; raises as `read` does."""
@@ -84,15 +79,15 @@ class PassageReader:
         if self.content == "sentence":
             return _read_sentences(ranking.answers)
         calls = [client.answer(answer.id) for answer in ranking.answers]
-        fetched = await asyncio.gather(*calls, return_exceptions=True)
-        return self._read_texts(ranking.answers, fetched)
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        return self._read_texts(ranking.answers, answers)
 
     def _read_texts(
-        self, ranked: Sequence[Ranked], fetched: Sequence[Answer | BaseException]
+        self, ranked: Sequence[Ranked], answers: Sequence[Answer | BaseException]
     ) -> list[Passage]:
         """Read answers; one that was deleted since it was ranked is left out, with a warning."""
         passages = []
-        for entry, answer in zip(ranked, fetched, strict=True):
+        for entry, answer in zip(ranked, answers, strict=True):
             if isinstance(answer, Answer):
                 passages.append(Passage(entry, self._choose_text(entry, answer)))
             elif isinstance(answer, ClientError) and answer.status == 404:

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
+import random
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Self, TypeAlias
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeAlias, TypeVar
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_json
 
-from twinrank.client.requests import (
-    MAX_CONNECTIONS,
-    RETRIES,
-    TIMEOUT_S,
-    Attempts,
-    Outcome,
-    Reply,
-    Request,
-    Service,
-    dump_json,
-    make_batches,
-    quote_name,
-)
+from twinrank import __version__
+from twinrank.errors import ClientError
 from twinrank.service.schemas import (
+    MAX_BATCH_QUERIES,
     Answer,
     FoundAnswers,
     Ranking,
@@ -35,8 +34,185 @@ from twinrank.service.schemas import (
     Turn,
 )
 
+TIMEOUT_S, CONNECT_TIMEOUT_S = 30.0, 5.0  # a connection that is lost in the network is tried again
+RETRIES = 3
+FIRST_PAUSE_S = 0.25  # doubled with each attempt
+MAX_CONNECTIONS = 16  # with more, httpx is busier with its connections than with requests
+BATCH_BYTES = 500_000  # of queries in one request: half of a service's default limit
+RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+# uvicorn's reply where no answer came: from Ray's proxy, when a replica dies under a request.
+BROKEN_OFF = (500, b"Internal Server Error")
+
 Query: TypeAlias = str | Sequence[Turn | Mapping[str, str]]
+Outcome: TypeAlias = httpx.Response | httpx.RequestError
+Reply = TypeVar("Reply")
+Params = ParamSpec("Params")
 _RANKINGS = TypeAdapter(list[Ranking])
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Call(Generic[Reply]):
+    """A request, which may be sent again, and how its reply is read.
+
+    PUT and DELETE do the same thing once by their nature, feedback by its key; the others change
+    nothing.
+    """
+
+    method: str
+    path: str
+    parse: Callable[[bytes], Reply]
+    params: Mapping[str, str | int] = field(default_factory=dict)
+    body: object = None  # JSON
+
+
+class _Calls:
+    """What can be asked of a service."""
+
+    def rank(
+        self,
+        query: Query,
+        *,
+        k: int = 5,
+        type: str | None = None,
+        min_confidence: float = 0.0,
+        explain: bool = True,
+    ) -> Call[Ranking]:
+        """Rank the answers for a query, the best first.
+
+        Args:
+            query: a text, or the turns of a conversation: `Turn(role="user", text="...")`, or
+                mappings with the same fields.
+            k: how many answers.
+            type: of the query, as in the data; for the service's counts.
+            min_confidence: withhold all answers if the first is less likely right.
+            explain: whether to give section, sentence, channels and past queries.
+        """
+        options = {"k": k, "type": type, "min_confidence": min_confidence, "explain": explain}
+        body = {**_query_fields(query), **options}
+        return Call("POST", "/v1/rank", Ranking.model_validate_json, body=body)
+
+    def answer(self, id: str) -> Call[Answer]:
+        """Get an answer with its text."""
+        return Call("GET", _answer_path(id), Answer.model_validate_json)
+
+    def find_answers(self, words: str = "", *, limit: int = 10) -> Call[FoundAnswers]:
+        """Find answers whose titles hold all the words: `limit` of them, and their number."""
+        params: dict[str, str | int] = {"search": words, "limit": limit}
+        return Call("GET", "/v1/answers", FoundAnswers.model_validate_json, params)
+
+    def put_answer(
+        self,
+        id: str,
+        *,
+        title: str,
+        text: str = "",
+        url: str | None = None,
+        sections: Sequence[Section | Mapping[str, str]] = (),
+    ) -> Call[Answer]:
+        """Insert an answer, or replace the one with this id; it can be ranked at once.
+
+        Args:
+            id: of the answer.
+            title: of the answer.
+            text: all of it, that of sections included.
+            url: where people can read it.
+            sections: its parts: `Section(title="...", text="...")`, or mappings with these
+                fields.
+
+        Returns:
+            The answer as it is stored.
+        """
+        body = {"title": title, "text": text, "url": url, "sections": list(sections)}
+        return Call("PUT", _answer_path(id), Answer.model_validate_json, body=body)
+
+    def delete_answer(self, id: str) -> Call[None]:
+        """Delete an answer; an unknown one is an error. See `restore_answer`."""
+        return Call("DELETE", _answer_path(id), _ignore)
+
+    def restore_answer(self, id: str) -> Call[Answer]:
+        """Bring back an answer that was deleted some days ago at most, with its past queries."""
+        return Call("POST", f"{_answer_path(id)}/restore", Answer.model_validate_json)
+
+    def feedback(
+        self,
+        query: Query,
+        *,
+        answer: str | None = None,
+        right: bool,
+        shown: Sequence[str] | None = None,
+        type: str | None = None,
+        ranker: str | None = None,
+        key: str | None = None,
+    ) -> Call[Stored]:
+        """Store a verdict; it is on the service's disk when this returns.
+
+        Args:
+            query: a text, or the turns of a conversation.
+            answer: id of the answer that is right or wrong, shown or not; None with `right`
+                false says that none of those shown was right.
+            right: whether it is.
+            shown: ids of the answers that were shown, in their order; None if not known.
+            type: of the query, as in the data.
+            ranker: fingerprint of the ranker, from the ranking.
+            key: of the verdict, 64 characters at most: the service keeps one with each, and
+                refuses another verdict with it (409). By default one is made for this call, and
+                serves for its retries; give one where the call itself may be made again.
+
+        Returns:
+            Its `key`, by which `take_back` finds it; `duplicate` if the key was there, from this
+            call's lost attempt or another call.
+        """
+        verdict = {
+            **_query_fields(query),
+            "key": uuid4().hex if key is None else key,
+            "type": type,
+            "answer": answer,
+            "right": right,
+            "shown": shown if shown is None else list(shown),
+            "ranker": ranker,
+        }
+        return Call("POST", "/v1/feedback", Stored.model_validate_json, body=verdict)
+
+    def take_back(self, key: str) -> Call[None]:
+        """Take a verdict back by its key, from `feedback`; an unknown one is an error."""
+        return Call("DELETE", f"/v1/feedback/{_quote_name(key)}", _ignore)
+
+    def stats(self, days: int = 30) -> Call[Statistics]:
+        """Count the questions and verdicts of the last days, today (UTC) included."""
+        return Call("GET", "/v1/stats", Statistics.model_validate_json, {"days": days})
+
+    def ready(self) -> Call[Ready]:
+        """Ask which ranker answers; a service that is not ready is an error."""
+        return Call("GET", "/readyz", Ready.model_validate_json)
+
+
+_CALLS = _Calls()
+
+
+def _blocking(
+    build: Callable[Concatenate[_Calls, Params], Call[Reply]],
+) -> Callable[Concatenate[Client, Params], Reply]:
+    """Make a method that sends a call, and waits for its reply."""
+
+    @functools.wraps(build)
+    def send(client: Client, /, *args: Params.args, **options: Params.kwargs) -> Reply:
+        return client._send(build(_CALLS, *args, **options))
+
+    return send
+
+
+def _awaitable(
+    build: Callable[Concatenate[_Calls, Params], Call[Reply]],
+) -> Callable[Concatenate[AsyncClient, Params], Coroutine[Any, Any, Reply]]:
+    """Make a method that sends a call, and whose reply is awaited."""
+
+    @functools.wraps(build)
+    async def send(client: AsyncClient, /, *args: Params.args, **options: Params.kwargs) -> Reply:
+        return await client._send(build(_CALLS, *args, **options))
+
+    return send
 
 
 class Client:
@@ -62,149 +238,28 @@ class Client:
         *,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._service = Service(url, key, timeout, retries)
+        self._service = _Service(url, key, timeout, retries)
         self._http = httpx.Client(**self._service.httpx_options, transport=transport)
 
-    def rank(
-        self,
-        query: Query,
-        *,
-        k: int = 5,
-        type: str | None = None,
-        min_confidence: float = 0.0,
-        explain: bool = True,
-    ) -> Ranking:
-        """Rank the answers for a query.
+    rank = _blocking(_Calls.rank)
+    answer = _blocking(_Calls.answer)
+    find_answers = _blocking(_Calls.find_answers)
+    put_answer = _blocking(_Calls.put_answer)
+    delete_answer = _blocking(_Calls.delete_answer)
+    restore_answer = _blocking(_Calls.restore_answer)
+    feedback = _blocking(_Calls.feedback)
+    take_back = _blocking(_Calls.take_back)
+    stats = _blocking(_Calls.stats)
+    ready = _blocking(_Calls.ready)
 
-        Args:
-            query: a text, or the turns of a conversation: `Turn(role="user", text="...")`, or
-                mappings with the same fields.
-            k: how many answers.
-            type: of the query, as in the data; for the service's counts.
-            min_confidence: give no answer if the first is less likely right.
-            explain: whether to give section, sentence, channels and past queries.
-
-        Returns:
-            The ranking, best answer first; `withheld` says that there would be one but for
-            `min_confidence`.
-        """
-        body = _rank_body(query, k, type, min_confidence, explain)
-        return self._send(Request("POST", "/v1/rank", body=body), Ranking.model_validate_json)
-
-    def rank_batch(
-        self,
-        queries: Sequence[Query],
-        *,
-        k: int = 5,
-        type: str | None = None,
-        min_confidence: float = 0.0,
-        explain: bool = True,
-    ) -> list[Ranking]:
+    def rank_batch(self, queries: Sequence[Query], **options: Any) -> list[Ranking]:  # noqa: ANN401
         """Rank the answers for each of n queries, in as many requests as that takes.
 
         Queries are texts or conversations; the options are those of `rank`, for each of them. The
         rankings come in the queries' order.
         """
-        rankings: list[Ranking] = []
-        for request in _batch_requests(queries, k, type, min_confidence, explain):
-            rankings += self._send(request, _RANKINGS.validate_json)
-        return rankings
-
-    def answer(self, id: str) -> Answer:
-        """Get an answer with its text."""
-        return self._send(Request("GET", _answer_path(id)), Answer.model_validate_json)
-
-    def find_answers(self, words: str = "", *, limit: int = 10) -> FoundAnswers:
-        """Find answers whose titles hold all the words: `limit` of them, and their number."""
-        request = Request("GET", "/v1/answers", {"search": words, "limit": limit})
-        return self._send(request, FoundAnswers.model_validate_json)
-
-    def put_answer(
-        self,
-        id: str,
-        *,
-        title: str,
-        text: str = "",
-        url: str | None = None,
-        sections: Sequence[Section | Mapping[str, str]] = (),
-    ) -> Answer:
-        """Insert an answer, or replace the one with this id; it can be ranked at once.
-
-        Args:
-            id: of the answer.
-            title: of the answer.
-            text: all of it, that of sections included.
-            url: where people can read it.
-            sections: its parts: `Section(title="...", text="...")`, or mappings with these
-                fields.
-
-        Returns:
-            The answer as it is stored.
-        """
-        request = _put_request(id, title, text, url, sections)
-        return self._send(request, Answer.model_validate_json)
-
-    def delete_answer(self, id: str) -> None:
-        """Delete an answer; an unknown one is an error. See `restore_answer`."""
-        self._send(Request("DELETE", _answer_path(id)), bytes)
-
-    def restore_answer(self, id: str) -> Answer:
-        """Bring back an answer that was deleted some days ago at most, with its past queries.
-
-        Returns:
-            The answer as it is stored.
-        """
-        request = Request("POST", f"{_answer_path(id)}/restore")
-        return self._send(request, Answer.model_validate_json)
-
-    def feedback(
-        self,
-        query: Query,
-        *,
-        answer: str | None = None,
-        right: bool,
-        shown: Sequence[str] | None = None,
-        type: str | None = None,
-        ranker: str | None = None,
-        key: str | None = None,
-    ) -> Stored:
-        """Store a verdict; it is on the service's disk when this returns.
-
-        Args:
-            query: a text, or the turns of a conversation.
-            answer: id of the answer that is right or wrong, shown or not; None with `right`
-                false says that none of those shown was right.
-            right: whether it is.
-            shown: ids of the answers that were shown, in their order; None if not known.
-            type: of the query, as in the data.
-            ranker: fingerprint of the ranker, from the ranking.
-            key: of the verdict, 64 characters at most: the service keeps one with each, and
-                refuses another verdict with it (409). By default one is made for this call, and
-                serves for its retries; give one where the call itself may be made again.
-
-        Returns:
-            Its `key`, by which `take_back` finds it; `duplicate` if the key was there, from this
-            call's lost attempt or another call.
-        """
-        request = _feedback_request(query, answer, right, shown, type, ranker, key)
-        return self._send(request, Stored.model_validate_json)
-
-    def take_back(self, key: str) -> None:
-        """Take a verdict back; an unknown one is an error.
-
-        Args:
-            key: of the verdict, as it was given to `feedback` or is in its reply.
-        """
-        self._send(Request("DELETE", f"/v1/feedback/{quote_name(key, 'key')}"), bytes)
-
-    def stats(self, days: int = 30) -> Statistics:
-        """Count the questions and verdicts of the last days, today (UTC) included."""
-        request = Request("GET", "/v1/stats", {"days": days})
-        return self._send(request, Statistics.model_validate_json)
-
-    def ready(self) -> Ready:
-        """Ask which ranker answers; a service that is not ready is an error."""
-        return self._send(Request("GET", "/readyz"), Ready.model_validate_json)
+        calls = _batch_calls([_CALLS.rank(query, **options) for query in queries])
+        return [ranking for call in calls for ranking in self._send(call)]
 
     def close(self) -> None:
         """Close the connections."""
@@ -216,31 +271,21 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _send(self, request: Request, parse: Callable[[bytes], Reply]) -> Reply:
-        attempts = Attempts(request, self._service)
-        arguments = request.httpx_arguments()
-        outcome: Outcome
+    def _send(self, call: Call[Reply]) -> Reply:
+        attempts = _Attempts(call, self._service)
         while True:
             try:
-                outcome = self._http.request(**arguments, timeout=attempts.timeout())
+                outcome: Outcome = self._http.request(**attempts.arguments())
             except httpx.RequestError as error:
                 outcome = error
-            pause = attempts.pause_s(outcome)
-            if pause is None:
-                return self._service.read(attempts.body(outcome), parse)
-            time.sleep(pause)
+            pause_s = attempts.pause_s(outcome)
+            if pause_s is None:
+                return attempts.read(outcome)
+            time.sleep(pause_s)
 
 
 class AsyncClient:
-    """Asks a running service, for asyncio: the methods of `Client`, to be awaited.
-
-    Args:
-        url: the service's address.
-        key: if the service has keys.
-        timeout: seconds for each request, its retries and the pauses between them included.
-        retries: attempts after the first.
-        transport: of httpx, for certificates of your own or in tests.
-    """
+    """Asks a running service, for asyncio: `Client` with methods to be awaited."""
 
     def __init__(
         self,
@@ -251,98 +296,26 @@ class AsyncClient:
         *,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._service = Service(url, key, timeout, retries)
+        self._service = _Service(url, key, timeout, retries)
         self._http = httpx.AsyncClient(**self._service.httpx_options, transport=transport)
         # httpx goes through all that wait for a connection whenever one is free: none waits there
         self._free = asyncio.Semaphore(MAX_CONNECTIONS)
 
-    async def rank(
-        self,
-        query: Query,
-        *,
-        k: int = 5,
-        type: str | None = None,
-        min_confidence: float = 0.0,
-        explain: bool = True,
-    ) -> Ranking:
-        """Rank the answers for a query; see `Client.rank`."""
-        body = _rank_body(query, k, type, min_confidence, explain)
-        request = Request("POST", "/v1/rank", body=body)
-        return await self._send(request, Ranking.model_validate_json)
+    rank = _awaitable(_Calls.rank)
+    answer = _awaitable(_Calls.answer)
+    find_answers = _awaitable(_Calls.find_answers)
+    put_answer = _awaitable(_Calls.put_answer)
+    delete_answer = _awaitable(_Calls.delete_answer)
+    restore_answer = _awaitable(_Calls.restore_answer)
+    feedback = _awaitable(_Calls.feedback)
+    take_back = _awaitable(_Calls.take_back)
+    stats = _awaitable(_Calls.stats)
+    ready = _awaitable(_Calls.ready)
 
-    async def rank_batch(
-        self,
-        queries: Sequence[Query],
-        *,
-        k: int = 5,
-        type: str | None = None,
-        min_confidence: float = 0.0,
-        explain: bool = True,
-    ) -> list[Ranking]:
+    async def rank_batch(self, queries: Sequence[Query], **options: Any) -> list[Ranking]:  # noqa: ANN401
         """Rank the answers for each of n queries; see `Client.rank_batch`."""
-        rankings: list[Ranking] = []
-        for request in _batch_requests(queries, k, type, min_confidence, explain):
-            rankings += await self._send(request, _RANKINGS.validate_json)
-        return rankings
-
-    async def answer(self, id: str) -> Answer:
-        """Get an answer with its text."""
-        return await self._send(Request("GET", _answer_path(id)), Answer.model_validate_json)
-
-    async def find_answers(self, words: str = "", *, limit: int = 10) -> FoundAnswers:
-        """Find answers whose titles hold all the words; see `Client.find_answers`."""
-        request = Request("GET", "/v1/answers", {"search": words, "limit": limit})
-        return await self._send(request, FoundAnswers.model_validate_json)
-
-    async def put_answer(
-        self,
-        id: str,
-        *,
-        title: str,
-        text: str = "",
-        url: str | None = None,
-        sections: Sequence[Section | Mapping[str, str]] = (),
-    ) -> Answer:
-        """Insert or replace an answer; see `Client.put_answer`."""
-        request = _put_request(id, title, text, url, sections)
-        return await self._send(request, Answer.model_validate_json)
-
-    async def delete_answer(self, id: str) -> None:
-        """Delete an answer; see `Client.delete_answer`."""
-        await self._send(Request("DELETE", _answer_path(id)), bytes)
-
-    async def restore_answer(self, id: str) -> Answer:
-        """Bring back a deleted answer; see `Client.restore_answer`."""
-        request = Request("POST", f"{_answer_path(id)}/restore")
-        return await self._send(request, Answer.model_validate_json)
-
-    async def feedback(
-        self,
-        query: Query,
-        *,
-        answer: str | None = None,
-        right: bool,
-        shown: Sequence[str] | None = None,
-        type: str | None = None,
-        ranker: str | None = None,
-        key: str | None = None,
-    ) -> Stored:
-        """Store a verdict; see `Client.feedback`."""
-        request = _feedback_request(query, answer, right, shown, type, ranker, key)
-        return await self._send(request, Stored.model_validate_json)
-
-    async def take_back(self, key: str) -> None:
-        """Take a verdict back; see `Client.take_back`."""
-        await self._send(Request("DELETE", f"/v1/feedback/{quote_name(key, 'key')}"), bytes)
-
-    async def stats(self, days: int = 30) -> Statistics:
-        """Count the questions and verdicts of the last days; see `Client.stats`."""
-        request = Request("GET", "/v1/stats", {"days": days})
-        return await self._send(request, Statistics.model_validate_json)
-
-    async def ready(self) -> Ready:
-        """Ask which ranker answers; see `Client.ready`."""
-        return await self._send(Request("GET", "/readyz"), Ready.model_validate_json)
+        calls = _batch_calls([_CALLS.rank(query, **options) for query in queries])
+        return [ranking for call in calls for ranking in await self._send(call)]
 
     async def close(self) -> None:
         """Close the connections."""
@@ -354,67 +327,174 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _send(self, request: Request, parse: Callable[[bytes], Reply]) -> Reply:
-        attempts = Attempts(request, self._service)
-        arguments = request.httpx_arguments()
-        outcome: Outcome
+    async def _send(self, call: Call[Reply]) -> Reply:
+        attempts = _Attempts(call, self._service)
         while True:
             async with self._free:
                 try:
-                    outcome = await self._http.request(**arguments, timeout=attempts.timeout())
+                    outcome: Outcome = await self._http.request(**attempts.arguments())
                 except httpx.RequestError as error:
                     outcome = error
-            pause = attempts.pause_s(outcome)
-            if pause is None:
-                return self._service.read(attempts.body(outcome), parse)
-            await asyncio.sleep(pause)
+            pause_s = attempts.pause_s(outcome)
+            if pause_s is None:
+                return attempts.read(outcome)
+            await asyncio.sleep(pause_s)
 
 
-def _rank_body(
-    query: Query, k: int, type: str | None, min_confidence: float, explain: bool
-) -> bytes:
-    options = {"k": k, "type": type, "min_confidence": min_confidence, "explain": explain}
-    return dump_json({**_query_fields(query), **options})
+class _Service:
+    """A service's address, and the patience of its clients."""
+
+    def __init__(self, url: str, key: str | None, timeout_s: float, retries: int) -> None:
+        try:
+            address = httpx.URL(url)
+        except httpx.InvalidURL:
+            address = httpx.URL("")
+        if address.scheme not in {"http", "https"} or not address.host:
+            shown = re.sub(r"[^/\s]*@", "***@", url)  # a password may be in it
+            raise ClientError(
+                f"{shown!r} is no service's address; give it as http://127.0.0.1:8000"
+            )
+        if timeout_s <= 0 or retries < 0:
+            raise ClientError("timeout has to be more than 0, and retries 0 or more")
+        netloc = address.netloc.decode()
+        self.address = f"{address.scheme}://{netloc}{address.path.rstrip('/')}"
+        self.timeout_s = timeout_s
+        self.retries = retries
+        headers = {"User-Agent": f"twinrank/{__version__}", "Content-Type": "application/json"}
+        if key is not None:
+            key = key.strip()  # read from a file, it ends with a newline
+            if not re.fullmatch("[!-~]+", key):
+                raise ClientError(
+                    "key: not one a header can hold; give it as the service's file has it"
+                )
+            headers["Authorization"] = f"Bearer {key}"
+        self.httpx_options: dict[str, Any] = {
+            "base_url": address,
+            "headers": headers,
+            "limits": httpx.Limits(max_connections=MAX_CONNECTIONS),
+            # A proxy of the environment ($HTTP_PROXY) is another machine, with its own loopback.
+            "mounts": {f"all://{netloc}": None} if _is_loopback(address.host) else None,
+        }
 
 
-def _batch_requests(
-    queries: Sequence[Query], k: int, type: str | None, min_confidence: float, explain: bool
-) -> list[Request]:
-    items = [_rank_body(query, k, type, min_confidence, explain) for query in queries]
-    bodies = [b"[" + b",".join(batch) + b"]" for batch in make_batches(items)]
-    return [Request("POST", "/v1/rank", body=body) for body in bodies]
+class _Attempts(Generic[Reply]):
+    """The attempts at one call, within the time and retries of its client."""
+
+    def __init__(self, call: Call[Reply], service: _Service) -> None:
+        self._call = call
+        self._service = service
+        self._ends = time.monotonic() + service.timeout_s
+        self._retries = 0
+        try:
+            url = httpx.URL(call.path, params=dict(call.params))
+            content = None if call.body is None else to_json(call.body)
+        except (httpx.InvalidURL, UnicodeEncodeError, PydanticSerializationError) as error:
+            raise ClientError(
+                f"that cannot be sent ({error}); mend the text, or ask less"
+            ) from None
+        self._arguments = {"method": call.method, "url": url, "content": content}
+
+    def arguments(self) -> dict[str, Any]:
+        """Give the arguments of `httpx.Client.request` for the next attempt."""
+        left_s = max(self._ends - time.monotonic(), 0.001)
+        timeout = httpx.Timeout(left_s, connect=min(left_s, CONNECT_TIMEOUT_S))
+        return {**self._arguments, "timeout": timeout}
+
+    def pause_s(self, outcome: Outcome) -> float | None:
+        """Count the seconds until the next attempt; None if there is none."""
+        after_s = _read_retry_after(outcome)
+        if after_s is None or self._retries == self._service.retries:
+            return None
+        jitter = random.uniform(0.5, 1.0)  # noqa: S311 (so that clients do not come back together)
+        pause_s = after_s + FIRST_PAUSE_S * 2.0**self._retries * jitter
+        if time.monotonic() + pause_s >= self._ends:
+            return None
+        self._retries += 1
+        log.info("%s: %s; again in %.1f s", self._service.address, _describe(outcome), pause_s)
+        return pause_s
+
+    def read(self, outcome: Outcome) -> Reply:
+        """Read the reply that the last attempt brought.
+
+        Raises:
+            ClientError: if it failed, or is no reply of a service.
+        """
+        address = self._service.address
+        if isinstance(outcome, httpx.TimeoutException) and not isinstance(
+            outcome, httpx.ConnectTimeout
+        ):
+            raise ClientError(
+                f"{address} did not answer within {self._service.timeout_s:g} s; "
+                "try again, ask for less at once, or give a longer timeout"
+            ) from outcome
+        if isinstance(outcome, httpx.RequestError):
+            raise ClientError(
+                f"{address} cannot be reached ({_describe(outcome)}); "
+                "check the address, and that `twinrank serve` runs there"
+            ) from outcome
+        # An attempt whose reply was lost may have deleted it.
+        deleted = self._call.method == "DELETE" and self._retries and outcome.status_code == 404
+        if not outcome.is_success and not deleted:
+            raise ClientError(
+                _explain_refusal(outcome, address),
+                status=outcome.status_code,
+                request_id=outcome.headers.get("x-request-id"),
+            )
+        try:
+            return self._call.parse(outcome.content)
+        except ValidationError as error:
+            raise ClientError(
+                f"{address} does not answer as twinrank {__version__} does; "
+                "check the address and the service's version"
+            ) from error
 
 
-def _put_request(
-    id: str,
-    title: str,
-    text: str,
-    url: str | None,
-    sections: Sequence[Section | Mapping[str, str]],
-) -> Request:
-    body = {"title": title, "text": text, "url": url, "sections": list(sections)}
-    return Request("PUT", _answer_path(id), body=dump_json(body))
+def _explain_refusal(response: httpx.Response, address: str) -> str:
+    try:
+        return str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):  # it was not twinrank that answered
+        return (
+            f"{address} answered {_describe(response)}, and not as twinrank does; "
+            "check the address, and what stands before the service"
+        )
 
 
-def _feedback_request(
-    query: Query,
-    answer: str | None,
-    right: bool,
-    shown: Sequence[str] | None,
-    type: str | None,
-    ranker: str | None,
-    key: str | None,
-) -> Request:
-    verdict = {
-        **_query_fields(query),
-        "key": uuid4().hex if key is None else key,
-        "type": type,
-        "answer": answer,
-        "right": right,
-        "shown": shown if shown is None else list(shown),
-        "ranker": ranker,
-    }
-    return Request("POST", "/v1/feedback", body=dump_json(verdict))
+def _read_retry_after(outcome: Outcome) -> float | None:
+    """Read the seconds that a service asks to wait; None where a retry is no use."""
+    if isinstance(outcome, httpx.RequestError):
+        passing = httpx.NetworkError | httpx.RemoteProtocolError | httpx.TimeoutException
+        return 0.0 if isinstance(outcome, passing) else None
+    broken_off = (outcome.status_code, outcome.content) == BROKEN_OFF
+    if outcome.status_code not in RETRIED_STATUSES and not broken_off:
+        return None
+    header = outcome.headers.get("retry-after", "")
+    if header.isdecimal():
+        return float(header)
+    try:
+        return max(parsedate_to_datetime(header).timestamp() - time.time(), 0.0)
+    except ValueError:
+        return 0.0
+
+
+def _describe(outcome: Outcome) -> str:
+    if isinstance(outcome, httpx.RequestError):
+        return str(outcome) or type(outcome).__name__
+    return f"{outcome.status_code} {outcome.reason_phrase}".strip()
+
+
+def _batch_calls(calls: Sequence[Call[Ranking]]) -> Iterator[Call[list[Ranking]]]:
+    """Put calls of `rank` together in order, as many as a service takes."""
+    batch: list[object] = []
+    size = 0
+    for call in calls:
+        length = len(f"{call.body}".encode(errors="replace"))  # as JSON it is about as long
+        if batch and (len(batch) == MAX_BATCH_QUERIES or size + length > BATCH_BYTES):
+            yield Call("POST", "/v1/rank", _RANKINGS.validate_json, body=batch)
+            batch, size = [], 0
+        batch.append(call.body)
+        size += length
+    if batch:
+        yield Call("POST", "/v1/rank", _RANKINGS.validate_json, body=batch)
 
 
 def _query_fields(query: Query) -> dict[str, object]:
@@ -422,4 +502,26 @@ def _query_fields(query: Query) -> dict[str, object]:
 
 
 def _answer_path(id: str) -> str:
-    return f"/v1/answers/{quote_name(id, 'id')}"
+    return f"/v1/answers/{_quote_name(id)}"
+
+
+def _quote_name(name: str) -> str:
+    """Write an id or a key as the last part of a path."""
+    try:
+        segment = quote(name, safe="")
+    except UnicodeEncodeError:
+        segment = ""
+    if not segment:
+        raise ClientError("the id or key is empty, or no text; give an answer's or a verdict's")
+    return segment.replace(".", "%2E") if name in {".", ".."} else segment  # a path loses dots
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _ignore(_: bytes) -> None:
+    """Read nothing."""

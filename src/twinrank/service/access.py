@@ -9,25 +9,26 @@ import time
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from hmac import compare_digest
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from twinrank.errors import ServeError
 from twinrank.service.settings import Settings
 
 Role = Literal["read", "feedback", "write"]
-ROLES: tuple[Role, ...] = ("read", "feedback", "write")  # each may do what those before it may
+ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may
 MIN_KEY_CHARACTERS = 16
-KEY_NAME = re.compile(r"[\w.@-]{1,32}")
+KEY_LINE = re.compile(
+    rf"({'|'.join(ROLES)})\s+(\S{{{MIN_KEY_CHARACTERS},}})(?:\s+([\w.@-]{{1,32}}))?"
+)
 CHARACTERS_PER_REQUEST = 1_000  # of a text, that count as one request more
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "testserver"})
 CHANGING_METHODS = frozenset({"POST", "PUT", "DELETE", "PATCH"})
@@ -39,17 +40,6 @@ PROXY_HEADER = re.compile(
 )
 
 log = logging.getLogger(__name__)
-
-
-class Refusal(Exception):  # noqa: N818 (it is an answer, not an accident)
-    """A request that is refused before the application sees it."""
-
-    def __init__(self, status: HTTPStatus, detail: str, retry_after_s: int | None = None) -> None:
-        super().__init__(detail)
-        headers = {} if retry_after_s is None else {"Retry-After": f"{retry_after_s}"}
-        if status == HTTPStatus.UNAUTHORIZED:
-            headers["WWW-Authenticate"] = "Bearer"
-        self.response = JSONResponse({"detail": detail}, int(status), headers)
 
 
 @dataclass(frozen=True)
@@ -87,54 +77,45 @@ class Keys:
             log.error("the former keys stay: %s", error)
 
     def find(self, key: str) -> KeyHolder | None:
-        """Return a key's holder; every known key is compared, so that time tells nothing."""
-        digest = _digest(key)
-        match: KeyHolder | None = None
-        for known, holder in self._holders.items():
-            if compare_digest(known, digest):
-                match = holder
-        return match
+        """Return a key's holder; digests are compared, whose bytes nobody can choose."""
+        return self._holders.get(_digest(key))
 
 
-def _read_keys(file: Path) -> dict[bytes, KeyHolder]:
+def _read_keys(file: Path) -> dict[str, KeyHolder]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()  # Notepad begins with a mark
-    except UnicodeDecodeError:
-        raise ServeError(f"{file}: is not UTF-8 (perhaps UTF-16); save it as UTF-8") from None
-    except OSError as error:
-        raise ServeError(f"{file}: cannot be read ({error}); give a file of keys") from None
-    holders: dict[bytes, KeyHolder] = {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ServeError(
+            f"{file}: cannot be read as UTF-8 ({error}); give a file of keys"
+        ) from None
+    holders: dict[str, KeyHolder] = {}
     for number, line in enumerate(lines, start=1):
-        words = line.split("#")[0].split()
-        if not words:
+        entry = line.split("#")[0].strip()
+        if not entry:
             continue
-        role = next((role for role in ROLES if role == words[0]), None)
-        named = len(words) == 3 and KEY_NAME.fullmatch(words[2])
-        if role is None or not (len(words) == 2 or named) or len(words[1]) < MIN_KEY_CHARACTERS:
+        match = KEY_LINE.fullmatch(entry)
+        if match is None:
             raise ServeError(
                 f"{file}:{number}: not a role and a key; write `read KEY`, `feedback KEY` or "
                 f"`write KEY`, with a key of {MIN_KEY_CHARACTERS} characters or more (`openssl "
                 "rand -hex 32`), and behind it a name if you like (up to 32 letters and digits)"
             )
-        digest = _digest(words[1])
+        role = next(role for role in ROLES if role == match[1])
+        digest = _digest(match[2])
         if digest in holders:
             raise ServeError(f"{file}:{number}: this key stands twice; give each one role")
-        holders[digest] = KeyHolder(words[2] if named else f"{role}-{digest.hex()[:8]}", role)
+        holders[digest] = KeyHolder(match[3] or f"{role}-{digest[:8]}", role)
     if not holders:
         raise ServeError(f"{file}: no key in it; write one `read KEY` or `write KEY` a line")
     return holders
 
 
-def _digest(key: str) -> bytes:
-    return sha256(key.encode()).digest()
+def _digest(key: str) -> str:
+    return sha256(key.encode()).hexdigest()
 
 
 class RateLimiter:
-    """Limits the requests of each client in a minute; each query of a batch counts as one.
-
-    Args:
-        per_minute: the limit, or None.
-    """
+    """Limits the requests of each client in a minute, where there is a limit."""
 
     def __init__(self, per_minute: int | None) -> None:
         self._per_minute = per_minute
@@ -142,19 +123,15 @@ class RateLimiter:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     def charge(self, client: str, count: int = 1) -> None:
-        """Count requests of a client.
-
-        Raises:
-            Refusal: if that is too much.
-        """
+        """Count requests of a client; too many are an HTTPException with status 429."""
         if self._limit is None or not count or self._limiter.hit(self._limit, client, cost=count):
             return
         reset = self._limiter.get_window_stats(self._limit, client).reset_time
         wait_s = max(1, math.ceil(reset - time.time()))
-        raise Refusal(
+        raise HTTPException(
             HTTPStatus.TOO_MANY_REQUESTS,
             f"more than {self._per_minute:,} requests a minute; try again in {wait_s} s",
-            wait_s,
+            {"Retry-After": f"{wait_s}"},
         )
 
     def charge_texts(self, client: str, texts: Sequence[str]) -> None:
@@ -163,11 +140,11 @@ class RateLimiter:
         Each of its texts counts as one, and each 1,000 characters of it as one more.
 
         Raises:
-            Refusal: if that is too much, now or ever.
+            HTTPException: if that is too much, now (429) or ever (422).
         """
         count = sum(1 + len(text) // CHARACTERS_PER_REQUEST for text in texts)
         if self._per_minute and count > self._per_minute:
-            raise Refusal(
+            raise HTTPException(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
                 f"this counts as {count:,} requests, and {self._per_minute:,} a minute are "
                 "allowed; send less at once",
@@ -183,23 +160,22 @@ def identify_client(
     if keys is None or scheme.lower() != "bearer":
         return None, address
     holder = keys.find(key.strip())
-    return holder, _digest(key.strip()).hex() if holder else address
+    return holder, _digest(key.strip()) if holder else address
 
 
 def check_role(holder: KeyHolder | None, headers: Headers, method: str, path: str) -> None:
-    """Refuse a request without a known key, or whose key may not do that.
-
-    Raises:
-        Refusal: with 401 or 403.
-    """
+    """Refuse a request without a known key (401), or whose key may not do that (403)."""
     if holder is None:
         fault = "this key is not known" if "authorization" in headers else "a key is needed"
         hint = "send the header `Authorization: Bearer KEY`, with a key of the service's"
-        raise Refusal(HTTPStatus.UNAUTHORIZED, f"{fault}; {hint}")
+        bearer = {"WWW-Authenticate": "Bearer"}
+        raise HTTPException(HTTPStatus.UNAUTHORIZED, f"{fault}; {hint}", bearer)
     role = _required_role(method, path)
     if ROLES.index(holder.role) < ROLES.index(role):
         rights = "only read" if holder.role == "read" else "only read and give feedback"
-        raise Refusal(HTTPStatus.FORBIDDEN, f"this key may {rights}; use one with the role {role}")
+        raise HTTPException(
+            HTTPStatus.FORBIDDEN, f"this key may {rights}; use one with the role {role}"
+        )
 
 
 def _required_role(method: str, path: str) -> Role:
@@ -219,37 +195,32 @@ def check_local(scope: MutableMapping[str, Any], headers: Headers, settings: Set
     A name that was pointed at this machine (DNS rebinding) is refused by the header Host, which
     every browser sends and some probes do not; a form or script of another site by the header
     Origin; a proxy that lets others in by the headers that it adds.
-
-    Raises:
-        Refusal: with 403, or 400 if a header cannot be read.
     """
-    host = parse_host("Host", f"//{headers.get('host', '')}")
     for name, _ in scope["headers"]:
         if PROXY_HEADER.fullmatch(name):
-            raise Refusal(
+            raise HTTPException(
                 HTTPStatus.FORBIDDEN,
                 f"this came through a proxy (header {name.decode('latin-1')}), which may let "
                 "others in: behind one the service needs keys; give it --keys",
             )
-    if settings.loopback and host and host not in LOCAL_HOSTS | {settings.host}:
-        raise Refusal(
+    host, origin = headers.get("host", ""), headers.get("origin", "")
+    name = parse_host(f"//{host}")
+    if settings.loopback and name and name not in LOCAL_HOSTS | {settings.host}:
+        raise HTTPException(
             HTTPStatus.FORBIDDEN,
             "without keys the service answers to localhost alone; give it --keys",
         )
-    origin = headers.get("origin", "")
-    parse_host("Origin", origin)
-    foreign = origin and urlsplit(origin).netloc != headers.get("host", "")
+    parse_host(origin)
+    foreign = origin and urlsplit(origin).netloc != host
     if foreign and scope["method"] in CHANGING_METHODS and origin not in settings.origins:
-        raise Refusal(HTTPStatus.FORBIDDEN, "this comes from another site's page")
+        raise HTTPException(HTTPStatus.FORBIDDEN, "this comes from another site's page")
 
 
-def parse_host(header: str, value: str) -> str:
-    """Return the host in a header's value.
-
-    Raises:
-        Refusal: with 400, if it cannot be read.
-    """
+def parse_host(value: str) -> str:
+    """Return the host in the value of the header Host or Origin; 400 if it cannot be read."""
     try:
         return urlsplit(value).hostname or ""
     except ValueError:
-        raise Refusal(HTTPStatus.BAD_REQUEST, f"the header {header} is no address") from None
+        raise HTTPException(
+            HTTPStatus.BAD_REQUEST, "the header Host or Origin is no address"
+        ) from None

@@ -1,4 +1,4 @@
-"""The service of one process, as an ASGI application."""
+"""The service of one process, as an ASGI application, with its pages."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import fastapi_offline
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
 
 from twinrank import __version__
 from twinrank.errors import FeedbackError, TwinrankError
@@ -25,16 +27,32 @@ from twinrank.feedback.database import Feedback
 from twinrank.feedback.forget import expire
 from twinrank.service.access import Keys, RateLimiter
 from twinrank.service.batching import BusyError
-from twinrank.service.guard import RETRY_AFTER_S, Guard
-from twinrank.service.live_ranker import LiveRanker, UnsavedError
+from twinrank.service.guard import CONTENT_SECURITY_POLICY, RETRY, Guard
+from twinrank.service.live_ranker import LiveRanker, OccupiedError, RefusedError, UnsavedError
 from twinrank.service.logs import log_as_json
-from twinrank.service.pages import add_pages
 from twinrank.service.prometheus import Metrics, TrafficCounter
 from twinrank.service.routes import TAGS, Service, router
-from twinrank.service.settings import GRACE_S, Settings
+from twinrank.service.settings import Settings
 
 EXPIRE_EVERY_S = 3600.0
-UNTOLD_LOCATIONS = {"one", "batch", "body", "query", "path"}  # they tell a client nothing
+PLAIN_LOCATIONS = {"one", "batch", "body", "query", "path"}  # they tell a client nothing
+STATIC = Path(__file__).parent / "static"
+SWAGGER = Path(fastapi_offline.__file__).parent / "static"
+# Swagger UI styles its elements one by one.
+DOCS_POLICY = CONTENT_SECURITY_POLICY.replace(
+    "style-src 'self'", "style-src 'self' 'unsafe-inline'"
+)
+# Status and words of each error; those without words have their own, and none is logged.
+ERRORS: dict[type[Exception], tuple[int, str]] = {
+    BusyError: (503, ""),
+    FeedbackError: (503, "the database cannot be reached; try again soon"),
+    OccupiedError: (409, ""),
+    RefusedError: (422, ""),
+    UnsavedError: (
+        503,
+        "the change could not be saved, and is undone; the service's log says why",
+    ),
+}
 
 log = logging.getLogger(__name__)
 
@@ -83,14 +101,13 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        works = (
-            *(ranker.follow(), ranker.read_ahead(), traffic.flush_regularly()),
-            *(_expire_regularly(settings.ranker, feedback), _stop_with_parent()),
-        )
+        if threading.current_thread() is threading.main_thread():
+            reload = keys.reload if keys else lambda: None
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+        works: list[Coroutine[Any, Any, None]] = [ranker.follow(), ranker.read_ahead()]
+        works += [traffic.flush_regularly(), _expire_regularly(settings.ranker, feedback)]
+        works.append(_stop_with_parent())
         tasks = [asyncio.create_task(work) for work in works]
-        if keys:
-            with suppress(ValueError, RuntimeError, AttributeError):  # a test's thread; Windows
-                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, keys.reload)
         yield
         for task in tasks:
             task.cancel()
@@ -108,11 +125,11 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
     )
     app.state.service = service
     app.include_router(router)
-    add_pages(app)
+    _add_pages(app)
     _document_keys(app, required=keys is not None)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
-    for kind in (BusyError, FeedbackError, UnsavedError):
-        app.add_exception_handler(kind, _answer_later)
+    for kind in ERRORS:
+        app.add_exception_handler(kind, _answer_error)
     app.add_middleware(Guard, settings=settings, keys=keys, rate=rate, metrics=metrics)
     if settings.origins:  # around the guard, which refuses what browsers ask beforehand
         app.add_middleware(
@@ -143,28 +160,37 @@ async def _stop_with_parent() -> None:
     while os.getppid() == parent:
         await asyncio.sleep(1)
     log.error("the parent process is gone; this one stops, too")
-    kill = threading.Timer(GRACE_S, os._exit, (1,))  # nobody would kill it if the stop blocks
-    kill.daemon = True
-    kill.start()
     signal.raise_signal(signal.SIGTERM)
+
+
+def _add_pages(app: FastAPI) -> None:
+    """Serve `/`, `/admin`, `/docs` and `/static`: all of the package, nothing from outside."""
+    app.mount("/static/swagger", StaticFiles(directory=SWAGGER))
+    app.mount("/static", StaticFiles(directory=STATIC))
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> FileResponse:
+        return FileResponse(STATIC / "index.html")
+
+    @app.get("/admin", include_in_schema=False)
+    async def admin() -> FileResponse:
+        return FileResponse(STATIC / "admin.html")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> FileResponse:
+        headers = {"Content-Security-Policy": DOCS_POLICY}
+        return FileResponse(STATIC / "docs.html", headers=headers)
 
 
 def _document_keys(app: FastAPI, *, required: bool) -> None:
     """Describe keys in the OpenAPI document; `/docs` then has a field for one."""
-    describe = app.openapi
-
-    def describe_with_keys() -> dict[str, Any]:
-        if app.openapi_schema:
-            return app.openapi_schema
-        schema = describe()
-        schemes = schema.setdefault("components", {}).setdefault("securitySchemes", {})
-        schemes["key"] = {"type": "http", "scheme": "bearer", "description": "A key of yours."}
-        for path, operations in schema["paths"].items():
-            for operation in operations.values() if path.startswith("/v1/") else ():
-                operation["security"] = [{"key": []}] if required else [{}, {"key": []}]
-        return schema
-
-    app.openapi = describe_with_keys  # type: ignore[method-assign]  # as FastAPI's docs do
+    schema = app.openapi()  # which is computed once
+    schema["components"]["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer", "description": "A key of yours."}
+    }
+    for path, operations in schema["paths"].items():
+        for operation in operations.values() if path.startswith("/v1/") else ():
+            operation["security"] = [{"key": []}] if required else [{}, {"key": []}]
 
 
 async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
@@ -175,19 +201,15 @@ async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": detail}, 415)
     faults = []
     for fault in error.errors():
-        field = ".".join(str(part) for part in fault["loc"] if part not in UNTOLD_LOCATIONS)
+        field = ".".join(str(part) for part in fault["loc"] if part not in PLAIN_LOCATIONS)
         message = fault["msg"].removeprefix("Value error, ")
         faults.append(f"{field}: {message}" if field else message)
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return JSONResponse({"detail": f"{faults[0]}{more}"}, 422)
 
 
-async def _answer_later(_: Request, error: Exception) -> JSONResponse:
-    detail = f"{error}"
-    if isinstance(error, FeedbackError):
+async def _answer_error(_: Request, error: Exception) -> JSONResponse:
+    status, detail = next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)
+    if detail:
         log.error("%s", error)
-        detail = "the database cannot be reached; try again soon"
-    elif isinstance(error, UnsavedError):
-        log.error("not saved: %s", error)
-        detail = "the change could not be saved, and is undone; the service's log says why"
-    return JSONResponse({"detail": detail}, 503, {"Retry-After": f"{RETRY_AFTER_S}"})
+    return JSONResponse({"detail": detail or f"{error}"}, status, RETRY if status == 503 else None)

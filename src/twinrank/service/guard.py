@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
-from typing import Any
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twinrank.service.access import (
     Keys,
     RateLimiter,
-    Refusal,
     check_local,
     check_role,
     identify_client,
@@ -26,14 +25,9 @@ from twinrank.service.logs import log_request
 from twinrank.service.prometheus import Metrics
 from twinrank.service.settings import Settings
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 MAX_CONCURRENT_REQUESTS = 512  # of one worker
 RETRY_AFTER_S = 1
+RETRY = {"Retry-After": f"{RETRY_AFTER_S}"}
 REQUEST_ID = "twinrank.request"  # in a scope: the id that a request has already
 # Paths that need no key. Pages, which load much at once, have a rate of their own; probes, which
 # must be answered whatever the load, have none.
@@ -59,16 +53,16 @@ log = logging.getLogger(__name__)
 class Guard:
     """Middleware that refuses requests before their bodies are read, and logs all of them.
 
-    Args:
-        app: the application behind it.
-        settings: limits.
-        keys: None lets everybody who reaches the service do everything.
-        rate: of each client.
-        metrics: count every request.
+    Without keys, everybody who reaches the service may do everything.
     """
 
     def __init__(
-        self, app: App, settings: Settings, keys: Keys | None, rate: RateLimiter, metrics: Metrics
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        keys: Keys | None,
+        rate: RateLimiter,
+        metrics: Metrics,
     ) -> None:
         self._app = app
         self._settings = settings
@@ -84,84 +78,90 @@ class Guard:
             await self._app(scope, receive, send)
             return
         request = _Request(scope, receive, send, self._settings)
-        address = {"address": _address_of(scope)} if self._settings.log_addresses else {}
-        state = {**scope.get("state", {}), "request_id": request.id, "address": address}
-        inner = {**scope, "state": state}
         self._requests_now += 1
         try:
-            self._admit(inner)
-            if scope["method"] == "HEAD":  # answered as GET, without the body
-                inner["method"] = "GET"
+            self._admit(request.scope)
             async with asyncio.timeout(self._settings.timeout_s * 2):
-                await self._app(inner, request.receive, request.send)
-        except Refusal as refusal:
-            await refusal.response(scope, receive, request.send)
+                await self._app(request.scope, request.receive, request.send)
+        except HTTPException as refusal:
+            await request.refuse(refusal)
         except TimeoutError:
             late = "this took too long; try again, or ask for less"
-            await request.fail(Refusal(HTTPStatus.SERVICE_UNAVAILABLE, late, RETRY_AFTER_S))
+            await request.refuse(HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, late, RETRY))
         except Exception:
             log.exception("request %s failed", request.id)
             failed = f"that failed here; the service's log tells more of request {request.id}"
-            await request.fail(Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, failed))
+            await request.refuse(HTTPException(HTTPStatus.INTERNAL_SERVER_ERROR, failed))
         finally:
             self._requests_now -= 1
-            self._record(scope["method"], inner, request)
+            self._record(request)
 
     def _admit(self, scope: Scope) -> None:
         """Let a request in.
 
         Raises:
-            Refusal: if it may not come in.
+            HTTPException: if it may not come in.
         """
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
-        parse_host("Host", f"//{headers.get('host', '')}")
+        address = _address_of(scope)
+        parse_host(f"//{headers.get('host', '')}")
         page = path in PAGES or path.startswith("/static/")
         if page or path in PROBES:
             if page:
-                self._page_rate.charge(_address_of(scope))
+                self._page_rate.charge(address)
             if self._keys is None:
                 check_local(scope, headers, self._settings)
             if method == "OPTIONS":  # some probes ask so
-                raise Refusal(HTTPStatus.OK, "ask by GET or HEAD")
+                raise HTTPException(HTTPStatus.OK, "ask by GET or HEAD")
             return
         if self._requests_now > MAX_CONCURRENT_REQUESTS:
             busy = "too much at once; try again soon"
-            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, busy, RETRY_AFTER_S)
-        holder, client = identify_client(self._keys, headers, _address_of(scope))
-        scope["state"]["client"] = client
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, busy, RETRY)
+        holder, client = identify_client(self._keys, headers, address)
+        scope["state"] |= {"client": client, "key_name": holder.name if holder else None}
         self._rate.charge(client)
         if self._keys is None:
             check_local(scope, headers, self._settings)
-            return
-        scope["state"]["key_name"] = holder.name if holder else None
-        check_role(holder, headers, method, path)
+        else:
+            check_role(holder, headers, method, path)
 
-    def _record(self, method: str, scope: Scope, request: _Request) -> None:
+    def _record(self, request: _Request) -> None:
         """Count and log a request that was answered."""
-        route = getattr(scope.get("route"), "path", "unmatched").replace(":text", "")
+        route = getattr(request.scope.get("route"), "path", "unmatched").replace(":text", "")
         seconds = time.perf_counter() - request.began_s
-        self._metrics.requests.labels(route, method, f"{request.status}").inc()
+        self._metrics.requests.labels(route, request.method, f"{request.status}").inc()
         self._metrics.seconds.labels(route).observe(seconds)
+        state = request.scope["state"]
         log_request(
             request=request.id,
-            by=scope["state"].get("key_name"),
-            **scope["state"]["address"],
-            method=method,
+            by=state["key_name"],
+            **state["address"],
+            method=request.method,
             route=route,
             status=request.status,
             ms=round(seconds * 1000, 1),
-            **scope["state"].get("logged", {}),
+            **state["logged"],
         )
 
 
 class _Request:
-    """One request: its id, the status of its answer, and its body, in time and not too large."""
+    """One request: its id, the status of its answer, and its body, in time and not too large.
+
+    HEAD is answered as GET, without the body.
+    """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, settings: Settings) -> None:
         self.id = scope.get(REQUEST_ID) or uuid4().hex
         self.began_s = time.perf_counter()
         self.status = 0
-        self._scope = scope
+        self.method: str = scope["method"]
+        address = {"address": _address_of(scope)} if settings.log_addresses else {}
+        state = {"request_id": self.id, "address": address, "key_name": None, "logged": {}}
+        self.scope: Scope = {
+            **scope,
+            "method": "GET" if self.method == "HEAD" else self.method,
+            "state": {**scope.get("state", {}), **state},
+        }
         self._receive = receive
         self._send = send
         self._timeout_s, self._max_bytes = settings.timeout_s, settings.body_bytes
@@ -194,14 +194,17 @@ class _Request:
             headers["X-Request-ID"] = self.id
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
-        elif self._scope["method"] == "HEAD":
+        elif self.method == "HEAD":
             message = {**message, "body": b""}
         await self._send(message)
 
-    async def fail(self, refusal: Refusal) -> None:
-        """Answer that it failed, unless an answer has begun."""
+    async def refuse(self, refusal: HTTPException) -> None:
+        """Answer that it is refused or failed, unless an answer has begun."""
         if not self.status:
-            await refusal.response(self._scope, self._receive, self.send)
+            response = JSONResponse(
+                {"detail": refusal.detail}, refusal.status_code, refusal.headers
+            )
+            await response(self.scope, self._receive, self.send)
 
 
 def _address_of(scope: Scope) -> str:

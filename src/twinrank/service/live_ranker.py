@@ -7,19 +7,14 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
 import polars as pl
 
 from twinrank.encoding import RecentFeatures
-from twinrank.errors import AnswerIndexError, RankerError, TwinrankError
+from twinrank.errors import RankerError, TwinrankError
 from twinrank.ranking import (
     CURRENT,
     Evidence,
@@ -31,22 +26,19 @@ from twinrank.ranking import (
     open_file,
     writing,
 )
-from twinrank.service.batching import Batcher, BoundedThreads, BusyError
+from twinrank.service.batching import Batcher
 from twinrank.service.prometheus import Metrics
+from twinrank.service.schemas import Past, Ranked, Ranking, RankRequest
 from twinrank.service.settings import Settings
 
 # Cost of the queries ranked at once: more gains little, and the first of them waits longer.
 MAX_BATCH_COST = 10_000
 PASSAGES_PER_TURN = 4  # of an answer that is put, encoded between two batches
-READ_AHEAD_S = 0.02  # between two batches
-PAUSE_S = 0.02  # between two turns of reading ahead
-QUIET_S = 2.0  # without a query, before anything is read ahead
+READ_AHEAD_S = 0.02  # between two batches, and between two turns of reading ahead
 FOLLOW_EVERY_S = 1.0
-FOLDER_WAIT_S = 10.0  # for a look at the folder
-RETRY_LOAD_S = 30.0  # before a ranker that could not be loaded is tried again
-STUCK_S = 60.0  # a load or a change that takes longer may never end
-
-Result = TypeVar("Result")
+QUIET_S = 2.0  # without a query, before anything is read ahead
+RETRY_LOAD_S = 10.0  # before a ranker that could not be loaded is tried again
+NO_EVIDENCE = Evidence(None, None)
 
 log = logging.getLogger(__name__)
 
@@ -55,52 +47,26 @@ class UnsavedError(Exception):
     """A change that could not be written to the ranker's folder, and is undone."""
 
 
+class RefusedError(Exception):
+    """A change that the ranker cannot take, such as one that leaves no answer."""
+
+
 class OccupiedError(Exception):
     """An answer that cannot be restored, since another has its id by now."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """A text to rank k answers for."""
-
-    text: str
-    k: int
-    explain: bool
-
-    @property
-    def cost(self) -> int:
-        """Rough cost of ranking, in characters: some for each query and each explanation."""
-        return 200 + len(self.text) + (10 * self.k if self.explain else 0)
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A ranking, the evidence for its answers if asked for, their urls, and the ranker."""
-
-    ranking: list[RankedAnswer]
-    evidence: list[Evidence]
-    urls: dict[str, str | None]
-    fingerprint: str
-
-
-NO_EVIDENCE = Evidence(None, None)
 
 
 class LoadedRanker:
     """A ranker that was read from its folder; one thread at a time may use it.
 
-    Args:
-        ranker: as it is now.
-        fingerprint: of its folder, see `fingerprint_of`.
+    Its fingerprint is `fingerprint_of` the folder; texts of past queries are shown if `show_past`.
     """
 
-    def __init__(self, ranker: Ranker, fingerprint: str) -> None:
+    def __init__(self, ranker: Ranker, fingerprint: str, *, show_past: bool) -> None:
         self.ranker = ranker
         self.fingerprint = fingerprint
+        self._show_past = show_past
         labelled = ranker.origin.labelled or {}
         self.types = frozenset(kind for counts in labelled.values() for kind in counts)
-        self.knows_confidence = ranker.confidence is not None
-        self.answer_count = ranker.answers.height
         self._titles = ranker.answers["title"].str.to_lowercase()
         self._urls = dict(ranker.answers.select("id", "url").iter_rows())
         self._rows = {id_: row for row, id_ in enumerate(ranker.answers["id"])}
@@ -108,45 +74,81 @@ class LoadedRanker:
         self._unread = self._explainer.warm_up()
 
     @classmethod
-    def load(cls, folder: Path, device: str, index: str | None) -> LoadedRanker:
+    def load(cls, settings: Settings) -> LoadedRanker:
         """Read a folder, and everything for which the first query would otherwise wait.
 
-        Args:
-            folder: of the ranker.
-            device: where the encoder runs.
-            index: an answer index to rank by; answers that it lacks, as after a kill, are added.
+        What an answer index lacks, as after a kill, is added.
 
         Raises:
             TwinrankError: if it is no ranker's, or the index is another ranker's.
         """
-        if index is None:
+        folder, device, store = settings.ranker, settings.device, RecentFeatures()
+        if settings.index is None:
             fingerprint = fingerprint_of(folder)  # first: what changes from here is loaded again
-            ranker = Ranker.load(folder, store=RecentFeatures(), device=device)
+            ranker = Ranker.load(folder, store=store, device=device)
         else:
             with writing(folder):
-                ranker = load_indexed(folder, index, store=RecentFeatures(), device=device)
+                ranker = load_indexed(folder, settings.index, store=store, device=device)
                 fingerprint = fingerprint_of(folder)
-        loaded = cls(ranker, fingerprint)
-        (reply,) = loaded.rank([Query("hello", 1, explain=True)])
-        if not np.isfinite(reply.ranking[0].score):
-            raise RankerError(f"{folder}: its scores are no numbers; train again")
+        loaded = cls(ranker, fingerprint, show_past=settings.show_past_queries)
+        loaded.rank([RankRequest(text="hello", k=1)])
         return loaded
 
-    def rank(self, queries: Sequence[Query]) -> list[Reply]:
-        """Rank some queries together."""
-        most = max(query.k for query in queries)
-        rankings = self.ranker.rank([query.text for query in queries], most)
-        rankings = [ranking[: q.k] for q, ranking in zip(queries, rankings, strict=True)]
-        explained = [i for i, query in enumerate(queries) if query.explain]
+    def rank(self, requests: Sequence[RankRequest]) -> list[Ranking]:
+        """Rank for some requests together."""
+        texts, most = [request.query for request in requests], max(r.k for r in requests)
+        rankings = [
+            ranking[: request.k]
+            for ranking, request in zip(self.ranker.rank(texts, most), requests, strict=True)
+        ]
+        explained = [i for i, request in enumerate(requests) if request.explain]
         evidence = self._explainer.explain(
-            [queries[i].text for i in explained],
+            [texts[i] for i in explained],
             [[answer.id for answer in rankings[i]] for i in explained],
         )
-        by_query = dict(zip(explained, evidence, strict=True))
+        by_request = dict(zip(explained, evidence, strict=True))
         return [
-            Reply(ranking, by_query.get(i, []), self._urls, self.fingerprint)
-            for i, ranking in enumerate(rankings)
+            self._build_ranking(request, rankings[i], by_request.get(i))
+            for i, request in enumerate(requests)
         ]
+
+    def _build_ranking(
+        self,
+        request: RankRequest,
+        ranking: Sequence[RankedAnswer],
+        evidence: Sequence[Evidence] | None,
+    ) -> Ranking:
+        confidence = ranking[0].confidence
+        withheld = request.min_confidence > (1.0 if confidence is None else confidence)
+        answers = [
+            Ranked(
+                rank=answer.rank,
+                id=answer.id,
+                title=answer.title,
+                url=self._urls.get(answer.id),
+                score=answer.score,
+                confidence=answer.confidence,
+                section=proof.section,
+                sentence=proof.sentence,
+                channels=answer.parts if request.explain else None,
+                past_queries=[
+                    Past(
+                        id=past.id,
+                        text=past.text if self._show_past else None,
+                        similarity=past.similarity,
+                    )
+                    for past in proof.past_queries
+                ],
+                solved=proof.solved,
+            )
+            for answer, proof in zip(ranking, evidence or [NO_EVIDENCE] * len(ranking), strict=True)
+        ]
+        return Ranking(
+            answers=[] if withheld else answers,
+            confidence=confidence,
+            withheld=withheld,
+            ranker=self.fingerprint,
+        )
 
     def read_ahead(self) -> bool:
         """Encode sentences of answers for a moment; return whether there are more of them."""
@@ -185,28 +187,21 @@ class LiveRanker:
 
     Another thread loads a new ranker, or changes a copy of the current one: no query waits for a
     change.
-
-    Args:
-        settings: of the service.
-        metrics: show which ranker is served.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
         self._folder = settings.ranker
-        self._index = settings.index
-        self._device = settings.device
-        self._restore_within = timedelta(days=settings.restore_days)
         self._metrics = metrics
         self._ranking_thread = ThreadPoolExecutor(1, "ranking")
         self._changing_thread = ThreadPoolExecutor(1, "changing")
-        self._watching = BoundedThreads("looking at the ranker's folder", 1, FOLDER_WAIT_S)
-        self._change_began_s: float | None = None  # of the change or load under way
         self._half_changed = False  # the index, by a change that failed
-        self.current = self._load()
-        self.rank: Batcher[Query, Reply] = Batcher(
+        self._show(LoadedRanker.load(settings))
+        self.rank: Batcher[RankRequest, Ranking] = Batcher(
             self._rank,
             self._ranking_thread,
-            cost=lambda query: query.cost,
+            # Rough, in characters: some for each query and each explanation.
+            cost=lambda query: 200 + len(query.query) + (10 * query.k if query.explain else 0),
             max_cost=MAX_BATCH_COST,
             max_waiting=settings.waiting,
         )
@@ -232,7 +227,7 @@ class LiveRanker:
         def delete(ranker: Ranker) -> bool | None:
             if id_ not in ranker.answers["id"]:
                 return None
-            if self._restore_within:
+            if self._settings.restore_days:
                 ranker.set_aside(id_)
             else:
                 ranker.remove_answers([id_])
@@ -252,7 +247,9 @@ class LiveRanker:
             if removed is None:
                 return None
             if id_ in ranker.answers["id"]:
-                raise OccupiedError
+                raise OccupiedError(
+                    f"there is an answer {id_!r} that was put since; delete it, and restore again"
+                )
             row = pl.DataFrame([removed.answer], schema=ranker.answers.schema)
             self._encode_in_turns(ranker, row)
             ranker.restore_answer(id_)
@@ -260,66 +257,47 @@ class LiveRanker:
 
         return bool(await self._change(restore))
 
-    async def check_latest(self) -> None:
-        """Check that the folder is no newer than the ranker that is served.
+    async def catch_up(self) -> None:
+        """Load the ranker if the folder has another one.
 
         Raises:
-            BusyError: if it is; it is being loaded.
-            UnsavedError: if it cannot be read.
+            UnsavedError: if it cannot be loaded.
         """
+        loop = asyncio.get_running_loop()
         try:
-            latest = await self._watching(fingerprint_of, self._folder)
+            await loop.run_in_executor(self._changing_thread, self._catch_up)
         except TwinrankError as error:
             raise UnsavedError(f"{error}") from error
-        if latest != self.current.fingerprint:
-            raise BusyError("a newer ranker is being loaded; try again soon")
 
     async def read_ahead(self) -> None:
         """Encode the sentences of all answers while nobody asks, so that no query waits for it."""
         loop = asyncio.get_running_loop()
         while True:
-            more = False
-            if self.rank.idle_s > QUIET_S:
-                try:
-                    more = await loop.run_in_executor(self._ranking_thread, self.current.read_ahead)
-                except TwinrankError as error:
-                    log.error("sentences are not read ahead any more: %s", error)
-                    return
-            await asyncio.sleep(PAUSE_S if more else FOLLOW_EVERY_S)
+            more = self.rank.idle_s > QUIET_S and await loop.run_in_executor(
+                self._ranking_thread, self.current.read_ahead
+            )
+            await asyncio.sleep(READ_AHEAD_S if more else FOLLOW_EVERY_S)
 
     async def follow(self) -> None:
-        """Load the ranker again whenever its folder changes; never returns.
+        """Load the ranker again whenever its folder changes, and drop what is deleted for good.
 
-        Until then the former one answers. A folder that cannot be loaded is logged once, and
-        tried again: the cause may be outside it, such as the index, memory or an encoder.
+        Until then the former one answers. A folder that cannot be loaded is tried again: the
+        cause may be outside it, such as the index, memory or an encoder.
         """
-        refused, retry_at_s, message = "", 0.0, ""
         while True:
             await asyncio.sleep(FOLLOW_EVERY_S)
-            fingerprint = ""
             try:
-                fingerprint = await self._watching(fingerprint_of, self._folder)
-                if fingerprint == self.current.fingerprint and not self._half_changed:
-                    self._metrics.refused.set(0)
-                    if self._has_expired() and time.monotonic() >= retry_at_s:
-                        retry_at_s = time.monotonic() + RETRY_LOAD_S
-                        await self._change(lambda _: True)  # every change drops what is expired
-                    continue
-                if fingerprint == refused and time.monotonic() < retry_at_s:
-                    continue
-                await self._load_in_time()
-                message = ""
+                await self.catch_up()
                 self._metrics.refused.set(0)
+                if any(record.at <= self._expiry() for record in self.current.ranker.removed):
+                    await self._change(lambda _: True)  # every change drops what is expired
             except Exception as error:  # whatever is wrong with the new one, the old one answers
-                if message != f"{error}":
-                    message = f"{error}"
-                    log.error("the former ranker stays: %s", error)
+                log.error("the former ranker stays: %s", error)
                 self._metrics.refused.set(1)
-                refused, retry_at_s = fingerprint, time.monotonic() + RETRY_LOAD_S
+                await asyncio.sleep(RETRY_LOAD_S)
 
     def close(self) -> None:
         """End the threads, once their work is done."""
-        self._watching.close()
         for thread in (self._changing_thread, self._ranking_thread):
             thread.shutdown()
 
@@ -332,84 +310,52 @@ class LiveRanker:
                 chunk = passages[first : first + PASSAGES_PER_TURN]
                 self._ranking_thread.submit(reader.features, chunk).result()
 
-    def _rank(self, queries: Sequence[Query]) -> list[Reply]:
-        return self.current.rank(queries)
+    def _rank(self, requests: Sequence[RankRequest]) -> list[Ranking]:
+        return self.current.rank(requests)
 
-    def _load(self) -> LoadedRanker:
-        loaded = LoadedRanker.load(self._folder, self._device, self._index)
+    def _show(self, loaded: LoadedRanker) -> None:
+        """Rank by a ranker from now on."""
+        self.current = loaded
         self._metrics.show_ranker(loaded.fingerprint)
-        return loaded
 
-    async def _load_in_time(self) -> None:
-        loop = asyncio.get_running_loop()
-        loading = loop.run_in_executor(self._changing_thread, self._clock, self._catch_up)
-        if not (await asyncio.wait([loading], timeout=STUCK_S))[0]:
-            log.error(
-                "loading %s takes more than %d s: until it ends the former ranker stays, "
-                "and answers cannot be changed",
-                self._folder,
-                STUCK_S,
-            )
-        if await loading:
+    def _catch_up(self) -> None:
+        if self._half_changed or fingerprint_of(self._folder) != self.current.fingerprint:
+            self._show(LoadedRanker.load(self._settings))  # which brings the index in line, too
+            self._half_changed = False
             log.info("ranker %s loaded", self.current.fingerprint)
 
-    def _catch_up(self) -> bool:
-        """Load the ranker if the folder has another one; return whether it had."""
-        behind = self._half_changed or fingerprint_of(self._folder) != self.current.fingerprint
-        if behind:
-            self.current = self._load()  # which brings the index in line, too
-            self._half_changed = False
-        return behind
-
-    def _has_expired(self) -> bool:
-        ranker = self.current.ranker
-        return len(self._restorable(ranker)) < len(ranker.removed)
-
-    def _restorable(self, ranker: Ranker) -> tuple[Removed, ...]:
-        """Return the deleted answers that can still be restored."""
-        begin = datetime.now(UTC) - self._restore_within
-        return tuple(record for record in ranker.removed if record.at > begin)
+    def _expiry(self) -> datetime:
+        """Return when answers were deleted that can no longer be restored, or before."""
+        return datetime.now(UTC) - timedelta(days=self._settings.restore_days)
 
     async def _change(self, change: Callable[[Ranker], bool | None]) -> bool | None:
         """Change a copy of the folder's ranker, save it there, and rank by it from now on.
 
-        Args:
-            change: its result is returned; None means that there is nothing to change.
+        The result is that of `change`; None means that there is nothing to change.
         """
-        began_s = self._change_began_s
-        if began_s is not None and time.monotonic() - began_s > STUCK_S:
-            raise BusyError("the change before this one does not end; try again later")
         loop = asyncio.get_running_loop()
-        work = partial(self._change_now, change)
-        return await loop.run_in_executor(self._changing_thread, self._clock, work)
+        return await loop.run_in_executor(self._changing_thread, self._change_now, change)
 
     def _change_now(self, change: Callable[[Ranker], bool | None]) -> bool | None:
-        with ExitStack() as lock:
-            try:
-                lock.enter_context(writing(self._folder))
-                self._catch_up()
-            # nobody may write here; the folder is broken; or no index answers
-            except (TwinrankError, OSError) as error:
-                raise UnsavedError(f"{error}") from error
-            ranker = self.current.ranker.copy()
-            ranker.removed = self._restorable(ranker)
-            try:
-                if (result := change(ranker)) is None:
-                    return None
-                ranker.save(self._folder)
-            except Exception as error:
-                self._half_changed = self._index is not None  # `follow` mends it
-                if isinstance(error, OSError | AnswerIndexError):
-                    raise UnsavedError(f"{self._folder}: {error}") from error
-                raise
-            self.current = LoadedRanker(ranker, fingerprint_of(self._folder))
-            self._metrics.show_ranker(self.current.fingerprint)
-        return result
-
-    def _clock(self, work: Callable[[], Result]) -> Result:
-        """Call what changes the ranker, and note since when it works."""
-        self._change_began_s = time.monotonic()
         try:
-            return work()
-        finally:
-            self._change_began_s = None
+            with writing(self._folder):
+                self._catch_up()
+                ranker = self.current.ranker.copy()
+                ranker.removed = tuple(r for r in ranker.removed if r.at > self._expiry())
+                try:
+                    result = change(ranker)
+                except RankerError as error:
+                    raise RefusedError(f"{error}") from None
+                if result is not None:
+                    ranker.save(self._folder)
+                    self._show(
+                        LoadedRanker(
+                            ranker,
+                            fingerprint_of(self._folder),
+                            show_past=self._settings.show_past_queries,
+                        )
+                    )
+                return result
+        except (TwinrankError, OSError) as error:
+            self._half_changed = self._settings.index is not None  # the next load mends it
+            raise UnsavedError(f"{self._folder}: {error}") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,14 +18,10 @@ class JsonLines(logging.Formatter):
         """Return the line."""
         if record.name in (ACCESS, AUDIT):
             return record.getMessage()
-        line = {
-            "time": _format_time(record.created),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-        }
+        line = {"level": record.levelname.lower(), "message": record.getMessage()}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return _dump_line(**line)
 
 
 def log_as_json() -> None:
@@ -39,8 +34,7 @@ def log_as_json() -> None:
 
 def log_request(**fields: Any) -> None:  # noqa: ANN401 (any JSON value)
     """Log a request that was answered."""
-    line = {"time": _format_time(time.time()), **fields}
-    logging.getLogger(ACCESS).info(json.dumps(line, ensure_ascii=False))
+    logging.getLogger(ACCESS).info(_dump_line(**fields))
 
 
 def log_change(state: Any, action: str, **subject: str) -> None:  # noqa: ANN401 (starlette's)
@@ -51,17 +45,12 @@ def log_change(state: Any, action: str, **subject: str) -> None:  # noqa: ANN401
         action: in words, such as "deleted an answer".
         subject: id or key of what was changed.
     """
-    line = {
-        "time": _format_time(time.time()),
-        "by": getattr(state, "key_name", None),  # None without keys
-        **state.address,
-        "did": action,
-        **subject,
-        "request": state.request_id,
-    }
-    logging.getLogger(AUDIT).info(json.dumps(line))
+    who = {"by": state.key_name, **state.address}
+    logging.getLogger(AUDIT).info(
+        _dump_line(**who, did=action, **subject, request=state.request_id)
+    )
 
 
-def _format_time(seconds: float) -> str:
-    """Format seconds since 1970 as ISO 8601 in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+def _dump_line(**fields: Any) -> str:  # noqa: ANN401 (any JSON value)
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"time": now, **fields}, ensure_ascii=False)

@@ -8,8 +8,7 @@ import os
 import re
 from collections import Counter as Multiset
 from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from prometheus_client import (
@@ -33,7 +32,7 @@ SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # variable: where the workers of one
 REPLACED_RANKER = re.compile(rb"^twinrank_ranker_info\{[^}\n]*\} 0\.0\n", re.MULTILINE)
 BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 FLUSH_EVERY_S = 5.0
-LAST_FLUSH_S = 3.0
+FIELDS = ("requests", "confident", "withheld")  # of `Traffic`
 CONFIDENT = 0.5  # probability from which a first answer counts as confident
 OTHER_TYPE = "other"  # a type that the ranker's data do not have: clients cannot make new ones
 
@@ -117,8 +116,6 @@ def clear_dead_workers(folder: Path) -> None:
     for pid in {int(file.stem.rsplit("_", 1)[1]) for file in folder.glob("gauge_live*.db")}:
         try:
             os.kill(pid, 0)
-        except PermissionError:
-            continue
         except ProcessLookupError:
             multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
@@ -133,68 +130,45 @@ class _ReplicaCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
         for metric in self._registry.collect():
-            labelled = Metric(metric.name, metric.documentation, metric.type, metric.unit)
-            labelled.samples = [
+            metric.samples = [
                 sample._replace(labels={**sample.labels, "replica": self._replica})
                 for sample in metric.samples
             ]
-            yield labelled
+            yield metric
 
 
 class TrafficCounter:
-    """Counts queries by day and type in memory, and adds them to the database now and then.
-
-    Args:
-        feedback: the database.
-    """
+    """Counts queries by day and type in memory, and adds them to the database now and then."""
 
     def __init__(self, feedback: Feedback) -> None:
         self._feedback = feedback
-        self._counts: Multiset[tuple[str, str]] = Multiset()
-        self._failing = False
-        self._thread = ThreadPoolExecutor(1, "traffic")  # a locked database stops no other work
+        self._counts: Multiset[tuple[date, str, str]] = Multiset()
 
     def add(self, kind: str, confidence: float | None, *, withheld: bool) -> None:
         """Count a query that was answered."""
-        self._counts[kind, "requests"] += 1
-        self._counts[kind, "confident"] += confidence is not None and confidence >= CONFIDENT
-        self._counts[kind, "withheld"] += withheld
+        today = datetime.now(UTC).date()
+        self._counts[today, kind, "requests"] += 1
+        self._counts[today, kind, "confident"] += confidence is not None and confidence >= CONFIDENT
+        self._counts[today, kind, "withheld"] += withheld
 
     async def flush_regularly(self) -> None:
         """Add new counts to the database every few seconds; never returns."""
         while True:
             await asyncio.sleep(FLUSH_EVERY_S)
-            await self._flush()
+            await self.flush()
 
-    async def close(self) -> None:
-        """Add new counts for the last time; a locked database does not hold up the end."""
-        try:
-            async with asyncio.timeout(LAST_FLUSH_S):
-                await self._flush()
-        except TimeoutError:
-            log.error("the last seconds' traffic is not counted: the database does not answer")
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
         """Add new counts to the database; if that fails, they are added next time."""
         counts, self._counts = self._counts, Multiset()
-        if not counts:
-            return
-        today = datetime.now(UTC).date()
-        names = ("requests", "confident", "withheld")
         traffic = {
-            (today, kind): Traffic(*(counts[kind, name] for name in names))
-            for kind in {kind for kind, _ in counts}
+            (day, kind): Traffic(*(counts[day, kind, name] for name in FIELDS))
+            for day, kind, _ in counts
         }
-        loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._thread, self._feedback.add_traffic, traffic)
-            self._failing = False
+            await asyncio.to_thread(self._feedback.add_traffic, traffic)
         except FeedbackError as error:
             self._counts.update(counts)
-            if not self._failing:
-                log.error("traffic is counted on in memory: %s", error)
-            self._failing = True
+            log.error("traffic is counted on in memory: %s", error)
 
 
 def counted_type(kind: str | None, known: Collection[str]) -> str:

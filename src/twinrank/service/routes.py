@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Body, Depends, HTTPException, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import Discriminator, Field, Tag
 from starlette.convertors import PathConvertor, register_url_convertor
 
-from twinrank.errors import RankerError
 from twinrank.feedback.database import Feedback
-from twinrank.feedback.engine import LOCK_WAIT_S
 from twinrank.feedback.verdicts import Verdict
-from twinrank.service import live_ranker
 from twinrank.service.access import RateLimiter
-from twinrank.service.batching import BoundedThreads, BusyError
-from twinrank.service.live_ranker import LiveRanker, OccupiedError, Reply
+from twinrank.service.live_ranker import LiveRanker
 from twinrank.service.logs import log_change
 from twinrank.service.prometheus import Metrics, TrafficCounter, counted_type
 from twinrank.service.schemas import (
@@ -32,8 +32,6 @@ from twinrank.service.schemas import (
     Id,
     Key,
     NewAnswer,
-    Past,
-    Ranked,
     Ranking,
     RankRequest,
     Ready,
@@ -52,7 +50,6 @@ OneOrMore = Annotated[
 AnswerId = Annotated[Id, Path(description="Of an answer; one line.", pattern=ONE_LINE)]
 VerdictKey = Annotated[Key, Path(description="Of a verdict, as it was sent with it.")]
 Responses = dict[int | str, dict[str, Any]]
-FIGURES_WAIT_S = 10.0
 ALWAYS = documented(400, 401, 403, 422, 429, 503)
 WITH_BODY = ALWAYS | documented(408, 413, 415)
 MISSING = ALWAYS | documented(404)
@@ -65,6 +62,9 @@ TAGS = [
     {"name": "feedback", "description": "Verdicts take `feedback`, statistics `write`."},
     {"name": "health", "description": "For probes; takes no key."},
 ]
+
+
+Result = TypeVar("Result")
 
 
 class TextConvertor(PathConvertor):
@@ -88,32 +88,30 @@ class Service:
     metrics: Metrics
     rate: RateLimiter
     # Each kind of work that may block has its own threads: a locked database hides no figures.
-    store: BoundedThreads = field(default_factory=lambda: BoundedThreads("storing", 8, LOCK_WAIT_S))
-    read: BoundedThreads = field(
-        default_factory=lambda: BoundedThreads("reading the database", 2, FIGURES_WAIT_S)
-    )
-    render: BoundedThreads = field(
-        default_factory=lambda: BoundedThreads("adding up the metrics", 1, FIGURES_WAIT_S)
-    )
+    storing: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
+    reading: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
 
     async def close(self) -> None:
         """Store what is counted in memory, and end all threads."""
-        await self.traffic.close()
-        for threads in (self.store, self.read, self.render):
-            threads.close()
+        await self.traffic.flush()
         self.ranker.close()
         self.feedback.close()
 
     def charge(self, request: Request, *texts: str) -> None:
         """Count the texts of a request against its client's rate."""
-        self.rate.charge_texts(_client_of(request), texts)
+        self.rate.charge_texts(request.state.client, texts)
 
-    def find_answer(self, id_: str) -> dict[str, object]:
+    def find_answer(self, id_: str) -> Answer:
         """Return an answer, or raise a 404."""
         row = self.ranker.current.find_answer(id_)
         if row is None:
             raise _missing_answer(id_)
-        return row
+        return Answer.model_validate(row)
+
+
+async def in_thread(limiter: CapacityLimiter, work: Callable[..., Result], *args: object) -> Result:
+    """Call what may block, in one of a limited number of threads; the guard bounds the time."""
+    return await to_thread.run_sync(work, *args, limiter=limiter, abandon_on_cancel=True)
 
 
 async def get_service(request: Request) -> Service:
@@ -133,58 +131,17 @@ async def rank(body: OneOrMore, request: Request, service: Shared) -> Ranking | 
     if service.settings.log_texts:
         request.state.logged = {"texts": texts}
     service.charge(request, *texts)
-    knows_confidence = service.ranker.current.knows_confidence
+    knows_confidence = service.ranker.current.ranker.confidence is not None
     if any(query.min_confidence for query in queries) and not knows_confidence:
         raise HTTPException(422, "min_confidence: this ranker knows no confidence; leave it out")
-    replies = await service.ranker.rank(
-        [live_ranker.Query(query.query, query.k, query.explain) for query in queries],
-        _client_of(request),
-    )
-    rankings = [
-        _build_ranking(service, query, reply) for query, reply in zip(queries, replies, strict=True)
-    ]
+    rankings = await service.ranker.rank(queries, request.state.client)
+    for query, ranking in zip(queries, rankings, strict=True):
+        kind = counted_type(query.type, service.ranker.current.types)
+        service.traffic.add(kind, ranking.confidence, withheld=ranking.withheld)
+        service.metrics.queries.labels(kind).inc()
+        if ranking.withheld:
+            service.metrics.withheld.labels(kind).inc()
     return rankings if isinstance(body, list) else rankings[0]
-
-
-def _build_ranking(service: Service, query: RankRequest, reply: Reply) -> Ranking:
-    """Build the answer to a query, and count it."""
-    confidence = reply.ranking[0].confidence
-    withheld = query.min_confidence > (1.0 if confidence is None else confidence)
-    kind = counted_type(query.type, service.ranker.current.types)
-    service.traffic.add(kind, confidence, withheld=withheld)
-    service.metrics.queries.labels(kind).inc()
-    if withheld:
-        service.metrics.withheld.labels(kind).inc()
-    show_past = service.settings.show_past_queries
-    return Ranking(
-        answers=[] if withheld else _build_answers(query, reply, show_past=show_past),
-        confidence=confidence,
-        withheld=withheld,
-        ranker=reply.fingerprint,
-    )
-
-
-def _build_answers(query: RankRequest, reply: Reply, *, show_past: bool) -> list[Ranked]:
-    evidence = reply.evidence or [live_ranker.NO_EVIDENCE] * len(reply.ranking)
-    return [
-        Ranked(
-            rank=answer.rank,
-            id=answer.id,
-            title=answer.title,
-            url=reply.urls.get(answer.id),
-            score=answer.score,
-            confidence=answer.confidence,
-            section=proof.section,
-            sentence=proof.sentence,
-            channels=answer.parts if query.explain else None,
-            past_queries=[
-                Past(id=p.id, text=p.text if show_past else None, similarity=p.similarity)
-                for p in proof.past_queries
-            ],
-            solved=proof.solved,
-        )
-        for answer, proof in zip(reply.ranking, evidence, strict=True)
-    ]
 
 
 @router.get("/v1/answers", responses=ALWAYS, tags=["answers"])
@@ -202,7 +159,7 @@ async def answers(
 @router.get("/v1/answers/{id:text}", responses=MISSING, tags=["answers"])
 async def answer(id: AnswerId, service: Shared) -> Answer:
     """An answer with its text."""
-    return Answer.model_validate(service.find_answer(id))
+    return service.find_answer(id)
 
 
 @router.put("/v1/answers/{id:text}", responses=WITH_BODY | NEW, tags=["answers"])
@@ -216,10 +173,7 @@ async def put(
     row = {"id": id, **body.model_dump()}
     sections = [section.text for section in body.sections]
     service.charge(request, "".join((body.title, body.text, *sections)))
-    try:
-        new = await service.ranker.put(row)
-    except RankerError as error:  # no word is left in any answer
-        raise HTTPException(422, str(error)) from None
+    new = await service.ranker.put(row)
     if new:
         response.status_code = 201
     log_change(request.state, "added an answer" if new else "replaced an answer", id=id)
@@ -229,11 +183,7 @@ async def put(
 @router.delete("/v1/answers/{id:text}", status_code=204, responses=MISSING, tags=["answers"])
 async def delete(id: AnswerId, request: Request, service: Shared) -> Response:
     """Forget an answer; for some days it can be restored."""
-    try:
-        deleted = await service.ranker.delete(id)
-    except RankerError as error:  # the last one stays
-        raise HTTPException(422, str(error)) from None
-    if not deleted:
+    if not await service.ranker.delete(id):
         raise _missing_answer(id)
     log_change(request.state, "deleted an answer", id=id)
     return Response(status_code=204)
@@ -245,15 +195,9 @@ async def restore(id: AnswerId, request: Request, service: Shared) -> Answer:
 
     One that is there, and was not deleted before, stays as it is.
     """
-    try:
-        restored = await service.ranker.restore(id)
-    except OccupiedError:
-        raise HTTPException(
-            409, f"there is an answer {id!r} that was put since; delete it, and restore again"
-        ) from None
-    if restored:
+    if await service.ranker.restore(id):
         log_change(request.state, "restored an answer", id=id)
-    return Answer.model_validate(service.find_answer(id))
+    return service.find_answer(id)
 
 
 @router.post(
@@ -267,34 +211,31 @@ async def feedback(
 ) -> Stored:
     """Keep a verdict; it is on disk when this answers."""
     service.charge(request, body.query)
-    current = service.ranker.current
     verdict = Verdict(
         key=body.key,
         text=body.query,
-        type=counted_type(body.type, current.types),
+        type=counted_type(body.type, service.ranker.current.types),
         answer=body.answer,
         right=body.right,
         shown=None if body.shown is None else tuple(body.shown),
         ranker=body.ranker,
     )
-    known = body.answer is None or current.find_answer(body.answer) is not None
-    if not known and not await _is_stored(service, verdict):  # the answer may be gone since
-        await service.ranker.check_latest()  # another worker may have taken it in
-        raise _missing_answer(body.answer or "")
-    new = known and await service.store(service.feedback.add, verdict)
-    if new:
+    known = body.answer is None or service.ranker.current.find_answer(body.answer) is not None
+    if not known and not await _is_stored(service, verdict):  # else the answer is gone since
+        await service.ranker.catch_up()  # another worker may have taken it in
+        service.find_answer(f"{body.answer}")
+    if new := await in_thread(service.storing, service.feedback.add, verdict):
         service.metrics.verdicts.labels(f"{body.right}".lower()).inc()
         log_change(request.state, "gave a verdict", key=body.key)
-    elif await _is_stored(service, verdict):
-        response.status_code = 200
     else:
-        raise BusyError("this verdict was taken back at this moment; try again")
+        await _is_stored(service, verdict)
+        response.status_code = 200
     return Stored(key=body.key, stored=True, duplicate=not new)
 
 
 async def _is_stored(service: Service, verdict: Verdict) -> bool:
     """Return whether a verdict is stored, or raise a 409 if another one has its key."""
-    stored = await service.store(service.feedback.find, verdict.key)
+    stored = await in_thread(service.storing, service.feedback.find, verdict.key)
     compared = ("text", "answer", "right")
     if stored and any(getattr(stored, name) != getattr(verdict, name) for name in compared):
         raise HTTPException(
@@ -315,8 +256,10 @@ async def verdicts(
     offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
 ) -> FoundVerdicts:
     """Look for verdicts, with their texts; the newest come first."""
-    page, total = await service.read(
-        service.feedback.search, search, since=since, until=until, limit=limit, offset=offset
+    page, total = await in_thread(
+        service.reading,
+        partial(service.feedback.search, since=since, until=until, limit=limit, offset=offset),
+        search,
     )
     return FoundVerdicts.model_validate({"verdicts": page, "total": total})
 
@@ -324,7 +267,7 @@ async def verdicts(
 @router.delete("/v1/feedback/{key:text}", status_code=204, responses=MISSING, tags=["feedback"])
 async def take_back(key: VerdictKey, request: Request, service: Shared) -> Response:
     """Take a verdict back; that is on disk when this answers, and its key is free again."""
-    if not await service.store(service.feedback.remove, key):
+    if not await in_thread(service.storing, service.feedback.remove, key):
         raise HTTPException(404, f"there is no verdict {key!r}; check the key")
     log_change(request.state, "took a verdict back", key=key)
     return Response(status_code=204)
@@ -339,7 +282,9 @@ async def stats(service: Shared, days: Annotated[int, Query(ge=1, le=3650)] = 30
         row = current.find_answer(id_)
         return str(row["title"]) if row else ""
 
-    statistics = await service.read(service.feedback.statistics, days, title_of=title_of)
+    statistics = await in_thread(
+        service.reading, partial(service.feedback.statistics, days, title_of=title_of)
+    )
     return Statistics(**dict(statistics), ranker=current.fingerprint)
 
 
@@ -353,19 +298,15 @@ async def healthz() -> Alive:
 async def readyz(service: Shared) -> Ready:
     """Whether queries are answered, and by which ranker."""
     current = service.ranker.current
-    return Ready(ready=True, ranker=current.fingerprint, answers=current.answer_count)
+    answer_count = current.ranker.answers.height
+    return Ready(ready=True, ranker=current.fingerprint, answers=answer_count)
 
 
 @router.get("/metrics", include_in_schema=False)
 async def metrics(service: Shared) -> Response:
     """Return the figures for Prometheus."""
-    text, media_type = await service.render(service.metrics.render)
+    text, media_type = await run_in_threadpool(service.metrics.render)
     return Response(text, media_type=media_type)
-
-
-def _client_of(request: Request) -> str:
-    """Return the name under which a client's rate is counted, and by which clients take turns."""
-    return str(getattr(request.state, "client", ""))
 
 
 def _missing_answer(id_: str) -> HTTPException:

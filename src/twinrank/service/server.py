@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import shutil
+import signal
 import socket
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
+from urllib.parse import urlsplit
 
-from filelock import FileLock, Timeout
+from uvicorn import Config
+from uvicorn.supervisors import Multiprocess
 
 from twinrank.errors import ServeError
 from twinrank.feedback.database import Feedback
 from twinrank.ranking import read_manifest
 from twinrank.service.access import Keys
+from twinrank.service.connections import (
+    MAX_HEAD_BYTES,
+    Connection,
+    allow_connections,
+    limit_fetching,
+)
 from twinrank.service.prometheus import SHARED_FOLDER
 from twinrank.service.settings import GRACE_S, VARIABLE, Settings
 
 FLUSH_S = 5  # of the grace: to store what was counted
-METRICS_FOLDER, LOCK = "twinrank-metrics-", "lock"
 # Of every process that ranks.
 ENVIRONMENT = {
     # Threads that wait by spinning take the cores from those that answer.
@@ -29,6 +37,8 @@ ENVIRONMENT = {
     "LRU_CACHE_CAPACITY": "256",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",
 }
+
+log = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -43,39 +53,49 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         RankerError: if there is no ranker.
         FeedbackError: if the database cannot be used.
     """
-    from uvicorn import Config
-
-    from twinrank.service.connections import Connection, allow_files
-    from twinrank.service.supervisor import Supervisor
-
     check(settings)
-    allow_files()
+    allow_connections()
     config = Config(
         "twinrank.service.app:from_environment",
         factory=True,
-        host=settings.host,
-        port=settings.port,
         workers=settings.workers,
         access_log=False,
         log_config=None,
         server_header=False,
         http=Connection,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         ws="none",
         timeout_graceful_shutdown=GRACE_S - FLUSH_S,
-        limit_concurrency=None,
+        timeout_worker_healthcheck=GRACE_S,
     )
     bound = listen(settings)
-    remove_stale_folders(Path(tempfile.gettempdir()))
-    with (
-        tempfile.TemporaryDirectory(prefix=METRICS_FOLDER) as shared,
-        FileLock(Path(shared) / LOCK),
-    ):
+    limit_fetching(bound)
+    with tempfile.TemporaryDirectory(prefix="twinrank-metrics-") as shared:
         os.environ[SHARED_FOLDER] = shared
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         os.environ[VARIABLE] = settings.model_dump_json()
         announce(address_of(bound))
-        Supervisor(config, [bound], reloads_keys=settings.keys is not None).run()
+        Supervisor(config, [bound]).run()
+
+
+class Supervisor(Multiprocess):
+    """Starts workers again that die or hang, has them read keys again, and stops them in time."""
+
+    def handle_hup(self) -> None:
+        """Have the workers read the keys again; one that is still starting is started again."""
+        for worker in self.processes:
+            if worker.pid is not None:
+                os.kill(worker.pid, signal.SIGHUP)
+
+    def join_all(self) -> None:
+        """Wait until all workers have ended, and kill those that have not in time."""
+        end = time.monotonic() + GRACE_S
+        for worker in self.processes:
+            worker.process.join(max(0.0, end - time.monotonic()))
+            if worker.process.is_alive():
+                log.error("worker %d did not stop within %d s, and is killed", worker.pid, GRACE_S)
+                worker.kill()
 
 
 def check(settings: Settings) -> None:
@@ -91,9 +111,28 @@ def check(settings: Settings) -> None:
         )
     if settings.keys:
         Keys(settings.keys)
-    settings.check_origins()
+    for origin in settings.origins:
+        _check_origin(origin, keys=settings.keys is not None)
     read_manifest(settings.ranker)
     Feedback.open(settings.feedback).close()
+
+
+def _check_origin(origin: str, *, keys: bool) -> None:
+    if origin == "*":
+        if not keys:
+            raise ServeError(
+                "--origin '*' without keys would let any page a visitor opens change answers; "
+                "give --keys, or name the sites"
+            )
+        return
+    with suppress(ValueError):
+        parts = urlsplit(origin)
+        if parts.hostname and f"{parts.scheme}://{parts.netloc}" == origin:
+            return
+    raise ServeError(
+        f"--origin {origin!r} is none that a browser sends; give https://HOST[:PORT], with no "
+        "path and no / at the end"
+    )
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -118,10 +157,3 @@ def address_of(bound: socket.socket) -> str:
     """Return the address of a socket, as a browser takes it."""
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def remove_stale_folders(home: Path) -> None:
-    """Remove the folders of metrics that killed services left in a folder."""
-    for lock in home.glob(f"{METRICS_FOLDER}*/{LOCK}"):
-        with suppress(OSError, Timeout), FileLock(lock, timeout=0):  # else it is in use
-            shutil.rmtree(lock.parent, ignore_errors=True)

@@ -2,8 +2,8 @@
 
 import { bins, byType, chart, charted, share, sums } from "./charts.js";
 import {
-  $, answer as fetchAnswer, count, discloser, el, linked, many, offerToForget, percent, say, settled,
-  showProblem, stats, titles, wholeText,
+  $, count, el, fetchAnswer, folded, linked, many, offerToForget, percent, say, settled, showProblem,
+  stats, titles, wholeText,
 } from "./common.js";
 
 /**
@@ -24,63 +24,51 @@ function table(caption, hint, heads, rows) {
 }
 
 const PAUSE = 200; // milliseconds of quiet before titles are asked for
-const AT_ONCE = 20;
 const MOST = 100; // that the service lists
 
 function row({ id, title, url }) {
   const panel = el("div", { class: "panel" });
   const load = async () => {
     try {
-      const found = await fetchAnswer(id);
-      panel.replaceChildren(
-        el("p", { class: "hint" }, linked(id, url)), ...wholeText(found, {}, "h3"));
+      const whole = wholeText(await fetchAnswer(id), {}, "h3");
+      panel.replaceChildren(el("p", { class: "hint" }, linked(id, url)), ...whole);
     } catch (problem) {
       showProblem(panel, problem, load);
     }
   };
-  return el("li", {}, discloser(title || id, panel, load), panel);
+  return el("li", {}, folded(title || id, panel, load));
 }
 
 /** The section that browses answers. */
 function browser() {
   const list = el("ul", { class: "browse" });
   const note = el("p", { class: "hint", role: "status" });
-  const more = el("button", { type: "button", class: "plain", hidden: true }, "Show more");
   const trouble = el("div", { hidden: true });
+  const input = el("input", {
+    type: "search", class: "search", maxlength: "200", oninput: settled(PAUSE, look),
+  });
   let running = null;
-  let shown = AT_ONCE;
 
   async function look() {
     running?.abort();
     running = new AbortController();
     const { signal } = running;
     try {
-      const { answers, total } = await titles(input.value.trim(), shown, signal);
+      const { answers, total } = await titles(input.value.trim(), MOST, signal);
       if (signal.aborted) return;
       trouble.hidden = true;
       list.replaceChildren(...answers.map(row));
-      more.hidden = answers.length >= total || shown === MOST;
-      note.textContent = total > answers.length
-        ? `${answers.length} of ${many(total, "answer")}${shown === MOST ? "; words find the others" : ""}`
-        : many(total, "answer");
+      note.textContent = total > MOST
+        ? `${MOST} of ${many(total, "answer")}; words find the others` : many(total, "answer");
     } catch (problem) {
       if (!signal.aborted) showProblem(trouble, problem, look);
     }
   }
 
-  const anew = settled(PAUSE, () => {
-    shown = AT_ONCE;
-    look();
-  });
-  const input = el("input", { id: "browse", type: "search", class: "search", maxlength: "200", oninput: anew });
-  more.addEventListener("click", () => {
-    shown = Math.min(MOST, 2 * shown);
-    look();
-  });
   look();
   return el("section", { class: "box", "aria-labelledby": "answers-title" },
     el("h2", { id: "answers-title" }, "Answers"),
-    el("label", { for: "browse" }, "Words of a title"), input, note, trouble, list, more);
+    el("label", {}, "Words of a title", input), note, trouble, list);
 }
 
 const WEEK = 7; // days; a day has too few verdicts to show a share of
@@ -165,7 +153,7 @@ function tables({ days: rows, misses, wanted }, days) {
     box(
       table("By type", "", ["Type", ...COUNTS],
         byType(rows).map((type) => counted(type.name, type.total))),
-      el("details", {}, el("summary", {}, "Every day as a table"),
+      folded("Every day as a table",
         table("By day", "", ["Day", ...COUNTS],
           fine.map((bin) => counted(bin.long, sums(bin.pick(rows))))))),
     el("div", { class: "charts" },

@@ -1,25 +1,9 @@
 // The ranking: its heading, and its answers in their order, with how sure they are and why.
 
-import {
-  $, answer as fetchAnswer, discloser, el, linked, many, percent, say, showProblem, unique, wholeText,
-} from "./common.js";
+import { $, el, fetchAnswer, folded, linked, many, percent, say, showProblem, wholeText } from "./common.js";
 import { noneOfThese, thumbs } from "./feedback.js";
 
 const SURE = 0.5; // from here on an answer is rather right than wrong
-
-/** A probability as a meter, with its number and a word for it. */
-function confidence(value) {
-  const words = sure(value);
-  const fill = el("span", { class: `fill ${value >= SURE ? "sure" : "unsure"}` });
-  fill.style.inlineSize = `${100 * value}%`;
-  return el("div", { class: "confidence" },
-    el("span", {
-      class: "track", role: "meter", "aria-label": "Confidence", "aria-valuemin": "0",
-      "aria-valuemax": "1", "aria-valuenow": value.toFixed(2),
-      "aria-valuetext": `${percent(value)}, ${words}`,
-    }, fill),
-    el("span", {}, el("strong", {}, percent(value)), ` ${words}`));
-}
 
 /** What a probability is called. */
 const sure = (value) =>
@@ -27,6 +11,13 @@ const sure = (value) =>
     : value >= SURE ? "likely right"
       : value >= 0.25 ? "may be right"
         : "unlikely to be right";
+
+/** A probability as a meter, with its number and a word for it. */
+function confidence(value) {
+  const words = `${percent(value)} ${sure(value)}`;
+  const meter = el("meter", { "aria-label": "Confidence", low: SURE, optimum: 1, value: value.toFixed(2) }, words);
+  return el("div", { class: "confidence" }, meter, words);
+}
 
 const NAMES = {
   dense: "Meaning",
@@ -36,6 +27,9 @@ const NAMES = {
   words: "Words of the answer",
 };
 const LONG = 220; // characters of a past query that are shown at once
+const signed = new Intl.NumberFormat("en", {
+  signDisplay: "exceptZero", minimumFractionDigits: 2, maximumFractionDigits: 2,
+});
 
 /** Mean of each channel over the answers of a ranking, and the range of all values and zero. */
 function channelScale(answers) {
@@ -52,23 +46,13 @@ function channelScale(answers) {
   };
 }
 
-const rounded = (value) => Math.abs(value).toFixed(2);
-const signed = (value) => `${["+", "±", "−"][rounded(value) === "0.00" ? 1 : value > 0 ? 0 : 2]}${rounded(value)}`;
-const named = (name) => NAMES[name] ?? name;
-
 function bar(name, value, { means, low, high, compared }) {
-  const place = (amount) => `${((100 * (amount - low)) / (high - low)).toFixed(1)}%`;
-  const fill = el("span", { class: value < 0 ? "fill below" : "fill" });
-  fill.style.insetInlineStart = place(Math.min(0, value));
-  fill.style.inlineSize = `calc(${place(Math.max(0, value))} - ${place(Math.min(0, value))})`;
-  const average = compared && el("span", { class: "average" });
-  if (average) average.style.insetInlineStart = place(means[name]);
   return el("div", { class: "channel" },
-    el("dt", {}, named(name)),
+    el("dt", {}, NAMES[name] ?? name),
     el("dd", {},
-      el("span", { class: "track", "aria-hidden": "true" }, fill, average),
+      el("meter", { "aria-hidden": "true", min: low, max: high, value }),
       el("span", { class: "value" }, value.toFixed(2)),
-      compared && el("span", { class: "value soft" }, signed(value - means[name]))));
+      compared && el("span", { class: "value soft" }, signed.format(value - means[name]))));
 }
 
 /** The channel that sets this answer most apart from the others shown, in words. */
@@ -77,56 +61,40 @@ function inWords(channels, { names, means, compared }) {
   const ahead = (name) => (channels[name] ?? 0) - means[name];
   const most = names.reduce((best, name) => (ahead(name) > ahead(best) ? name : best));
   return ahead(most) > 0
-    ? `What speaks for it most, compared with the answers shown: ${named(most).toLowerCase()}.`
+    ? `What speaks for it most, compared with the answers shown: ${(NAMES[most] ?? most).toLowerCase()}.`
     : "No channel gave it more than the average of the answers shown.";
 }
 
 function pastQuery({ id, text, similarity }) {
-  const like = `Similarity ${similarity.toFixed(2)} `;
-  if (text == null) return el("li", { class: "hint" }, like, id && el("code", {}, id));
-  const short = text.length <= LONG;
-  const cut = short ? text : `${text.slice(0, LONG).replace(/\s+\S*$/, "")} …`;
-  const quote = el("blockquote", { tabindex: "-1" }, cut);
-  const more = !short && el("button", {
-    type: "button", class: "quiet", onclick: () => {
-      quote.textContent = text;
-      quote.focus(); // the button that had it goes
-      more.remove();
-    },
-  }, "Show all of it");
-  return el("li", {}, quote, el("p", { class: "hint" }, like, more));
+  const like = el("p", { class: "hint" }, `Similarity ${similarity.toFixed(2)} `, id && el("code", {}, id));
+  if (text == null) return el("li", {}, like);
+  const quote = el("blockquote", {}, text);
+  const whole = text.length <= LONG ? quote : folded(`${text.slice(0, LONG)} …`, quote);
+  return el("li", {}, whole, like);
 }
 
 /** The panel's content for one answer. */
 function why(answer, scale) {
-  const parts = [];
-  if (answer.channels) {
-    parts.push(
-      el("h4", {}, "Channels"), el("p", { class: "hint" }, inWords(answer.channels, scale)),
+  const hint = (...words) => el("p", { class: "hint" }, ...words);
+  const channels = answer.channels
+    ? [el("h4", {}, "Channels"), hint(inWords(answer.channels, scale)),
       el("dl", { class: "channels" },
         scale.names.map((name) => bar(name, answer.channels[name] ?? 0, scale))),
-      scale.compared && el("p", { class: "hint" },
-        "The line in a bar, and the second number, compare with the average of the answers shown."));
-  } else {
-    parts.push(el("p", { class: "hint" }, `Its score is ${answer.score.toFixed(2)}, from one channel.`));
-  }
-  parts.push(el("h4", {}, "Past queries that this answer solved"));
+      ...(scale.compared ? [hint("The second number compares with the average of the answers shown.")] : [])]
+    : [hint(`Its score is ${answer.score.toFixed(2)}, from one channel.`)];
   const past = answer.past_queries ?? [];
-  const [most, hidden] = [past.length, past.some(({ text }) => text == null)];
-  const solved = `It solved ${many(answer.solved ?? most, "past query", "past queries")}. `;
-  const nearest = most === 1 ? "The one most like yours:" : `The ${most} most like yours:`;
-  parts.push(
-    el("p", { class: "hint" }, most ? solved + nearest : "None yet."),
-    most > 0 && el("ul", { class: "past" }, past.map(pastQuery)),
-    hidden && el("p", { class: "hint" }, "What people wrote is not shown here."));
-  return parts.filter(Boolean);
+  const solved = `It solved ${many(answer.solved ?? past.length, "past query", "past queries")}. Most like yours:`;
+  return el("div", { class: "panel" }, channels,
+    el("h4", {}, "Past queries that this answer solved"),
+    hint(past.length ? solved : "None yet."),
+    past.length > 0 && el("ul", { class: "past" }, past.map(pastQuery)),
+    past.some(({ text }) => text == null) && hint("What people wrote is not shown here."));
 }
 
 /** How an answer moved since the ranking before; null where there was none. */
 function moved(rank, before) {
-  if (before === null) return null;
+  if (before === null || before === rank) return null;
   if (before === undefined) return el("span", { class: "moved new" }, "new");
-  if (before === rank) return null;
   const up = before > rank;
   const places = Math.abs(before - rank);
   return el("span", { class: `moved ${up ? "up" : "down"}` },
@@ -134,59 +102,40 @@ function moved(rank, before) {
     el("span", { class: "unseen" }, `${up ? "up" : "down"} ${many(places, "place")}`));
 }
 
-/**
- * @returns {{element: HTMLElement, show: (answer: object, ranking: object, before:
- *   number | null | undefined) => void}}
- */
-function card() {
-  const place = el("div", { class: "place" });
-  const title = el("h3", { id: unique("title") });
-  const sure = el("div");
-  const found = el("p", { class: "found" });
+/** The element of one answer, and what shows it in a ranking: what is open stays so. */
+function card(id) {
+  const head = el("div", { class: "gist" });
   const whole = el("div", { class: "panel whole" });
-  const reasons = el("div", { class: "panel" });
+  const reasons = el("div");
   const judging = el("div", { class: "judging" });
   const said = el("div");
-  let now = null;
-  let loaded = null;
-
-  function showWhole() {
-    whole.replaceChildren(...wholeText(loaded, now));
-    whole.querySelector("mark")?.scrollIntoView({ block: "nearest" });
-  }
+  let best = null;
 
   async function load() {
-    const { id } = now;
-    if (!loaded) whole.replaceChildren(el("p", { class: "hint" }, "Fetching it …"));
     try {
-      loaded = await fetchAnswer(id);
-      showWhole();
+      whole.replaceChildren(...wholeText(await fetchAnswer(id), best));
     } catch (problem) {
       showProblem(whole, problem, load);
     }
   }
 
-  const open = discloser("Whole answer", whole, load);
-  const element = el("li", { class: "answer" },
-    el("article", { "aria-labelledby": title.id },
-      place, title, sure, found,
-      el("div", { class: "acts" }, open, discloser("Why this", reasons), judging),
-      said, reasons, whole));
+  const fold = folded("Whole answer", whole, load);
+  const acts = el("div", { class: "acts" }, fold, folded("Why this", reasons), judging);
+  const element = el("li", { class: "answer" }, head, acts, said);
 
   function show(answer, ranking, before) {
-    now = answer;
-    const move = moved(answer.rank, before);
-    place.replaceChildren(
-      el("span", { class: "rank" }, el("span", { class: "unseen" }, "Place "), answer.rank),
-      ...(move ? [move] : []));
-    title.replaceChildren(linked(answer.title || answer.id, answer.url));
-    sure.replaceChildren(...(answer.confidence == null ? [] : [confidence(answer.confidence)]));
-    found.hidden = !answer.sentence;
-    found.replaceChildren(
-      ...(answer.section ? [el("span", { class: "section" }, answer.section)] : []),
-      el("mark", {}, answer.sentence ?? ""));
-    reasons.replaceChildren(...why(answer, ranking.scale));
-    if (loaded && !whole.hidden) showWhole();
+    best = answer;
+    head.replaceChildren(
+      el("div", { class: "place" },
+        el("span", { class: "rank" }, el("span", { class: "unseen" }, "Place "), answer.rank),
+        moved(answer.rank, before)),
+      el("h3", {}, linked(answer.title || id, answer.url)),
+      ...(answer.confidence == null ? [] : [confidence(answer.confidence)]),
+      ...(answer.sentence ? [el("p", { class: "found" },
+        answer.section && el("span", { class: "section" }, answer.section),
+        el("mark", {}, answer.sentence))] : []));
+    reasons.replaceChildren(why(answer, ranking.scale));
+    if (fold.open) load();
     const verdict = thumbs(ranking, answer);
     judging.replaceChildren(verdict.group);
     said.replaceChildren(verdict.place);
@@ -195,9 +144,6 @@ function card() {
   return { element, show };
 }
 
-const MOVE = { duration: 320, easing: "cubic-bezier(.2, .7, .2, 1)" };
-const still = matchMedia("(prefers-reduced-motion: reduce)");
-
 const cards = new Map(); // by answer id, of the ranking that is shown
 let places = new Map(); // rank by answer id
 
@@ -205,64 +151,37 @@ let places = new Map(); // rank by answer id
 export function clear() {
   cards.clear();
   places = new Map();
-  $("#answers").replaceChildren();
-  $("#none").replaceChildren();
-  $("#verdict").replaceChildren();
+  for (const place of ["#answers", "#none", "#verdict"]) $(place).replaceChildren();
 }
 
-function heading({ answers, confidence, withheld }, shownFor) {
-  const hint = (...words) => el("p", { class: "hint" }, ...words);
-  const about = hint("For ", el("q", {}, shownFor));
+/** Title, and advice where there is any, for a ranking. */
+function wordsOf({ answers, confidence, withheld }) {
   if (withheld) {
-    return [el("h2", {}, "Nothing sure enough to show"), about, hint(
-      confidence == null ? "" : `The best answer is only ${percent(confidence)} likely to be right. `,
-      "Add what was seen or tried, or lower “Only if at least” in the options.")];
+    const best = confidence == null ? "" : `The best answer is only ${percent(confidence)} likely to be right. `;
+    return ["Nothing sure enough to show",
+      `${best}Add what was seen or tried, or lower “Only if at least” in the options.`];
   }
-  if (!answers.length) {
-    return [el("h2", {}, "No answer found"), about, hint("Try other words, or more of them.")];
-  }
+  if (!answers.length) return ["No answer found", "Try other words, or more of them."];
   if (confidence != null && confidence < SURE) {
-    return [el("h2", {}, "Not sure about these"), about,
-      hint("A few more words about what was seen or tried may help.")];
+    return ["Not sure about these", "A few more words about what was seen or tried may help."];
   }
-  return [el("h2", {}, answers.length === 1 ? "Best answer" : "Best answers"), about];
-}
-
-function spoken({ answers, confidence, withheld }) {
-  if (withheld) return "Nothing sure enough to show.";
-  if (!answers.length) return "No answer found.";
-  const how = confidence == null ? "" : `, ${percent(confidence)}, ${sure(confidence)}`;
-  return `${many(answers.length, "answer")}. First: ${answers[0].title}${how}.`;
-}
-
-/** Where each card is now, to let it glide from there. */
-const tops = () =>
-  new Map([...cards].map(([id, { element }]) => [id, element.getBoundingClientRect().top]));
-
-function glide(from) {
-  if (still.matches) return;
-  for (const [id, { element }] of cards) {
-    const by = from.has(id) ? from.get(id) - element.getBoundingClientRect().top : 0;
-    if (by) element.animate([{ transform: `translateY(${by}px)` }, { transform: "none" }], MOVE);
-    else if (!from.has(id)) element.animate([{ opacity: 0 }, { opacity: 1 }], MOVE);
-  }
+  return [answers.length === 1 ? "Best answer" : "Best answers", ""];
 }
 
 /** Puts cards in order, moving only those out of it: a card that is not moved keeps the focus. */
 function arrange(list, ids) {
-  const wanted = new Set(ids);
+  const focused = document.activeElement;
   for (const [id, { element }] of cards) {
-    if (wanted.has(id)) continue;
+    if (ids.includes(id)) continue;
     element.remove();
     cards.delete(id);
   }
-  const focused = document.activeElement;
   ids.forEach((id, i) => {
-    if (!cards.has(id)) cards.set(id, card());
+    if (!cards.has(id)) cards.set(id, card(id));
     const { element } = cards.get(id);
     if (list.children[i] !== element) list.insertBefore(element, list.children[i] ?? null);
   });
-  if (focused?.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
+  if (focused?.isConnected) focused.focus({ preventScroll: true });
 }
 
 /**
@@ -275,14 +194,14 @@ export function show(reply, { query, words, follows }) {
   const shown = answers.map((answer) => answer.id);
   const ranking = { query, shown, ranker: reply.ranker, scale: channelScale(answers) };
   const before = follows && places.size ? places : null;
-  const from = tops();
-  $("#verdict").replaceChildren(...heading(reply, words));
+  const [title, advice] = wordsOf(reply);
+  $("#verdict").replaceChildren(el("h2", {}, title),
+    el("p", { class: "hint" }, "For ", el("q", {}, words)), el("p", { class: "hint" }, advice));
   arrange($("#answers"), shown);
   for (const answer of answers) {
     cards.get(answer.id).show(answer, ranking, before && before.get(answer.id));
   }
-  glide(from);
   places = new Map(answers.map((answer) => [answer.id, answer.rank]));
-  $("#none").replaceChildren(...noneOfThese(ranking));
-  say(spoken(reply));
+  $("#none").replaceChildren(noneOfThese(ranking));
+  say(answers.length ? `${title}. First: ${answers[0].title}.` : `${title}.`);
 }

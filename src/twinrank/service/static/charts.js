@@ -10,14 +10,11 @@ const format = (options) => new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", 
 const SHORT = format({ day: "numeric", month: "short" });
 const LONG = format({ weekday: "long", day: "numeric", month: "long" });
 
-const nothing = () => ({ requests: 0, confident: 0, withheld: 0, right: 0, wrong: 0 });
+const FIELDS = ["requests", "confident", "withheld", "right", "wrong"];
 
 /** Sums of rows, by field. */
-export function sums(rows) {
-  const total = nothing();
-  for (const row of rows) for (const field of Object.keys(total)) total[field] += row[field];
-  return total;
-}
+export const sums = (rows) => Object.fromEntries(
+  FIELDS.map((field) => [field, rows.reduce((sum, row) => sum + row[field], 0)]));
 
 const COLOURS = 6; // of series in a chart
 
@@ -123,14 +120,12 @@ function lines(series, x, y) {
 }
 
 /**
- * @param {object} given
- * @param {string} given.title
- * @param {string} given.hint one sentence under it
- * @param {"bars" | "lines"} given.kind bars count things; lines are shares from 0 to 1
- * @param {{name: string, values: (number | null)[], ranges?: object[], colour?: number}[]}
- *   given.series
- * @param {string[]} given.labels of the bins, on the axis
- * @param {(bin: number) => string} given.read a bin's values, in words
+ * A chart with a slider that reads it: `kind` is bars, which count things, or lines, which are
+ * shares from 0 to 1; `read` gives a bin's values in words.
+ *
+ * @param {{title: string, hint: string, kind: "bars" | "lines", labels: string[],
+ *   series: {name: string, values: (number | null)[], ranges?: object[], colour?: number}[],
+ *   read: (bin: number) => string}} given
  */
 export function chart({ title, hint, kind, series, labels, read }) {
   const last = labels.length - 1;
@@ -139,20 +134,13 @@ export function chart({ title, hint, kind, series, labels, read }) {
   const tick = kind === "bars" ? (value) => value.toLocaleString("en") : (value) => `${100 * value}%`;
   const slider = el("input", {
     type: "range", min: 0, max: last, value: last, "aria-label": `${title}: read a date`,
-    oninput: point, onpointermove: follow,
+    oninput: point,
   });
   const readout = el("p", { class: "readout" });
   const picture = svg("svg", { "aria-hidden": "true" });
   const plot = el("div", { class: "plot" }, picture, slider);
   const cursor = svg("line", { class: "cursor" });
   let x = () => 0;
-
-  function follow(event) {
-    const box = plot.getBoundingClientRect();
-    const inside = (event.clientX - box.left - LEFT) / (box.width - LEFT - RIGHT);
-    slider.value = Math.min(last, Math.max(0, Math.floor(inside * labels.length)));
-    point();
-  }
 
   function point() {
     const i = Number(slider.value);

@@ -45,39 +45,32 @@ export function conversation(list, changed) {
   const roleOf = (row) => row.querySelector("select");
   const textOf = (row) => row.querySelector("textarea");
 
-  function select(role) {
-    const roles = ROLES.includes(role) ? ROLES : [...ROLES, role];
-    return el("select", { onchange: changed },
-      roles.map((name) => el("option", { selected: name === role }, name)));
-  }
-
   function add(role, text = "", after = list.lastElementChild) {
-    const row = el("li", { class: "turn" }, select(role), el("textarea", {
+    const roles = ROLES.includes(role) ? ROLES : [...ROLES, role];
+    const select = el("select", { onchange: changed },
+      roles.map((name) => el("option", { selected: name === role }, name)));
+    const row = el("li", { class: "turn" }, select, el("textarea", {
       rows: "1", oninput: changed, onkeydown: pressed, onpaste: pasted,
     }), el("button", { type: "button", class: "quiet remove", onclick: () => remove(row) }, icon("close")));
     textOf(row).value = text;
-    row.addEventListener("change", () => side(row));
+    row.addEventListener("change", number);
     if (after) after.after(row);
     else list.append(row);
     number();
     return row;
   }
 
-  const side = (row) => row.classList.toggle("agent", roleOf(row).value !== "User");
-
   function number() {
     rows().forEach((row, i) => {
       roleOf(row).setAttribute("aria-label", `Who wrote turn ${i + 1}`);
       textOf(row).setAttribute("aria-label", `Turn ${i + 1}`);
       row.querySelector(".remove").setAttribute("aria-label", `Remove turn ${i + 1}`);
-      side(row);
+      row.classList.toggle("agent", roleOf(row).value !== "User");
     });
   }
 
-  const nextRole = (row) => (row && roleOf(row).value === "User" ? "Agent" : "User");
-
   function addNext(row = list.lastElementChild) {
-    textOf(add(nextRole(row), "", row)).focus();
+    textOf(add(row && roleOf(row).value === "User" ? "Agent" : "User", "", row)).focus();
   }
 
   function remove(row) {

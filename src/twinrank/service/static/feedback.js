@@ -2,18 +2,14 @@
 // that is sent twice is stored once, and can be taken back.
 
 import {
-  discloser, el, icon, judge, many, say, settled, showProblem, takeBack, titles, unique, wordsFor,
+  el, folded, icon, judge, many, say, settled, showProblem, takeBack, titles, wordsFor,
 } from "./common.js";
 
 const PAUSE = 200; // milliseconds of quiet before titles are asked for
 const MOST_TITLES = 8;
 
-/** A random UUID, also where the page came by plain HTTP and `randomUUID` is missing. */
-function ownKey() {
-  if (crypto.randomUUID) return crypto.randomUUID();
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
+const makeKey = () => Array.from(
+  crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /**
  * Has the service hold the verdict that was wanted last, and no other: one request goes after
@@ -21,13 +17,13 @@ function ownKey() {
  *
  * @param {{query: object, shown: string[], ranker: string}} ranking what is judged
  * @param {HTMLElement} place where its progress is shown
- * @param {(stored: boolean) => void} settled called when it holds what is wanted, or none
+ * @param {(stored: boolean) => void} done called when it holds what is wanted, or none
  * @param {(there: object | null) => void} refused called with the verdict it has, when it will not
  *   take the one that was wanted
  * @returns {(verdict: {answer: string | null, right: boolean} | null, thanks?: string) => void}
  *   wants a verdict, and says thanks once it is stored; or wants none
  */
-function keeper({ query, shown, ranker }, place, settled = () => {}, refused = () => {}) {
+function keeper({ query, shown, ranker }, place, done, refused) {
   let wanted = null;
   let there = null; // at the service, or perhaps: its reply was lost
   let running = false;
@@ -78,11 +74,11 @@ function keeper({ query, shown, ranker }, place, settled = () => {}, refused = (
     const words = wanted?.thanks ?? "Taken back.";
     tell(words, wanted ? "good" : "hint");
     say(words);
-    settled(Boolean(wanted));
+    done(Boolean(wanted));
   }
 
   return (verdict, thanks) => {
-    const body = { key: ownKey(), ...query, ...verdict, shown, ranker };
+    const body = { key: makeKey(), ...query, ...verdict, shown, ranker };
     wanted = verdict && { body, thanks, stored: false };
     settle();
   };
@@ -95,19 +91,15 @@ export function thumbs(ranking, { id, title }) {
   const press = (verdict) => both.forEach((one, i) =>
     one.setAttribute("aria-pressed", String(verdict?.right === (i === 0))));
   const keep = keeper(ranking, place, () => press(wanted), press);
-  const thumb = (right, words) => {
-    const button = el("button", {
-      type: "button", class: `thumb ${right ? "up" : "down"}`, "aria-pressed": "false",
-      onclick: () => {
-        const on = button.getAttribute("aria-pressed") === "false";
-        const thanks = right ? "Stored as right. Thank you." : "Stored as wrong. Thank you.";
-        wanted = on ? { answer: id, right } : null;
-        press(wanted);
-        keep(wanted, thanks);
-      },
-    }, icon(right ? "up" : "down"), el("span", {}, words));
-    return button;
-  };
+  const thumb = (right, words) => el("button", {
+    type: "button", class: `thumb ${right ? "up" : "down"}`, "aria-pressed": "false",
+    onclick: ({ currentTarget }) => {
+      const on = currentTarget.getAttribute("aria-pressed") === "false";
+      wanted = on ? { answer: id, right } : null;
+      press(wanted);
+      keep(wanted, `Stored as ${words.toLowerCase()}. Thank you.`);
+    },
+  }, icon(right ? "up" : "down"), el("span", {}, words));
   const both = [thumb(true, "Right"), thumb(false, "Wrong")];
   const group = el("div", { class: "thumbs", role: "group", "aria-label": `Is “${title}” right?` }, both);
   return { group, place };
@@ -115,18 +107,11 @@ export function thumbs(ranking, { id, title }) {
 
 /** A box that finds an answer by the words of its title; `chosen` gets it, and null while none is. */
 function answerBox(chosen) {
-  const id = unique("answer");
   const note = el("p", { class: "hint", role: "status" });
   const list = el("select", { class: "titles", "aria-label": "Titles", hidden: true, onchange: choose });
   const input = el("input", {
-    id, type: "search", autocomplete: "off", spellcheck: "false", placeholder: "Words of its title",
-    maxlength: "200", oninput: () => look(), onkeydown: (event) => {
-      if (event.key !== "ArrowDown" || list.hidden) return;
-      event.preventDefault();
-      list.selectedIndex = 0;
-      list.focus();
-      choose();
-    },
+    type: "search", autocomplete: "off", placeholder: "Words of its title", maxlength: "200",
+    oninput: settled(PAUSE, look),
   });
   let found = [];
   let running = null;
@@ -145,7 +130,7 @@ function answerBox(chosen) {
     choose();
   }
 
-  const look = settled(PAUSE, async () => {
+  async function look() {
     running?.abort();
     const words = input.value.trim();
     if (!words) return show([], "");
@@ -155,28 +140,32 @@ function answerBox(chosen) {
       const { answers, total } = await titles(words, MOST_TITLES, signal);
       if (signal.aborted) return;
       const more = total > answers.length ? "; type one more word" : "";
-      show(answers, total ? `${many(total, "title has", "titles have")} these words${more}.` : "No title has these words.");
+      show(answers, `${many(total, "title has", "titles have")} these words${more}.`);
     } catch (problem) {
       if (!signal.aborted) show([], wordsFor(problem).join(". "));
     }
-  });
+  }
 
-  return el("div", { class: "finder" }, el("label", { for: id }, "The right one is"), input, list, note);
+  return el("div", { class: "finder" }, el("label", {}, "The right one is", input), list, note);
 }
 
-/** The button and its panel under a ranking. */
+/** The panel under a ranking for an answer that is not there. */
 export function noneOfThese(ranking) {
   const said = el("div", { hidden: true });
-  const want = keeper(ranking, said, settled, enable);
-  const keep = el("button", { type: "button", class: "main", disabled: true }, "Store it");
+  const want = keeper(ranking, said, done, enable);
   let right = null;
   const box = answerBox((answer) => {
     right = answer;
     keep.disabled = !answer;
   });
-  const unknown = el("button", { type: "button", class: "quiet" }, "I do not know which");
+  const button = (look, words, onclick) => el("button", { type: "button", class: look, onclick }, words);
+  const keep = button("main", "Store it", () =>
+    put({ answer: right.id, right: true }, `Stored: the right one is “${right.title}”. Thank you.`));
+  const unknown = button("quiet", "I do not know which", () =>
+    put({ answer: null, right: false }, "Stored: none of these. Thank you."));
+  const undo = button("quiet", "Undo", () => want(null));
+  keep.disabled = true;
   const form = el("div", { class: "row" }, keep, unknown);
-  const undo = el("button", { type: "button", class: "quiet", onclick: () => want(null) }, "Undo");
   const put = (verdict, thanks) => {
     keep.disabled = unknown.disabled = true;
     want(verdict, thanks);
@@ -185,18 +174,14 @@ export function noneOfThese(ranking) {
     keep.disabled = !right;
     unknown.disabled = false;
   }
-  function settled(stored) {
+  function done(stored) {
     enable();
     if (stored) said.firstChild.append(" ", undo);
     panel.replaceChildren(...(stored ? [said] : [box, form, said]));
-    button.focus(); // what had it is gone
+    fold.firstChild.focus(); // what had it is gone
   }
-  keep.addEventListener("click", () =>
-    put({ answer: right.id, right: true }, `Stored: the right one is “${right.title}”. Thank you.`));
-  unknown.addEventListener("click", () =>
-    put({ answer: null, right: false }, "Stored: none of these. Thank you."));
   const panel = el("div", { class: "panel" }, box, form, said);
   const words = ranking.shown.length ? "None of these is right" : "Say which answer is right";
-  const button = discloser(words, panel, () => panel.querySelector("input")?.focus());
-  return [button, panel];
+  const fold = folded(words, panel, () => panel.querySelector("input")?.focus());
+  return fold;
 }

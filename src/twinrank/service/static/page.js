@@ -5,7 +5,6 @@ import { $, offerToForget, rank, settled, showProblem } from "./common.js";
 import { conversation } from "./conversation.js";
 
 const PAUSE = 450; // milliseconds of quiet in a conversation before it is ranked
-const SLOW = 200; // milliseconds until it is said that a ranking is being made
 
 const narrow = matchMedia("(max-width: 60rem)"); // the answers are below, not beside
 let running = null; // the request whose ranking is awaited
@@ -25,18 +24,11 @@ const options = () => ({
   min_confidence: Number($("#at-least").value),
 });
 
-const isEmpty = (asked) => !(asked.text || asked.turns?.length);
-const called = ({ text, turns: said }) => text ?? said.at(-1).text;
-
 function stop() {
   running?.abort();
   running = null;
   waiting();
-  busy(false);
-}
-
-function busy(whether) {
-  $("#results").setAttribute("aria-busy", String(whether));
+  $("#results").setAttribute("aria-busy", "false");
 }
 
 function empty() {
@@ -50,13 +42,13 @@ function empty() {
 async function ask({ anew = false, failures = 0, follows = talking() } = {}) {
   const asked = query();
   const sent = JSON.stringify([asked, options()]);
-  if (isEmpty(asked)) return empty();
+  if (!(asked.text || asked.turns?.length)) return empty();
   if (sent === last && !anew) return;
   stop();
   last = sent;
   const request = new AbortController();
   running = request;
-  const slow = setTimeout(() => busy(true), SLOW);
+  $("#results").setAttribute("aria-busy", "true");
   try {
     const reply = await rank({ ...asked, ...options() }, request.signal);
     if (request !== running) return;
@@ -64,7 +56,7 @@ async function ask({ anew = false, failures = 0, follows = talking() } = {}) {
     $("#problem").hidden = true;
     $("#welcome").hidden = true;
     if (!follows) clear();
-    show(reply, { query: asked, words: called(asked), follows });
+    show(reply, { query: asked, words: asked.text ?? asked.turns.at(-1).text, follows });
     if (!follows && narrow.matches) $("#results").scrollIntoView({ block: "start" });
   } catch (problem) {
     if (request.signal.aborted) return;
@@ -72,8 +64,7 @@ async function ask({ anew = false, failures = 0, follows = talking() } = {}) {
     const again = () => ask({ anew: true, failures: failures + 1, follows });
     waiting = showProblem($("#problem"), problem, again, failures + 1);
   } finally {
-    clearTimeout(slow);
-    if (request === running) busy(false);
+    if (request === running) $("#results").setAttribute("aria-busy", "false");
   }
 }
 
