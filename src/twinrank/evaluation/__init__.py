@@ -1,5 +1,6 @@
 """Metrics, uncertainty, comparison, and the geometry of a ranker's space."""
 
+from twinrank.evaluation.collapse import Signs, signs_of_collapse
 from twinrank.evaluation.evaluate import (
     Evaluation,
     by_type,
@@ -31,6 +32,7 @@ __all__ = [
     "Geometry",
     "Mistakes",
     "Point",
+    "Signs",
     "View",
     "by_type",
     "centroid_views",
@@ -46,5 +48,6 @@ __all__ = [
     "mistakes",
     "per_query",
     "reliability",
+    "signs_of_collapse",
     "summarise",
 ]

@@ -39,7 +39,7 @@ from twinrank.training.calibration import (
 from twinrank.training.checkpoint import check_same_training
 from twinrank.training.distributed import from_main, is_main, join_launched, local_device
 from twinrank.training.encoder_tuning import tune_encoder
-from twinrank.training.pretraining import PairedQueries, Pretrainer
+from twinrank.training.pretraining import PairedQueries, Pretrainer, warn_of_collapse
 from twinrank.training.tower_modules import Towers, towers_of
 from twinrank.training.tower_training import TowerTrainer
 from twinrank.training.training_data import (
@@ -254,7 +254,9 @@ def _pretrain(run: TrainingRun, reader: Reader, data: TrainingData, pairs: Paire
 
     trainer = Pretrainer(towers, pairs, validate, seed=seed)
     with _pretraining_file(run, reader, data, pairs) as (file, identity):
-        run_stage(trainer, run, file, identity, label=f"Pre-training {recipe.name}")
+        history = run_stage(trainer, run, file, identity, label=f"Pre-training {recipe.name}")
+    for warning in warn_of_collapse(recipe.name, history) if is_main() else ():
+        _warn_once(warning)
     towers.take_projector(None)
     return towers
 

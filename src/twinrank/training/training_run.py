@@ -98,8 +98,8 @@ def run_stage(
     *,
     label: str,
     fit: Fit | None = None,
-) -> None:
-    """Run a trainer from its checkpoint on, with records, checkpoints and a progress bar.
+) -> list[Record]:
+    """Run a trainer from its checkpoint on, with checkpoints and a progress bar.
 
     Args:
         trainer: of one stage of the run.
@@ -108,6 +108,9 @@ def run_stage(
         identity: of the training, so that no other goes on from its checkpoint.
         label: of the progress bar.
         fit: runs the trainer, if this process is not to run it by itself.
+
+    Returns:
+        The records of its epochs, those before the checkpoint too.
     """
     saved = from_main(lambda: load_checkpoint(file, identity) if file else None)
     writer = CheckpointWriter(file if is_main() else None, identity)
@@ -127,8 +130,6 @@ def run_stage(
         trainer.on_step = lambda: advance(1)
         for record in saved.history if saved else []:
             tell(record, steps * int(record["epoch"] > 0))
-        if fit:
-            fit(trainer, saved=saved, on_epoch=on_epoch)
-        else:
-            trainer.run(saved=saved, on_epoch=on_epoch)
+        history = (fit or type(trainer).run)(trainer, saved=saved, on_epoch=on_epoch)
     writer.finish()
+    return history
