@@ -176,7 +176,10 @@ def judge_dual(arms: Arms) -> Outcome | None:
     """Whether two heads are better than one."""
     dual, single = (arms[name]["overall"][TOP_3] for name in (DUAL, ONE_HEAD))
     found = f"dual {reached(arms[DUAL])}, one head {reached(arms[ONE_HEAD])}"
-    return found, "reproduced" if dual > single else "not reproduced"
+    low, high = arms[ONE_HEAD]["intervals"]["overall"][TOP_3] or (single, single)
+    if low <= dual <= high:
+        return found, "not reproduced: no difference that these queries could show"
+    return found, "reproduced" if dual > single else "not reproduced: two heads are worse"
 
 
 def judge_drawing_together(arms: Arms) -> Outcome | None:

@@ -56,7 +56,7 @@ RECIPE_COLOURS = {
     **dict.fromkeys((ACROSS, "control-across-freeze"), GREEN),
     **dict.fromkeys(("barlow-joint", "control-noise"), PURPLE),
 }
-PRETRAINED = (PUBLISHED, ACROSS, "control-noise", "barlow-zero-shot")
+PRETRAINED = (PUBLISHED, ACROSS, "control-noise")
 LOSSES = {
     PUBLISHED: RED,
     "control-large-answers": ORANGE,
@@ -233,7 +233,7 @@ def _draw_curves(
             means.append({**row, "x": epoch, "y": mean, "hover": hover})
     if not rows:
         return None
-    look = {"color_discrete_map": RECIPE_COLOURS, "render_mode": "svg"}
+    look: Json = {"color_discrete_map": RECIPE_COLOURS, "render_mode": "svg"}
     plot = draw(express.line, rows, line_group="seed", **look)
     plot.update_traces(opacity=0.3, line_width=1, hoverinfo="skip", showlegend=False)
     thick = draw(express.line, means, **look)
@@ -314,7 +314,8 @@ def draw_space(results: Json) -> Figure | None:
     plot = draw(express.scatter, rows).update_traces(marker_size=11)
     plot.update_xaxes(title_text="how well the space tells the types apart (AUC)")
     plot.update_yaxes(title_text="test top-3 accuracy", rangemode="tozero")
-    return styled(plot, "Mixing types and ranking", height=600)
+    styled(plot, "Mixing types and ranking", height=680)
+    return plot.update_layout(margin_b=200)
 
 
 def _describe_arm(arm: Json) -> str:

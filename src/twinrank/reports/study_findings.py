@@ -246,20 +246,26 @@ def find_worth_by_type(results: Json) -> list[str]:
 
 def find_worth_of_few_labels(results: Json) -> list[str]:
     """What pre-training changes with fewer labels, and how even rankers are then."""
-    lines: list[str] = []
-    fewer = results["fewer_labels"]
-    keys = dict.fromkeys((d["share"], d["fewer_of"]) for d in fewer["differences"])
-    for share, rare in (key for key in keys if key[0] < 1):
-        of = f" of type {rare} (and all others), on queries of type {rare}" if rare else ""
-        family = [
-            d
-            for d in fewer["differences"]
-            if (d["share"], d["fewer_of"], d["type"]) == (share, rare, rare)
-        ]
-        lines += _describe_differences(f"With {share:.0%} of the labels{of}", family)
+    families: dict[str, list[Json]] = {}
+    for d in results["fewer_labels"]["differences"]:
+        if d["share"] < 1 and d["type"] == d["fewer_of"]:
+            of = f" of type {d['type']} (and all others), on its queries" if d["type"] else ""
+            families.setdefault(f"{d['share']:.0%} of the labels{of}", []).append(d)
+    sure = {
+        group: family
+        for group, family in families.items()
+        if any(d["p_holm"] < SIGNIFICANT for d in family)
+    }
+    lines = [line for group in sure for line in _describe_differences(f"With {group}", sure[group])]
+    if unsure := [group for group in families if group not in sure]:
+        number = sum(len(families[group]) for group in unsure)
+        lines.append(
+            f"With {join_words(unsure)}, pre-training makes no difference that the queries "
+            f"measured could show ({count(number, 'comparison')})."
+        )
     gaps = [
         f"{row['share']:.0%} {row['name']} {figure(row['gap'][TOP_3])}"
-        for row in sorted(fewer["rows"], key=lambda row: row["share"])
+        for row in sorted(results["fewer_labels"]["rows"], key=lambda row: row["share"])
         if not row["fewer_of"] and len(row["types"]) > 1
     ]
     head = "The gap between types in top-3 accuracy, by the share of the labels, is: "

@@ -68,20 +68,21 @@ Barlow, frozen, then dual | 1.07 | .032""",
 TEXTS = {
     "Why the loss is flat": "flatness",
     "Where walking on it leads": "walking",
+    "Why the space looked better": "near",
     "The controls": "controls",
     "What the encoder reads": "reading",
 }
 # Figures of the table that sets what is near what against ranking.
 NEAR = {
-    ("signs", "nearest_past_query"): "nearest past query right",
-    ("geometry", "answer_share"): "variance between answers",
-    ("signs", "right_over_wrong"): "right over wrong distance",
-    ("geometry", "centroid_distance"): "centroid distance",
-    ("geometry", "answer_distance"): "answer distance",
-    ("signs", "dot_accuracy"): "top-3, dot product",
-    ("signs", "cosine_accuracy"): "top-3, cosine",
-    ("signs", "first_places"): "first places of 3 answers",
-    ("signs", "first_axis"): "variance on one axis",
+    ("signs", "nearest_past_query"): "past query",
+    ("geometry", "answer_share"): "between answers",
+    ("signs", "right_over_wrong"): "right/wrong",
+    ("geometry", "centroid_distance"): "centroids",
+    ("geometry", "answer_distance"): "to answer",
+    ("signs", "dot_accuracy"): "dot",
+    ("signs", "cosine_accuracy"): "cosine",
+    ("signs", "first_places"): "3 answers",
+    ("signs", "first_axis"): "one axis",
 }
 COMPARED = (UNTRAINED, NO_STEPS, PUBLISHED, ACROSS, DUAL, PUBLISHED_FROZEN, ACROSS_FROZEN)
 

@@ -255,8 +255,9 @@ def _pretrain(run: TrainingRun, reader: Reader, data: TrainingData, pairs: Paire
     trainer = Pretrainer(towers, pairs, validate, seed=seed)
     with _pretraining_file(run, reader, data, pairs) as (file, identity):
         history = run_stage(trainer, run, file, identity, label=f"Pre-training {recipe.name}")
-    for warning in warn_of_collapse(recipe.name, history) if is_main() else ():
-        _warn_once(warning)
+    if is_main() and run.shared is None:  # a comparison shows it in its figures
+        for warning in warn_of_collapse(recipe.name, history):
+            log.warning("%s", warning)
     towers.take_projector(None)
     return towers
 
