@@ -112,7 +112,7 @@ class TrainingSettings(_Settings):
     # `exact` projects every answer at every step; `stale` re-projects `answer_batch` vectors a
     # step and scores against older ones of the rest; `sampled` projects the right answers of the
     # batch and `answer_sample` more, half of them hard; `auto` is `exact`, or `sampled` where
-    # that costs less (docs/training-speed.md).
+    # that costs less (docs/measurements/speed.md).
     index: Literal["auto", "exact", "stale", "sampled"] = "auto"
     answer_batch: Positive = 50
     answer_sample: TwoOrMore = 2048

@@ -63,12 +63,14 @@ def load_constants(file: Path | None = None) -> Constants:
         try:
             given = tomllib.loads(read_text(file, "file of constants", PlanError))
         except tomllib.TOMLDecodeError as error:
-            raise PlanError(f"{file}: no TOML: {error}; see docs/plan.md") from None
+            raise PlanError(f"{file}: no TOML: {error}; see docs/guides/plan.md") from None
         source = source | given.pop("source", {"on": str(file)})
         for table, entries in given.items():
             for name, value in entries.items() if isinstance(entries, dict) else [(table, entries)]:
                 if name not in values:
-                    raise PlanError(f"{file}: no constant is called {name}; see docs/plan.md")
+                    raise PlanError(
+                        f"{file}: no constant is called {name}; see docs/guides/plan.md"
+                    )
                 if not isinstance(value, int | float) or not 0 <= value < math.inf:
                     raise PlanError(f"{file}: {name} is {value!r}; give a number of 0 or more")
                 values[name] = float(value)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import faiss
 
 Kind = Literal["flat", "hnsw"]
-MAX_EXACT_VECTORS = 200_000  # chosen from the measurements in docs/index.md
+MAX_EXACT_VECTORS = 200_000  # chosen from the measurements in docs/measurements/speed.md
 LINKS, BUILD_BREADTH, SEARCH_BREADTH = 32, 120, 128  # HNSW's M, efConstruction, efSearch
 MAX_NEW_VECTORS = 8_192  # searched beside the main index before they are put into it
 MAX_REMOVED_SHARE = 0.25  # of a graph's vectors, beyond which it is built again
