@@ -169,7 +169,7 @@ def draw_planes(pictured: Mapping[str, Signs]) -> Figure | None:
         plot.update_xaxes(title_text=across, row=1, col=column)
         anchor = f"x{column}" if column > 1 else "x"
         plot.update_yaxes(title_text=upward, scaleanchor=anchor, row=1, col=column)
-    return styled(plot, "Queries and answers on the two main axes of the queries", height=520)
+    return styled(plot, "The plane of the queries", height=520)
 
 
 def _plane_traces(signs: Signs, *, legend: bool) -> list[Any]:
