@@ -14,9 +14,9 @@ from twinrank.cli.common import app
 from twinrank.encoding import Encoder, FeatureStore
 from twinrank.errors import PlanError
 from twinrank.planning import count_step, format_duration, format_size, plan, stored_text_bytes
-from twinrank.ranking import Passages, total
+from twinrank.ranking import Passages
 from twinrank.recipe import Recipe
-from twinrank.training.tower_modules import Past, towers_of
+from twinrank.training.tower_modules import Past, Towers
 from twinrank.workload import (
     Machine,
     Shape,

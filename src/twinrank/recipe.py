@@ -165,6 +165,9 @@ class PretrainingSettings(_Settings):
     clip: AboveZero = 1.0
     min_pairs: TwoOrMore = 2  # answers with fewer are left out `within-answer`
     shuffled: bool = False  # a control: partners across the epoch are exchanged
+    # Controls: `noise` walks along random numbers instead of the loss's gradient, `none` takes no
+    # step, so that only BatchNorm sees the queries.
+    gradient: Literal["loss", "noise", "none"] = "loss"
     # `all`, a control: a batch `within-answer` is standardised, in the loss and in BatchNorm,
     # together with `batch_size` pairs of all answers.
     statistics: Literal["batch", "all"] = "batch"
@@ -172,7 +175,7 @@ class PretrainingSettings(_Settings):
     @model_validator(mode="after")
     def _settings_fit_together(self) -> PretrainingSettings:
         within = self.pairing == "within-answer"
-        of_a_stage = ("learning_rate", "weight_decay", "epochs", "clip")
+        of_a_stage = ("learning_rate", "weight_decay", "epochs", "clip", "gradient")
         idle = {
             "sides": self.use != "inherit",
             "weight": self.use != "joint",

@@ -11,18 +11,24 @@ PLAN = Plan(
     recipes=(
         "bm25",
         "zero-shot-cls",
+        "handover-baseline",
         "handover-dual",
         "handover-barlow-zero-shot",
+        "handover-barlow-inherit",
         "handover-barlow-freeze",
+        "zero-shot",
         "residual",
         "barlow-inherit",
     ),
-    controls=("control-across", "control-large-answers"),
+    controls=(
+        *("control-no-steps", "control-across", "control-large-answers"),
+        "control-across-freeze",
+    ),
     few_labels=("residual", "barlow-inherit"),
     shares=(0.25,),
     rare=0.25,
     few_seeds=1,
-    pictured=("zero-shot-cls", "barlow-inherit"),
+    pictured=("zero-shot-cls", "handover-barlow-freeze"),
     reading=(("handover-sections", "handover-dual"), ("tfidf-128", "residual")),
 )
 
@@ -32,6 +38,8 @@ def study(tiny_model, help_centre, tmp_path_factory):
     load = Recipe.load
 
     def tiny(name):
+        if isinstance(name, Recipe):
+            return name
         values = load(name).values()
         if "encoder" in values:
             values["encoder"] |= {"name": str(tiny_model), "max_tokens": 64, "precision": "fp32"}

@@ -15,7 +15,7 @@ import pytest
 from tests.ranker_files import edit_manifest
 from tests.service.conftest import keys_file
 from twinrank.encoding import RecentFeatures
-from twinrank.errors import FeedbackError, RankerError
+from twinrank.errors import FeedbackError
 from twinrank.feedback.database import Feedback
 from twinrank.ranking import CURRENT, Ranker
 from twinrank.service import live_ranker, prometheus

@@ -1,3 +1,5 @@
+from itertools import permutations
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from twinrank.training import barlow_twins, cross_entropy
+from twinrank.training import barlow_twins, cross_entropy, flat_loss
 
 
 def test_one_right_answer_is_torchs_cross_entropy():
@@ -109,3 +111,28 @@ def test_two_pairs_are_the_fewest():
     assert torch.isfinite(barlow_twins(f, g))
     with pytest.raises(ValueError, match="1 pair in a Barlow Twins batch"):
         barlow_twins(f[:1], g[:1])
+
+
+@given(st.integers(2, 5), st.integers(1, 4), st.integers(0, 1000), st.sampled_from([5e-3, 1.0]))
+def test_over_all_matchings_the_loss_is_flat_whatever_the_features(n, d, seed, off_diagonal):
+    f, g = views(n, d, seed)
+    losses = [
+        barlow_twins(f, g[list(order)], off_diagonal=off_diagonal).item()
+        for order in permutations(range(n))
+    ]
+    assert np.mean(losses) == pytest.approx(flat_loss(n, d, off_diagonal))
+
+
+@pytest.mark.parametrize(("n", "d", "off_diagonal"), [(16, 30, 5e-3), (40, 8, 0.1), (64, 20, 5e-3)])
+def test_partners_drawn_at_random_give_the_flat_loss(n, d, off_diagonal):
+    f, g = views(n, d)
+    g = g + 2 * f  # a head that would have much to learn of true pairs
+    rng = np.random.default_rng(1)
+    losses = [
+        barlow_twins(f, g[rng.permutation(n)], off_diagonal=off_diagonal).item()
+        for _ in range(2000)
+    ]
+    error = np.std(losses) / np.sqrt(len(losses))
+    assert abs(np.mean(losses) - flat_loss(n, d, off_diagonal)) < 4 * error
+    true_pairs = barlow_twins(f, g, off_diagonal=off_diagonal).item()
+    assert true_pairs < flat_loss(n, d, off_diagonal) - 10 * error

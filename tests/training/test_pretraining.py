@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 import torch
 from scipy import sparse
+from sklearn.decomposition import PCA
 
 from twinrank.encoding import FeatureStore
 from twinrank.errors import DataError
@@ -19,8 +20,11 @@ from twinrank.training import (
     TowerTrainer,
     TrainingData,
     checkpoint,
+    first_axis,
+    flat_loss,
     read_records,
     train,
+    warn_of_collapse,
 )
 from twinrank.training.tower_modules import Towers
 
@@ -293,3 +297,57 @@ def test_runs_that_begin_alike_share_their_pretraining(make, help_centre, tmp_pa
     shared = [train(data, r, seed=seed, store=store, shared=tmp_path) for data, r, seed in runs]
     assert is_new == [True, False, False, True, True]
     assert is_equal(weights(alone), weights(shared[1]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "axis", "says"),
+    [
+        ({"pairing": "within-answer"}, 0.2, "it has learned nothing"),
+        ({"shuffled": True}, 0.2, "it has learned nothing"),
+        ({}, 0.2, None),
+        ({}, 0.97, "97% of the variance of the pre-trained vectors lies on one axis"),
+    ],
+)
+def test_a_pretraining_that_learns_nothing_is_said_with_the_mend(changes, axis, says):
+    history = pretrain(build_towers(), **changes)
+    history[-1]["first_axis"] = axis
+    warnings = warn_of_collapse("mine", history)
+    assert len(warnings) == (says is not None)
+    assert says is None or (warnings[0].startswith("mine: ") and says in warnings[0])
+    assert history[-1]["expected_loss"] == pytest.approx(
+        np.mean([flat_loss(n, DIM) for n in sizes(**changes)]), rel=0.02
+    )
+    assert np.mean(history[-1]["losses"]) == pytest.approx(history[-1]["barlow_loss"], abs=1e-2)
+
+
+def sizes(**changes):
+    return [len(batch) for batch in pair_queries(**changes).batches(np.random.default_rng(0))]
+
+
+def test_the_share_of_the_main_axis_is_that_of_pca():
+    vectors = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
+    vectors[:, 2] *= 5
+    expected = PCA().fit(vectors).explained_variance_ratio_[0]
+    assert first_axis(vectors) == pytest.approx(expected, rel=1e-5)
+    assert first_axis(np.ones((4, 3), np.float32)) == 1
+
+
+@pytest.mark.parametrize(("gradient", "moves"), [("none", False), ("noise", True)])
+def test_a_control_takes_no_step_or_one_along_noise(gradient, moves):
+    towers = build_towers()
+    before = {name: value.clone() for name, value in towers.state_dict().items()}
+    pretrain(towers, gradient=gradient)
+    after = towers.state_dict()
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert any("running_mean" in name for name in moved)  # BatchNorm has seen the queries
+    assert any(name.endswith("weight") for name in moved) == moves
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "warns"), [("handover-barlow-zero-shot", True), ("barlow-zero-shot", False)]
+)
+def test_train_warns_of_the_published_pretraining_and_not_of_ours(name, warns, help_centre, caplog):
+    train(help_centre, name, store=FeatureStore())
+    assert ("it has learned nothing" in caplog.text) == warns
+    assert ("lies on one axis" in caplog.text) <= warns

@@ -172,7 +172,7 @@ def compare(
             device=device,
             workers=workers,
         )
-        written = write_study(studied.results, studied.views, home / plan.name)
+        written = write_study(studied.results, studied.pictured, home / plan.name)
         show(studied.results if json else study_tables(studied.results))
     else:
         comparison = compared(

@@ -145,8 +145,10 @@ def train_on_cluster(
             _train,
             train_loop_config={**settings, "resume": resume or attempt > 0},
             torch_config=TorchConfig("gloo", timeout_s=TRAINING_TIMEOUT_S),
-            # As many as there is room for: a machine may be gone.
-            scaling_config=ScalingConfig(num_workers=(1, min(workers or room, room))),
+            # As many as there is room for: a machine may be gone. (Ray's types know no range.)
+            scaling_config=ScalingConfig(
+                num_workers=(1, min(workers or room, room))  # type: ignore[arg-type]
+            ),
             run_config=RunConfig(
                 name=".ray", storage_path=str(out), failure_config=FailureConfig(max_failures=0)
             ),

@@ -1,5 +1,6 @@
 """Metrics, uncertainty, comparison, and the geometry of a ranker's space."""
 
+from twinrank.evaluation.collapse import Signs, signs_of_collapse
 from twinrank.evaluation.evaluate import (
     Evaluation,
     by_type,
@@ -25,6 +26,7 @@ __all__ = [
     "Evaluation",
     "Geometry",
     "Mistakes",
+    "Signs",
     "View",
     "by_type",
     "centroid_views",
@@ -40,5 +42,6 @@ __all__ = [
     "mistakes",
     "per_query",
     "reliability",
+    "signs_of_collapse",
     "summarise",
 ]

@@ -113,7 +113,7 @@ def geometry(ranker: Ranker, dataset: Dataset, *, split: str = "test") -> Geomet
         DataError: if the split is missing or holds no label.
         RankerError: if the ranker has no space (BM25), or does not know all answers.
     """
-    queries, points, answers = _read_vectors(ranker, dataset, split)
+    queries, points, answers = read_vectors(ranker, dataset, split)
     types, threads = queries.frame["type"].to_list(), queries.frame["thread"].to_list()
     cells = Cells.from_labels(queries.labels, types)
     paired = len(np.unique(cells.answer[cells.pairs()[0]]))
@@ -287,7 +287,7 @@ def centroid_views(
     Raises:
         DataError, RankerError: as `geometry`.
     """
-    queries, points, _ = _read_vectors(ranker, dataset, split)
+    queries, points, _ = read_vectors(ranker, dataset, split)
     points = _level_constant(points)
     points = points - points[0]  # equal vectors are exactly zero then, and their means too
     cells = Cells.from_labels(queries.labels, queries.frame["type"].to_list())
@@ -323,7 +323,7 @@ def centroid_views(
     )
 
 
-def _read_vectors(
+def read_vectors(
     ranker: Ranker, dataset: Dataset, split: str
 ) -> tuple[Queries, Points, Float[np.ndarray, "m d"]]:
     """Give a split's queries, labels in the ranker's columns, and the vectors of both sides.

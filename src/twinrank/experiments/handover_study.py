@@ -1,17 +1,19 @@
 """The handover's study: its recipes and controls on one data set, and the values its page shows.
 
-Its main question: does the published pre-training collapse, why, and what mends it? Some recipes
-are also trained with fewer labels, of all types or of one.
+Its main question: does the published pre-training collapse, why, and what mends it? Controls of
+the pre-training take as many steps as the published one. Some recipes are also trained with fewer
+labels, of all types or of one.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -19,17 +21,18 @@ import numpy as np
 from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
 from twinrank.errors import DataError, RecipeError
-from twinrank.evaluation import Evaluation, Geometry, View, centroid_views, evaluate, geometry
+from twinrank.evaluation import Evaluation, Geometry, Signs, evaluate, geometry, signs_of_collapse
 from twinrank.experiments.compare import Entry, compare_pairs, entry_of
 from twinrank.experiments.runs import Planned, at_once, carry_out, plan
 from twinrank.ranking import Ranker
-from twinrank.recipe import Recipe
-from twinrank.training import check_pairs, read_records
+from twinrank.recipe import PretrainingSettings, Recipe
+from twinrank.training import check_pairs, count_batches, read_records
 
-CURVES = ("accuracy@3", "map@10", "loss", "barlow_loss", "train_loss", "collisions")
+CURVES = ("accuracy@3", "map@10", "loss", "barlow_loss", "train_loss", "first_axis", "batches")
 STAGES = ("pretraining", "ranking")
 Json = dict[str, Any]
-Measured = dict[Path, tuple[Evaluation, Geometry | None]]  # by the folder of the run
+Space = tuple[Geometry, Signs]
+Measured = dict[Path, tuple[Evaluation, Space | None]]  # by the folder of the run
 FewerLabels = tuple[float, str | None]  # a share of the labels, of one type or of all (None)
 
 log = logging.getLogger(__name__)
@@ -42,7 +45,8 @@ class Plan:
     Attributes:
         name: of the study.
         recipes: of the main table.
-        controls: each isolates a cause; one that the data cannot carry out is left out.
+        controls: each isolates a cause, in as many steps of pre-training as the published recipe;
+            one that the data cannot carry out is left out.
         few_labels: which of the recipes are trained with fewer labels too.
         shares: of the training labels, rising, all below 1.
         rare: share of the labels of one type, in turn each, with all labels of the others.
@@ -71,17 +75,23 @@ HANDOVER = Plan(
         *("zero-shot", "residual", *MENDED),
     ),
     controls=(
+        "control-no-steps",
+        "control-noise",
         "control-across",
         "control-shuffled",
         "control-large-answers",
         "control-small-batches",
         "control-all-statistics",
+        "control-across-freeze",
     ),
     few_labels=("residual", "barlow-inherit"),
     shares=(0.05, 0.1, 0.25, 0.5),
     rare=0.1,
     few_seeds=3,
-    pictured=("zero-shot-cls", "handover-barlow-zero-shot", "control-across", "barlow-inherit"),
+    pictured=(
+        *("zero-shot-cls", "handover-barlow-zero-shot", "control-across"),
+        *("handover-dual", "handover-barlow-freeze", "control-across-freeze"),
+    ),
     reading=(
         ("handover-tfidf", "handover-baseline"),
         ("handover-sections", "handover-tfidf"),
@@ -97,11 +107,11 @@ class Study:
 
     Attributes:
         results: plain JSON values: the contents of results.json.
-        views: the pictured recipes' centroids in the plane (seed 0).
+        pictured: signs of the pictured recipes (seed 0), with their planes.
     """
 
     results: Json
-    views: dict[str, tuple[View, View, View]]
+    pictured: dict[str, Signs]
 
 
 def find_plan(name: str) -> Plan:
@@ -162,16 +172,17 @@ def run_study(
         "seeds": seeds,
         "arms": [_describe_arm(parts[n], entry, full, measured) for n, entry in entries.items()],
         "left_out": left_out,
-        "differences": _compare_pretraining(entries),
+        "differences": _compare_pretraining(
+            {name: e for name, e in entries.items() if parts[name] != "controls"}
+        ),
         "reading": _compare(entries, study_plan.reading),
         "fewer_labels": _describe_fewer_labels(
             study_plan, entries, {k: _collect_entries(few, measured) for k, few in fewer.items()}
         ),
     }
-    pictured = [r for r in full if r.recipe.name in study_plan.pictured and r.seed == 0]
-    rankers = [Ranker.load(run.folder, store=store, device=device) for run in pictured]
-    views = {r.recipe.name: centroid_views(r, dataset, split=split) for r in rankers}
-    return Study(results, views)
+    spaces = {run.recipe.name: measured[run.folder][1] for run in full if run.seed == 0}
+    pictured = {name: space[1] for name in study_plan.pictured if (space := spaces.get(name))}
+    return Study(results, pictured)
 
 
 def _choose_recipes(
@@ -194,7 +205,23 @@ def _choose_recipes(
         except DataError as error:
             left_out[recipe.name] = error.faults[0].what
             log.warning("%s is left out: %s", recipe.name, error.faults[0].what)
-    return [(part, recipe) for part, recipe in chosen if recipe.name not in left_out], left_out
+    published = next((r.pretraining for _, r in chosen if r.name == PUBLISHED[0]), None)
+    recipes = [
+        (part, _match_steps(recipe, published, dataset) if part == "controls" else recipe)
+        for part, recipe in chosen
+        if recipe.name not in left_out
+    ]
+    return recipes, left_out
+
+
+def _match_steps(recipe: Recipe, published: PretrainingSettings | None, dataset: Dataset) -> Recipe:
+    """Give a control's pre-training the epochs that take as many steps as the published one."""
+    settings = recipe.pretraining
+    if settings is None or published is None:
+        return recipe
+    steps = published.epochs * count_batches(dataset, published)
+    epochs = max(1, round(steps / count_batches(dataset, settings)))
+    return recipe.model_copy(update={"pretraining": settings.model_copy(update={"epochs": epochs})})
 
 
 def _plan_fewer_labels(
@@ -214,12 +241,15 @@ def _plan_fewer_labels(
 
 def _measure(
     run: Planned, *, fingerprint: str, split: str, store: FeatureStore, device: str
-) -> tuple[Evaluation, Geometry | None]:
+) -> tuple[Evaluation, Space | None]:
     """Measure a run; its space only if it has one, and saw the labels of the whole data set."""
     ranker = Ranker.load(run.folder, store=store, device=device)
     evaluation = evaluate(ranker, run.dataset, split=split, resamples=0)  # the mean's are shown
     spatial = ranker.dense is not None and run.dataset.fingerprint == fingerprint
-    return evaluation, geometry(ranker, run.dataset, split=split) if spatial else None
+    if not spatial:
+        return evaluation, None
+    signs = signs_of_collapse(ranker, run.dataset, split=split)
+    return evaluation, (geometry(ranker, run.dataset, split=split), signs)
 
 
 def _collect_entries(runs: Sequence[Planned], measured: Measured) -> dict[str, Entry]:
@@ -241,11 +271,31 @@ def _describe_arm(part: str, entry: Entry, full: Sequence[Planned], measured: Me
         "part": part,
         "recipe": entry.recipe.values(),
         **_describe_quality(entry),
-        "geometry": _average_geometry(spaces) if spaces else None,
+        "geometry": _average([space.figures for space, _ in spaces]),
+        "signs": _average([signs.figures for _, signs in spaces]),
+        "hubs": spaces[0][1].hubs if spaces else None,
+        **_describe_pretraining(records),
         "epochs": {
             stage: [curve for seed in records if (curve := _collect_curves(seed, stage))]
             for stage in STAGES
         },
+    }
+
+
+def _describe_pretraining(records: Sequence[list[Json]]) -> Json:
+    """Give the steps of pre-training, their expected loss, and the loss of each step and seed.
+
+    `expected_loss` is that of the same batches with partners matched at random, mean over steps;
+    None where the formula says nothing.
+    """
+    seeds = [[r for r in seed if "losses" in r and r["stage"] == STAGES[0]] for seed in records]
+    if not seeds or not seeds[0]:
+        return {}
+    expected = [record["expected_loss"] for record in seeds[0]]
+    return {
+        "steps": sum(record["batches"] for record in seeds[0]),
+        "expected_loss": None if None in expected else fmean(expected),
+        "losses": [[loss for record in seed for loss in record["losses"]] for seed in seeds],
     }
 
 
@@ -259,11 +309,13 @@ def _describe_quality(entry: Entry) -> Json:
     }
 
 
-def _average_geometry(spaces: Sequence[Geometry]) -> Json:
+def _average(seeds: Sequence[Mapping[str, float | None]]) -> Json | None:
     """Give each figure's mean and standard deviation over seeds; None where a seed has none."""
+    if not seeds:
+        return None
     table: Json = {}
-    for name in spaces[0].figures:
-        values = [space.figures[name] for space in spaces]
+    for name in seeds[0]:
+        values = [figures[name] for figures in seeds]
         known = [value for value in values if value is not None]
         complete = len(known) == len(values)
         spread = float(np.std(known, ddof=1)) if complete and len(known) > 1 else None

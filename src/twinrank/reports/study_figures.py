@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from itertools import accumulate
 from statistics import fmean
 from typing import Any
 
+import polars as pl
 from plotly import express
 from plotly.graph_objects import Figure
 
+from twinrank.evaluation import Signs
 from twinrank.reports.figures import (
     BLUE,
     COLOURS,
@@ -21,19 +24,23 @@ from twinrank.reports.figures import (
     SKY,
     draw,
     hover_text,
+    panels,
     styled,
 )
 from twinrank.reports.study_findings import (
+    ACROSS,
     BATCHES,
     LEARNERS,
     MAP_10,
     PUBLISHED,
     TOP_3,
     arms_of,
+    count,
     describe_batches,
     describe_difference,
     judge_pretraining,
-    type_auc,
+    measure,
+    pretrained_arms,
 )
 from twinrank.reports.terminal import figure, metric_name, reached
 
@@ -46,10 +53,18 @@ RECIPE_COLOURS = {
     **dict.fromkeys(("handover-barlow-inherit", "barlow-inherit"), ORANGE),
     **dict.fromkeys((PUBLISHED, "handover-barlow-freeze"), RED),
     **dict.fromkeys(("barlow-zero-shot", "barlow-freeze"), SKY),
-    **dict.fromkeys(("control-across", "control-across-freeze"), GREEN),
-    "barlow-joint": PURPLE,
+    **dict.fromkeys((ACROSS, "control-across-freeze"), GREEN),
+    **dict.fromkeys(("barlow-joint", "control-noise"), PURPLE),
 }
-PRETRAINED = (PUBLISHED, "control-across", "barlow-zero-shot")
+PRETRAINED = (PUBLISHED, ACROSS, "control-noise")
+LOSSES = {
+    PUBLISHED: RED,
+    "control-large-answers": ORANGE,
+    "control-shuffled": PURPLE,
+    "control-small-batches": SKY,
+    ACROSS: GREEN,
+}
+STRETCHES = 60  # of the steps, each averaged to a point of the figure
 
 
 def draw_figures(results: Json) -> dict[str, dict[str, Figure]]:
@@ -58,12 +73,13 @@ def draw_figures(results: Json) -> dict[str, dict[str, Figure]]:
     A figure of which the results hold nothing is left out.
     """
     figures: dict[str, dict[str, Callable[[Json], Figure | None]]] = {
-        "In short": {"controls_figure": draw_controls},
-        "Why: the controls": {"pretraining_figure": draw_pretraining},
+        "In short": {"losses_figure": draw_losses},
+        "Where walking on it leads": {"pretraining_figure": draw_pretraining},
+        "The controls": {"controls_figure": draw_controls},
         "Rankers on top of pre-training": {"learning_figure": draw_learning},
         "What pre-training is worth": {"differences_figure": draw_differences},
         "With fewer labels": {"labels_figure": draw_labels},
-        "Does it help to mix the types?": {"space_figure": draw_space},
+        "Why the space looked better": {"space_figure": draw_space},
     }
     return {
         heading: {name: plot for name, make in of.items() if (plot := make(results))}
@@ -91,14 +107,97 @@ def draw_controls(results: Json) -> Figure | None:
     return styled(plot, "Ranking right after pre-training", height=150 + 52 * len(rows))
 
 
+def draw_losses(results: Json) -> Figure | None:
+    """Draw the loss of pre-training by step; dotted, what random partners are expected to give."""
+    rows, dotted = [], []
+    for arm in pretrained_arms(results):
+        if arm["name"] not in LOSSES or "projector" in arm["recipe"]["pretraining"]:
+            continue
+        name = describe_batches(arm)
+        for step, loss in _average_stretches(arm["losses"]):
+            hover = f"<b>{arm['name']}</b>, step {step:,}<br>loss {loss:,.1f}"
+            rows.append({"name": name, "x": step, "y": loss, "hover": hover})
+        if expected := arm["expected_loss"]:
+            hover = f"<b>{arm['name']}</b><br>random partners: {expected:,.1f}"
+            ends = (0, arm["steps"])
+            dotted += [{"name": name, "x": x, "y": expected, "hover": hover} for x in ends]
+    if not rows:
+        return None
+    names = {describe_batches(arm): arm["name"] for arm in pretrained_arms(results)}
+    colours = {label: LOSSES[name] for label, name in names.items() if name in LOSSES}
+    plot = draw(express.line, rows, color_discrete_map=colours).update_traces(line_width=2.5)
+    if dotted:
+        lines = draw(express.line, dotted, color_discrete_map=colours)
+        lines.update_traces(line={"dash": "dot", "width": 2}, showlegend=False)
+        plot.add_traces(lines.data)
+    plot.update_xaxes(title_text="step of pre-training")
+    plot.update_yaxes(title_text="Barlow Twins loss", rangemode="tozero")
+    return styled(plot, "The loss, and the constant that is predicted", height=520)
+
+
+def _average_stretches(seeds: Sequence[Sequence[float]]) -> list[tuple[int, float]]:
+    """Average losses over seeds and stretches of steps; a point at the middle of each stretch."""
+    steps = min(map(len, seeds))
+    length = max(1, steps // STRETCHES)
+    return [
+        (first + length // 2 + 1, fmean(x for seed in seeds for x in seed[first : first + length]))
+        for first in range(0, steps, length)
+    ]
+
+
 def draw_pretraining(results: Json) -> Figure | None:
-    """Draw the Barlow Twins loss, and validation accuracy, by epoch of pre-training."""
-    panels = {
-        "barlow_loss": "Barlow Twins loss (first epoch: 1)",
-        TOP_3: "validation top-3 accuracy",
-    }
+    """Draw how well a tower ranks, and how much of its variance is on one axis, by epoch."""
+    panels = {TOP_3: "validation top-3 accuracy", "first_axis": "variance on the main axis"}
     curves = [(panel, name, key) for key, panel in panels.items() for name in PRETRAINED]
     return _draw_curves(results, "pretraining", curves, title="While pre-training")
+
+
+def draw_planes(pictured: Mapping[str, Signs]) -> Figure | None:
+    """Draw queries and answers on the two main axes of the queries, a panel a recipe.
+
+    The commonest first answers stand out, and tell their titles.
+    """
+    if not pictured:
+        return None
+    plot = panels(*pictured)
+    for column, signs in enumerate(pictured.values(), start=1):
+        for trace in _plane_traces(signs, legend=column == 1):
+            plot.add_trace(trace, row=1, col=column)
+        across, upward = (
+            f"axis {i}, {e:.1%} of variance" for i, e in enumerate(signs.explained, 1)
+        )
+        plot.update_xaxes(title_text=across, row=1, col=column)
+        anchor = f"x{column}" if column > 1 else "x"
+        plot.update_yaxes(title_text=upward, scaleanchor=anchor, row=1, col=column)
+    return styled(plot, "The plane of the queries", height=520)
+
+
+def _plane_traces(signs: Signs, *, legend: bool) -> list[Any]:
+    from plotly.graph_objects import Scatter
+
+    hubs = {hub["id"]: hub["share"] for hub in signs.hubs}
+    plane = signs.plane.with_columns(pl.col("x", "y").round_sig_figs(4))
+    answers = pl.col("side") == "answer"
+    is_hub = answers & pl.col("id").is_in(list(hubs))
+    kinds = sorted(plane.filter(~answers)["type"].unique())
+    groups = {
+        "answers": (plane.filter(answers & ~is_hub), {"color": GREY, "symbol": "x", "size": 4})
+    }
+    for kind, colour in zip(kinds, COLOURS * len(kinds), strict=False):
+        rows = plane.filter(~answers & (pl.col("type") == kind))
+        groups[kind] = (rows, {"color": colour, "size": 4, "opacity": 0.5})
+    large = {"color": RED, "symbol": "star", "size": 14, "line": {"color": GREY, "width": 1}}
+    groups["commonest first answers"] = (plane.filter(is_hub), large)
+    traces = []
+    for name, (rows, marker) in groups.items():
+        hover = [hover_text(text) for text in rows["text"]]
+        if marker is large:
+            shares = (f"<br>first for {hubs[id_]:.0%} of the queries" for id_ in rows["id"])
+            hover = [f"<b>{text}</b>{share}" for text, share in zip(hover, shares, strict=True)]
+        look = {"mode": "markers", "marker": marker, "hoverinfo": "text", "hovertext": hover}
+        label = {"name": hover_text(name), "legendgroup": name, "showlegend": legend}
+        traces.append(Scatter(x=rows["x"].to_list(), y=rows["y"].to_list(), **look, **label))
+    return traces
 
 
 def draw_learning(results: Json) -> Figure | None:
@@ -128,25 +227,28 @@ def _draw_curves(
             ]
         for epoch in (e for e in (seeds[0] if seeds else ()) if all(e in s for s in seeds)):
             mean = fmean(seed[epoch] for seed in seeds)
-            hover = f"<b>{name}</b>, epoch {epoch}<br>{figure(mean)}, mean of {len(seeds)} seed(s)"
+            hover = (
+                f"<b>{name}</b> at {epoch:,}<br>{figure(mean)}, mean of {count(len(seeds), 'seed')}"
+            )
             means.append({**row, "x": epoch, "y": mean, "hover": hover})
     if not rows:
         return None
-    plot = draw(express.line, rows, line_group="seed", color_discrete_map=RECIPE_COLOURS)
+    look: Json = {"color_discrete_map": RECIPE_COLOURS, "render_mode": "svg"}
+    plot = draw(express.line, rows, line_group="seed", **look)
     plot.update_traces(opacity=0.3, line_width=1, hoverinfo="skip", showlegend=False)
-    thick = draw(express.line, means, color_discrete_map=RECIPE_COLOURS)
+    thick = draw(express.line, means, **look)
     plot.add_traces(thick.update_traces(line_width=2.5).data)
-    plot.update_xaxes(title_text=f"epoch of {stage}")
+    unit = "step" if stage == "pretraining" else "epoch"
+    plot.update_xaxes(title_text=f"{unit} of {stage}")
     plot.update_yaxes(rangemode="tozero")
     return styled(plot, title)
 
 
 def _collect_points(curve: Json, key: str) -> dict[int, float]:
-    """Take the values recorded at each epoch; a Barlow Twins loss relative to its first."""
-    recorded = zip(curve["epoch"], curve.get(key, ()), strict=False)
-    values = {epoch: value for epoch, value in recorded if value is not None}
-    first = next(iter(values.values()), 1) if key == "barlow_loss" else 1
-    return {epoch: value / first for epoch, value in values.items()} if first else {}
+    """Take the values recorded at each epoch, by the steps taken where these are known."""
+    steps = accumulate(n or 0 for n in curve["batches"]) if "batches" in curve else curve["epoch"]
+    recorded = zip(steps, curve.get(key, ()), strict=False)
+    return {step: value for step, value in recorded if value is not None}
 
 
 def draw_differences(results: Json) -> Figure | None:
@@ -177,7 +279,7 @@ def draw_differences(results: Json) -> Figure | None:
 
 
 def draw_labels(results: Json) -> Figure | None:
-    """Draw quality by share of the training labels, with 95 % intervals."""
+    """Draw quality by share of the training labels, with 95% intervals."""
     shares = [row for row in results["fewer_labels"]["rows"] if not row["fewer_of"]]
     rows = []
     for metric in (TOP_3, MAP_10):
@@ -190,7 +292,7 @@ def draw_labels(results: Json) -> Figure | None:
         return None
     plot = draw(express.line, rows, interval="y", markers=True, color_discrete_map=RECIPE_COLOURS)
     ticks = sorted({row["x"] for row in rows})
-    labels = [f"{tick:.0f} %" for tick in ticks]
+    labels = [f"{tick:.0f}%" for tick in ticks]
     plot.update_xaxes(type="log", tickvals=ticks, ticktext=labels, title_text="training labels")
     return styled(plot, "With fewer labels")
 
@@ -205,14 +307,15 @@ def draw_space(results: Json) -> Figure | None:
             "hover": f"{_describe_arm(arm)}<br>type AUC {figure(auc)}",
         }
         for arm in results["arms"]
-        if (auc := type_auc(arm)) is not None
+        if (auc := measure(arm, "type_auc")) is not None
     ]
     if not rows:
         return None
     plot = draw(express.scatter, rows).update_traces(marker_size=11)
     plot.update_xaxes(title_text="how well the space tells the types apart (AUC)")
     plot.update_yaxes(title_text="test top-3 accuracy", rangemode="tozero")
-    return styled(plot, "Mixing types and ranking", height=600)
+    styled(plot, "Mixing types and ranking", height=680)
+    return plot.update_layout(margin_b=200)
 
 
 def _describe_arm(arm: Json) -> str:

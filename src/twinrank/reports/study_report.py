@@ -9,24 +9,39 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.text import Text
 
-from twinrank.evaluation import View
+from twinrank.evaluation import Signs
 from twinrank.files import write_file
 from twinrank.ranking.model_card import markdown, markdown_table
-from twinrank.reports.geometry_report import READING, centroid_figure
 from twinrank.reports.page import Section, page, render_text
-from twinrank.reports.study_figures import draw_figures
-from twinrank.reports.study_findings import collect_findings
+from twinrank.reports.study_expectations import list_expectations
+from twinrank.reports.study_figures import draw_figures, draw_planes
+from twinrank.reports.study_findings import (
+    ACROSS,
+    ACROSS_FROZEN,
+    DUAL,
+    NO_STEPS,
+    PUBLISHED,
+    PUBLISHED_FROZEN,
+    UNTRAINED,
+    collect_findings,
+    loss_at_ends,
+    mean_loss,
+    pretrained_arms,
+)
 from twinrank.reports.terminal import difference_rows, figure, fill_table, interval, reached
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 Json = dict[str, Any]
 Rows = list[list[str]]
 
-PARTS = {"recipes": "Recipes", "controls": "Controls: why it collapsed", "added": "Added"}
+PARTS = {"recipes": "Recipes", "controls": "Controls", "added": "Added"}
 DISTANCES = {
     "centroid_distance": "centroid dist.",
     "centroid_distance_relative": "relative",
@@ -50,7 +65,26 @@ Barlow, zero-shot | 1.6 | .058
 Barlow, frozen, then dual | 1.07 | .032""",
 }
 
-TEXTS = {"Why: the controls": "controls", "What the encoder reads": "reading"}
+TEXTS = {
+    "Why the loss is flat": "flatness",
+    "Where walking on it leads": "walking",
+    "Why the space looked better": "near",
+    "The controls": "controls",
+    "What the encoder reads": "reading",
+}
+# Figures of the table that sets what is near what against ranking.
+NEAR = {
+    ("signs", "nearest_past_query"): "past query",
+    ("geometry", "answer_share"): "between answers",
+    ("signs", "right_over_wrong"): "right/wrong",
+    ("geometry", "centroid_distance"): "centroids",
+    ("geometry", "answer_distance"): "to answer",
+    ("signs", "dot_accuracy"): "dot",
+    ("signs", "cosine_accuracy"): "cosine",
+    ("signs", "first_places"): "3 answers",
+    ("signs", "first_axis"): "one axis",
+}
+COMPARED = (UNTRAINED, NO_STEPS, PUBLISHED, ACROSS, DUAL, PUBLISHED_FROZEN, ACROSS_FROZEN)
 
 _text = partial(render_text, "study_report.txt")
 
@@ -65,12 +99,12 @@ def study_tables(results: Json) -> Group:
     return Group(*shown, *(Text(f"- {line}") for line in collect_findings(results)["In short"]))
 
 
-def write_study(results: Json, views: Mapping[str, Sequence[View]], folder: Path) -> list[Path]:
+def write_study(results: Json, pictured: Mapping[str, Signs], folder: Path) -> list[Path]:
     """Write results.json, tables.md and the page, index.html; give their paths.
 
     Args:
         results: of `run_study`.
-        views: of some recipes, as `centroid_views` gives them.
+        pictured: signs of some recipes, of which the page shows the planes.
         folder: made if it is not there.
 
     Raises:
@@ -84,25 +118,29 @@ def write_study(results: Json, views: Mapping[str, Sequence[View]], folder: Path
     ]
     parts += [f"## {markdown(t)}\n\n{markdown_table(r)}" for t, r in make_tables(results).items()]
     written.append(write_file(folder / "tables.md", "\n\n".join(parts) + "\n"))
-    written.append(write_file(folder / "index.html", study_page(results, views)))
+    written.append(write_file(folder / "index.html", study_page(results, pictured)))
     return written
 
 
-def study_page(results: Json, views: Mapping[str, Sequence[View]]) -> str:
-    """Make the page of a study: each heading's findings, with its figure.
+def study_page(results: Json, pictured: Mapping[str, Signs]) -> str:
+    """Make the page of a study: each heading's findings, with its figures and tables.
 
     Raises:
         TwinrankError: if plotly or jinja2 is missing.
     """
     figures, sections = draw_figures(results), []
+    tables = {
+        "Why the loss is flat": {"The loss: expected and measured": loss_rows(results)},
+        "Why the space looked better": {"Near, and ranked right": near_rows(results)},
+    }
     for heading, lines in collect_findings(results).items():
-        about = [_text(TEXTS[heading])] if heading in TEXTS and lines else []
+        about = _text(TEXTS[heading]).split("\n\n") if heading in TEXTS and lines else []
         plots = [(plot, _text(caption)) for caption, plot in figures.get(heading, {}).items()]
-        sections.append(Section(heading, [*about, *lines], plots))
-    sections.insert(1, Section("What was tried", _text("background").split("\n\n")))
-    for name, three in views.items():
-        plot = centroid_figure(name, three)
-        sections.append(Section(f"The space of {name}", figures=[(plot, READING)]))
+        if heading == "Where walking on it leads":
+            plots = [(p, _text("planes_figure")) for p in _draw_all_planes(pictured)] + plots
+        rows = [(title, r) for title, r in tables.get(heading, {}).items() if len(r) > 1]
+        sections.append(Section(heading, [*about, *lines], plots, rows))
+    expectations = list_expectations(results)
     published = [
         (title, [[cell.strip() for cell in line.split("|")] for line in lines.splitlines()])
         for title, lines in PUBLISHED_TABLES.items()
@@ -110,13 +148,48 @@ def study_page(results: Json, views: Mapping[str, Sequence[View]]) -> str:
     few = {len(row["seeds"]) for row in results["fewer_labels"]["rows"] if row["share"] < 1}
     few_seeds = min(few) if few - {results["seeds"]} else None
     method = _text("method", results=results, few_seeds=few_seeds).split("\n\n")
+    sections.insert(1, Section("What was tried", _text("background").split("\n\n")))
+    if len(expectations) > 1:
+        title = "What they expected and guessed"
+        guesses = Section(title, [_text("expectations")], tables=[(title, expectations)])
+        sections.insert(6, guesses)
     sections += [
         Section("What the published system reported", [_text("published")], tables=published),
         Section("All tables", tables=list(make_tables(results).items())),
+        Section("What is not reproduced", _text("seams").split("\n\n")),
         Section("How it was measured", method),
     ]
     complete = [s for s in sections if s.paragraphs or s.figures or s.tables]
-    return page(f"What pre-training does to a ranker: {results['data']}", complete)
+    return page(f"Why a pre-trained ranker collapsed: {results['data']}", complete)
+
+
+def _draw_all_planes(pictured: Mapping[str, Signs]) -> list[Figure]:
+    """Draw the planes, three recipes a figure."""
+    names = list(pictured)
+    rows = [{n: pictured[n] for n in names[i : i + 3]} for i in range(0, len(names), 3)]
+    return [plot for row in rows if (plot := draw_planes(row))]
+
+
+def loss_rows(results: Json) -> Rows:
+    """Make a row of each pre-training: its steps, and the loss, expected and measured."""
+    rows = [["", "steps", "random partners", "mean", "first tenth", "last tenth", "mean/random"]]
+    for arm in pretrained_arms(results):
+        expected, mean = arm["expected_loss"], mean_loss(arm)
+        cells = [f"{mean:,.1f}", *(f"{loss:,.1f}" for loss in loss_at_ends(arm))]
+        ratio = "-" if expected is None else figure(mean / expected)
+        predicted = "-" if expected is None else f"{expected:,.1f}"
+        rows.append([arm["name"], f"{arm['steps']:,}", predicted, *cells, ratio])
+    return rows
+
+
+def near_rows(results: Json) -> Rows:
+    """Make a row of each recipe: who is near whom, and how the same vectors rank."""
+    arms = {arm["name"]: arm for arm in results["arms"]}
+    rows = [["", *NEAR.values()]]
+    for name in (name for name in COMPARED if name in arms):
+        means = [arms[name][part][key]["mean"] for part, key in NEAR]
+        rows.append([name, *("-" if mean is None else figure(mean) for mean in means)])
+    return rows
 
 
 def make_tables(results: Json, *, brief: bool = False) -> dict[str, Rows]:
@@ -125,6 +198,11 @@ def make_tables(results: Json, *, brief: bool = False) -> dict[str, Rows]:
     for part, title in PARTS.items():
         if arms := [arm for arm in results["arms"] if arm["part"] == part]:
             tables[title] = quality_rows(arms, brief=brief)
+    if not brief:
+        tables["The loss: expected and measured"] = loss_rows(results)
+        tables["Near, and ranked right"] = near_rows(results)
+        tables["What they expected and guessed"] = list_expectations(results)
+        tables = {title: rows for title, rows in tables.items() if len(rows) > 1}
     minus = "with pre-training minus without"
     if reading := [arm for arm in results["arms"] if arm["part"] == "reading"]:
         tables["What the encoder reads"] = _reading_rows(results, reading)
@@ -181,7 +259,7 @@ def _reading_rows(results: Json, reading: Sequence[Json]) -> Rows:
     bases = {d["without"] for d in results["reading"]}
     compared = [a for a in results["arms"] if a["name"] in bases and a["part"] != "reading"]
     types = list(reading[0]["types"])
-    rows = [["top-3 accuracy (95 %) / MAP@3", "reads", "tokens", "total", *types]]
+    rows = [["top-3 accuracy (95%) / MAP@3", "reads", "tokens", "total", *types]]
     for arm in (*compared, *reading):
         cells = [
             f"{reached(arm, 'accuracy@3', kind)} / "

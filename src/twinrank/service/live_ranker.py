@@ -21,7 +21,6 @@ from twinrank.ranking import (
     Explainer,
     RankedAnswer,
     Ranker,
-    Removed,
     load_indexed,
     open_file,
     writing,

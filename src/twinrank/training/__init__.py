@@ -5,8 +5,16 @@ from twinrank.training.checkpoint import Checkpoint
 from twinrank.training.distributed import ProcessLostError, is_main
 from twinrank.training.encoder_tuning import EncoderTrainer, TokenizedTexts, TunedEncoder
 from twinrank.training.loop import OnEpoch, Record, Trainer, read_records, since_best
-from twinrank.training.losses import barlow_twins, cross_entropy
-from twinrank.training.pretraining import Groups, PairedQueries, Pretrainer, check_pairs
+from twinrank.training.losses import barlow_twins, cross_entropy, flat_loss
+from twinrank.training.pretraining import (
+    Groups,
+    PairedQueries,
+    Pretrainer,
+    check_pairs,
+    count_batches,
+    first_axis,
+    warn_of_collapse,
+)
 from twinrank.training.tower_training import TowerTrainer
 from twinrank.training.trackers import check_tracker, tracking
 from twinrank.training.train import train
@@ -31,13 +39,17 @@ __all__ = [
     "build_reader",
     "check_pairs",
     "check_tracker",
+    "count_batches",
     "cross_entropy",
+    "first_axis",
     "fit_confidence",
     "fit_scale",
     "fit_weights",
+    "flat_loss",
     "is_main",
     "read_records",
     "since_best",
     "tracking",
     "train",
+    "warn_of_collapse",
 ]

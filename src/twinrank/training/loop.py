@@ -43,8 +43,6 @@ Record = dict[str, Any]
 Validate = Callable[[Towers], Mapping[str, Any]]
 OnEpoch = Callable[[Checkpoint], None]
 OnRecord = Callable[[Record], None]
-# Runs a trainer; called as `fit(trainer, saved=..., on_epoch=...)`, like `Trainer.run`.
-Fit = Callable[..., list[Record]]
 
 
 class Trainer(ABC):
@@ -210,7 +208,6 @@ class TrainingRun:
     store: FeatureStore | None
     device: str
     on_record: OnRecord
-    fit: Fit | None
 
     def start_metrics(self) -> None:
         """Empty the metrics file: a run that goes on records its past again."""
@@ -247,9 +244,8 @@ def run_stage(
     identity: Mapping[str, Any],
     *,
     label: str,
-    fit: Fit | None = None,
-) -> None:
-    """Run a trainer from its checkpoint on, with records, checkpoints and a progress bar.
+) -> list[Record]:
+    """Run a trainer from its checkpoint on, and return its records, those of before too.
 
     Args:
         trainer: of one stage of the run.
@@ -257,7 +253,6 @@ def run_stage(
         file: of the checkpoint; None keeps nothing.
         identity: of the training, so that no other goes on from its checkpoint.
         label: of the progress bar.
-        fit: see `train`.
     """
     saved = from_main(lambda: Checkpoint.load(file, identity) if file else None)
     writer = CheckpointWriter(file if is_main() else None, identity)
@@ -277,11 +272,9 @@ def run_stage(
         trainer.on_step = lambda: advance(1)
         for record in saved.history if saved else []:
             record_epoch(record, steps * int(record["epoch"] > 0))
-        if fit:
-            fit(trainer, saved=saved, on_epoch=on_epoch)
-        else:
-            trainer.run(saved=saved, on_epoch=on_epoch)
+        history = trainer.run(saved=saved, on_epoch=on_epoch)
     writer.finish()
+    return history
 
 
 def split_parameters(towers: Towers) -> tuple[list[Parameter], list[Parameter]]:

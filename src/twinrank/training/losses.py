@@ -67,6 +67,22 @@ def barlow_twins(
     return (1 - diagonal).square().sum() + off_diagonal * off
 
 
+def flat_loss(pairs: int, dim: int, off_diagonal: float = 5e-3) -> float:
+    """Return the Barlow Twins loss to expect where partners are matched at random.
+
+    For two columns of n standardised values in a uniformly random matching, E c = 0 and
+    E c^2 = 1 / (n - 1) (the variance of a permutation statistic, Hoeffding 1951), whatever the
+    values are. So the expected loss is d (1 + 1 / (n - 1)) + lambda d (d - 1) / (n - 1), whatever
+    the head: there is no slope to walk down.
+
+    Args:
+        pairs: n, in the batch; two or more.
+        dim: d, features that are not constant in the batch.
+        off_diagonal: lambda.
+    """
+    return dim * (1 + 1 / (pairs - 1)) + off_diagonal * dim * (dim - 1) / (pairs - 1)
+
+
 def _standardise(x: Float[Tensor, "n d"], around: Float[Tensor, "r d"]) -> Float[Tensor, "n d"]:
     variance, mean = torch.var_mean(around, dim=0, correction=0)
     return (x - mean) * variance.clamp_min(STD_FLOOR**2).rsqrt()

@@ -7,11 +7,12 @@ threads cost a few times 8 MB.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
+from statistics import fmean, stdev
 
 import numpy as np
 import polars as pl
@@ -24,10 +25,14 @@ from twinrank.errors import DataError, Fault
 from twinrank.recipe import PretrainingSettings
 from twinrank.training.distributed import from_main
 from twinrank.training.loop import Record, Trainer, Validate, split_parameters
-from twinrank.training.losses import barlow_twins
+from twinrank.training.losses import barlow_twins, flat_loss
 from twinrank.training.tower_modules import Towers
 
 Rows = Int[np.ndarray, " n"]
+
+# A loss that is, but for noise, above this share of the flat one has learned nothing; this share
+# of the variance on one axis is a collapse. True pairs are far below both (docs/collapse.md).
+FLAT_FROM, ONE_AXIS_FROM = 0.95, 0.6
 
 
 @dataclass(frozen=True)
@@ -203,17 +208,34 @@ class PairedQueries:
             text += f"; {few:,} answers have fewer than {settings.min_pairs} pairs, left out"
         return text
 
+    def batches(self, rng: np.random.Generator) -> Iterator[Pairs]:
+        """Draw the batches of one epoch."""
+        settings = self.settings
+        if settings.pairing == "within-answer":
+            return pair_within(self.groups, rng, min_pairs=settings.min_pairs)
+        return pair_across(self.groups, settings.batch_size, rng, shuffled=settings.shuffled)
+
     def losses(self, towers: Towers, rng: np.random.Generator) -> Iterator[tuple[Tensor, Pairs]]:
         """Yield the loss of each batch of an epoch, by towers as they are at that moment."""
-        settings = self.settings
-        context = self._endless_pairs(rng) if settings.statistics == "all" else None
-        if settings.pairing == "within-answer":
-            batches = pair_within(self.groups, rng, min_pairs=settings.min_pairs)
-        else:
-            size, shuffled = settings.batch_size, settings.shuffled
-            batches = pair_across(self.groups, size, rng, shuffled=shuffled)
-        for pairs in batches:
+        context = self._endless_pairs(rng) if self.settings.statistics == "all" else None
+        for pairs in self.batches(rng):
             yield self._loss(towers, pairs, next(context) if context else None), pairs
+
+    def expected_loss(self, pairs: int) -> float | None:
+        """Return the loss to expect of a batch of so many pairs, partners matched at random.
+
+        None where a batch is standardised with other queries: the formula is not about that.
+        """
+        if self.settings.statistics == "all":
+            return None
+        dim = self.settings.projector or self.features.shape[1]
+        return flat_loss(pairs, dim, self.settings.off_diagonal)
+
+    def project(self, towers: Towers) -> Float[np.ndarray, "n d"]:
+        """Return the vectors of all queries, by towers in eval mode."""
+        features = torch.as_tensor(self.features, device=towers.log_scale.device)
+        vectors: np.ndarray = towers.query(features).cpu().numpy()
+        return vectors
 
     def endless_losses(self, towers: Towers, seed: int, epoch: int) -> Iterator[Tensor]:
         """Yield losses for as many steps as an epoch of another training has."""
@@ -245,9 +267,10 @@ class PairedQueries:
 class Pretrainer(Trainer):
     """Trains the query tower of towers for as many epochs as the settings say.
 
-    A record has `barlow_loss`, the mean over batches; `pairs` and `batches`; `collisions`, the
-    share of pairs whose group was in their batch already; and the measurements of validation,
-    which decide nothing.
+    A record has `losses`, of each step, and their mean, `barlow_loss`; `expected_loss`, the mean
+    loss to expect of these batches if partners were matched at random; `first_axis`, the share of
+    the variance of the queries' vectors on their main axis; `pairs` and `batches`; `collisions`,
+    the share of pairs whose group was in their batch already; and figures of validation.
     """
 
     stage = "pretraining"
@@ -262,23 +285,81 @@ class Pretrainer(Trainer):
 
     def train_epoch(self, epoch: int) -> Record:
         """Pass over the queries once."""
-        losses, pairs, collisions = [], 0, 0
+        losses, sizes, collisions = [], [], 0
         rng = np.random.default_rng([self.seed, epoch])
         for loss, batch in self.pairs.losses(self.towers, rng):
             self.step(loss)
             losses.append(loss.detach())
-            pairs += len(batch)
+            sizes.append(len(batch))
             collisions += batch.collisions
+        values = torch.stack(losses).tolist()
+        expected = [e for n in sizes if (e := self.pairs.expected_loss(n)) is not None]
         return {
-            "barlow_loss": float(torch.stack(losses).mean()),
-            "pairs": pairs,
-            "batches": len(losses),
-            "collisions": round(collisions / pairs, 4),
+            "barlow_loss": fmean(values),
+            "expected_loss": fmean(expected) if expected else None,
+            "losses": [round(value, 3) for value in values],
+            "pairs": sum(sizes),
+            "batches": len(sizes),
+            "collisions": round(collisions / sum(sizes), 4),
         }
+
+    def step(self, loss: Tensor, *, rate: float = 1.0) -> None:
+        """Go one step down a loss; with `gradient = "none"` only BatchNorm has seen the batch."""
+        if self.pairs.settings.gradient != "none":
+            super().step(loss, rate=rate)
+
+    def share_gradients(self) -> None:
+        """Put noise in the place of the gradient, where this is a control that walks along it."""
+        if self.pairs.settings.gradient == "noise":
+            for parameter in self.weights:
+                parameter.grad = torch.randn_like(parameter)
 
     def measure(self) -> Record:
         """Validate, in the main process."""
-        return from_main(lambda: {"scale": self.towers.scale.item(), **self.validate(self.towers)})
+        return from_main(
+            lambda: {
+                "scale": self.towers.scale.item(),
+                "first_axis": first_axis(self.pairs.project(self.towers)),
+                **self.validate(self.towers),
+            }
+        )
+
+
+def first_axis(vectors: Float[np.ndarray, "n d"]) -> float:
+    """Return the share of the variance of vectors that lies on their main axis: 1/d to 1."""
+    moved = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    variances = np.linalg.eigvalsh(moved.T @ moved)
+    return float(variances[-1] / variances.sum()) if variances[-1] > 0 else 1.0
+
+
+def warn_of_collapse(name: str, history: Sequence[Record]) -> list[str]:
+    """Say, in a line each, that a pre-training learned nothing, or collapsed onto one axis.
+
+    Args:
+        name: of the recipe.
+        history: records of its epochs.
+    """
+    last = history[-1]
+    if "barlow_loss" not in last:
+        return []
+    warnings = []
+    loss, expected, share = last["barlow_loss"], last["expected_loss"], last["first_axis"]
+    losses = last["losses"]
+    noise = 2 * stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else 0.0
+    if expected is not None and loss + noise > FLAT_FROM * expected:
+        warnings.append(
+            f"{name}: the pre-training's loss is {loss:.4g} after {last['epoch']} epochs, where "
+            f"partners matched at random give {expected:.4g}: it has learned nothing. Pair queries "
+            'of one thread or answer in batches of different ones: pairing = "thread" or '
+            '"across-answers"'
+        )
+    if share > ONE_AXIS_FROM:
+        warnings.append(
+            f"{name}: {share:.0%} of the variance of the pre-trained vectors lies on one axis, so "
+            "that a few answers come first for most queries. Pair across answers, take fewer "
+            "epochs, or leave [pretraining] out"
+        )
+    return warnings
 
 
 def group_queries(queries: Queries, settings: PretrainingSettings) -> Groups:
@@ -304,6 +385,13 @@ def check_pairs(
         what = f"too few queries of one {group} and of different types to pair{enough}"
         fix = "give queries a `type`, and a `thread` or labels that join them, or pair otherwise"
         raise DataError([Fault(Path(dataset.name) / "queries.jsonl", None, what, fix)])
+
+
+def count_batches(dataset: Dataset, settings: PretrainingSettings) -> int:
+    """Count the steps of an epoch of pre-training."""
+    groups = group_queries(dataset.for_pretraining(), settings)
+    pairs = PairedQueries(np.empty((0, 0), np.float32), groups, settings)
+    return sum(1 for _ in pairs.batches(np.random.default_rng(0)))
 
 
 def _number_values(column: pl.Series) -> Rows:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from twinrank.encoding.hardware import cpu_flags
+from twinrank.encoding.encoder import cpu_flags
 from twinrank.recipe import TrainingSettings
 from twinrank.training.checkpoint import Checkpoint
 from twinrank.training.distributed import from_main

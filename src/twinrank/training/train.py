@@ -41,14 +41,13 @@ from twinrank.training.distributed import from_main, is_main, join_launched, loc
 from twinrank.training.encoder_tuning import TUNING_FILE, tune_encoder
 from twinrank.training.loop import (
     METRICS_FILE,
-    Fit,
     OnRecord,
     TrainingRun,
     identify,
     read_records,
     run_stage,
 )
-from twinrank.training.pretraining import PairedQueries, Pretrainer
+from twinrank.training.pretraining import PairedQueries, Pretrainer, warn_of_collapse
 from twinrank.training.tower_modules import Towers
 from twinrank.training.tower_training import TowerTrainer
 from twinrank.training.training_data import (
@@ -75,7 +74,6 @@ def train(
     shared: Path | None = None,
     on_record: OnRecord = lambda record: None,
     device: str = "auto",
-    fit: Fit | None = None,
 ) -> Ranker:
     """Train a ranker: read features, train towers, fit weights and confidence, measure, save.
 
@@ -96,8 +94,6 @@ def train(
         on_record: called with each record of `metrics.jsonl`, those of an earlier call first;
             an error that it raises ends the run, which can be gone on with.
         device: where encoder and towers run: `cpu`, `cuda`, `mps`, or `auto`.
-        fit: runs the trainer of the towers, instead of this process alone: called as
-            `fit(trainer, saved=..., on_epoch=...)`, see `Trainer.run`.
 
     Raises:
         RecipeError: if the recipe tunes the encoder, and there is no `out` to leave it in.
@@ -119,7 +115,7 @@ def train(
         seed=seed,
         labelled=dataset.labelled(),
     )
-    run = TrainingRun(dataset, recipe, origin, out, shared, store, device, on_record, fit)
+    run = TrainingRun(dataset, recipe, origin, out, shared, store, device, on_record)
     join_launched()
     return _build_ranker(run) if out is None else _train_into(out, run, resume=resume)
 
@@ -232,7 +228,7 @@ def _rank(run: TrainingRun, reader: Reader, data: TrainingData, towers: Towers) 
     validate = partial(data.validate, reader)
     trainer = TowerTrainer(towers, data, settings, validate, seed=run.origin.seed)
     file, identity = run.out and run.out / RANKING_FILE, _identify_stage(run, reader)
-    run_stage(trainer, run, file, identity, label=f"Training {recipe.name}", fit=run.fit)
+    run_stage(trainer, run, file, identity, label=f"Training {recipe.name}")
     towers.add_projector(None)
 
 
@@ -252,7 +248,10 @@ def _pretrain(run: TrainingRun, reader: Reader, data: TrainingData, pairs: Paire
 
     trainer = Pretrainer(towers, pairs, validate, seed=seed)
     with _pretraining_file(run, reader, data, pairs) as (file, identity):
-        run_stage(trainer, run, file, identity, label=f"Pre-training {recipe.name}")
+        history = run_stage(trainer, run, file, identity, label=f"Pre-training {recipe.name}")
+    if is_main() and run.shared is None:  # a comparison shows it in its figures
+        for warning in warn_of_collapse(recipe.name, history):
+            log.warning("%s", warning)
     towers.add_projector(None)
     return towers
 
