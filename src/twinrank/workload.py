@@ -56,12 +56,14 @@ def load_constants(file: Path | None = None) -> Constants:
         try:
             changes = tomllib.loads(read_text(file, "file of constants", PlanError))
         except tomllib.TOMLDecodeError as error:
-            raise PlanError(f"{file}: no TOML: {error}; see docs/plan.md") from None
+            raise PlanError(f"{file}: no TOML: {error}; see docs/guides/plan.md") from None
         source |= changes.pop("source", {"on": str(file)})
         for table, entries in changes.items():
             for name, value in (entries if isinstance(entries, dict) else {table: entries}).items():
                 if name not in values or not isinstance(value, int | float):
-                    raise PlanError(f"{file}: {name} = {value!r} is no constant; see docs/plan.md")
+                    raise PlanError(
+                        f"{file}: {name} = {value!r} is no constant; see docs/guides/plan.md"
+                    )
                 values[name] = check_number(f"{file}: {name}", value)
     lines = {
         name: f"{kind}: {tables[kind][name][1]}: {values[name]:,.4g}"

@@ -224,8 +224,8 @@ def test_pauses_are_bounded(seconds, retries, timeout_s):
     ("header", "least", "most"),
     [
         *((header, 0, 1) for header in ("soon", "", "-1", "1.5", "Wed, 99 Foo")),
-        (formatdate(time.time() + 600, usegmt=True), 1, 601),
-        (formatdate(time.time() - 100, usegmt=True), 0, 1),
+        pytest.param(formatdate(time.time() + 600, usegmt=True), 1, 601, id="a date to come"),
+        pytest.param(formatdate(time.time() - 100, usegmt=True), 0, 1, id="a date gone by"),
     ],
 )
 def test_a_retry_after_may_be_a_date_or_nonsense(header, least, most):

@@ -182,7 +182,7 @@ class Confidence(BaseModel):
 
         The curve is of first answers. Those behind share what the first leaves, as the softmax has
         it, none getting more than the first: all answers come to 1 at most, and to 0 without
-        evidence. How true that is: docs/quality.md.
+        evidence. How true that is: docs/measurements/quality.md.
         """
         row = np.asarray(scores, np.float64)
         first, best = self.of(row[None])[0], int(row.argmax())

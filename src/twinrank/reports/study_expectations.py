@@ -44,7 +44,7 @@ def list_expectations(results: Json) -> list[list[str]]:
     arms = {arm["name"]: {**arm, "test": tests.get(arm["name"])} for arm in results["arms"]}
     rows = [["expected or guessed", "found by them", "found here", "verdict"]]
     rows += [
-        [guess.thought, guess.found, *outcome]
+        [guess.thought, guess.reported, *outcome]
         for guess in GUESSES
         if arms.keys() >= set(guess.needed) and (outcome := guess.judge(arms))
     ]
@@ -152,11 +152,11 @@ def judge_intuition(arms: Arms) -> Outcome | None:
     """Whether it is wrong to want queries of one answer in one place."""
     past = [sign(arms[name], "nearest_past_query") for name in (NO_STEPS, ACROSS)]
     ranks = [arms[name]["overall"][TOP_3] for name in (PUBLISHED, ACROSS)]
-    found = (
+    measured = (
         f"with true pairs of different answers top-3 accuracy is {figure(ranks[1])}; the nearest "
         f"past query is right for {figure(past[1])}, with no step {figure(past[0])}"
     )
-    return found, (
+    return measured, (
         "the intuition is usable; the batches were not"
         if ranks[1] > ranks[0]
         else "not decided on these data"
@@ -166,20 +166,20 @@ def judge_intuition(arms: Arms) -> Outcome | None:
 def judge_cls(arms: Arms) -> Outcome | None:
     """Whether the CLS feature is to blame."""
     cls, mean = (arms[name]["overall"][TOP_3] for name in (UNTRAINED, "zero-shot"))
-    found = f"encoder by CLS {figure(cls)}, by the mean {figure(mean)}; {ACROSS} reads CLS too"
+    measured = f"encoder by CLS {figure(cls)}, by the mean {figure(mean)}; {ACROSS} reads CLS too"
     whole = judge_pretraining(ACROSS, arms) == "whole"
     cost = "it costs quality" if cls < mean else "it costs nothing here"
-    return found, f"{cost}, and is {'not the cause' if whole else 'not acquitted'}"
+    return measured, f"{cost}, and is {'not the cause' if whole else 'not acquitted'}"
 
 
 def judge_dual(arms: Arms) -> Outcome | None:
     """Whether two heads are better than one."""
     dual, single = (arms[name]["overall"][TOP_3] for name in (DUAL, ONE_HEAD))
-    found = f"dual {reached(arms[DUAL])}, one head {reached(arms[ONE_HEAD])}"
+    measured = f"dual {reached(arms[DUAL])}, one head {reached(arms[ONE_HEAD])}"
     low, high = arms[ONE_HEAD]["intervals"]["overall"][TOP_3] or (single, single)
     if low <= dual <= high:
-        return found, "not reproduced: no difference that these queries could show"
-    return found, "reproduced" if dual > single else "not reproduced: two heads are worse"
+        return measured, "not reproduced: no difference that these queries could show"
+    return measured, "reproduced" if dual > single else "not reproduced: two heads are worse"
 
 
 def judge_drawing_together(arms: Arms) -> Outcome | None:
@@ -203,7 +203,7 @@ class Guess(NamedTuple):
     """An expectation or guess of theirs, their finding, and our judge with the recipes it needs."""
 
     thought: str
-    found: str
+    reported: str
     judge: Callable[[Arms], Outcome | None]
     needed: tuple[str, ...]
 
