@@ -54,7 +54,7 @@ def plainly(text, how):
             every.append(sentence)
 
     def words(sentence):
-        return re.findall(r"\w{2,}", sentence.lower())
+        return re.findall(r"\w+", sentence.lower())
 
     tf = Counter(word for sentence in every for word in words(sentence))
 
@@ -147,11 +147,13 @@ def test_weights_are_those_of_scikit_learn_and_stay_on_disk(tmp_path):
         "Nulstil din adgangskode: \xe5bn Indstillinger, s\xe5 Konti.",
         *("Reset the password, then reset the PIN_2.", "The password is a b c.", ""),
     ]
-    vectorizer = TfidfVectorizer().fit(texts)
+    vectorizer = TfidfVectorizer(tokenizer=re.compile(r"\w+").findall, token_pattern=None).fit(
+        texts
+    )
     idf = Idf.of(texts)
     for word, column in vectorizer.vocabulary_.items():
         assert idf.weight(word) == pytest.approx(vectorizer.idf_[column], rel=1e-12)
-    assert {"\xe5bn", "pin_2"} < set(vectorizer.vocabulary_)
+    assert {"\xe5bn", "pin_2", "a"} < set(vectorizer.vocabulary_)
     assert idf.counts == {"password": 2, "the": 2}
     assert idf.weight("unheard") == idf.weight("reset") > idf.weight("the")
     idf.save(tmp_path / "idf.json")
@@ -190,3 +192,21 @@ def test_every_language_of_a_recipe_has_rules_for_sentences():
     assert set(Stemmer.algorithms()) <= set(LANGUAGE_CODES)
     with pytest.raises(TwinrankError, match="no rules for sentences in 'klingon'; choose arabic"):
         split_sentences("nuqneH", "klingon")
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("Cannot sign in\nI tried twice.", "Cannot sign in"),
+        ("\nHow do I pay?  \n\nBy card.", "How do I pay?"),
+        ("User: Cannot sign in\nAgent: Why?", ""),
+        ("Hello.\nI tried twice.", ""),
+        ("Hello,\nI tried twice.", ""),
+        ("one line", ""),
+        ("one line\n \n", ""),
+    ],
+)
+def test_the_title_of_a_query_is_a_first_line_that_is_no_turn_and_no_sentence(text, title):
+    readable = Readable.plain(text)
+    assert readable.title == title and readable.whole == text
+    assert title or readable.sections == (text,)

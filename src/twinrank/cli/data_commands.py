@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -141,6 +141,9 @@ def explore(
     ] = None,
     encoder: EncoderName = "all-MiniLM-L6-v2",
     max_tokens: MaxTokens = 128,
+    pooling: Annotated[
+        Literal["mean", "cls"], typer.Option(help="Features: the mean of the tokens, or the first.")
+    ] = "mean",
     open_: OpenPage = False,
     device: Device = "auto",
     strict: Strict = False,
@@ -162,7 +165,7 @@ def explore(
     check_installed()  # now, not when all is computed
     dataset = Dataset.load(data, strict=strict)
     reader = Encoder(encoder, max_tokens=max_tokens, device=device)
-    exploration = explored(dataset, reader, FeatureStore())
+    exploration = explored(dataset, reader, FeatureStore(), pooling=pooling)
     file = write_exploration(out or Path("runs") / dataset.name / "explore.html", exploration)
     findings = exploration.findings
     show([finding.as_dict() for finding in findings] if json else findings_table(findings))

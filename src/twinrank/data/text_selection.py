@@ -152,10 +152,10 @@ class Selection:
 
 
 def split_words(texts: Sequence[str]) -> list[list[str]]:
-    """Split texts into words of two letters, digits or underscores and more, in lower case.
+    """Split texts into words of letters, marks, digits and underscores, in lower case.
 
-    scikit-learn's default pattern, with marks, such as vowel signs, counted as letters.
+    A word may have one letter: Danish å, i and ø are words.
     """
-    words = pl.Series(texts, dtype=pl.String).str.to_lowercase().str.extract_all(r"\w{2,}")
+    words = pl.Series(texts, dtype=pl.String).str.to_lowercase().str.extract_all(r"\w+")
     listed: list[list[str]] = words.to_list()
     return listed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,10 @@ LANGUAGE_CODES = {
 }
 
 
+# A first line before other text; no turn ("User: ...") and no sentence of a paragraph.
+TITLE_LINE = re.compile(r"\s*(?!\w[\w ]{0,30}:\s)([^\n]{1,199}[^\s.!:,;])\s*\n(?=.*\S)", re.DOTALL)
+
+
 class Readable(NamedTuple):
     """A text for an encoder, and its parts, where only some of its sentences may be read.
 
@@ -39,8 +44,10 @@ class Readable(NamedTuple):
 
     @classmethod
     def plain(cls, text: str) -> Readable:
-        """A text without a title, as queries are."""
-        return cls(text, "", (text,))
+        """Take a query's text apart: a short first line that ends as a title does is its title."""
+        title = TITLE_LINE.match(text)
+        head, rest = (title[1], text[title.end() :]) if title else ("", text)
+        return cls(text, head, (rest,))
 
 
 def answer_texts(answers: pl.DataFrame) -> list[str]:

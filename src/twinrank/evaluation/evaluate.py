@@ -35,7 +35,7 @@ class Evaluation:
         types: the same for each query type.
         worst: for each metric, the figure of the type where it is worst.
         gap: for each metric, best type minus worst (for the loss, worst minus best).
-        intervals: 95 % bootstrap intervals of `overall` and of each of `types`; None where
+        intervals: 95% bootstrap intervals of `overall` and of each of `types`; None where
             there is one thread, or nothing was resampled.
         counts: queries measured, overall and by type.
         per_query: id, type, thread and every metric, a row a query; from `evaluate` also text,
@@ -144,7 +144,7 @@ def summarise(rows: pl.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) 
 
 
 def _intervals(rows: pl.DataFrame, resamples: int, seed: int) -> Intervals:
-    """Compute 95 % percentile bootstrap intervals over threads.
+    """Compute 95% percentile bootstrap intervals over threads.
 
     The queries of one thread share a label, so they are drawn together: the cluster bootstrap
     (Field and Welsh 2007).

@@ -32,7 +32,7 @@ class Point:
 class Bin:
     """The queries of similar confidence: one mark of a reliability diagram.
 
-    `confidence` and `accuracy` (at 1) are means over the queries; `interval` is Wilson's 95 %
+    `confidence` and `accuracy` (at 1) are means over the queries; `interval` is Wilson's 95%
     interval of the accuracy.
     """
 

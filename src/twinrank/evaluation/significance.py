@@ -24,7 +24,7 @@ class Difference:
     metric: str
     kind: str | None  # the type; None for all queries
     mean: float
-    interval: list[float] | None  # 95 %, over threads; None if there is one thread
+    interval: list[float] | None  # 95%, over threads; None if there is one thread
     p: float  # two-sided, of the paired permutation test over threads
 
     def as_dict(self) -> dict[str, Any]:

@@ -261,7 +261,8 @@ def check_threads(subject: Subject) -> Check:
             f"different types {same_answer:.2f}"
         )
     advice = (
-        'Pre-train on them (`pairing = "thread"`, recipe `barlow-inherit`): no label needed.'
+        "They are true pairs, with no label needed: where there are no labels yet, "
+        "`barlow-zero-shot` learns from them. With labels it gains nothing (docs/collapse.md)."
         if several
         else "If a ticket has a subject and a transcript, give both the same `thread`: they then "
         "never fall in different splits, and can be paired without labels."
@@ -314,16 +315,33 @@ def check_space(subject: Subject) -> Check:
     auc, type_share, answer_share = figures.values()
     text = (
         f"A straight cut through the raw features tells the types apart with AUC {auc:.2f}; types "
-        f"hold {type_share:.0%} of the variance, answers {answer_share:.0%}."
+        f"hold {type_share:.0%} of the variance, answers {answer_share:.0%}. "
+        f"{_say_spreads(subject)}"
     )
     level: Level = "know" if auc >= TYPES_APART_AUC else "fine"
     advice = (
-        "Look at `twinrank geometry` after training; if the types still lie apart and one is "
-        "worse, pre-train with `barlow-inherit`."
+        "Nothing by itself: rankers that rank well tell the types apart, too. Look at the gap "
+        "between the types after `twinrank evaluate`."
         if level == "know"
         else "Nothing: the encoder does not tell the types apart."
     )
     return Check("space", heading, [Finding("space", level, text, advice, figures)], charts)
+
+
+def _say_spreads(subject: Subject) -> str:
+    """Say how widely each type lies about its own mean, beside all queries about theirs."""
+    sample, spreads = subject.sample, []
+    for kind in (None, *sample.types):
+        rows = slice(None) if kind is None else (sample.frame["type"] == kind).to_numpy()
+        features = sample.features[rows]
+        spreads.append(float(features.var(axis=0).sum()))
+    whole, *of_types = spreads
+    listed = (
+        f"{kind} {spread / whole:.2f}"
+        for kind, spread in zip(sample.types, of_types, strict=True)
+        if whole
+    )
+    return f"Variance within each type, beside that of all queries: {', '.join(listed)}."
 
 
 def _draw_plane(subject: Subject) -> Chart:

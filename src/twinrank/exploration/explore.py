@@ -39,17 +39,20 @@ class Exploration:
         return sorted(findings, key=lambda finding: get_args(Level).index(finding.level))
 
 
-def explore(dataset: Dataset, encoder: Encoder, store: FeatureStore | None = None) -> Exploration:
-    """Look at a data set with the mean-pooled features of an encoder; nothing is trained.
+def explore(
+    dataset: Dataset, encoder: Encoder, store: FeatureStore | None = None, *, pooling: str = "mean"
+) -> Exploration:
+    """Look at a data set with the features of an encoder; nothing is trained.
 
     Args:
         dataset: with or without labels.
         encoder: of the features.
         store: keeps the features; without one, each text is encoded anew.
+        pooling: of a text's tokens into its features: `mean`, or `cls` as in the handover.
 
     Raises:
         EncoderError, StoreError: if features cannot be had.
     """
-    sample = draw_sample(dataset, encoder, store)
+    sample = draw_sample(dataset, encoder, store, pooling=pooling)
     subject = Subject(dataset, describe(dataset), encoder, sample)
     return Exploration(subject, tuple(check(subject) for check in CHECKS))

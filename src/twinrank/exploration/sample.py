@@ -80,7 +80,13 @@ class Subject:
     sample: Sample
 
 
-def draw_sample(dataset: Dataset, encoder: Encoder, store: FeatureStore | None = None) -> Sample:
+def draw_sample(
+    dataset: Dataset,
+    encoder: Encoder,
+    store: FeatureStore | None = None,
+    *,
+    pooling: str = "mean",
+) -> Sample:
     """Read a data set, or at most so much of it, in memory that does not grow with it.
 
     Threads are drawn whole, but for the last. Answers that are right for a query come first.
@@ -94,7 +100,7 @@ def draw_sample(dataset: Dataset, encoder: Encoder, store: FeatureStore | None =
     columns = _draw_answers(queries, rng)
     answers = dataset.answers[columns]
     texts = [*queries.texts, *answer_texts(answers)]
-    features = Reader(encoder, "mean", store)(texts, progress="Encoding")
+    features = Reader(encoder, pooling, store)(texts, progress="Encoding")
     points = unit_vectors(features)
     return Sample(
         frame=frame,

@@ -166,7 +166,7 @@ def draw_quality(runs: Sequence[Run]) -> Figure:
     plot.update_yaxes(rangemode="tozero")
     plot.update_yaxes(matches="y", col=2)
     plot.update_layout(scattermode="group", scattergap=0.5, showlegend=len(runs) > 1)
-    return styled(plot, "Quality, with 95 % intervals")
+    return styled(plot, "Quality, with 95% intervals")
 
 
 def _quality_section(examination: Examination) -> Section:
@@ -177,11 +177,11 @@ def _quality_section(examination: Examination) -> Section:
         differences[0][:2] = ["run", "minus"]
         rows = quality_rows({run.name: run.evaluation for run in runs})
         tables = [
-            ("Top-3 accuracy and MAP@10, with 95 % intervals", rows),
+            ("Top-3 accuracy and MAP@10, with 95% intervals", rows),
             ("Differences", differences),
         ]
     for run in runs:
-        title = "Every figure, with its 95 % interval"
+        title = "Every figure, with its 95% interval"
         title = f"{title}: {run.name}" if len(runs) > 1 else title
         tables.append((title, metric_rows(run.evaluation)))
     tables = [(title, [list(map(in_one_line, row)) for row in rows]) for title, rows in tables]

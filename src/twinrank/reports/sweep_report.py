@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isfinite
 from pathlib import Path
 
 from optuna.importance import FanovaImportanceEvaluator
@@ -14,12 +15,13 @@ from optuna.visualization import (
     plot_param_importances,
 )
 from rich.console import Group
+from scipy.stats import spearmanr
 
 from twinrank.experiments.sweep import Sweep
 from twinrank.files import write_file
 from twinrank.reports.figures import styled
 from twinrank.reports.page import Rows, Section, page
-from twinrank.reports.terminal import figure, fill_table
+from twinrank.reports.terminal import figure, fill_table, signed
 
 MAX_TRIALS_SHOWN = 10  # on the terminal
 NAMES = {"loss": "validation loss", "worst-type": "worst type's validation MAP@10"}
@@ -27,6 +29,7 @@ HISTORY = "Each whole trial in the order they began. The line is the best so far
 EPOCHS = "Each line is a trial; those that end early were pruned."
 PARALLEL = "Each line is a trial; a pruned one is drawn at its best epoch."
 IMPORTANCE = (
+    "Higher values: whether they went with better trials (Spearman's correlation). "
     "Spread: the share of the objective's variance over the ranges that a random forest puts down "
     "to a field (fANOVA). Best quarter: how far the best quarter of the trials narrows a field "
     "down, as a share of all fields (PED-ANOVA)."
@@ -154,8 +157,23 @@ def _trial_rows(sweep: Sweep, *, digits: int = 3) -> Rows:
 
 
 def _weight_rows(sweep: Sweep) -> Rows:
-    rows = [["field", "spread", "best quarter"]]
-    return rows + [[i["field"], figure(i["spread"]), figure(i["best"])] for i in sweep.importances]
+    rows = [["field", "spread", "best quarter", "higher values"]]
+    for importance in sweep.importances:
+        field = importance["field"]
+        cells = (figure(importance["spread"]), figure(importance["best"]))
+        rows.append([field, *cells, _describe_direction(sweep, field)])
+    return rows
+
+
+def _describe_direction(sweep: Sweep, field: str) -> str:
+    """Say whether higher values of a field went with better trials, by Spearman's correlation."""
+    trials = [trial for trial in sweep.trials if trial.state == TrialState.COMPLETE]
+    values = [trial.params[field] for trial in trials]
+    if not all(isinstance(value, int | float) for value in values) or len(set(values)) < 3:
+        return "-"
+    sign = -1 if sweep.search.objective == "loss" else 1
+    rho = sign * float(spearmanr(values, [sweep.reached(trial) for trial in trials]).statistic)
+    return f"{'better' if rho > 0 else 'worse'} ({signed(rho)})" if isfinite(rho) else "-"
 
 
 def format_value(value: object, digits: int = 3) -> str:

@@ -67,7 +67,7 @@ def fill_table(
 
 
 def evaluation_table(evaluation: Evaluation, title: str) -> Table:
-    """Every metric, overall and by type, with its 95 % interval."""
+    """Every metric, overall and by type, with its 95% interval."""
     return fill_table(title, metric_rows(evaluation), lines={0, len(evaluation.types)})
 
 
@@ -225,7 +225,7 @@ def figure(value: float) -> str:
 
 
 def interval(bounds: Sequence[float] | None) -> str:
-    """A 95 % interval: .120-.140, 2.33-3.11."""
+    """A 95% interval: .120-.140, 2.33-3.11."""
     return "-".join(figure(b) if b < 1 else f"{b:.2f}" for b in bounds) if bounds else ""
 
 
@@ -294,10 +294,11 @@ def difference_rows(differences: Sequence[Json], *first: str) -> list[list[str]]
     for d in differences:
         names = [f"{d[key]:.0%}" if key == "share" else d[key] for key in first]
         group = (d["type"] or "total",) if grouped else ()
-        row = rows.setdefault((*names, d["without"], *group), [])
+        *labels, arm = names
+        row = rows.setdefault((*labels, f"{arm}\nminus {d['without']}", *group), [])
         row.append(f"{signed(d['difference'])} ({signed_interval(d['interval'])})")
         row.append(p_value(d["p_holm"]))
-    head = [*first[:-1], "with", "without", *(["queries"] if grouped else [])]
+    head = [*first[:-1], "difference", *(["queries"] if grouped else [])]
     head += [cell for metric in metrics for cell in (metric_name(metric), "p (Holm)")]
     return [head, *([*names, *row] for names, row in rows.items())]
 
@@ -351,5 +352,5 @@ def _describe_comparison(comparison: Comparison) -> str:
     spread = f"mean ± standard deviation over {seeds} seeds; " if seeds > 1 else ""
     return (
         f"{comparison.data}, {comparison.split} split: {counts['overall']:,} queries ({by_type}). "
-        f"Top-3 accuracy and MAP@10: {spread}95 % bootstrap intervals over threads."
+        f"Top-3 accuracy and MAP@10: {spread}95% bootstrap intervals over threads."
     )

@@ -89,7 +89,7 @@ function tiles(total, { verdicts, learnable }) {
     tile("Confident", shareText(total.confident, total.requests), "first answer at least 50 % likely"),
     tile("Withheld", shareText(total.withheld, total.requests), "not sure enough to be shown"),
     tile("Right", sure ? percent(sure.value) : none, sure
-      ? `of ${judgedQueries(judged)}; 95 % interval ${percent(sure.low)} to ${percent(sure.high)}`
+      ? `of ${judgedQueries(judged)}; 95% interval ${percent(sure.low)} to ${percent(sure.high)}`
       : judged ? `${count(total.right)} of ${judgedQueries(judged)}: too few for a share` : "no verdict yet"),
     tile("To learn from", count(learnable), `texts whose right answer was said, in ${many(verdicts, "verdict")}`));
 }
@@ -125,7 +125,7 @@ function charts({ days: rows, types: known }, days) {
         `${fine[i].long}: ${lists(i, ({ confident, requests }) => shareText(confident, requests))}`,
     }),
     chart({
-      title: "Right, by the verdicts", hint: `Of the queries judged in a ${days > WEEK ? "week" : "day"}, from ${FEW} on; the bars are 95 % intervals.`,
+      title: "Right, by the verdicts", hint: `Of the queries judged in a ${days > WEEK ? "week" : "day"}, from ${FEW} on; the bars are 95% intervals.`,
       kind: "lines",
       series: [{ name: "right", values: accuracy.map((one) => one && one.value), ranges: accuracy }],
       labels: coarse.map((bin) => bin.short),

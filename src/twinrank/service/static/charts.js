@@ -55,7 +55,7 @@ export function bins(days, width, today = Date.now()) {
   });
 }
 
-/** A share, and Wilson's (1927) 95 % interval of it; null of nothing. */
+/** A share, and Wilson's (1927) 95% interval of it; null of nothing. */
 export function share(part, whole) {
   if (!whole) return null;
   const z = 1.96;
