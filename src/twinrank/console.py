@@ -11,6 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 # C0 but for tab and line feed, DEL, C1, and what turns the direction of text.
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -40,11 +41,12 @@ class PlainConsole(Console):
         """Print a table, or several in a group, in which no figure is cut."""
         tables = [t for t in getattr(what, "renderables", [what]) if isinstance(t, Table)]
         for table in tables:
-            wanted = Measurement.get(self, self.options.update(width=MAX_WIDTH_OF_TABLES), table)
-            self.width = max(self.width, min(wanted.maximum, MAX_WIDTH_OF_TABLES))
-            for column in table.columns:
+            for column in table.columns:  # visible before the width is measured
+                column._cells = [_make_visible(cell) for cell in column.cells]
                 column.no_wrap = column.no_wrap or column.justify == "right"
                 column.overflow = "fold"
+            wanted = Measurement.get(self, self.options.update(width=MAX_WIDTH_OF_TABLES), table)
+            self.width = max(self.width, min(wanted.maximum, MAX_WIDTH_OF_TABLES))
         self.print(what)
 
     def render(
@@ -53,3 +55,9 @@ class PlainConsole(Console):
         """Render what a table, a group or a line is made of; texts become visible here."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else visible(text), style, control)
+
+
+def _make_visible(cell: RenderableType) -> RenderableType:
+    if isinstance(cell, Text) and CONTROLS.search(cell.plain):
+        return Text(visible(cell.plain), cell.style)
+    return visible(cell) if isinstance(cell, str) else cell
