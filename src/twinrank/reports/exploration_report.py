@@ -88,10 +88,9 @@ def draw_chart(chart: Chart) -> Figure:
     ]
     names = dict.fromkeys(hover_text(row["name"]) for row in rows if row["name"] != chart.grey)
     colours = {chart.grey: GREY, **dict(zip(names, cycle(COLOURS), strict=False))}
-    look = {"color_discrete_map": colours, "opacity": 0.6}
-    plot = draw(express.scatter, rows, **look, render_mode="svg")
+    plot = draw(express.scatter, rows, color_discrete_map=colours, render_mode="svg")
     styled(plot, "", height=640)
-    plot.update_traces(marker={"size": 5})
+    plot.update_traces(marker={"size": 5, "opacity": 0.6})
     plot.update_layout(margin_b=180, legend_itemsizing="constant")
     for update in (plot.update_xaxes, plot.update_yaxes):
         update(showticklabels=False, zeroline=False)
