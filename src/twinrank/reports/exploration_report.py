@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table as TerminalTable
 from rich.text import Text
@@ -88,13 +88,12 @@ def draw_chart(chart: Chart) -> Figure:
     ]
     names = dict.fromkeys(hover_text(row["name"]) for row in rows if row["name"] != chart.grey)
     colours = {chart.grey: GREY, **dict(zip(names, cycle(COLOURS), strict=False))}
-    look: dict[str, Any] = {"color_discrete_map": colours, "opacity": 0.6, "render_mode": "svg"}
-    plot = draw(express.scatter, rows, **look)
+    plot = draw(express.scatter, rows, color_discrete_map=colours, render_mode="svg")
     styled(plot, "", height=640)
-    plot.update_traces(marker={"size": 5})
+    plot.update_traces(marker={"size": 5, "opacity": 0.6})
     plot.update_layout(margin_b=180, legend_itemsizing="constant")
     for update in (plot.update_xaxes, plot.update_yaxes):
-        update(showticklabels=False, zeroline=False)
+        update(zeroline=False)
     plot.update_xaxes(title_text=chart.x_title)
     plot.update_yaxes(title_text=chart.y_title)
     return plot

@@ -116,7 +116,7 @@ def centroid_figure(name: str, views: Sequence[View]) -> Figure:
         plot.update_yaxes(title_text=upward, scaleanchor=anchor, row=1, col=column)
     styled(plot, hover_text(name), height=540)
     for update in (plot.update_xaxes, plot.update_yaxes):
-        update(showgrid=True, zeroline=False, showticklabels=False)
+        update(showgrid=True, zeroline=False)
     return plot
 
 
