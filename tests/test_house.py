@@ -60,7 +60,9 @@ def draw_tree():
     for folder in [SOURCE, *sorted(path for path in SOURCE.iterdir() if path.is_dir())]:
         files = sorted(file for file in folder.glob("*.py") if not file.name.startswith("__"))
         if files:
-            lines.append(f"{folder.relative_to(SOURCE.parent)}/" + caption(folder / "__init__.py"))
+            lines.append(
+                f"{folder.relative_to(SOURCE.parents[1])}/" + caption(folder / "__init__.py")
+            )
             lines += [f"  {file.name:<24}" + caption(file) for file in files]
     return "\n".join(line.rstrip() for line in lines)
 

@@ -12,7 +12,7 @@ from tests.client.conftest import READ, WRITE
 from twinrank import Client
 from twinrank.client import ClientError, Ranking, Section
 
-README = Path(__file__).parents[2] / "README.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "client.md"
 
 
 def verdicts(service, key):
@@ -146,12 +146,12 @@ def test_keys_and_roles(service, made):
     assert made(service.url, lambda c: c.stats(), key=f"{WRITE}\n").ranker
 
 
-def test_the_example_of_the_readme_runs(service, capsys):
-    examples = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def test_the_example_of_the_guide_runs(service, capsys):
+    examples = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     (example,) = [each for each in examples if "Client" in each]
     assert "http://127.0.0.1:8000" in example
     example = example.replace('"http://127.0.0.1:8000"', f'"{service.url}", key="{WRITE}"')
-    exec(compile(example, "README.md", "exec"), {})  # noqa: S102 (our own text)
+    exec(compile(example, "client.md", "exec"), {})  # noqa: S102 (our own text)
     assert capsys.readouterr().out.count("\n") >= 3
 
 

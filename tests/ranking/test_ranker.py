@@ -12,7 +12,6 @@ import Stemmer
 from tests.ranker_files import all_files, edit_manifest, version_folder
 from twinrank.encoding import Encoder, FeatureStore
 from twinrank.errors import ArgumentError, RankerError
-from twinrank.evaluation import evaluate
 from twinrank.ranking import Bm25, Ranker
 from twinrank.recipe import Recipe
 from twinrank.training import train
@@ -215,8 +214,6 @@ def test_texts_come_in_any_iterable(words, texts):
         lambda words, data: words.put_answers(data.answers.with_columns(id=pl.lit(""))),
         lambda words, data: words.put_answers(data.answers.with_columns(sections=pl.lit("one"))),
         lambda words, data: words.save(None),
-        lambda words, data: evaluate("run", data),
-        lambda words, data: evaluate(words, "data"),
         lambda words, data: Ranker.load(None),
         lambda words, data: Recipe.load(None),
         lambda words, data: Encoder(None),

@@ -1,7 +1,10 @@
+from datetime import timedelta
+
 import numpy as np
 import pytest
 import torch
 from scipy import sparse
+from torch import distributed
 from torch.distributed import TCPStore
 
 from tests.processes import heard, started
@@ -13,12 +16,11 @@ from twinrank.training import (
     Examples,
     Groups,
     PairedQueries,
-    ProcessLostError,
     TowerTrainer,
     TrainingData,
+    is_main,
     train,
 )
-from twinrank.training.distributed import average_gradients, is_main, join_group, leave_group
 from twinrank.training.tower_modules import Towers
 
 pytestmark = pytest.mark.slow
@@ -91,22 +93,27 @@ def train_ranker(data, recipe, out):
 
 def second_process(function, args, port, pipe):
     torch.set_num_threads(1)
-    join_group(TCPStore("127.0.0.1", port), 2, 1, patience_s=60.0)
+    join(TCPStore("127.0.0.1", port), 1)
     try:
         pipe.send(function(*args))
     finally:
-        leave_group()
+        distributed.destroy_process_group()
+
+
+def join(store, number):
+    timeout = timedelta(seconds=60)
+    distributed.init_process_group("gloo", store=store, world_size=2, rank=number, timeout=timeout)
 
 
 def in_two_processes(function, *args):
     """What a call gives in each of two processes that make it together."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     process, pipe = started(second_process, function, args, store.port)
-    join_group(store, 2, 0, patience_s=60.0)
+    join(store, 0)
     try:
         first = function(*args)
     finally:
-        leave_group()
+        distributed.destroy_process_group()
     (second,) = heard(pipe)
     process.join()
     return first, second
@@ -157,23 +164,3 @@ def test_train_runs_as_it_is_in_each_of_two_processes(help_centre, recipes, tmp_
     assert [record["epoch"] for record in records] == [record["epoch"] for record in course]
     assert others == []
     assert (tmp_path / "together" / "current.json").exists()
-
-
-def join_and_vanish(port, pipe):
-    join_group(TCPStore("127.0.0.1", port), 2, 1, patience_s=60.0)
-    pipe.send("met")
-
-
-def test_a_lost_process_is_told_from_other_errors():
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    process, pipe = started(join_and_vanish, store.port)
-    join_group(store, 2, 0, patience_s=20.0)
-    weight = torch.nn.Parameter(torch.ones(2))
-    weight.grad = torch.ones(2)
-    try:
-        assert heard(pipe) == ["met"]
-        process.join()
-        with pytest.raises(ProcessLostError, match="is lost"):
-            average_gradients([weight])
-    finally:
-        leave_group()

@@ -32,7 +32,7 @@ KeysFile = Annotated[
 ]
 Rate = Annotated[
     int | None,
-    typer.Option(min=1, help="Queries a minute by key or address; 6000 beyond this machine."),
+    typer.Option(min=1, help="Requests a minute by key or address; 6000 beyond this machine."),
 ]
 RestoreDays = Annotated[
     float, typer.Option(min=0, help="How long a deleted answer can be restored.")

@@ -141,14 +141,13 @@ def train_on_cluster(
     settings = {"dataset": dataset, "recipe": recipe, "seed": seed, "out": out, "store": store}
     for attempt in range(RETRIES + 1):
         room = Slot.of("cpu").count
+        # As many as there is room for: a machine may be gone. Ray's types lack the tuple.
+        processes: Any = (1, min(workers or room, room))
         trainer = TorchTrainer(
             _train,
             train_loop_config={**settings, "resume": resume or attempt > 0},
             torch_config=TorchConfig("gloo", timeout_s=TRAINING_TIMEOUT_S),
-            # As many as there is room for: a machine may be gone. (Ray's types know no range.)
-            scaling_config=ScalingConfig(
-                num_workers=(1, min(workers or room, room))  # type: ignore[arg-type]
-            ),
+            scaling_config=ScalingConfig(num_workers=processes),
             run_config=RunConfig(
                 name=".ray", storage_path=str(out), failure_config=FailureConfig(max_failures=0)
             ),

@@ -1,4 +1,4 @@
-"""Labelled queries of the past, and the three signals that they give."""
+"""Labelled queries of the past, the three signals they give, and what newcomers get instead."""
 
 from __future__ import annotations
 

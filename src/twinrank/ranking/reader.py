@@ -1,4 +1,4 @@
-"""Texts to features, as a recipe says; answers as one passage or several."""
+"""Texts to features, as a recipe says; answers whole or by section, whose scores are pooled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Access to a service: keys and their roles, rates, and requests from beyond this machine."""
+"""Access to a service: keys and their roles, requests a minute, requests from elsewhere."""
 
 from __future__ import annotations
 

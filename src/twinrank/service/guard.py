@@ -1,4 +1,4 @@
-"""ASGI middleware through which every request goes: limits, access, headers, logs."""
+"""Every request goes through here: size and time of its body, access, headers, logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of a service, in one value that every worker gets."""
+"""Settings of a service, its limits among them, in one value that every worker gets."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Settings(BaseModel):
         rate: requests a minute of each client; each further query of a batch counts as one more,
             and so do each 1,000 characters of a text.
         waiting: queries that may wait at once in each worker; of a client as many as are free yet.
+        body_bytes: of a request, at most.
         timeout_s: for a request to be read, and for it to be answered.
         restore_days: how long a deleted answer can be restored; 0 keeps nothing of it.
         origins: of other sites whose pages may call the API, `https://HOST`; `*` is any.

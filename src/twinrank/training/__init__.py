@@ -2,7 +2,7 @@
 
 from twinrank.training.calibration import fit_confidence, fit_scale, fit_weights
 from twinrank.training.checkpoint import Checkpoint
-from twinrank.training.distributed import ProcessLostError, is_main
+from twinrank.training.distributed import is_main
 from twinrank.training.encoder_tuning import EncoderTrainer, TokenizedTexts, TunedEncoder
 from twinrank.training.loop import OnEpoch, Record, Trainer, read_records, since_best
 from twinrank.training.losses import barlow_twins, cross_entropy, flat_loss
@@ -28,7 +28,6 @@ __all__ = [
     "OnEpoch",
     "PairedQueries",
     "Pretrainer",
-    "ProcessLostError",
     "Record",
     "TokenizedTexts",
     "TowerTrainer",

@@ -1,4 +1,4 @@
-"""Fits on the validation split: scales of scores, weights of signals, confidence."""
+"""Fits on validation: scales of scores, weights of words and vectors, confidence."""
 
 from __future__ import annotations
 

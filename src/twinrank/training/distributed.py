@@ -6,8 +6,7 @@ All processes make the same calls in the same order: if one does not, the others
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from itertools import pairwise
 from typing import TypeVar
@@ -15,16 +14,11 @@ from typing import TypeVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, distributed
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.nn import Parameter
 
 LAUNCHED_TIMEOUT = timedelta(days=1)  # the others wait while the main process encodes
 
 Value = TypeVar("Value")
-
-
-class ProcessLostError(RuntimeError):
-    """Another process that trains along is gone, or has been silent for too long."""
 
 
 def join_launched() -> None:
@@ -35,30 +29,6 @@ def join_launched() -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(backend, timeout=LAUNCHED_TIMEOUT)
-
-
-def join_group(store: TCPStore, count: int, number: int, *, patience_s: float) -> None:
-    """Join processes that meet at a store, on CPUs.
-
-    Args:
-        store: where they exchange their addresses.
-        count: how many they are.
-        number: of this one; 0 is the main process.
-        patience_s: how long to wait for another process, now and later.
-
-    Raises:
-        ProcessLostError: if one of them does not come.
-    """
-    timeout = timedelta(seconds=patience_s)
-    with _lost_processes():
-        distributed.init_process_group(
-            "gloo", store=store, world_size=count, rank=number, timeout=timeout
-        )
-
-
-def leave_group() -> None:
-    """Leave the processes that were joined; none of them waits for this one any longer."""
-    distributed.destroy_process_group()
 
 
 def process_count() -> int:
@@ -87,8 +57,7 @@ def from_main(compute: Callable[[], Value]) -> Value:
     if process_count() == 1:
         return compute()
     values = [compute() if is_main() else None]
-    with _lost_processes():
-        distributed.broadcast_object_list(values)
+    distributed.broadcast_object_list(values)
     return values[0]  # type: ignore[return-value]
 
 
@@ -109,8 +78,7 @@ def gather_rows(rows: Float[Tensor, "s d"], n: int) -> Float[Tensor, "n d"]:
     padded = rows.new_zeros(parts[0].stop, *rows.shape[1:])
     padded[: len(rows)] = rows.detach()
     gathered = [torch.empty_like(padded) for _ in parts]
-    with _lost_processes():
-        distributed.all_gather(gathered, padded)
+    distributed.all_gather(gathered, padded)
     gathered = [g[: part.stop - part.start] for g, part in zip(gathered, parts, strict=True)]
     if rows.requires_grad:
         rows.register_hook(lambda gradient: gradient * process_count())
@@ -124,8 +92,7 @@ def average_gradients(parameters: Iterable[Parameter]) -> None:
     if process_count() == 1 or not gradients:
         return
     flat = torch.cat([gradient.flatten() for gradient in gradients]) / process_count()
-    with _lost_processes():
-        distributed.all_reduce(flat)
+    distributed.all_reduce(flat)
     means = flat.split([gradient.numel() for gradient in gradients])
     for gradient, mean in zip(gradients, means, strict=True):
         gradient.copy_(mean.view_as(gradient))
@@ -135,12 +102,3 @@ def _parts(n: int) -> list[slice]:
     count = process_count()
     ends = [number * (n // count) + min(number, n % count) for number in range(count + 1)]
     return [slice(start, end) for start, end in pairwise(ends)]
-
-
-@contextmanager
-def _lost_processes() -> Iterator[None]:
-    """Tell the loss of a process from other errors."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise ProcessLostError(f"a process that trains along is lost: {error}") from error
