@@ -65,7 +65,7 @@ def test_a_recipe_beyond_the_ranges_is_no_start(load):
     [
         (
             "training.learning_rat = {low = 1e-5, high = 1e-2}",
-            r"training\.learning_rat: no such field",
+            r"learning_rat: no such field",
         ),
         ("optimiser.speed = {low = 1, high = 2}", r"has no \[optimiser\] table"),
         ("memory.newcomer = {low = 1.0, high = 9.0}", r"has no \[memory\] table"),

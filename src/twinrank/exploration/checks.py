@@ -315,7 +315,7 @@ def check_space(subject: Subject) -> Check:
     auc, type_share, answer_share = figures.values()
     text = (
         f"A straight cut through the raw features tells the types apart with AUC {auc:.2f}; types "
-        f"hold {type_share:.0%} of the variance, answers {answer_share:.0%}. "
+        f"hold {type_share:.0%} of the variance, answers {round(answer_share, 2) + 0:.0%}. "
         f"{_say_spreads(subject)}"
     )
     level: Level = "know" if auc >= TYPES_APART_AUC else "fine"
