@@ -333,7 +333,8 @@ def _collect_curves(records: Sequence[Json], stage: str) -> Json:
         if any(name in record for record in epochs):
             curves[name] = [record.get(name) for record in epochs]
     for kind in epochs[0].get("types", {}):
-        curves[f"accuracy@3 {kind}"] = [record["types"][kind]["accuracy@3"] for record in epochs]
+        figures = [record.get("types", {}).get(kind, {}) for record in epochs]
+        curves[f"accuracy@3 {kind}"] = [of_type.get("accuracy@3") for of_type in figures]
     return curves
 
 
