@@ -147,8 +147,8 @@ def _find_weights(folder: Path) -> tuple[Path, ...]:
                 raise EncoderError(f"{folder / name}: named in {index.name} but missing")
         return (index, *(folder / name for name in names))
     raise EncoderError(
-        f"{folder}: no model.safetensors; save the model there with save_pretrained of "
-        "transformers (pytorch_model.bin is never read: it can run code)"
+        f"{folder}: no model.safetensors; load the model once with transformers, save it by "
+        "save_pretrained(FOLDER), and give FOLDER (no pytorch_model.bin is read: it can run code)"
     )
 
 

@@ -45,8 +45,8 @@ class Plan:
     Attributes:
         name: of the study.
         recipes: of the main table.
-        controls: each isolates a cause, in as many steps of pre-training as the published recipe;
-            one that the data cannot carry out is left out.
+        controls: each isolates a cause; those that rank right after pre-training take as many
+            steps as the published recipe. One that the data cannot carry out is left out.
         few_labels: which of the recipes are trained with fewer labels too.
         shares: of the training labels, rising, all below 1.
         rare: share of the labels of one type, in turn each, with all labels of the others.
@@ -215,9 +215,12 @@ def _choose_recipes(
 
 
 def _match_steps(recipe: Recipe, published: PretrainingSettings | None, dataset: Dataset) -> Recipe:
-    """Give a control's pre-training the epochs that take as many steps as the published one."""
+    """Give a control that ranks right after pre-training the published number of steps.
+
+    One with a ranker on top keeps the published number of epochs.
+    """
     settings = recipe.pretraining
-    if settings is None or published is None:
+    if settings is None or published is None or settings.use != "zero-shot":
         return recipe
     steps = published.epochs * count_batches(dataset, published)
     epochs = max(1, round(steps / count_batches(dataset, settings)))
@@ -333,7 +336,8 @@ def _collect_curves(records: Sequence[Json], stage: str) -> Json:
         if any(name in record for record in epochs):
             curves[name] = [record.get(name) for record in epochs]
     for kind in epochs[0].get("types", {}):
-        curves[f"accuracy@3 {kind}"] = [record["types"][kind]["accuracy@3"] for record in epochs]
+        figures = [record.get("types", {}).get(kind, {}) for record in epochs]
+        curves[f"accuracy@3 {kind}"] = [of_type.get("accuracy@3") for of_type in figures]
     return curves
 
 

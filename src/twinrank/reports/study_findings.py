@@ -207,7 +207,8 @@ def find_freezing(results: Json) -> list[str]:
     return [
         f"A dual encoder on top of the frozen head reaches {reached(arms[PUBLISHED_FROZEN])} as "
         f"published and {reached(arms[ACROSS_FROZEN])} with batches of different answers "
-        f"({ACROSS_FROZEN}, all else the same); without pre-training {reached(arms[DUAL])}."
+        f"({ACROSS_FROZEN}: as many epochs, {arms[ACROSS_FROZEN]['steps']:,} steps); without "
+        f"pre-training {reached(arms[DUAL])}."
     ]
 
 

@@ -33,7 +33,14 @@ from twinrank.reports.study_findings import (
     mean_loss,
     pretrained_arms,
 )
-from twinrank.reports.terminal import difference_rows, figure, fill_table, interval, reached
+from twinrank.reports.terminal import (
+    difference_rows,
+    figure,
+    fill_table,
+    in_one_line,
+    interval,
+    reached,
+)
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -116,7 +123,9 @@ def write_study(results: Json, pictured: Mapping[str, Signs], folder: Path) -> l
         for heading, lines in collect_findings(results).items()
         if lines
     ]
-    parts += [f"## {markdown(t)}\n\n{markdown_table(r)}" for t, r in make_tables(results).items()]
+    for title, rows in make_tables(results).items():
+        lines = [[in_one_line(cell) for cell in row] for row in rows]
+        parts.append(f"## {markdown(title)}\n\n{markdown_table(lines)}")
     written.append(write_file(folder / "tables.md", "\n\n".join(parts) + "\n"))
     written.append(write_file(folder / "index.html", study_page(results, pictured)))
     return written

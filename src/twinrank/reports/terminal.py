@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich import box
 from rich.console import Group
@@ -26,6 +26,7 @@ Rows = Sequence[Sequence[str]]  # the head first
 Spread = Callable[[str, str | None], float | None]  # of a metric, overall or of a type, over seeds
 
 TYPES_SHOWN = 4  # more types than this are summed up as the worst and the gap
+MAX_NAME_WIDTH = 28  # of a name in a first column that is not broken
 TITLE_LENGTH = 80  # characters of a query above its answers
 
 
@@ -54,9 +55,12 @@ def fill_table(
     """
     head, *body = rows
     table = aligned(title)
+    longest_name = max((len(word) for row in rows for word in row[0].split()), default=0)
     for i, (name, numeric) in enumerate(zip(head, numeric_columns(rows), strict=True)):
         words = not numeric if left is None else i in left
-        table.add_column(Text(name), justify="left" if words else "right", overflow="fold")
+        least = min(MAX_NAME_WIDTH, longest_name) if i == 0 else None
+        justify: Literal["left", "right"] = "left" if words else "right"
+        table.add_column(Text(name), justify=justify, overflow="fold", min_width=least)
     for i, row in enumerate(body):
         cells = [cell.partition("\n") for cell in row]
         texts = [
@@ -296,7 +300,7 @@ def difference_rows(differences: Sequence[Json], *first: str) -> list[list[str]]
         group = (d["type"] or "total",) if grouped else ()
         *labels, arm = names
         row = rows.setdefault((*labels, f"{arm}\nminus {d['without']}", *group), [])
-        row.append(f"{signed(d['difference'])} ({signed_interval(d['interval'])})")
+        row.append(f"{signed(d['difference'])}\n{signed_interval(d['interval'])}")
         row.append(p_value(d["p_holm"]))
     head = [*first[:-1], "difference", *(["queries"] if grouped else [])]
     head += [cell for metric in metrics for cell in (metric_name(metric), "p (Holm)")]

@@ -194,7 +194,6 @@ class LiveRanker:
         self._metrics = metrics
         self._ranking_thread = ThreadPoolExecutor(1, "ranking")
         self._changing_thread = ThreadPoolExecutor(1, "changing")
-        self._half_changed = False  # the index, by a change that failed
         self._show(LoadedRanker.load(settings))
         self.rank: Batcher[RankRequest, Ranking] = Batcher(
             self._rank,
@@ -318,9 +317,8 @@ class LiveRanker:
         self._metrics.show_ranker(loaded.fingerprint)
 
     def _catch_up(self) -> None:
-        if self._half_changed or fingerprint_of(self._folder) != self.current.fingerprint:
-            self._show(LoadedRanker.load(self._settings))  # which brings the index in line, too
-            self._half_changed = False
+        if fingerprint_of(self._folder) != self.current.fingerprint:
+            self._show(LoadedRanker.load(self._settings))
             log.info("ranker %s loaded", self.current.fingerprint)
 
     def _expiry(self) -> datetime:
@@ -356,5 +354,4 @@ class LiveRanker:
                     )
                 return result
         except (TwinrankError, OSError) as error:
-            self._half_changed = self._settings.index is not None  # the next load mends it
             raise UnsavedError(f"{self._folder}: {error}") from error

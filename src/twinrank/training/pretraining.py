@@ -33,6 +33,7 @@ Rows = Int[np.ndarray, " n"]
 # A loss that is, but for noise, above this share of the flat one has learned nothing; this share
 # of the variance on one axis is a collapse. True pairs are far below both (docs/collapse.md).
 FLAT_FROM, ONE_AXIS_FROM = 0.95, 0.6
+MAX_MEASUREMENTS = 20  # of a pre-training, about: they take longer than a short epoch
 
 
 @dataclass(frozen=True)
@@ -275,6 +276,7 @@ class Pretrainer(Trainer):
 
     stage = "pretraining"
     table = "pretraining"
+    is_measured = True  # whether the epoch that ends is
 
     def __init__(
         self, towers: Towers, pairs: PairedQueries, validate: Validate, *, seed: int = 0
@@ -285,6 +287,8 @@ class Pretrainer(Trainer):
 
     def train_epoch(self, epoch: int) -> Record:
         """Pass over the queries once."""
+        every = -(-self.epochs // MAX_MEASUREMENTS)
+        self.is_measured = epoch % every == 0 or epoch == self.epochs
         losses, sizes, collisions = [], [], 0
         rng = np.random.default_rng([self.seed, epoch])
         for loss, batch in self.pairs.losses(self.towers, rng):
@@ -315,7 +319,9 @@ class Pretrainer(Trainer):
                 parameter.grad = torch.randn_like(parameter)
 
     def measure(self) -> Record:
-        """Validate, in the main process."""
+        """Validate, in the main process; of many short epochs, not after each."""
+        if not self.is_measured:
+            return {}
         return from_main(
             lambda: {
                 "scale": self.towers.scale.item(),
