@@ -277,6 +277,7 @@ def _describe_arm(part: str, entry: Entry, full: Sequence[Planned], measured: Me
         "geometry": _average([space.figures for space, _ in spaces]),
         "signs": _average([signs.figures for _, signs in spaces]),
         "hubs": spaces[0][1].hubs if spaces else None,
+        "dim": spaces[0][0].dim if spaces else None,
         **_describe_pretraining(records),
         "epochs": {
             stage: [curve for seed in records if (curve := _collect_curves(seed, stage))]
@@ -297,6 +298,7 @@ def _describe_pretraining(records: Sequence[list[Json]]) -> Json:
     expected = [record["expected_loss"] for record in seeds[0]]
     return {
         "steps": sum(record["batches"] for record in seeds[0]),
+        "pairs_per_batch": fmean(record["pairs"] / record["batches"] for record in seeds[0]),
         "expected_loss": None if None in expected else fmean(expected),
         "losses": [[loss for record in seed for loss in record["losses"]] for seed in seeds],
     }

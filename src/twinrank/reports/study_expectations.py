@@ -117,10 +117,9 @@ def judge_scale(arms: Arms) -> Outcome | None:
         for n in (PUBLISHED, DUAL)
     ]
     cosine = sign(arms[PUBLISHED], "cosine_accuracy")
-    base = arms[UNTRAINED]["overall"][TOP_3]
     verdict = (
-        "a symptom of the one axis: by cosine, which knows no scale, top-3 accuracy is "
-        f"{figure(cosine)}, the encoder's {figure(base)}"
+        "a symptom: cosine, which knows no scale, does not bring the ranking back "
+        f"({figure(cosine)}, the encoder {figure(arms[UNTRAINED]['overall'][TOP_3])})"
     )
     return (
         f"validation loss before ranking starts {before[0]:,.1f}, the dual's {before[1]:,.1f}; "
@@ -144,8 +143,8 @@ def judge_freezing(arms: Arms) -> Outcome | None:
     )
     outcome = judge_pretraining(ACROSS_FROZEN, arms)
     if arms[ACROSS_FROZEN]["overall"][TOP_3] <= arms[PUBLISHED_FROZEN]["overall"][TOP_3]:
-        return values, "not acquitted on these data"
-    return values, "acquitted" if outcome == "whole" else "not the main cause"
+        return values, "these data cannot clear it"
+    return values, "not the cause" if outcome == "whole" else "not the main cause"
 
 
 def judge_intuition(arms: Arms) -> Outcome | None:
@@ -169,7 +168,7 @@ def judge_cls(arms: Arms) -> Outcome | None:
     measured = f"encoder by CLS {figure(cls)}, by the mean {figure(mean)}; {ACROSS} reads CLS too"
     whole = judge_pretraining(ACROSS, arms) == "whole"
     cost = "it costs quality" if cls < mean else "it costs nothing here"
-    return measured, f"{cost}, and is {'not the cause' if whole else 'not acquitted'}"
+    return measured, f"{cost}, and is {'not the cause' if whole else 'may play a part'}"
 
 
 def judge_dual(arms: Arms) -> Outcome | None:

@@ -105,7 +105,8 @@ def find_mend(results: Json) -> list[str]:
 def find_best(results: Json) -> list[str]:
     """The best recipe."""
     best = max(results["arms"], key=lambda arm: arm["overall"][TOP_3])
-    return [f"The best recipe here is {best['name']}: top-3 accuracy {reached(best)}."]
+    how = "with pre-training" if "pretraining" in best["recipe"] else "without pre-training"
+    return [f"The best recipe here is {best['name']}, {how}: top-3 accuracy {reached(best)}."]
 
 
 def find_seeds(results: Json) -> list[str]:
@@ -132,6 +133,13 @@ def find_flatness(results: Json) -> list[str]:
         )
     if below:
         lines.append(f"Below it by more at the end: {join_words(below)}.")
+    for arm in (a for a in pretrained_arms(results) if not a["expected_loss"]):
+        first, last = loss_at_ends(arm)
+        lines.append(
+            f"The formula says nothing of {arm['name']}, which is standardised with the queries of "
+            f"all answers. Its loss goes from {first:.0f} to {last:.0f}, but a pair still shares "
+            "nothing that other pairs of its batch lack."
+        )
     return lines
 
 
@@ -143,6 +151,17 @@ def find_line(results: Json) -> list[str]:
         if name in arms and arms[name]["hubs"]:
             hubs = "; ".join(f"“{hub['title']}” {hub['share']:.0%}" for hub in arms[name]["hubs"])
             lines.append(f"{name}, seed 0, the commonest first answers: {hubs}.")
+    dual = arms.get(DUAL)
+    if (
+        dual
+        and UNTRAINED in arms
+        and sign(dual, "first_axis") > sign(arms[UNTRAINED], "first_axis")
+    ):
+        lines.append(
+            f"An axis alone is no collapse: {DUAL} has {sign(dual, 'first_axis'):.0%} of its "
+            f"variance on one and reaches {reached(dual)}. Its answers learned with its queries; "
+            "those of the published pre-training did not."
+        )
     return lines
 
 

@@ -143,7 +143,9 @@ def study_page(results: Json, pictured: Mapping[str, Signs]) -> str:
         "Why the space looked better": {"Near, and ranked right": near_rows(results)},
     }
     for heading, lines in collect_findings(results).items():
-        about = _text(TEXTS[heading]).split("\n\n") if heading in TEXTS and lines else []
+        about = []
+        if heading in TEXTS and lines:
+            about = _text(TEXTS[heading], results=results).split("\n\n")
         plots = [(plot, _text(caption)) for caption, plot in figures.get(heading, {}).items()]
         if heading == "Where walking on it leads":
             plots = [(p, _text("planes_figure")) for p in _draw_all_planes(pictured)] + plots
@@ -181,13 +183,15 @@ def _draw_all_planes(pictured: Mapping[str, Signs]) -> list[Figure]:
 
 def loss_rows(results: Json) -> Rows:
     """Make a row of each pre-training: its steps, and the loss, expected and measured."""
-    rows = [["", "steps", "random partners", "mean", "first tenth", "last tenth", "mean/random"]]
+    rows = [["", "steps", "pairs", "random partners", "mean", "first tenth", "last tenth", "ratio"]]
     for arm in pretrained_arms(results):
         expected, mean = arm["expected_loss"], mean_loss(arm)
         cells = [f"{mean:,.1f}", *(f"{loss:,.1f}" for loss in loss_at_ends(arm))]
         ratio = "-" if expected is None else figure(mean / expected)
         predicted = "-" if expected is None else f"{expected:,.1f}"
-        rows.append([arm["name"], f"{arm['steps']:,}", predicted, *cells, ratio])
+        steps = "0" if arm["name"] == NO_STEPS else f"{arm['steps']:,}"
+        pairs = f"{arm['pairs_per_batch']:.1f}"
+        rows.append([arm["name"], steps, pairs, predicted, *cells, ratio])
     return rows
 
 

@@ -16,6 +16,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+FILL_WAIT_S = 0.002  # for a batch as large as the last
+
+
 class BusyError(Exception):
     """The service has too much to do; says why, and to try again."""
 
@@ -108,7 +111,15 @@ class Batcher(Generic[Item, Result]):
 
     async def _work_until_empty(self) -> None:
         loop = asyncio.get_running_loop()
-        while batch := self._take_batch():
+        size = 0
+        while True:
+            # Clients that were answered together ask again together: wait a moment for as many.
+            deadline_s = time.monotonic() + FILL_WAIT_S
+            while len(self._queue) < size and time.monotonic() < deadline_s:
+                await asyncio.sleep(FILL_WAIT_S / 10)
+            if not (batch := self._take_batch()):
+                return
+            size = len(batch)
             items = [waiting.item for waiting in batch]
             outcomes = await loop.run_in_executor(self._executor, self._work_safely, items)
             for waiting, outcome in zip(batch, outcomes, strict=True):

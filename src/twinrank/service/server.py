@@ -33,6 +33,7 @@ FLUSH_S = 5  # of the grace: to store what was counted
 ENVIRONMENT = {
     # Threads that wait by spinning take the cores from those that answer.
     "OMP_WAIT_POLICY": "PASSIVE",
+    "OPENBLAS_NUM_THREADS": "1",  # NumPy's products are small: its threads would only spin
     # torch caches kernels for each shape of a batch; by its own limit of 1024 the memory doubles.
     "LRU_CACHE_CAPACITY": "256",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",

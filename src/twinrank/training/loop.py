@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import math
 import time
@@ -45,6 +46,16 @@ OnEpoch = Callable[[Checkpoint], None]
 OnRecord = Callable[[Record], None]
 
 
+class AdamW(torch.optim.AdamW):
+    """torch's, called past the wrappers that import its compiler, which takes two seconds."""
+
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    load_state_dict = inspect.unwrap(torch.optim.AdamW.load_state_dict)
+    state_dict = inspect.unwrap(torch.optim.AdamW.state_dict)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
+
+
 class Trainer(ABC):
     """Trains a module in place by AdamW, and leaves it in eval mode as after its best epoch.
 
@@ -79,7 +90,7 @@ class Trainer(ABC):
         self.steps: int | None = None  # of an epoch, if a progress bar is to count them
         self.on_step: Callable[[], None] = lambda: None  # called after each of those
         self.index: ExactIndex | None = None  # answers to score against; part of a checkpoint
-        self.optimizer: torch.optim.AdamW
+        self.optimizer: AdamW
 
     @abstractmethod
     def train_epoch(self, epoch: int) -> Record:
@@ -155,14 +166,14 @@ class Trainer(ABC):
         self.module.eval()
         return history
 
-    def _build_optimizer(self) -> torch.optim.AdamW:
+    def _build_optimizer(self) -> AdamW:
         rate, decay = self.settings.learning_rate, self.settings.weight_decay
         scalar_rate = self.scalar_rate or rate
         groups = [
             {"params": self.weights, "lr": rate, "rate": rate, "weight_decay": decay},
             {"params": self.scalars, "lr": scalar_rate, "rate": scalar_rate, "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, fused=True)
+        return AdamW(groups, fused=True)
 
     def _complete_record(self, epoch: int, record: Record, seconds: float) -> Record:
         """Add measurements to the record of an epoch, and refuse one that is not finite."""
