@@ -58,10 +58,7 @@ def judge_centroids(arms: Arms) -> Outcome | None:
         return None
     dual, *others = (value or 0.0 for value in values)
     nearer = sum(value < dual for value in others)
-    return _distances(values), (
-        ("not reproduced", "in part reproduced", "reproduced")[nearer]
-        + "; it says nothing about ranking"
-    )
+    return _distances(values), ("not reproduced", "in part reproduced", "reproduced")[nearer]
 
 
 def judge_answer_distance(arms: Arms) -> Outcome | None:
@@ -70,10 +67,11 @@ def judge_answer_distance(arms: Arms) -> Outcome | None:
     if None in values:
         return None
     dual, _, frozen = (value or 0.0 for value in values)
-    ranks = arms[PUBLISHED_FROZEN]["overall"][TOP_3] < arms[DUAL]["overall"][TOP_3]
-    blind = " and ranks worse, so this distance does not measure ranking" if ranks else ""
-    nearer = "nearer" if frozen < dual else "not nearer"
-    return _distances(values), f"the frozen variant is {nearer}{blind}"
+    if frozen >= dual:
+        return _distances(values), "the frozen variant is not nearer"
+    worse = arms[PUBLISHED_FROZEN]["overall"][TOP_3] < arms[DUAL]["overall"][TOP_3]
+    blind = " and ranks worse, so this distance does not measure ranking" if worse else ""
+    return _distances(values), f"the frozen variant is nearer{blind}"
 
 
 def judge_raw_planes(arms: Arms) -> Outcome | None:
@@ -133,7 +131,7 @@ def judge_small_head(arms: Arms) -> Outcome | None:
     test = arms[INHERIT]["test"]  # against the dual encoder
     if test is None or (test["p_holm"] < SIGNIFICANT and test["difference"] < 0):
         return values, "it does not recover wholly from where it starts"
-    return values, "it learns to rank all the same: the head is not too small"
+    return values, "no worse than the dual encoder, as far as these queries can show"
 
 
 def judge_freezing(arms: Arms) -> Outcome | None:

@@ -26,6 +26,7 @@ DUAL, ONE_HEAD, ACROSS_FROZEN = "handover-dual", "handover-baseline", "control-a
 SIGNIFICANT = 0.05  # a corrected p-value below it shows a difference
 FEW_SEEDS = 3  # with fewer, a difference may be that of the seeds
 FLAT_WITHIN = 0.1  # of the expected loss: what measured losses may differ from it by
+MOST = 0.5  # of the variance
 LAST_STEPS = 10  # the last tenth of the steps
 OUTCOMES = {
     "collapsed": "collapses",
@@ -151,12 +152,9 @@ def find_line(results: Json) -> list[str]:
         if name in arms and arms[name]["hubs"]:
             hubs = "; ".join(f"“{hub['title']}” {hub['share']:.0%}" for hub in arms[name]["hubs"])
             lines.append(f"{name}, seed 0, the commonest first answers: {hubs}.")
-    dual = arms.get(DUAL)
-    if (
-        dual
-        and UNTRAINED in arms
-        and sign(dual, "first_axis") > sign(arms[UNTRAINED], "first_axis")
-    ):
+    dual, untrained = arms.get(DUAL), arms.get(UNTRAINED)
+    ranks = dual and untrained and dual["overall"][TOP_3] >= untrained["overall"][TOP_3]
+    if dual and ranks and sign(dual, "first_axis") > MOST:
         lines.append(
             f"An axis alone is no collapse: {DUAL} has {sign(dual, 'first_axis'):.0%} of its "
             f"variance on one and reaches {reached(dual)}. Its answers learned with its queries; "
