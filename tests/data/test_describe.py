@@ -152,20 +152,3 @@ def test_tables_are_aligned_and_take_types_as_they_are():
     assert "100% 1,100" in kind
     assert "not read" in text
     assert "36%" in text  # 72 of 200 tokens behind the cut
-
-
-@pytest.mark.parametrize(
-    ("texts", "count"),
-    [
-        (["請求書をダウンロードする", "reset", "账户", "เปลี่ยนรหัสผ่าน"], 3),
-        (["비밀번호 재설정", "정보를 바꾸기", "reset 中 the password, and then the rest"], 0),
-        (["reset the password"] * 30 + ["重置密码"], 0),
-    ],
-)
-def test_texts_without_spaces_between_words_are_counted(texts, count):
-    rows = [(f"q{i}", "query", f"q{i}", text) for i, text in enumerate(texts)]
-    warnings = describe(dataset(rows, [("q0", "a1", "train")])).warnings
-    unspaced = [warning for warning in warnings if " are in a script without spaces" in warning]
-    assert len(unspaced) == bool(count)
-    share = f"{count} of {len(texts) + 1} texts ({count / (len(texts) + 1):.0%}) are in a script"
-    assert all(warning.startswith(share) for warning in unspaced)

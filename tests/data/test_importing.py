@@ -252,7 +252,7 @@ def test_a_faulty_answer_is_named_and_left_out_with_its_labels(tmp_path, caplog,
     assert dataset.answers["id"].to_list() == ["a1"]
     gone = queries[1]["answer"] == "a2"
     assert dataset.labels.height == 2 - gone
-    assert ("1 labels of rows left out fell away" in caplog.text) == gone
+    assert ("judgements of rows that are left out fell away: 1" in caplog.text) == gone
 
 
 LABEL_FAULTS = [
@@ -288,18 +288,19 @@ def test_a_faulty_label_is_named_and_left_out_if_asked(tmp_path, changes, what):
 FILE_FAULTS = [
     ("q.csv", b"id,text\n1,a\n2,b,c\n3,d\n", 3, "3 fields, but the header has 2"),
     ("q.csv", b"id,text\n1,a\n2\n3,d\n", 3, "1 fields, but the header has 2"),
-    ("q.csv", b"id,text\n1,a\n2,\xff\n3,d\n", 3, "the line is not UTF-8"),
+    ("q.csv", "id,text\n1,å\n2,".encode() + b"\xff\n3,d\n", 3, "the line is not UTF-8"),
     ("q.csv", b'id,text\n1,a\n2,"b\n3,d\n', None, "that begins in line 3"),
     ("q.csv", b"id,text,id\n1,a,2\n", 2, "_id is a list, not text"),
     ("q.tsv", b'id\ttext\n1\ta\n2\t"b\n3\td\n', None, "that begins in line 3"),
     ("q.csv", b"PK\x03\x04", None, "an Excel file, or a ZIP archive"),
-    ("q.json", b'[{"id": 1}]', None, "JSON, but not one object a line"),
-    ("q.csv.gz", b"\x1f\x8b", None, "a compressed file"),
+    ("q.jsonl", b'[{"id": 1}]', None, "JSON, but not one object a line"),
+    ("q.csv.gz", b"\x1f\x8b", None, "cannot be unpacked"),
     ("q.csv", b"", None, "the file is empty"),
     ("q.csv", b"id,text\n", None, "no rows to import"),
     ("q.jsonl", b'{"id": 1, "text": "a"}\n\n{"id": 2\n{"id": 3, "text": "d"}', 3, "not JSON"),
     ("q.parquet", b"PAR1", None, "not readable as Parquet"),
-    ("q.xlsx", b"", None, "a table cannot be a .xlsx"),
+    ("q.xlsx", b"", None, "not readable as Excel"),
+    ("q.doc", b"x", None, "a table cannot be a .doc"),
 ]
 
 
@@ -388,7 +389,8 @@ def test_tables_as_spreadsheets_and_trackers_write_them(tmp_path, content):
 
 def test_texts_with_markup_are_counted(tmp_path):
     answers = [{"id": "a1", "text": "<p>Press &amp; wait</p>"}, {"id": "a2", "text": "a < b > c"}]
-    dataset = imported(tmp_path, answers=answers, queries=[query(text="it says<br>no")])
+    queries = [query(text="it says<br>no")]
+    dataset = imported(tmp_path, answers=answers, queries=queries, keep_markup=True)
     described = describe(dataset)
     assert described.markup == {"answers": 1, "queries": 1}
     text = "1 answers hold HTML, whose tags are read as words"
@@ -427,10 +429,20 @@ def test_columns_that_cannot_be_are_refused(items):
         Columns.parse(items)
 
 
-def test_columns_that_are_not_read_are_named(tmp_path, caplog):
+def test_columns_that_no_field_reads_are_kept_and_named(tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    imported(tmp_path, queries=[{"text": "t", "ticket type": "x", "answr": "a"}], suffix=".csv")
-    assert "columns not read: ticket type, answr; read one by --column FIELD=NAME" in caplog.text
+    answers = [{**ANSWERS[0], "locale": "da", "tags": "", "metadata": '{"brand": "b", "url": "u"}'}]
+    queries = [{"text": "t", "ticket type": "x", "answr": "a", "metadata": '{"thread": "t7"}'}]
+    dataset = imported(tmp_path, answers=answers, queries=queries, suffix=".csv")
+    assert dataset.answers.select("url", "metadata").row(0) == (
+        "u",
+        '{"brand": "b", "locale": "da"}',
+    )
+    [row] = dataset.queries.collect().rows(named=True)
+    assert row["thread"] == "t7"
+    assert json.loads(row["metadata"]) == {"ticket type": "x", "answr": "a"}
+    text = "columns kept in metadata: ticket type, answr, metadata; read one by --column FIELD=NAME"
+    assert text in caplog.text
 
 
 def test_a_column_that_stands_several_times_holds_several_values(tmp_path):

@@ -13,9 +13,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from twinrank.data import Readable, readable_answers, split_sentences
 from twinrank.data.text_selection import Idf, Selection
-from twinrank.data.texts import LANGUAGE_CODES
 from twinrank.encoding import Encoder
 from twinrank.errors import TwinrankError
+from twinrank.languages import LANGUAGE_CODES
 
 BUDGET = 16
 WORDS = ["reset", "password", "the", "a", "invoice", "refund.", "Why?", "Åbn", "wi-fi", "(no)"]

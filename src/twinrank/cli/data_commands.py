@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,10 +18,10 @@ from twinrank.cli.common import (
     MaxTokens,
     OpenPage,
     Ray,
+    RayWorkers,
     RecipeName,
     Seed,
     Strict,
-    Workers,
     app,
     check_workers,
     feature_store,
@@ -34,6 +34,12 @@ if TYPE_CHECKING:
     from twinrank.data import Description
 
 PANEL = "Data"
+CleanMail = Annotated[
+    bool, typer.Option("--clean-mail", help="Cut quotes and signatures; leave auto-replies out.")
+]
+CleanChat = Annotated[
+    bool, typer.Option("--clean-chat", help="Cut what the chat program and bots say to everybody.")
+]
 
 
 def _show_description(description: Description, *, json: bool) -> None:
@@ -45,8 +51,22 @@ def _show_description(description: Description, *, json: bool) -> None:
 @app.command("import", rich_help_panel=PANEL)
 def import_(
     out: Annotated[Path, typer.Argument(file_okay=False, help="Folder for the data set.")],
-    queries: Annotated[Path, FileOption(help="Table of queries: CSV, TSV, JSONL or Parquet.")],
-    answers: Annotated[Path, FileOption(help="Table of answers.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE]...", help="With --from: the export.")
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="SOURCE",
+            help="Whose export the files are: zendesk, intercom, freshdesk, zammad, discourse or "
+            "confluence. Or public data without files: ir_datasets:ID, hf:ID.",
+        ),
+    ] = None,
+    queries: Annotated[
+        Path | None, FileOption(help="Table of queries: CSV, JSON, JSONL, Excel or Parquet.")
+    ] = None,
+    answers: Annotated[Path | None, FileOption(help="Table of answers.")] = None,
     labels: Annotated[
         Path | None, FileOption(help="Table of right answers, if the queries do not name them.")
     ] = None,
@@ -55,34 +75,66 @@ def import_(
         typer.Option(metavar="FIELD=NAME", help="A column's name: query_text=body; repeat."),
     ] = None,
     separator: Annotated[str, typer.Option(help="Between several right answers.")] = ";",
+    clean_mail: CleanMail = False,
+    clean_chat: CleanChat = False,
+    redact: Annotated[
+        bool,
+        typer.Option(
+            "--redact", help="Replace e-mail addresses, phone and other numbers of people."
+        ),
+    ] = False,
     cast_below: Annotated[
         int | None,
         typer.Option(min=1, help="Make questions of conversations with fewer characters."),
     ] = None,
+    include_unpublished: Annotated[
+        bool, typer.Option("--include-unpublished", help="Drafts and internal articles too.")
+    ] = False,
+    keep_markup: Annotated[
+        bool, typer.Option("--keep-markup", help="Leave HTML and Markdown as they are.")
+    ] = False,
     skip_faulty: Annotated[
         bool, typer.Option("--skip-faulty", help="Leave out rows that cannot be used.")
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """Make a data set of tables of answers and queries.
+    """Make a data set of tables of answers and queries, or of what a help desk exports.
 
     Columns are found by their usual names, such as id, title, text or content, type, answer.
-    Without a column that says the split, all labels go to train: divide them with `split`.
+    HTML and Markdown become text, their headings sections. Without a column that says the split,
+    all labels go to train: divide them with `split`.
 
-    Example: `twinrank import data/mine --answers articles.csv --queries tickets.csv`
+    Example: `twinrank import data/mine --answers articles.csv --queries tickets.xlsx`
+
+    Example: `twinrank import data/mine --from zendesk articles.json tickets.json`
+
+    Example: `twinrank import data/scifact --from hf:mteb/scifact`
     """
-    from twinrank.data import Columns, import_tables
+    from twinrank.data import Columns, import_collection, import_exports, import_tables
     from twinrank.data import describe as describe_data
 
-    dataset = import_tables(
-        out,
-        queries=queries,
-        answers=answers,
-        labels=labels,
-        columns=Columns.parse([*(column or []), f"separator={separator}"]),
-        cast_below=cast_below,
-        skip_faulty=skip_faulty,
-    )
+    steps = {"mail": clean_mail, "chat": clean_chat, "redact": redact}
+    options: dict[str, Any] = {
+        "labels": labels,
+        "clean": [step for step, asked in steps.items() if asked],
+        "columns": Columns.parse([*(column or []), f"separator={separator}"]),
+        "cast_below": cast_below,
+        "skip_faulty": skip_faulty,
+        "keep_markup": keep_markup,
+    }
+    if from_ and answers:
+        raise typer.BadParameter("--from gives the answers: leave --answers out")
+    if from_ and ":" in from_:
+        if files or queries or any(options[name] for name in options if name != "columns"):
+            raise typer.BadParameter("public data takes no files and no options")
+        dataset = import_collection(out, from_)
+    elif from_:
+        options |= {"queries": queries, "include_unpublished": include_unpublished}
+        dataset = import_exports(out, files or [], source=from_, **options)
+    elif files or include_unpublished or not (queries and answers):
+        raise typer.BadParameter("give --answers and --queries, or --from and the export's files")
+    else:
+        dataset = import_tables(out, queries=queries, answers=answers, **options)
     _show_description(describe_data(dataset), json=json)
 
 
@@ -106,7 +158,10 @@ def split(
 
     dataset = Dataset.load(data, strict=strict)
     dataset = divided(dataset, validation=validation, test=test, seed=seed)
-    dataset.save(out)
+    if out.resolve() == data.resolve():
+        dataset.save_labels(out)  # the rest stays as somebody wrote it
+    else:
+        dataset.save(out)
     _show_description(describe_data(replace(dataset, name=out.resolve().name)), json=json)
 
 
@@ -142,8 +197,9 @@ def explore(
     encoder: EncoderName = "all-MiniLM-L6-v2",
     max_tokens: MaxTokens = 128,
     pooling: Annotated[
-        Literal["mean", "cls"], typer.Option(help="Features: the mean of the tokens, or the first.")
-    ] = "mean",
+        Literal["auto", "mean", "cls"],
+        typer.Option(help="Features: as the encoder was trained, the tokens' mean, or the first."),
+    ] = "auto",
     open_: OpenPage = False,
     device: Device = "auto",
     strict: Strict = False,
@@ -179,7 +235,7 @@ def encode(
     data: Data,
     recipe: RecipeName = "even",
     ray: Ray = None,
-    workers: Workers = None,
+    workers: RayWorkers = None,
     device: Device = "auto",
     strict: Strict = False,
     json: AsJson = False,
@@ -244,9 +300,6 @@ def plan(
     data: Annotated[
         Path | None, typer.Option(help="Data set whose texts are like those planned for.")
     ] = None,
-    constants: Annotated[
-        Path | None, FileOption(help="TOML file of constants measured elsewhere.")
-    ] = None,
     json: AsJson = False,
 ) -> None:
     """Estimate what a size takes that is not at hand: memory, disk, hours, machines.
@@ -261,10 +314,10 @@ def plan(
     import os
 
     from twinrank.data import Dataset
+    from twinrank.planning import build_workload, find_machine
     from twinrank.planning import plan as estimate
     from twinrank.recipe import Recipe
     from twinrank.reports.plan_report import plan_table
-    from twinrank.workload import build_workload, find_machine, load_constants
 
     if gpu and cpu:
         raise typer.BadParameter("give --gpu or --cpu, not both")
@@ -272,5 +325,5 @@ def plan(
     texts = Dataset.load(data) if data else None
     chosen = Recipe.load(recipe)
     workload = build_workload(chosen, answers=answers, queries=queries, qps=qps, data=texts)
-    estimated = estimate(workload, machine, load_constants(constants), within_hours=within)
+    estimated = estimate(workload, machine, within_hours=within)
     show(estimated.as_dict() if json else plan_table(estimated))

@@ -3,7 +3,8 @@
 from twinrank.data.beir import SPLITS, read_answers, write_answers
 from twinrank.data.columns import Columns
 from twinrank.data.dataset import Dataset, Queries
-from twinrank.data.importing import cast_short, import_tables
+from twinrank.data.importing import cast_short, import_exports, import_tables
+from twinrank.data.public_collections import import_collection
 from twinrank.data.records import read_texts
 from twinrank.data.splitting import split
 from twinrank.data.statistics import Description, describe
@@ -16,8 +17,11 @@ from twinrank.data.texts import (
     split_sentences,
     titled_sections,
 )
+from twinrank.data.trec import read_run, write_run
+from twinrank.data.validation import NO_METADATA
 
 __all__ = [
+    "NO_METADATA",
     "SPLITS",
     "Columns",
     "Dataset",
@@ -27,8 +31,11 @@ __all__ = [
     "answer_texts",
     "cast_short",
     "describe",
+    "import_collection",
+    "import_exports",
     "import_tables",
     "read_answers",
+    "read_run",
     "read_texts",
     "readable_answers",
     "readable_sections",
@@ -37,4 +44,5 @@ __all__ = [
     "split_sentences",
     "titled_sections",
     "write_answers",
+    "write_run",
 ]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import polars as pl
 
-from twinrank.data.records import Record, read_json_lines, read_records
-from twinrank.data.validation import SECTIONS, check_rows
-from twinrank.errors import DataError, Fault
+from twinrank.data import trec
+from twinrank.data.records import Record, read_records
+from twinrank.data.validation import NO_METADATA, SECTIONS
+from twinrank.errors import Fault
 
 log = logging.getLogger(__name__)
 
@@ -21,9 +23,12 @@ SPLITS = ("train", "validation", "test")
 SPELLINGS = {"dev": "validation", "val": "validation", "valid": "validation"}
 ANSWER_FIELDS: dict[str, pl.DataType | type[pl.DataType]] = {
     **dict.fromkeys(("_id", "title", "text"), pl.String),
-    "metadata": pl.Struct({"url": pl.String, "sections": SECTIONS}),
+    "metadata": pl.Struct({"url": pl.String, "sections": SECTIONS, "fields": pl.String}),
 }
+METADATA_COLUMNS = ("type", "thread", "url", "sections")
+QREL_SUFFIXES = ("", ".tsv", ".csv", ".jsonl", ".txt", ".qrels", ".trec")
 NO_SPLIT = "not read: no split is called so"
+QREL_HEADER = "begin the file with query-id, corpus-id and score, tabs between"
 QREL_COLUMNS = {  # the columns of qrels, and what else they are called
     "query": ("query-id", "query", "qid"),
     "answer": ("corpus-id", "answer", "docid", "doc-id", "pid"),
@@ -31,24 +36,45 @@ QREL_COLUMNS = {  # the columns of qrels, and what else they are called
 }
 
 
+def find_rows(path: Path, name: str) -> Path:
+    """Return a data set's file of answers or queries, or the packed one in its place."""
+    file, packed = path / name, path / f"{name}.gz"
+    return packed if packed.is_file() and not file.exists() else file
+
+
 def find_qrels(path: Path, faults: list[Fault]) -> dict[str, Path]:
     """Find the qrels files of a data set by split, and name those that are not read."""
     files: dict[str, Path] = {}
     for file in sorted([*path.glob("qrels/*"), *path.glob("qrels*")]):
-        split = SPELLINGS.get(file.stem, file.stem)
-        if file.parent != path and file.suffix == ".tsv" and split in SPLITS:
+        if not file.is_file() or file.name.startswith((".", "README")):
+            continue
+        words = re.split("[-_.]", file.name.lower())
+        splits = {SPELLINGS.get(word, word) for word in words} & {*SPLITS}
+        if len(splits) == 1 and file.suffix.lower() in QREL_SUFFIXES:
+            split = splits.pop()
             if split in files:
                 what = f"{files[split].name} is {split} too"
                 faults.append(Fault(file, None, what, "delete one of the two"))
             files[split] = file
-        elif file.is_file() and not file.name.startswith((".", "README")):
+        else:
             mend = f"call it qrels/SPLIT.tsv, SPLIT one of {', '.join(SPLITS)}"
             faults.append(Fault(file, None, NO_SPLIT, mend, f"{NO_SPLIT}; {mend}"))
     return {split: files[split] for split in SPLITS if split in files}
 
 
 def read_qrels(file: Path, split: str, faults: list[Fault]) -> Iterator[tuple[int, Record]]:
-    """Read the judgements of a qrels file: query, answer, score and split, each with its line."""
+    """Read the judgements of a qrels file: query, answer, score and split, each with its line.
+
+    The file has a header, as BEIR's, or none: then the columns are query, 0, answer and score, as
+    TREC's are, or query, answer and score.
+    """
+    if width := trec.count_columns(file):
+        if width != trec.QREL_WIDTH:
+            outcome = "no header; read as query, answer and score"
+            faults.append(Fault(file, None, "no header", QREL_HEADER, outcome))
+        for line, record in trec.read_judgements(file, faults, width=width):
+            yield line, record | {"split": split}
+        return
     columns: dict[str, str] = {}
     for line, record in read_records(file, faults):
         if not columns:
@@ -57,8 +83,7 @@ def read_qrels(file: Path, split: str, faults: list[Fault]) -> Iterator[tuple[in
                 columns[kind] = next((names[name] for name in spellings if name in names), "")
             if not all(columns.values()):
                 what = f"no header: the first line is {', '.join(record)[:80]!r}"
-                mend = "begin the file with query-id, corpus-id and score, tabs between"
-                faults.append(Fault(file, 1, what, mend))
+                faults.append(Fault(file, None, what, QREL_HEADER))
                 return
             if unread := [name for name in record if name not in columns.values()]:
                 log.warning("%s: columns not read, and not saved: %s", file, ", ".join(unread))
@@ -66,7 +91,7 @@ def read_qrels(file: Path, split: str, faults: list[Fault]) -> Iterator[tuple[in
 
 
 def read_answers(file: BinaryIO) -> pl.DataFrame:
-    """Read answers (id, title, text, url, sections) as `write_answers` wrote them."""
+    """Read answers as `write_answers` wrote them, with the columns of `Dataset.answers`."""
     metadata = pl.col("metadata").struct
     section = pl.element().struct
     filled = pl.struct(section.field("title").fill_null(""), section.field("text").fill_null(""))
@@ -76,58 +101,31 @@ def read_answers(file: BinaryIO) -> pl.DataFrame:
         pl.col("title", "text").fill_null(""),
         metadata.field("url"),
         sections.list.eval(filled).alias("sections"),
+        metadata.field("fields").fill_null(NO_METADATA).alias("metadata"),
     )
 
 
 def write_answers(answers: pl.DataFrame, file: Path) -> None:
-    """Write answers as a `corpus.jsonl`."""
-    answers.select(
-        pl.col("id").alias("_id"), "title", "text", metadata=pl.struct("url", "sections")
-    ).write_ndjson(file)
+    """Write a ranker's answers, so that they are read fast: `metadata` stays a text in `fields`."""
+    metadata = pl.struct("url", "sections", fields="metadata")
+    answers.select(pl.col("id").alias("_id"), "title", "text", metadata=metadata).write_ndjson(file)
 
 
-def write_rows(source: Path | None, kind: str, rows: pl.DataFrame, file: Path) -> None:
-    """Write rows as JSONL, with all that the lines they came from say besides.
-
-    Args:
-        source: the file that they were read from; a line of it whose row did not change, or that
-            gives none, is written as it is.
-        kind: `answer` or `query`.
-        rows: of that kind.
-        file: to write.
-    """
-    merge = merge_answer if kind == "answer" else merge_query
-    faults: list[Fault] = []
-    new = {row["id"]: row for row in rows.iter_rows(named=True)}
+def write_rows(rows: pl.DataFrame, file: Path) -> None:
+    """Write answers or queries (the columns of a `Dataset`) as JSONL, a record a row."""
     with file.open("w", encoding="utf-8", newline="\n") as stream:
-        for _, record, text in read_json_lines(source, faults) if source else ():
-            before = next(iter(check_rows(kind, [(1, record)], file, []).usable.values()), None)
-            row = new.pop(before["id"], None) if before else None
-            if row == before:
-                stream.write(text.rstrip("\r\n") + "\n")
-            elif row:
-                stream.write(json.dumps(merge(record, row), ensure_ascii=False) + "\n")
-        if faults:
-            raise DataError(faults)
-        for row in new.values():
-            stream.write(json.dumps(merge({}, row), ensure_ascii=False) + "\n")
+        for row in rows.iter_rows(named=True):
+            stream.write(json.dumps(_as_record(row), ensure_ascii=False) + "\n")
 
 
-def merge_answer(record: Record, row: dict[str, Any]) -> Record:
-    """Put what a row of answers says into the record it came from, which says more."""
-    merged = {**record, "_id": row["id"], "title": row["title"], "text": row["text"]}
-    metadata = {name: row[name] for name in ("url", "sections") if row[name]}
-    return {**merged, "metadata": {**(record.get("metadata") or {}), **metadata}}
-
-
-def merge_query(record: Record, row: dict[str, Any]) -> Record:
-    """Put what a row of queries says into the record it came from, which says more."""
-    known = record.get("metadata") or {}
-    metadata = {"type": row["type"], "thread": row["thread"]}
-    if record and "thread" not in known and row["thread"] == row["id"]:
-        del metadata["thread"]  # a default, not written by anybody
-    merged = {**record, "_id": record.get("_id", row["id"]), "text": row["text"]}
-    return {**merged, "metadata": {**known, **metadata}}
+def _as_record(row: dict[str, Any]) -> Record:
+    """Return a row as BEIR has it, without the metadata that it would have by default."""
+    record: Record = {"_id": row["id"]}
+    record |= {name: row[name] for name in ("title", "text") if name in row}
+    metadata = {name: row[name] for name in METADATA_COLUMNS if row.get(name)}
+    if metadata.get("thread") == row["id"]:
+        del metadata["thread"]
+    return {**record, "metadata": metadata | json.loads(row["metadata"])}
 
 
 def write_qrels(judgements: pl.DataFrame, file: Path) -> None:

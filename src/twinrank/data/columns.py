@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 
+from twinrank.data import trec
 from twinrank.data.records import NotTextError, Record, as_text, read_records
 from twinrank.errors import Fault, TwinrankError
 
@@ -38,7 +40,7 @@ class Columns:
             a table of labels.
         query_split: train, validation (or dev, val, valid) or test; also of labels.
         label_score: zero or less means not right; without it, or where it is empty, right.
-        separator: between right answers.
+        separator: between right answers; with the usual one, a comma too, if no id holds one.
     """
 
     answer_id: str = "id|_id|answer_id"
@@ -79,7 +81,10 @@ class Columns:
 
 @dataclass
 class Table:
-    """The rows of one table: for each the line, and the cells by field, such as `title`."""
+    """The rows of one table: for each the line, and the cells by field, such as `title`.
+
+    The cell `metadata` of answers and queries is an object of what no field names.
+    """
 
     file: Path
     kind: str
@@ -90,34 +95,83 @@ class Table:
         return any(cells.get(name) for _, cells in self.rows)
 
 
-def read_table(file: Path, kind: str, columns: Columns, faults: list[Fault]) -> Table:
-    """Read the wanted columns of a table of one kind: `answer`, `query` or `label`.
+def read_table(
+    file: Path,
+    kind: str,
+    columns: Columns,
+    faults: list[Fault],
+    convert: Callable[[object, bool], object] | None = None,
+) -> Table:
+    """Read a table of one kind: `answer`, `query` or `label`.
 
     Cells are texts without blanks around them, or none; what is no text is left to the check.
+
+    Args:
+        file: the table.
+        kind: of its rows.
+        columns: what its columns are called.
+        faults: added to.
+        convert: called with each text of a row, and whether its column is called Markdown; what
+            it gives takes the text's place. So no text is in memory twice.
     """
     prefix = f"{kind}_"
     asked = {name: v.split("|") for name, v in asdict(columns).items() if name.startswith(prefix)}
-    fitting = {_normalise(name) for names in asked.values() for name in names}
+    texts = {_normalise(name) for name in asked.get(f"{prefix}text", ())} if convert else set()
     known = len(faults)
     table, names = Table(file, kind), dict[str, None]()
-    for line, record in read_records(file, faults):
+    is_trec = kind == "label" and trec.count_columns(file) == trec.QREL_WIDTH
+    records = (
+        trec.read_judgements(file, faults)
+        if is_trec
+        else read_records(file, faults, may_be_old=True)
+    )
+    for line, record in records:
         names |= dict.fromkeys(record)
-        cells = {name: _clean(v) for name, v in record.items() if _normalise(name) in fitting}
+        cells = {name: _clean(value) for name, value in record.items()}
+        for name in record:
+            if convert and cells[name] and _normalise(name) in texts:
+                cells[name] = convert(cells[name], "markdown" in _normalise(name))
         table.rows.append((line, cells))
     if not table.rows:
         if len(faults) == known:
             faults.append(Fault(file, None, "no rows to import", "check the file"))
         return table
     column_of = _find_columns(file, kind, asked, list(names), faults)
-    table.rows = [
-        (line, {name.removeprefix(prefix): cells.get(c) for name, c in column_of.items()})
-        for line, cells in table.rows
-    ]
     unread = [name for name in names if name not in column_of.values()]
+    for number, (line, cells) in enumerate(table.rows):
+        fields = {name.removeprefix(prefix): cells.get(c) for name, c in column_of.items()}
+        if kind != "label":
+            fields["metadata"] = _as_metadata(cells, unread, fields.keys())
+        table.rows[number] = (line, fields)
     if unread:
-        message = "%s: columns not read: %s; read one by --column FIELD=NAME"
-        log.info(message, file, ", ".join(unread))
+        done = "not read" if kind == "label" else "kept in metadata"
+        message = "%s: columns %s: %s; read one by --column FIELD=NAME"
+        log.info(message, file, done, ", ".join(unread))
     return table
+
+
+def _as_metadata(cells: Record, unread: Iterable[str], fields: Iterable[str]) -> Record:
+    """Give what no field names: the other columns, and what a column `metadata` holds."""
+    metadata: Record = {}
+    below: Record = {}
+    for name in unread:
+        value = cells.get(name)
+        if _normalise(name) == "metadata":
+            value = parse_cell(value)
+            below = value if isinstance(value, dict) else below
+        elif name not in fields and value not in (None, "", [], {}):
+            metadata[name] = value
+    return metadata | below
+
+
+def parse_cell(cell: object) -> object:
+    """Read a list or an object that stands in a cell as JSON; what is none stays as it is."""
+    if isinstance(cell, str) and cell.startswith(("[", "{")):
+        try:
+            return json.loads(cell)
+        except (ValueError, RecursionError):
+            return cell
+    return cell
 
 
 def _clean(value: object) -> object:

@@ -39,12 +39,14 @@ class Queries:
     """Some queries with their labels, in the order of the file.
 
     Attributes:
-        frame: id, type, thread, text; a row a query (n rows).
+        frame: columns as in `Dataset.queries`; a row a query (n rows).
         labels: n x answers, 1 where an answer is right, columns in the order of the answers.
+        grades: the same with the score of each judgement, where there are any.
     """
 
     frame: pl.DataFrame
     labels: sparse.csr_array
+    grades: sparse.csr_array | None = None
 
     def __len__(self) -> int:
         return self.frame.height
@@ -61,14 +63,15 @@ class Dataset:
 
     Attributes:
         name: of its folder.
-        answers: id, title, text, url (may be null), sections (a list of title and text).
-        queries: id, type, thread, text.
+        answers: id, title, text, url (may be null), sections (a list of title and text), metadata.
+        queries: id, type, thread, text, metadata.
         labels: query, answer, split; the right answers alone.
-        judgements: query, answer, score and split, as they were read; those of zero or less, and
-            of ids that are not known, are no labels.
+        judgements: query, answer, score and split, as they were read; those of zero or less are no
+            labels.
         folder: where it was loaded from, as given; none once it differs from what is there.
-        source: where it was loaded from: there `save` finds all that is not read here.
         left_out: what could not be used, a sentence for each kind.
+
+    A `metadata` is the JSON text of an object: all fields of a record that have no column.
     """
 
     name: str
@@ -77,18 +80,17 @@ class Dataset:
     labels: pl.DataFrame
     judgements: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=JUDGEMENTS_SCHEMA))
     folder: Path | None = None
-    source: Path | None = None
     left_out: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: AnyPath, *, strict: bool = False) -> Dataset:
         """Read and check a folder in BEIR's layout.
 
-        `corpus.jsonl`, `queries.jsonl`, and in `qrels/` any of train.tsv, validation.tsv (or dev,
-        val, valid) and test.tsv. A query without `metadata.type` is of the type `query`; one
-        without `metadata.thread` is a thread by itself. Numbers as ids are read as text, 7.0 as
-        7. What cannot be used, and does not stand in the way of the rest, is left out and logged:
-        answers and queries without a text, judgements of ids that are not there, repeated rows.
+        `corpus.jsonl`, `queries.jsonl` (or packed as `.gz`), and in `qrels/` any of train.tsv,
+        validation.tsv (or dev, val, valid) and test.tsv, as BEIR or TREC has them. A query without
+        `type` is of the type `query`; one without `thread` is a thread by itself. Numbers as ids
+        are read as text, 7.0 as 7. Lines that cannot be used are left out, and each kind of them
+        is logged with its count; but not where they are more than the rest of a file.
 
         Args:
             path: the folder.
@@ -101,28 +103,33 @@ class Dataset:
         if not path.is_dir():
             raise DataError([Fault(path, None, "no such folder", "give the folder of a data set")])
         faults: list[Fault] = []
-        answers = _read_rows(path / beir.ANSWERS, "answer", faults)
-        queries = _read_rows(path / beir.QUERIES, "query", faults)
+        answers = _read_rows(beir.find_rows(path, beir.ANSWERS), "answer", faults)
+        queries = _read_rows(beir.find_rows(path, beir.QUERIES), "query", faults)
         judged = _read_judgements(path, queries, answers, faults)
-        if refused := [fault for fault in faults if strict or not fault.outcome]:
-            raise DataError(refused)
+        if any(strict or not (fault.outcome or fault.line) for fault in faults):
+            raise DataError(fault for fault in faults if strict or not fault.outcome)
         left_out = describe_outcomes(faults)
         for sentence in left_out:
             log.warning("%s", sentence)
         dataset = cls.of_rows(path.resolve().name, answers, queries, judged)
-        return replace(dataset, folder=path, source=path, left_out=tuple(left_out))
+        return replace(dataset, folder=path, left_out=(*left_out, *dataset.left_out))
 
     @classmethod
     def of_rows(cls, name: str, answers: Rows, queries: Rows, judged: list[Judgement]) -> Dataset:
         """Make a data set of rows that were checked."""
-        judgements = pl.DataFrame(judged, schema=JUDGEMENTS_SCHEMA, orient="row")
-        labels = _find_labels(judgements, queries.frame(), answers.frame())
+        usable = [j for j in judged if j[0] in queries.usable and j[1] in answers.usable]
+        judgements = pl.DataFrame(usable, schema=JUDGEMENTS_SCHEMA, orient="row")
+        left_out: tuple[str, ...] = ()
+        if gone := len(judged) - len(usable):
+            left_out = (f"{name}: judgements of rows that are left out fell away: {gone:,}",)
+            log.warning("%s", *left_out)
         return cls(
             name=name,
             answers=answers.frame(),
             queries=queries.frame().lazy(),
-            labels=labels.select("query", "answer", "split"),
+            labels=judgements.filter(pl.col("score") > 0).select("query", "answer", "split"),
             judgements=judgements,
+            left_out=left_out,
         )
 
     @property
@@ -131,24 +138,27 @@ class Dataset:
         return self.judgements.filter(pl.col("score") <= 0).height
 
     def save(self, path: AnyPath) -> None:
-        """Write BEIR's layout, with all that was there: unknown fields, scores, rows left out.
+        """Write BEIR's layout, with scores and metadata, but without the rows that were left out.
 
-        A line whose row did not change is written as it was. Every file is whole or as it was
-        before, whenever the writing ends. A data set may be saved where it was loaded from.
+        Every file is whole or as it was before, whenever the writing ends. A data set may be saved
+        where it was loaded from.
         """
         path = path_of(path, "path")
         if path.is_file():
             what = "a file, not a folder"
             raise DataError([Fault(path, None, what, "choose another folder for the data set")])
-        queries = self.queries.collect()
-        for name, kind, rows in (
-            (beir.ANSWERS, "answer", self.answers),
-            (beir.QUERIES, "query", queries),
-        ):
-            source = self.source / name if self.source else None
-            write_file(path / name, partial(beir.write_rows, source, kind, rows))
+        if self.left_out:
+            log.warning("%s: written without the rows that were left out when it was read", path)
+        for name, rows in ((beir.ANSWERS, self.answers), (beir.QUERIES, self.queries.collect())):
+            write_file(path / name, partial(beir.write_rows, rows))
+            (path / f"{name}.gz").unlink(missing_ok=True)
+        self.save_labels(path)
+
+    def save_labels(self, path: Path) -> None:
+        """Write the qrels files alone, where answers and queries are there as they were read."""
         before, written = beir.find_qrels(path, []).values(), []
-        for (split,), judged in self._divide_judgements(queries).group_by("split"):
+        divided = self._divide_judgements(self.queries.collect())
+        for (split,), judged in divided.group_by("split"):
             file = path / "qrels" / f"{split}.tsv"
             written.append(write_file(file, partial(beir.write_qrels, judged)))
         for file in before:
@@ -156,17 +166,18 @@ class Dataset:
                 file.unlink()
 
     def _divide_judgements(self, queries: pl.DataFrame) -> pl.DataFrame:
-        """Give all judgements, in the order they were read, with the splits that labels have now.
+        """Return all judgements, in the order they were read, with the splits that labels have now.
 
         What is no label goes where the labels of its thread are.
         """
         pair = ["query", "answer"]
-        read = self.judgements.with_row_index("row")
+        is_there = _is_in("query", queries["id"]) & _is_in("answer", self.answers["id"])
+        read = self.judgements.filter(is_there).with_row_index("row")
         labels = self.labels.join(read.drop("split"), on=pair, how="left")
         threads = queries.select("thread", query="id")
         split_of = labels.join(threads, on="query").select("thread", now="split").unique()
-        rest = read.join(_find_labels(read, queries, self.answers), on="row", how="anti")
-        rest = rest.join(threads, on="query", how="left").join(split_of, on="thread", how="left")
+        rest = read.filter(pl.col("score") <= 0).join(threads, on="query", how="left")
+        rest = rest.join(split_of, on="thread", how="left")
         rest = rest.with_columns(split=pl.coalesce("now", "split"))
         everything = pl.concat([labels.select(read.columns), rest.select(read.columns)])
         return everything.with_columns(pl.col("score").fill_null(1.0)).sort("row", nulls_last=True)
@@ -236,10 +247,11 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (16 hex digits) of the content, however it came here."""
+        """sha256 (16 hex digits) of what a ranker learns from: all but the metadata."""
         content = hashlib.sha256()
         labels = self.labels.sort("split", "query", "answer")
         for rows in (self.answers, self.queries.collect(), labels):
+            rows = rows.drop("metadata", strict=False)
             for part in rows.iter_slices(ROWS_HASHED_AT_ONCE):
                 content.update(part.write_ndjson().encode())
         return content.hexdigest()[:16]
@@ -252,24 +264,20 @@ class Dataset:
         frame = self.queries.filter(is_chosen).collect(engine="streaming")
         rows = frame.select(query="id").with_row_index("row")
         columns = self.answers.select(answer="id").with_row_index("column")
+        scores = self.judgements.select("query", "answer", "score").unique(["query", "answer"])
         cells = labels.join(rows, on="query").join(columns, on="answer")
+        cells = cells.join(scores, on=["query", "answer"], how="left")
         where = (cells["row"].to_numpy(), cells["column"].to_numpy())
-        ones = np.ones(cells.height, dtype=np.float32)
-        matrix = sparse.csr_array((ones, where), shape=(frame.height, self.answers.height))
-        matrix.sum_duplicates()
-        return Queries(frame, matrix)
+        shape = (frame.height, self.answers.height)
+        values = (np.ones(cells.height, np.float32), cells["score"].fill_null(1.0).to_numpy())
+        matrices = [sparse.csr_array((of_cells, where), shape=shape) for of_cells in values]
+        for matrix in matrices:
+            matrix.sum_duplicates()
+        return Queries(frame, *matrices)
 
 
 def _is_in(column: str, values: pl.Series) -> pl.Expr:
     return pl.col(column).is_in(values.unique().implode())
-
-
-def _find_labels(
-    judgements: pl.DataFrame, queries: pl.DataFrame, answers: pl.DataFrame
-) -> pl.DataFrame:
-    """Find the judgements that are labels: of a score above zero, and of rows that are there."""
-    is_known = _is_in("query", queries["id"]) & _is_in("answer", answers["id"])
-    return judgements.filter((pl.col("score") > 0) & is_known)
 
 
 def _read_rows(file: Path, kind: str, faults: list[Fault]) -> Rows:
@@ -278,7 +286,16 @@ def _read_rows(file: Path, kind: str, faults: list[Fault]) -> Rows:
     rows = check_rows(kind, read_records(file, faults), file, faults)
     if not rows.lines and len(faults) == before:
         faults.append(Fault(file, None, f"holds no {kind}", "write one JSON object a line"))
+    _refuse_most(file, faults, before, len(rows.usable))
     return rows
+
+
+def _refuse_most(file: Path, faults: list[Fault], before: int, usable: int) -> None:
+    """Refuse a file of which more lines are faulty than can be used: its form is another one."""
+    faulty = [fault for fault in faults[before:] if fault.line and not fault.outcome]
+    if len(faulty) > usable:
+        what = f"more lines are faulty ({len(faulty):,}) than can be used ({usable:,})"
+        faults.append(Fault(file, None, what, "mend the lines above"))
 
 
 def _read_judgements(
@@ -294,5 +311,6 @@ def _read_judgements(
         if not any(score > 0 for _, _, score, _ in rows) and len(faults) == known:
             what, mend = "holds no label with a score above zero", "label some queries"
             faults.append(Fault(file, None, what, mend, what))
+        _refuse_most(file, faults, known, len(rows))
         judged += rows
     return judged

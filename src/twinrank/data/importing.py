@@ -1,32 +1,38 @@
-"""Tables of answers, queries and labels (CSV, TSV, JSONL, Parquet), imported as a data set."""
+"""Tables of answers, queries and labels, and exports of help desks, imported as a data set."""
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 
 from twinrank.arguments import AnyPath, path_of
+from twinrank.data.article_links import ArticleLinks
 from twinrank.data.beir import ANSWERS, SPELLINGS, SPLITS
-from twinrank.data.columns import Columns, Table, read_table
+from twinrank.data.cleaning import clean_queries
+from twinrank.data.columns import Columns, Table, parse_cell, read_table
+from twinrank.data.conversations import CONVERSATION, QUESTION, read_messages, write_messages
 from twinrank.data.dataset import Dataset
+from twinrank.data.exports import Export, ExportReader
+from twinrank.data.help_desks import HELP_DESKS
+from twinrank.data.markup import Marked, MarkupCounts, read_markup, strip_markup
 from twinrank.data.records import Record, as_integer
 from twinrank.data.validation import (
     Numbered,
+    Rows,
     check_judgements,
     check_rows,
     describe_outcomes,
 )
-from twinrank.errors import DataError, Fault
+from twinrank.errors import DataError, Fault, TwinrankError
 
 log = logging.getLogger(__name__)
 
-CONVERSATION, QUESTION = "conversation", "question"
 USUAL_COLUMNS = Columns()
+UNPUBLISHED = [f"articles left out ({state})" for state in ("draft", "internal", "archived")]
 
 
 def import_tables(
@@ -36,14 +42,16 @@ def import_tables(
     answers: AnyPath,
     labels: AnyPath | None = None,
     columns: Columns = USUAL_COLUMNS,
+    clean: Collection[str] = (),
     cast_below: int | None = None,
     skip_faulty: bool = False,
+    keep_markup: bool = False,
 ) -> Dataset:
     """Make a data set of tables, and write it to a folder in BEIR's layout.
 
-    Right answers stand in a column of the queries or in a table of labels. Where no split is
-    given, all labels go to train: `split` divides them. Faults name a line of a text file, a row
-    of a Parquet file.
+    Right answers stand in a column of the queries or in a table of labels, by id or by the URL of
+    an answer. Where no split is given, all labels go to train: `split` divides them. Faults name a
+    line of a text file, a row of any other.
 
     Args:
         out: folder to write; must not hold a data set.
@@ -51,34 +59,77 @@ def import_tables(
         answers: table of answers.
         labels: table of pairs of a query and a right answer.
         columns: what their columns are called.
+        clean: of the queries: `mail`, `chat` and `redact`; see `clean_queries`.
         cast_below: conversations of fewer characters become questions; see `cast_short`.
         skip_faulty: leave out rows that cannot be used, and log how many.
+        keep_markup: leave HTML and Markdown as they are.
 
     Raises:
         DataError: with every fault of every table; nothing is written then.
     """
-    out = path_of(out, "out")
-    if out.is_file() or (out / ANSWERS).exists():
-        what = "there is a file or a data set already"
-        raise DataError([Fault(out, None, what, "choose another folder")])
-    faults: list[Fault] = []
-    paths = {"answer": path_of(answers, "answers"), "query": path_of(queries, "queries")}
-    if labels is not None:
-        paths["label"], columns = path_of(labels, "labels"), replace(columns, query_answer="")
-    tables = {kind: read_table(file, kind, columns, faults) for kind, file in paths.items()}
-    if any(fault.line is None for fault in faults) or not all(t.rows for t in tables.values()):
-        raise DataError(faults)
-    dataset = _make_dataset(tables, columns.separator, out.resolve().name, faults)
-    is_empty = dataset.answers.is_empty() or dataset.queries.collect().is_empty()
-    if faults and (is_empty or not skip_faulty):
-        files = [*paths.values()]
-        raise DataError(sorted(faults, key=lambda fault: (files.index(fault.file), fault.line)))
-    for sentence in describe_outcomes(faults):
-        log.warning("%s", sentence)
-    if cast_below is not None:
-        dataset = cast_short(dataset, cast_below)
-    dataset.save(out)
-    return Dataset.load(out)
+    job = _Import(out, columns, keep_markup)
+    file = path_of(answers, "answers")
+    tables = job.read_tables(labels, answer=file, query=path_of(queries, "queries"))
+    rows = check_rows("answer", job.read_answers(tables["answer"]), file, job.faults)
+    for id in rows.lines:
+        job.links.add(id, rows.usable[id]["url"] if id in rows.usable else None)
+    dataset = job.make_dataset(rows, tables)
+    return job.save(dataset, clean, cast_below=cast_below, skip_faulty=skip_faulty)
+
+
+def import_exports(
+    out: AnyPath,
+    files: Sequence[AnyPath],
+    *,
+    source: str,
+    queries: AnyPath | None = None,
+    labels: AnyPath | None = None,
+    columns: Columns = USUAL_COLUMNS,
+    clean: Collection[str] = (),
+    cast_below: int | None = None,
+    skip_faulty: bool = False,
+    keep_markup: bool = False,
+    include_unpublished: bool = False,
+) -> Dataset:
+    """Make a data set of what a help desk or a wiki exports, and write it to a folder.
+
+    Args:
+        out: as for `import_tables`.
+        files: JSON as the public API of the source gives it, one page or many; or JSONL.
+        source: one of `HELP_DESKS`.
+        queries: table of queries to read instead of the export's tickets.
+        labels: table of labels, instead of the links, macros and solutions in the export.
+        columns: as for `import_tables`, as the rest.
+        clean: see there.
+        cast_below: see there.
+        skip_faulty: see there.
+        keep_markup: see there.
+        include_unpublished: drafts, internal and archived articles are answers too.
+
+    Raises:
+        DataError: with every fault of every file; nothing is written then.
+    """
+    if source not in HELP_DESKS:
+        raise TwinrankError(f"source {source!r}: give one of {', '.join(HELP_DESKS)}")
+    job = _Import(out, columns, keep_markup)
+    paths = [path_of(file, "a file of the export") for file in files]
+    if not paths:
+        raise TwinrankError(f"an export of {source} takes files: give one or more")
+    markup = None if keep_markup else job.markup
+    reader = ExportReader(HELP_DESKS[source], markup, include_unpublished)
+    export = reader.read(paths, job.faults)
+    tables = job.read_tables(labels, query=path_of(queries, "queries") if queries else None)
+    job.files = [*paths, *job.files]
+    for what, count in export.met.items():
+        mend = "; --include-unpublished keeps them" if what in UNPUBLISHED else ""
+        log.warning("%s: %s%s", what, f"{count:,}", mend)
+    if not export.answers or not (export.queries or queries):
+        what = "tickets: give --queries TABLE" if export.answers else "articles that are published"
+        raise DataError([*job.faults, Fault(paths[0], None, f"{source}: no {what}", "see above")])
+    rows = check_rows("answer", enumerate(export.answers, 1), paths[0], job.faults)
+    job.links = export.links
+    dataset = job.make_dataset(rows, tables, export if queries is None else None)
+    return job.save(dataset, clean, cast_below=cast_below, skip_faulty=skip_faulty)
 
 
 def cast_short(dataset: Dataset, below: int) -> Dataset:
@@ -109,48 +160,204 @@ def cast_short(dataset: Dataset, below: int) -> Dataset:
     return replace(dataset, queries=dataset.queries.with_columns(type=kind), folder=None)
 
 
-def _make_dataset(
-    tables: dict[str, Table], separator: str, name: str, faults: list[Fault]
-) -> Dataset:
-    """Make a data set of the rows that can be used; what is wrong with the rest goes to faults."""
-    asked = tables["query"]
-    articles = tables["answer"]
-    answers = check_rows("answer", _read_answers(articles), articles.file, faults)
-    records = [*_read_queries(asked)]
-    queries = check_rows("query", records, asked.file, faults, needs_type=asked.has("type"))
-    rows = zip(records, asked.rows, strict=True)
-    if "label" in tables:
-        splits = {f"{record['_id']}": cells.get("split") for (_, record), (_, cells) in rows}
-        labels = _read_labels(tables["label"], splits)
-    else:
-        first = [pair for pair in rows if queries.lines.get(f"{pair[0][1]['_id']}") == pair[0][0]]
-        labels = _read_named_answers(first, separator)
-    file = tables.get("label", asked).file
-    judged = [*check_judgements(_set_splits(labels, file, faults), file, queries, answers, {})]
-    usable = [j for j in judged if j[0] in queries.usable and j[1] in answers.usable]
-    if len(usable) < len(judged):
-        log.warning("%s labels of rows left out fell away", f"{len(judged) - len(usable):,}")
-    return Dataset.of_rows(name, answers, queries, usable)
+@dataclass
+class _Import:
+    """One import: where to, how, and what it met so far."""
 
+    target: AnyPath
+    columns: Columns
+    keep_markup: bool
+    faults: list[Fault] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    links: ArticleLinks = field(default_factory=ArticleLinks)
+    markup: MarkupCounts = field(default_factory=MarkupCounts)
 
-def _read_answers(table: Table) -> Iterator[tuple[int, Record]]:
-    """Give answers as BEIR has them, the rows of one answer's sections joined."""
-    rows_of: dict[object, list[tuple[int, Record]]] = {}
-    by_id = table.has("section")
-    for line, cells in table.rows:
-        rows_of.setdefault((by_id and cells.get("id")) or line, []).append((line, cells))
-    for rows in rows_of.values():
-        line, cells = rows[0]
-        if by_id:
-            cells = {name: next((c[name] for _, c in rows if c[name]), None) for name in cells}
-            sections: object = [{"title": c["section"], "text": c.get("text")} for _, c in rows]
-            cells["text"] = None
+    def __post_init__(self) -> None:
+        self.out = path_of(self.target, "out")
+        if self.out.is_file() or (self.out / ANSWERS).exists():
+            what = "there is a file or a data set already"
+            raise DataError([Fault(self.out, None, what, "choose another folder")])
+
+    def read_tables(self, labels: AnyPath | None, **paths: Path | None) -> dict[str, Table]:
+        """Read tables by kind; answers named by queries count only without a table of labels."""
+        files = {kind: file for kind, file in paths.items() if file}
+        if labels is not None:
+            files["label"] = path_of(labels, "labels")
+            self.columns = replace(self.columns, query_answer="")
+        self.files = [*files.values()]
+        convert = {"answer": self.convert_answer, "query": self.convert_query}
+        tables = {
+            kind: read_table(file, kind, self.columns, self.faults, convert.get(kind))
+            for kind, file in files.items()
+        }
+        is_lost = any(fault.line is None for fault in self.faults)
+        if is_lost or not all(table.rows for table in tables.values()):
+            raise DataError(self.faults)
+        return tables
+
+    def convert_answer(self, value: object, is_markdown: bool) -> object:
+        """Take the markup out of an answer's text."""
+        if self.keep_markup or not isinstance(value, str):
+            return value
+        marked = read_markup(value, is_markdown=is_markdown)
+        self.markup.add("answers", marked)
+        return marked if marked.sections else marked.text
+
+    def convert_query(self, value: object, is_markdown: bool = False) -> object:
+        """Take the markup out of a query's text, and make a conversation of a list of messages."""
+        messages = read_messages(value)
+        if messages is not None:
+            text = write_messages(messages, lambda text: f"{self.convert_query(text)}")
+            return _Chat(text, CONVERSATION if len(messages) > 1 else QUESTION)
+        if self.keep_markup or not isinstance(value, str):
+            return value
+        marked = read_markup(value, is_markdown=is_markdown)
+        self.markup.add("queries", marked)
+        return marked.text
+
+    def read_answers(self, table: Table) -> Iterator[tuple[int, Record]]:
+        """Give answers as BEIR has them, the rows of one answer's sections joined."""
+        rows_of: dict[object, list[tuple[int, Record]]] = {}
+        by_id = table.has("section")
+        for line, cells in table.rows:
+            rows_of.setdefault((by_id and cells.get("id")) or line, []).append((line, cells))
+        for rows in rows_of.values():
+            line, cells = rows[0]
+            text: object = cells.get("text")
+            sections = self.clean_sections(parse_cell(cells.get("sections")))
+            if by_id:
+                cells = {name: next((c[name] for _, c in rows if c[name]), None) for name in cells}
+                parts = [(c["section"], c.get("text")) for _, c in rows]
+                sections = [
+                    {"title": title, "text": part.text if isinstance(part, Marked) else part}
+                    for title, part in parts
+                ]
+                text = None
+            elif isinstance(text, Marked):
+                sections, text = sections or text.sections, text.text
+            title = cells.get("title")
+            if isinstance(title, str) and not self.keep_markup:
+                title = strip_markup(title)
+            known = {"url": cells.get("url"), "sections": sections}
+            metadata = {
+                **(cells["metadata"] or {}),
+                **{n: v for n, v in known.items() if v is not None},
+            }
+            head = {
+                "_id": cells.get("id"),
+                "title": title,
+                "text": text or _join_sections(sections),
+            }
+            yield line, {**head, "metadata": metadata}
+
+    def clean_sections(self, sections: object) -> object:
+        """Take the markup out of sections that the data give."""
+        if self.keep_markup or not isinstance(sections, list):
+            return sections
+        cleaned: list[object] = []
+        for part in sections:
+            if isinstance(part, str):
+                part = read_markup(part).text
+            elif isinstance(part, dict):
+                texts = {name: value for name, value in part.items() if isinstance(value, str)}
+                part = {**part, **{name: read_markup(text).text for name, text in texts.items()}}
+            cleaned.append(part)
+        return cleaned
+
+    def make_dataset(
+        self, answers: Rows, tables: dict[str, Table], export: Export | None = None
+    ) -> Dataset:
+        """Make a data set of the rows that can be used; what is wrong with the rest is a fault."""
+        splits: dict[str, object] = {}
+        if export:
+            file, records = answers.file, [*enumerate(export.queries, 1)]
+            queries = check_rows("query", records, file, self.faults)
+            labels: Numbered = enumerate(export.labels, 1)
         else:
-            sections = _parse(cells.get("sections"))
-        text = cells.get("text") or _join_sections(sections)
-        metadata = {"url": cells.get("url"), "sections": sections}
-        head = {"_id": cells.get("id"), "title": cells.get("title"), "text": text}
-        yield line, {**head, "metadata": metadata}
+            asked = tables["query"]
+            file, records = asked.file, [*_read_queries(asked)]
+            queries = check_rows("query", records, file, self.faults, needs_type=asked.has("type"))
+            rows = [*zip(records, asked.rows, strict=True)]
+            splits = {f"{record['_id']}": cells.get("split") for (_, record), (_, cells) in rows}
+            first = [p for p in rows if queries.lines.get(f"{p[0][1]['_id']}") == p[0][0]]
+            labels = self.read_named_answers(first)
+        if "label" in tables:
+            file = tables["label"].file
+            labels = self.read_labels(tables["label"], splits)
+        labels = _set_splits(labels, file, self.faults)
+        judged = [*check_judgements(labels, file, queries, answers, {})]
+        return Dataset.of_rows(self.out.resolve().name, answers, queries, judged)
+
+    def read_named_answers(
+        self, rows: list[tuple[tuple[int, Record], tuple[int, Record]]]
+    ) -> Iterator[tuple[int, Record]]:
+        """Give a judgement for each right answer that a query names, with the query's split."""
+        for (line, record), (_, cells) in rows:
+            parsed = parse_cell(cells.get("answer"))
+            if isinstance(parsed, str):
+                parsed = self.links.split(parsed, self.columns.separator)
+            names = [
+                self.name_answer(name)
+                for name in (parsed if isinstance(parsed, list) else [parsed])
+            ]
+            for position, name in enumerate(names):
+                if name and name not in names[:position]:
+                    judged = {"query": record["_id"], "answer": name, "score": 1}
+                    yield line, {**judged, "split": cells.get("split")}
+
+    def read_labels(self, table: Table, splits: dict[str, object]) -> Iterator[tuple[int, Record]]:
+        """Give the rows of a table of labels: right without a score, in the query's split."""
+        for line, cells in table.rows:
+            split = cells.get("split") or splits.get(as_integer(f"{cells.get('query')}"))
+            score = 1 if cells.get("score") is None else cells["score"]
+            judged = {"query": cells.get("query"), "answer": self.name_answer(cells.get("answer"))}
+            yield line, {**judged, "score": score, "split": split}
+
+    def name_answer(self, name: object) -> object:
+        """Give the id of the answer that an id or a URL names; if it is not there, the name."""
+        if not isinstance(name, str | int) or isinstance(name, bool):
+            return name
+        text = as_integer(f"{name}".strip())
+        return self.links.find(text) or text
+
+    def save(
+        self,
+        dataset: Dataset,
+        clean: Collection[str],
+        *,
+        cast_below: int | None,
+        skip_faulty: bool,
+    ) -> Dataset:
+        """Write the data set, unless there are faults, and say what was done."""
+        is_empty = dataset.answers.is_empty() or dataset.queries.collect().is_empty()
+        if self.faults and (is_empty or not skip_faulty):
+            order = self.files.index
+            raise DataError(sorted(self.faults, key=lambda fault: (order(fault.file), fault.line)))
+        for sentence in describe_outcomes(self.faults):
+            log.warning("%s", sentence)
+        for sentence in self.markup.sentences():
+            log.info("%s", sentence)
+        if clean:
+            dataset = clean_queries(dataset, clean)
+        if cast_below is not None:
+            dataset = cast_short(dataset, cast_below)
+        dataset.save(self.out)
+        if clean:  # queries may have gone, and labels with them
+            return replace(Dataset.load(self.out), left_out=dataset.left_out)
+        return replace(dataset, folder=self.out)
+
+
+@dataclass(frozen=True)
+class _Chat:
+    """A conversation that stood in a cell as a list of messages."""
+
+    text: str
+    type: str
+
+
+def _merge(metadata: Record | None, **known: object) -> Record:
+    """Put what a row's fields say into its metadata."""
+    return {**(metadata or {}), **{name: v for name, v in known.items() if v is not None}}
 
 
 def _join_sections(sections: object) -> str:
@@ -168,36 +375,19 @@ def _read_queries(table: Table) -> Iterator[tuple[int, Record]]:
     """Give queries as BEIR has them; the title goes before the text."""
     has_ids = table.has("id")
     for line, cells in table.rows:
+        chat = cells.get("text")
+        if isinstance(chat, _Chat):
+            cells = {**cells, "text": chat.text, "type": cells.get("type") or chat.type}
         texts = [cells[name] for name in ("title", "text") if cells.get(name)]
         odd = [text for text in texts if not isinstance(text, str)]  # left to the check to name
-        metadata = {name: cells.get(name) for name in ("type", "thread")}
+        known = {name: cells.get(name) for name in ("type", "thread")}
+        metadata = {
+            **(cells["metadata"] or {}),
+            **{n: v for n, v in known.items() if v is not None},
+        }
         name = cells.get("id") if has_ids else f"q{line}"
         name = as_integer(name) if isinstance(name, str) else name
         yield line, {"_id": name, "text": odd[0] if odd else "\n".join(texts), "metadata": metadata}
-
-
-def _read_named_answers(
-    rows: list[tuple[tuple[int, Record], tuple[int, Record]]], separator: str
-) -> Iterator[tuple[int, Record]]:
-    """Give a judgement for each right answer that a query names, with the query's split."""
-    for (line, record), (_, cells) in rows:
-        named = _parse(cells.get("answer"))
-        parts = named.split(separator) if isinstance(named, str) else named
-        names = parts if isinstance(parts, list) else [parts]
-        names = [name.strip() if isinstance(name, str) else name for name in names]
-        for position, name in enumerate(names):
-            if name and name not in names[:position]:
-                judged = {"query": record["_id"], "answer": name, "score": 1}
-                yield line, {**judged, "split": cells.get("split")}
-
-
-def _read_labels(table: Table, splits: dict[str, object]) -> Iterator[tuple[int, Record]]:
-    """Give the rows of a table of labels: right without a score, in the query's split without."""
-    for line, cells in table.rows:
-        split = cells.get("split") or splits.get(as_integer(f"{cells.get('query')}"))
-        score = 1 if cells.get("score") is None else cells["score"]
-        judged = {"query": cells.get("query"), "answer": cells.get("answer"), "score": score}
-        yield line, {**judged, "split": split}
 
 
 def _set_splits(judged: Numbered, file: Path, faults: list[Fault]) -> Iterator[tuple[int, Record]]:
@@ -212,13 +402,3 @@ def _set_splits(judged: Numbered, file: Path, faults: list[Fault]) -> Iterator[t
         else:
             what = f"'{record['split'] or ''}' is no split, and other rows have one"
             faults.append(Fault(file, line, what, f"give one of {', '.join(SPLITS)}"))
-
-
-def _parse(cell: object) -> object:
-    """Read a list that stands in a cell as JSON; what is none stays as it is."""
-    if isinstance(cell, str) and cell.startswith(("[", "{")):
-        try:
-            return json.loads(cell)
-        except ValueError:
-            return cell
-    return cell

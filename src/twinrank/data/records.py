@@ -1,12 +1,15 @@
-"""The one reader of people's files: records of JSONL, CSV, TSV and Parquet, by their lines."""
+"""The one reader of people's files: records of CSV, JSON, Excel and Parquet, by their lines."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
+import logging
 import math
 import re
 from collections.abc import Iterator
+from datetime import date, datetime, time
 from decimal import Decimal
 from itertools import chain
 from pathlib import Path
@@ -14,8 +17,20 @@ from typing import Any
 
 import polars as pl
 
+from twinrank.data.text_files import (
+    EXCEL,
+    PACKINGS,
+    UnreadableError,
+    find_encoding,
+    find_form_fault,
+    open_unpacked,
+    suffix_of,
+)
 from twinrank.errors import DataError, Fault
+from twinrank.extras import check_installed
 from twinrank.progress import progress_bar
+
+log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 
@@ -25,18 +40,6 @@ WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0*", re.ASCII)
 SURROGATE = re.compile("[\ud800-\udfff]")
 NOT_UTF8 = ("the line is not UTF-8", "save the file as UTF-8")
 NOT_OBJECT = "write an object, {...}, on a line of its own"
-FORMS = (  # how a file begins, in lower case; what it is; the mend
-    (rb"\x1f\x8b|bzh\d|\xfd7zxz|\x28\xb5\x2f\xfd", "a compressed file", "unpack it"),
-    (
-        rb"pk\x03\x04|\xd0\xcf\x11\xe0",
-        "an Excel file, or a ZIP archive",
-        "save it as CSV UTF-8, or unpack it",
-    ),
-    (rb"par1", "a Parquet file", "name it .parquet"),
-    (rb"version https://git-lfs", "a Git LFS pointer, not the file itself", "run `git lfs pull`"),
-    (rb"<!doctype html|<html", "an HTML page", "download the file itself"),
-    (rb"\xff\xfe\0\0|\0\0\xfe\xff|[^\0]\0|\0", "UTF-16 or UTF-32 text", "save it as UTF-8"),
-)
 JSON_LINES = (".jsonl", ".ndjson")
 MANY_LINES = re.compile(rb"(\xef\xbb\xbf)?\s*(\[\s*(\{|\Z)|\{\s*\n)")  # an array, or one indented
 
@@ -63,6 +66,8 @@ def as_text(value: object) -> str | None:
             raise NotTextError("a number beyond what a float holds exactly")
         case int() | float() | Decimal():
             return as_integer(f"{value}")
+        case date() | time():
+            return value.isoformat()  # 2026-11-27, or 2026-11-27T09:30:00
         case bytes():
             try:
                 return value.decode("utf-8")
@@ -70,7 +75,7 @@ def as_text(value: object) -> str | None:
                 raise NotTextError("bytes that are not UTF-8") from None
         case list() | dict():
             raise NotTextError("a list" if isinstance(value, list) else "an object")
-    return f"{value}"  # dates and times
+    return f"{value}"
 
 
 def as_integer(text: str) -> str:
@@ -79,22 +84,64 @@ def as_integer(text: str) -> str:
     return number[1] if number else text
 
 
-def read_records(file: Path, faults: list[Fault]) -> Iterator[tuple[int, Record]]:
-    """Read the records of a table, each with the line where it begins, in Parquet its row, from 1.
+def read_records(
+    file: Path, faults: list[Fault], *, may_be_old: bool = False
+) -> Iterator[tuple[int, Record]]:
+    """Read the records of a table, each with the line where it begins, or its row, from 1.
 
-    What is no record goes to `faults`; without a line if the rest cannot be used either.
+    Text may be packed by gzip or ZIP, and UTF-16. What is no record goes to `faults`; without a
+    line if the rest cannot be used either.
+
+    Args:
+        file: to read.
+        faults: added to.
+        may_be_old: text may be in an encoding older than UTF-8.
     """
-    match file.suffix.lower():
+    match suffix_of(file):
         case ".jsonl" | ".ndjson":
-            yield from ((line, record) for line, record, _ in read_json_lines(file, faults))
+            lines = read_json_lines(file, faults, may_be_old=may_be_old)
+            yield from ((line, record) for line, record, _ in lines)
+        case ".json":
+            yield from _read_json_table(file, faults)
         case ".csv" | ".tsv":
-            yield from _read_csv(file, faults)
-        case ".parquet":
-            yield from _read_parquet(file, faults)
+            yield from _read_csv(file, faults, may_be_old)
+        case suffix if suffix in (*EXCEL, ".parquet") and file.suffix.lower() not in PACKINGS:
+            read = _read_parquet if suffix == ".parquet" else _read_excel
+            yield from read(file, faults)
         case suffix:
             what = f"a table cannot be a {suffix or 'file without a suffix'}"
-            unknown = Fault(file, None, what, "give .csv, .tsv, .jsonl or .parquet")
+            unknown = Fault(file, None, what, "give .csv, .tsv, .json, .jsonl, .xlsx or .parquet")
             faults.append(find_form_fault(file) or unknown)
+
+
+def read_values(file: Path, faults: list[Fault]) -> Iterator[Any]:
+    """Read the values of a JSON file: the whole of it, or of JSONL each line."""
+    encoding = (
+        "" if suffix_of(file) in JSON_LINES else _find_encoding(file, faults, may_be_old=True)
+    )
+    if encoding is None:
+        return
+    try:
+        if encoding:
+            with open_unpacked(file) as stream:
+                yield _parse_json(file, stream.read().decode(encoding))
+            return
+    except (UnreadableError, ValueError, RecursionError) as error:
+        if not f"{error}".startswith("Extra data"):  # as JSONL has it, a line after the other
+            faults.append(Fault(file, None, f"not readable as JSON ({error})", "export it anew"))
+            return
+    yield from (record for _, record, _ in read_json_lines(file, faults, may_be_old=True))
+
+
+def _parse_json(file: Path, text: str) -> Any:  # noqa: ANN401 (whatever a file holds)
+    """Read JSON, without the halves of characters that a lone surrogate is."""
+    value = json.loads(text)
+    if "\\ud" in text.lower():
+        whole = json.dumps(value, ensure_ascii=False)
+        if SURROGATE.search(whole):
+            log.warning("%s: halves of characters (lone surrogates) are question marks now", file)
+            return json.loads(SURROGATE.sub("?", whole))
+    return value
 
 
 def read_texts(file: Path) -> list[str]:
@@ -120,12 +167,21 @@ def read_texts(file: Path) -> list[str]:
     return texts
 
 
-def read_json_lines(file: Path, faults: list[Fault]) -> Iterator[tuple[int, Record, str]]:
+def read_json_lines(
+    file: Path, faults: list[Fault], *, may_be_old: bool = False
+) -> Iterator[tuple[int, Record, str]]:
     """Read the objects of a JSONL file, each with its line's number and text.
 
-    Lines that hold none go to `faults`.
+    Lines that hold none go to `faults`; a file that is one array goes there as a whole.
     """
-    for number, line in read_lines(file, faults):
+    if not find_form_fault(file):
+        with open_unpacked(file) as stream:
+            is_array = bool(MANY_LINES.match(stream.read(4_096)))
+        if is_array:
+            mend = "write it as JSONL: `jq -c '.[]' FILE > FILE.jsonl`; `import` reads it as .json"
+            faults.append(Fault(file, None, "JSON, but not one object a line", mend))
+            return
+    for number, line in read_lines(file, faults, may_be_old=may_be_old):
         if not line.strip():
             continue
         try:
@@ -142,65 +198,71 @@ def read_json_lines(file: Path, faults: list[Fault]) -> Iterator[tuple[int, Reco
             yield number, record, line
 
 
-def read_lines(file: Path, faults: list[Fault]) -> Iterator[tuple[int, str]]:
+def read_lines(
+    file: Path, faults: list[Fault], *, may_be_old: bool = False
+) -> Iterator[tuple[int, str]]:
     """Read the lines of a text file, from 1, whatever ends them, without a byte order mark.
 
-    UTF-8, or UTF-16 with its mark. A line that is neither goes to `faults`, and is given as a blank
-    one; a file that is missing, or known to be no text, goes there as a whole.
+    A line that is not in the file's encoding goes to `faults`, and is given as a blank one; a file
+    that is missing, or known to be no text, goes there as a whole. An encoding older than UTF-8,
+    and NUL characters, which are left out, are logged.
     """
-    if fault := find_form_fault(file):
-        faults.append(fault)
+    encoding = _find_encoding(file, faults, may_be_old=may_be_old)
+    if encoding is None:
         return
-    with file.open("rb") as stream:
-        is_utf16 = stream.read(2) in (b"\xff\xfe", b"\xfe\xff")
-    encoding = "utf-16" if is_utf16 else "utf-8-sig"
-    errors = "strict" if is_utf16 else "surrogateescape"
-    characters = 0
+    errors = "strict" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
+    is_packed = file.suffix.lower() in PACKINGS
+    size = 0 if is_packed else file.stat().st_size // 1_000
+    characters, nuls = 0, 0
     with (
-        file.open(encoding=encoding, errors=errors, newline="") as lines,
-        progress_bar(f"reading {file.name}", file.stat().st_size // 1_000, unit="kB") as advance,
+        open_unpacked(file) as stream,
+        io.TextIOWrapper(stream, encoding=encoding, errors=errors, newline="") as lines,
+        progress_bar(f"reading {file.name}", size, unit="kB") as advance,
     ):
         try:
             for number, line in enumerate(lines, 1):
                 if not line.isascii() and SURROGATE.search(line):
                     faults.append(Fault(file, number, *NOT_UTF8))
                     line = "\n"
+                if "\0" in line:
+                    line, nuls = line.replace("\0", ""), nuls or number
                 yield number, line
                 characters += len(line)
                 if characters > 1_000_000:
                     advance(characters // 1_000)
                     characters = 0
         except UnicodeDecodeError as error:
-            faults.append(Fault(file, None, f"not UTF-16 ({error.reason})", NOT_UTF8[1]))
+            faults.append(
+                Fault(file, None, f"not {encoding.upper()} ({error.reason})", NOT_UTF8[1])
+            )
+    if nuls:
+        log.warning("%s: NUL characters left out, the first in line %d", file, nuls)
 
 
-def find_form_fault(file: Path) -> Fault | None:
-    """Find why a file cannot be read as a whole: it is not there, or of a form that is not read."""
-    if not file.is_file():
-        what = "a folder, not a file" if file.is_dir() else "missing"
-        return Fault(file, None, what, "put the file there, or check the path")
-    with file.open("rb") as stream:
-        start = stream.read(4_096)
-    suffix = file.suffix.lower()
-    for beginning, what, mend in FORMS:
-        if re.match(beginning, start.lower()) and (what, suffix) != ("a Parquet file", ".parquet"):
-            return Fault(file, None, what, mend)
-    if suffix in (".json", *JSON_LINES) and MANY_LINES.match(start):
-        what = "JSON, but not one object a line"
-        return Fault(file, None, what, "write it as JSONL: `jq -c '.[]' FILE > FILE.jsonl`")
-    return None
+def _find_encoding(file: Path, faults: list[Fault], *, may_be_old: bool) -> str | None:
+    """Find a text file's encoding, and log one that is older than UTF-8; none if it is no text."""
+    fault = find_form_fault(file)
+    try:
+        encoding = None if fault else find_encoding(file, may_be_old=may_be_old)
+    except UnreadableError as error:
+        encoding, fault = None, Fault(file, None, f"{error}", "pack it anew, or give what it holds")
+    if fault:
+        faults.append(fault)
+    elif encoding and not encoding.startswith("utf"):
+        log.warning("%s: read as %s, since it is not UTF-8", file, encoding)
+    return encoding
 
 
-def _read_csv(file: Path, faults: list[Fault]) -> Iterator[tuple[int, Record]]:
+def _read_csv(file: Path, faults: list[Fault], may_be_old: bool) -> Iterator[tuple[int, Record]]:
     """Read a table with a separator: the tab in .tsv, else what the header has most of.
 
     Rows of empty cells, and Excel's first line `sep=;`, are passed over. A column whose name
     stands several times, as trackers export it, holds lists; one without a name is not read.
     """
     known = len(faults)
-    lines = (line for _, line in read_lines(file, faults))
+    lines = (line for _, line in read_lines(file, faults, may_be_old=may_be_old))
     header, skipped = next(lines, None), 0
-    separator = "\t" if file.suffix.lower() == ".tsv" else ""
+    separator = "\t" if suffix_of(file) == ".tsv" else ""
     if header and (given := re.fullmatch(r'"?sep=(.)"?\s*', header, re.IGNORECASE)):
         separator, header, skipped = given[1], next(lines, None), 1
     if header is None:
@@ -232,8 +294,55 @@ def _read_csv(file: Path, faults: list[Fault]) -> Iterator[tuple[int, Record]]:
         faults.append(Fault(file, None, what, "close quotes, and double those inside a field"))
 
 
+def _read_json_table(file: Path, faults: list[Fault]) -> Iterator[tuple[int, Record]]:
+    """Read the objects of an array, of the one array in an object, or one a line."""
+    rows = 0
+    for value in read_values(file, faults):
+        lists = [v for v in value.values() if _is_rows(v)] if isinstance(value, dict) else [value]
+        for record in lists[0] if len(lists) == 1 and isinstance(lists[0], list) else [value]:
+            rows += 1
+            if isinstance(record, dict):
+                yield rows, record
+            else:
+                faults.append(Fault(file, rows, "not a JSON object", "write a list of objects"))
+
+
+def _is_rows(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
+
+
+def _read_excel(file: Path, faults: list[Fault]) -> Iterator[tuple[int, Record]]:
+    """Read the first sheet that holds anything; rows are counted as Excel shows them."""
+    check_installed("Excel tables", "excel", "fastexcel")
+    import fastexcel
+
+    if not file.is_file():
+        faults.append(find_form_fault(file) or Fault(file, None, "no file", "check the path"))
+        return
+    logging.getLogger("fastexcel").setLevel(logging.ERROR)  # of a column without values
+    try:
+        book = fastexcel.read_excel(file)
+        names = book.sheet_names
+        frame = book.load_sheet(0).to_polars()
+    except (fastexcel.FastExcelError, ValueError) as error:
+        what = f"not readable as Excel ({str(error).splitlines()[0]})"
+        faults.append(Fault(file, None, what, "check the file, or save it as CSV UTF-8"))
+        return
+    if len(names) > 1:
+        log.warning("%s: the first sheet is read, %s, not %s", file, names[0], ", ".join(names[1:]))
+    for row, record in enumerate(frame.iter_rows(named=True), 2):
+        if any(value is not None and f"{value}".strip() for value in record.values()):
+            yield row, {name: _as_day(value) for name, value in record.items()}
+
+
+def _as_day(value: object) -> object:
+    """Make a date of a time at midnight: Excel has no other dates."""
+    return value.date() if isinstance(value, datetime) and value.time() == time() else value
+
+
 def _read_parquet(file: Path, faults: list[Fault]) -> Iterator[tuple[int, Record]]:
-    if fault := find_form_fault(file):
+    fault = find_form_fault(file)
+    if fault and not fault.what.startswith("a Parquet"):
         faults.append(fault)
         return
     try:

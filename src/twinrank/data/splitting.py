@@ -57,7 +57,7 @@ def split(
     of_thread = threads.select("thread", split=pl.Series(names, dtype=pl.String))
     labels = labelled.drop("split").join(of_thread, on="thread", maintain_order="left")
     columns = [pl.col(name).cast(kind) for name, kind in dataset.labels.schema.items()]
-    return replace(dataset, labels=labels.select(columns))
+    return replace(dataset, labels=labels.select(columns), folder=None)
 
 
 def _sort_threads(labelled: pl.DataFrame, seed: int) -> pl.DataFrame:

@@ -18,8 +18,6 @@ MAX_COUNTED_TEXTS = 20_000  # of a type, whose tokens are counted
 TEXTS_COUNTED_AT_ONCE = 1_000
 FEW = 50  # with fewer queries of a type in a split, its figures say little
 TOP = 10
-UNSPACED = r"\p{Han}|\p{Hiragana}|\p{Katakana}|\p{Thai}|\p{Lao}|\p{Khmer}|\p{Myanmar}"
-UNSPACED_SHARE_OF_TEXT, UNSPACED_SHARE_OF_TEXTS = 0.2, 0.05  # from which words are missed
 MARKUP = (  # tags and entities of HTML, which an encoder would read as words
     r"(?i)</(p|div|span|h[1-6]|ul|ol|li|table|tr|td|th|a|strong|em|b|i|u|pre|code|script|style"
     r"|body|figure|blockquote)\s*>|<br\s*/?>|<img\s|&(nbsp|amp|lt|gt|quot|#\d+);"
@@ -112,11 +110,10 @@ def describe(
     }
     markup = {"answers": int(texts["markup"].sum()), "queries": int(queries["markup"].sum())}
     markup = {name: count for name, count in markup.items() if count}
-    mend = "whose tags are read as words: make plain text of them, and import again"
+    mend = "whose tags are read as words: import again, without --keep-markup"
     warnings = (
         *_find_warnings(splits, labels, dataset.types),
         *(f"{count:,} {name} hold HTML, {mend}" for name, count in markup.items()),
-        *unspaced_warning(dataset),
     )
     return Description(
         name=dataset.name,
@@ -127,21 +124,6 @@ def describe(
         warnings=warnings,
         markup=markup,
         left_out=dataset.left_out,
-    )
-
-
-def unspaced_warning(dataset: Dataset) -> tuple[str, ...]:
-    """Warn if many texts are in a script without spaces, where BM25 finds no words."""
-    text = pl.col("text")
-    is_unspaced = text.str.count_matches(UNSPACED) >= UNSPACED_SHARE_OF_TEXT * text.str.len_chars()
-    queries = dataset.queries.select(is_unspaced).collect(engine="streaming")["text"]
-    answers = pl.DataFrame({"text": dataset.answer_texts()}).select(is_unspaced)["text"]
-    part, whole = int(queries.sum()) + int(answers.sum()), len(queries) + len(answers)
-    if not part or part < UNSPACED_SHARE_OF_TEXTS * whole:
-        return ()
-    return (
-        f"{part:,} of {whole:,} texts ({part / whole:.0%}) are in a script without spaces between "
-        "words, where BM25 finds none: take a recipe without [words], such as `residual`",
     )
 
 

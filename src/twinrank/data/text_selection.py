@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 import polars as pl
 
-from twinrank.data.texts import Readable, split_sentences
+from twinrank.data.texts import Readable, space_words, split_sentences
 from twinrank.files import write_file
 from twinrank.progress import progress_bar
 
@@ -156,6 +156,6 @@ def split_words(texts: Sequence[str]) -> list[list[str]]:
 
     A word may have one letter: Danish å, i and ø are words.
     """
-    words = pl.Series(texts, dtype=pl.String).str.to_lowercase().str.extract_all(r"\w+")
-    listed: list[list[str]] = words.to_list()
+    spaced = pl.Series([space_words(text) for text in texts], dtype=pl.String)
+    listed: list[list[str]] = spaced.str.to_lowercase().str.extract_all(r"\w+").to_list()
     return listed

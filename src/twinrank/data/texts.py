@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,19 +12,18 @@ import sentencex
 from jaxtyping import Int
 
 from twinrank.errors import TwinrankError
+from twinrank.languages import LANGUAGE_CODES
 
-# The codes of sentencex for the languages of recipes, which are called as Snowball calls them.
-LANGUAGE_CODES = {
-    **{"arabic": "ar", "armenian": "hy", "basque": "eu", "catalan": "ca", "czech": "cs"},
-    **{"danish": "da", "dutch": "nl", "dutch_porter": "nl", "english": "en", "esperanto": "eo"},
-    **{"estonian": "et", "finnish": "fi", "french": "fr", "german": "de", "greek": "el"},
-    **{"hindi": "hi", "hungarian": "hu", "indonesian": "id", "irish": "ga", "italian": "it"},
-    **{"lithuanian": "lt", "nepali": "ne", "norwegian": "no", "persian": "fa", "polish": "pl"},
-    **{"porter": "en", "portuguese": "pt", "romanian": "ro", "russian": "ru", "serbian": "sr"},
-    **{"sesotho": "st", "spanish": "es", "swedish": "sv", "tamil": "ta", "turkish": "tr"},
-    "yiddish": "yi",
-}
-
+# Soft hyphens, zero-width characters and marks of direction: they are seen by nobody.
+INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]"
+)
+# From Hebrew on, but for extensions of Latin, punctuation and what is no text: scripts with marks
+# that `\w` does not hold, or without spaces, and such in which a word may be one character.
+MARKED = "\u0590-\u1cff\u2e80-\ua63f\ua800-\ud7ff\uf900-\ufaff\ufb1d-\uffff\U00010000-\U0003ffff"
+MARKED_TEXT = re.compile(f"[{MARKED}]+")
+# The words of a text that `space_words` prepared; of other scripts those that bm25s takes.
+WORD = rf"(?u)[{MARKED}]+|\b\w\w+\b"
 
 # A first line before other text; no turn ("User: ...") and no sentence of a paragraph.
 TITLE_LINE = re.compile(r"\s*(?!\w[\w ]{0,30}:\s)([^\n]{1,199}[^\s.!:,;])\s*\n(?=.*\S)", re.DOTALL)
@@ -106,6 +106,23 @@ def titled_sections(answers: pl.DataFrame) -> list[list[tuple[str, str]]]:
     ]
 
 
+def normalise_text(text: str) -> str:
+    """Return a text as words are counted in it: composed (NFC), without invisible characters.
+
+    An encoder reads the text as it is: its tokenizer does this its own way.
+    """
+    return text if text.isascii() else unicodedata.normalize("NFC", INVISIBLE.sub("", text))
+
+
+def space_words(text: str) -> str:
+    """Normalise a text, and put spaces between the words of scripts that have none.
+
+    ICU finds them: by dictionary in Chinese, Japanese, Thai, Lao, Khmer and Burmese. English and
+    whatever else stands between them is not changed, so that it is the same words everywhere.
+    """
+    return MARKED_TEXT.sub(_space_run, normalise_text(text))
+
+
 def split_sentences(text: str, language: str) -> list[str]:
     """Split a text into its sentences, without the white space around them.
 
@@ -125,6 +142,13 @@ def split_sentences(text: str, language: str) -> list[str]:
     code = LANGUAGE_CODES[language]
     parts = (part.strip() for line in text.splitlines() for part in sentencex.segment(code, line))
     return [sentence for sentence in parts if sentence]
+
+
+def _space_run(run: re.Match[str]) -> str:
+    from icu4py.breakers import WordBreaker  # English never needs it
+
+    words = [word for word in WordBreaker(run[0], "en") if any(map(str.isalnum, word))]
+    return f" {' '.join(words)} "
 
 
 def _list_sections(answer: dict[str, Any]) -> list[tuple[str, str]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,15 @@ Judgement = tuple[str, str, float, str]  # as in JUDGEMENTS_SCHEMA
 DEFAULT_TYPE = "query"
 SECTIONS = pl.List(pl.Struct({"title": pl.String, "text": pl.String}))
 SCHEMAS: dict[str, dict[str, Any]] = {
-    "answer": {**dict.fromkeys(("id", "title", "text", "url"), pl.String), "sections": SECTIONS},
-    "query": dict.fromkeys(("id", "type", "thread", "text"), pl.String),
+    "answer": {
+        **dict.fromkeys(("id", "title", "text", "url"), pl.String),
+        "sections": SECTIONS,
+        "metadata": pl.String,
+    },
+    "query": dict.fromkeys(("id", "type", "thread", "text", "metadata"), pl.String),
 }
+HEAD_FIELDS = {"_id", "title", "text", "metadata"}  # the fields of a record that are no metadata
+NO_METADATA = "{}"
 JUDGEMENTS_SCHEMA = {
     **dict.fromkeys(("query", "answer"), pl.String),
     "score": pl.Float64,
@@ -88,6 +95,8 @@ def check_rows(
     """
     rows = Rows(kind, file, faults)
     for line, record in records:
+        if "_id" not in record and "id" in record:  # as some collections call it
+            record = {"_id": record["id"], **{n: v for n, v in record.items() if n != "id"}}
         row = _Row(file, line, faults)
         cells = row.read_answer(record) if kind == "answer" else row.read_query(record)
         name = cells["id"]
@@ -98,7 +107,8 @@ def check_rows(
             if needs_type and not row.is_faulty:
                 row.reject("no type, though others have one", "give it one")
         if name in rows.usable:
-            outcome = "repeated rows left out" if rows.usable[name] == cells else ""
+            is_same = {**rows.usable[name], "metadata": cells["metadata"]} == cells
+            outcome = "repeated rows left out" if is_same else ""
             what = f"id {name!r} stands on line {rows.lines[name]} already"
             row.reject(what, "rename or delete one of the two", outcome)
         elif name:
@@ -136,6 +146,8 @@ def check_judgements(
                 what = f"unknown {rows.kind} id {name!r}"
                 mend = f"correct the id, or add the {rows.kind} to {rows.file}"
                 row.reject(what, mend, f"judgements of unknown {rows.kind} ids left out")
+        if row.is_faulty:
+            continue
         line, before = pairs.setdefault((query, answer), (number, score))
         if line != number:
             what = f"{query} and {answer} are judged in line {line} already"
@@ -156,14 +168,17 @@ def check_judgements(
 
 def describe_outcomes(faults: Iterable[Fault]) -> list[str]:
     """Say what is left out, a sentence for each kind in each file."""
-    kinds: dict[tuple[Path, str], list[int]] = {}
+    kinds: dict[tuple[Path, str], list[Fault]] = {}
     for fault in faults:
-        kinds.setdefault((fault.file, fault.outcome), []).append(fault.line or 0)
-    return [
-        f"{file}: {outcome or 'rows that cannot be used left out'}"
-        + (f": {len(lines):,}, the first in line {min(lines)}" if lines[0] else "")
-        for (file, outcome), lines in kinds.items()
-    ]
+        kinds.setdefault((fault.file, fault.outcome or fault.mend), []).append(fault)
+    sentences = []
+    for (file, _), alike in kinds.items():
+        first = min(alike, key=lambda fault: fault.line or 0)
+        sentence = f"{file}: {first.outcome or 'rows left out'}"
+        if first.line:
+            sentence += f": {len(alike):,}, the first in line {first.line}"
+        sentences.append(sentence if first.outcome else f"{sentence} ({first.what})")
+    return sentences
 
 
 @dataclass
@@ -200,33 +215,37 @@ class _Row:
 
     def read_answer(self, record: Record) -> dict[str, Any]:
         """Read the cells of an answer."""
-        metadata = self.read_object(record, "metadata")
+        metadata = self.read_metadata(record)
         return {
             "id": self.read_id(record, "_id"),
             "title": self.read(record, "title"),
             "text": self.read(record, "text"),
             "url": self.read(metadata, "url") or None,
             "sections": self.read_sections(metadata),
+            "metadata": _write_metadata(metadata, {"url", "sections"}),
         }
 
     def read_query(self, record: Record) -> dict[str, Any]:
         """Read the cells of a query; its type is empty if it has none."""
-        metadata = self.read_object(record, "metadata")
+        metadata = self.read_metadata(record, head=HEAD_FIELDS - {"title"})
         name = self.read_id(record, "_id")
         return {
             "id": name,
             "type": self.read(metadata, "type").strip(),
             "thread": as_integer(self.read(metadata, "thread").strip()) or name,
             "text": self.read(record, "text"),
+            "metadata": _write_metadata(metadata, {"type", "thread"}),
         }
 
-    def read_object(self, record: Record, name: str) -> Record:
-        """Read an object in the record."""
-        value = record.get(name)
-        if value is not None and not isinstance(value, dict):
+    def read_metadata(self, record: Record, head: Collection[str] = HEAD_FIELDS) -> Record:
+        """Read the fields of `metadata`, and those beside it that are not of the head."""
+        fields = {name: value for name, value in record.items() if name not in head}
+        metadata = record.get("metadata")
+        if metadata is not None and not isinstance(metadata, dict):
             mend = 'write {"type": ..., "thread": ...}, or leave it out'
-            self.reject(f"{name} is not an object", mend)
-        return value if isinstance(value, dict) else {}
+            self.reject("metadata is not an object", mend)
+            return fields
+        return fields | (metadata or {})
 
     def read_sections(self, metadata: Record) -> list[dict[str, str]]:
         """Read a list of sections, each an object with title and text, or a text."""
@@ -256,3 +275,15 @@ class _Row:
             what = f"score {text[:40]!r} is no number that can be a grade"
             self.reject(what, "write 1 for a right answer, 0 for a wrong one")
         return score
+
+
+def _write_metadata(metadata: Record, known: Collection[str]) -> str:
+    """Write the fields that are not known as JSON, sorted by name; NaN as null."""
+    fields = {name: value for name, value in metadata.items() if name not in known}
+    if not fields:
+        return NO_METADATA
+    write = partial(json.dumps, ensure_ascii=False, sort_keys=True, default=str)
+    try:
+        return write(fields, allow_nan=False)
+    except ValueError:
+        return write(json.loads(write(fields), parse_constant=lambda _: None))
