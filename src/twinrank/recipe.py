@@ -5,10 +5,10 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import Stemmer
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -21,6 +21,7 @@ from pydantic import (
 from twinrank.arguments import path_of
 from twinrank.errors import RecipeError
 from twinrank.files import read_text
+from twinrank.languages import LANGUAGE_CODES
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -46,7 +47,11 @@ class EncoderSettings(_Settings):
     """The frozen backbone, and how it reads texts."""
 
     name: str = "all-MiniLM-L6-v2"  # of a model, or its folder
-    pooling: Literal["mean", "cls"] = "mean"  # of a text's tokens into one vector
+    # Of a text's tokens into one vector; `auto` is as the encoder's own folder says, else `mean`.
+    pooling: Literal["auto", "mean", "cls"] = "auto"
+    # What the encoder reads before each query and each answer; absent is as its own folder says.
+    query_prompt: str | None = None
+    document_prompt: str | None = None
     max_tokens: Annotated[int, Field(ge=8)] = 128  # a longer text is cut
     # Of the arithmetic; `auto` is bf16 where the hardware is faster in it, else fp32.
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -129,7 +134,7 @@ class TuningSettings(_Settings):
     # checkpoint; an epoch begins with one in any case.
     refresh_every: Positive = 8192
     # A step's tokens up to these stay in memory for the way back; what comes beyond is encoded a
-    # second time there (gradient caching), which bounds the memory.
+    # second time there (activation checkpointing), which bounds the memory.
     held_tokens: Positive = 16_384
     # AdamW's, the highest: it warms up over a tenth of the steps, then falls to zero in a line.
     learning_rate: AboveZero = 3e-5
@@ -151,7 +156,6 @@ class PretrainingSettings(_Settings):
     # towers on top of it; `joint` adds `weight` times its loss to the ranking loss of one
     # training, whose optimiser it shares.
     use: Literal["zero-shot", "inherit", "freeze", "joint"]
-    sides: Literal["both", "query"] = "both"  # which towers inherit
     # Which queries are paired; see `training.pretraining`.
     pairing: Literal["across-answers", "within-answer", "thread"] = "across-answers"
     # Width of the layers put on top and thrown away; absent has none.
@@ -177,7 +181,6 @@ class PretrainingSettings(_Settings):
         within = self.pairing == "within-answer"
         of_a_stage = ("learning_rate", "weight_decay", "epochs", "clip", "gradient")
         idle = {
-            "sides": self.use != "inherit",
             "weight": self.use != "joint",
             "min_pairs": not within,
             "statistics": not within,
@@ -192,7 +195,9 @@ class Recipe(_Settings):
     """Every choice of one training."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # in tables
-    language: str = "english"  # of words and of chosen sentences, as Snowball calls it
+    # Of words and of sentences, a name of `languages.LANGUAGE_CODES`; `auto` is detected in the
+    # answers when it trains.
+    language: str = "auto"
     # `dense` scores by dot products of towers (or of bare features), `bm25` by words.
     channel: Literal["dense", "bm25"] = "dense"
     words: WordSettings | None = None  # of `bm25`; with trained towers, words are fused with them
@@ -207,10 +212,10 @@ class Recipe(_Settings):
 
     @field_validator("language")
     @classmethod
-    def _has_a_stemmer(cls, language: str) -> str:
-        known = Stemmer.algorithms()
+    def _is_known(cls, language: str) -> str:
+        known = ("auto", *LANGUAGE_CODES)
         if language not in known:
-            raise ValueError(f"no Snowball stemmer for {language!r}; there are {', '.join(known)}")
+            raise ValueError(f"{language!r} is not known; choose {', '.join(known)}")
         return language
 
     @model_validator(mode="after")
@@ -234,10 +239,6 @@ class Recipe(_Settings):
             raise ValueError("[towers] and [training] go together: give both or neither")
         elif self.pretraining and not self.towers:
             raise ValueError("[pretraining] takes [towers] to pre-train")
-        if not (self.words or self.selects) and self.language != "english":
-            raise ValueError(
-                "language has no effect without [words] or a choice of sentences; leave it out"
-            )
         return self
 
     @property
@@ -299,3 +300,12 @@ def recipe_names() -> tuple[str, ...]:
     """Name the recipes that come with twinrank, sorted."""
     folder = resources.files("twinrank") / "recipes"
     return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir()))
+
+
+def recipe_summary(name: str) -> str:
+    """Return the comment that begins a packaged recipe; empty for a recipe of somebody's own."""
+    if name not in recipe_names():
+        return ""
+    toml = (resources.files("twinrank") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+    comment = takewhile(lambda line: line.startswith("#"), toml.splitlines())
+    return " ".join(line.strip("# ") for line in comment).replace("`", "")

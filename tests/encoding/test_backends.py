@@ -6,12 +6,11 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-import torch
 
-from twinrank.encoding import Encoder, FeatureStore, cached_networks, clear_cache, encoder
+from twinrank.encoding import Encoder, encoder
 from twinrank.encoding.model_files import network_folder
 from twinrank.encoding.torch_backend import TorchBackend
-from twinrank.errors import EncoderError, StoreError
+from twinrank.errors import EncoderError
 
 if find_spec("openvino") is None:  # importorskip would import it, and its telemetry
     pytest.skip("openvino is not installed", allow_module_level=True)
@@ -60,50 +59,6 @@ def test_features_are_torchs_padded_and_alone(tiny_model, precision, at_least):
         assert cosines(other.encode([text])[0], features).min() >= at_least
 
 
-WITHOUT_TORCH = """
-import sys
-class Refuse:
-    def find_spec(self, name, *_):
-        if name.partition(".")[0] in ("torch", "transformers", "sklearn", "scipy"):
-            raise ImportError(f"{name} was imported")
-sys.meta_path.insert(0, Refuse())
-import numpy as np
-from twinrank.encoding import Encoder, FeatureStore
-encoder = Encoder(sys.argv[1], max_tokens=48, device="cpu", precision="fp32")
-features = encoder.encode(sys.argv[3:])
-assert encoder.backend == "openvino"
-np.testing.assert_allclose(
-    FeatureStore().features(encoder, sys.argv[3:], "mean"), features[:, 1], atol=1e-5
-)
-np.save(sys.argv[2], features)
-"""
-
-
-@pytest.mark.usefixtures("home")
-def test_a_converted_network_needs_no_torch(tiny_model, tmp_path):
-    file = tmp_path / "features.npy"
-    command = [sys.executable, "-c", WITHOUT_TORCH, str(tiny_model), str(file), *TEXTS]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    expected = tiny(tiny_model, backend="torch").encode(TEXTS)
-    assert cosines(np.load(file), expected).min() >= 1 - 1e-4
-
-
-@pytest.mark.usefixtures("home")
-def test_threads_with_batches_of_their_own_change_nothing(tiny_model):
-    one = tiny(tiny_model, backend="openvino")
-    texts = [f"{text} {i}" for i in range(40) for text in TEXTS]
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        expected = one.encode(texts)
-        torch.set_num_threads(2)
-        np.testing.assert_allclose(one.encode(texts), expected, atol=1e-5)
-    finally:
-        torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize("spoil", ["network.bin", "network.xml"])
 def test_a_damaged_network_is_converted_anew(home, tiny_model, spoil):
     (file,) = home.rglob(spoil)
@@ -119,7 +74,7 @@ def test_without_the_library_torch_encodes_silently(tiny_model, monkeypatch, cap
     monkeypatch.setattr(encoder, "find_spec", lambda name: None)
     assert tiny(tiny_model).backend == "torch"
     assert not caplog.records
-    assert not cached_networks()
+    assert not network_folder(tiny(tiny_model).identity).exists()
     with pytest.raises(EncoderError, match=r"pip install 'twinrank\[openvino\]'"):
         tiny(tiny_model, backend="openvino").encode(["a"])
 
@@ -169,21 +124,6 @@ def test_a_cache_that_cannot_be_written_is_said_and_done_without(
     assert one.backend == "openvino"
     assert one.encode(["a"]).shape == (1, 2, 32)
     assert "what was converted cannot be kept there" in caplog.text
-
-
-def test_what_is_cached_is_shown_and_cleared(home, tiny_model):
-    (network,) = cached_networks()
-    assert network.identity == tiny(tiny_model).identity
-    assert network.bytes > 10_000
-    assert network.as_dict() == {"identity": network.identity, "bytes": network.bytes}
-    store = FeatureStore()
-    store.features(tiny(tiny_model, backend="torch"), ["a"], "mean")
-    with pytest.raises(StoreError, match="nothing is stored"):
-        clear_cache(store, "nothing")
-    assert clear_cache(store, tiny(tiny_model).fingerprint) > network.bytes
-    assert not cached_networks()
-    assert not store.entries()
-    assert not home.exists()
 
 
 @pytest.mark.slow

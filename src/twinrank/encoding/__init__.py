@@ -2,12 +2,8 @@
 
 from twinrank.encoding.encoder import POOLINGS, Encoder
 from twinrank.encoding.feature_store import (
-    CachedNetwork,
     FeatureStore,
     RecentFeatures,
-    StoreEntry,
-    cached_networks,
-    clear_cache,
 )
 from twinrank.encoding.model_files import resolve
 
@@ -15,13 +11,9 @@ Store = FeatureStore | RecentFeatures
 
 __all__ = [
     "POOLINGS",
-    "CachedNetwork",
     "Encoder",
     "FeatureStore",
     "RecentFeatures",
     "Store",
-    "StoreEntry",
-    "cached_networks",
-    "clear_cache",
     "resolve",
 ]

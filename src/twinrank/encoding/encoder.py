@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 
 from twinrank.arguments import count_of, path_of, texts_of
 from twinrank.encoding.batches import plan_batches, tokens_a_batch
@@ -74,7 +74,7 @@ class Encoder:
         self.max_tokens = count_of(max_tokens, "max_tokens")
         self._files = resolve(self.name)
         self._choices = (precision, device, backend)
-        self.dim = self._files.dim
+        self.width = self._files.dim
         if self.max_tokens < 3:
             raise EncoderError(
                 f"max_tokens {max_tokens} is too few: two are special; give 3 or more"
@@ -97,6 +97,67 @@ class Encoder:
     def longest(self) -> int | None:
         """How many tokens it could read, if it says so."""
         return self._files.position_limit
+
+    @property
+    def dim(self) -> int:
+        """Width of what `head` gives; that of `encode` is `width`."""
+        dense = self._files.settings.dense
+        return dense[-1].width if dense else self.width
+
+    @property
+    def pooling(self) -> str:
+        """The pooling that it was trained with: `mean` where its files do not say.
+
+        Raises:
+            EncoderError: if it is one that is not computed here.
+        """
+        pooling = self._files.settings.pooling
+        if pooling not in POOLINGS:
+            raise EncoderError(
+                f"{self.name}: pools by {pooling}, which is not computed here; give "
+                f"pooling = '{POOLINGS[1]}' or '{POOLINGS[0]}', or take another encoder"
+            )
+        return pooling
+
+    @property
+    def query_prompt(self) -> str:
+        """What it was trained to read before a query."""
+        return self._files.settings.query_prompt
+
+    @property
+    def document_prompt(self) -> str:
+        """What it was trained to read before an answer."""
+        return self._files.settings.document_prompt
+
+    def check_prompts(self) -> None:
+        """Refuse prompts where their tokens are to be left out of the pooling."""
+        if not self._files.settings.includes_prompt:
+            raise EncoderError(
+                f"{self.name}: leaves prompts out of its pooling (include_prompt = false), which "
+                "is not computed here; give query_prompt = '' and document_prompt = ''"
+            )
+
+    def list_differences(self, choices: Mapping[str, Any]) -> list[str]:
+        """Say where choices differ from the encoder's own settings, a line each."""
+        settings = self._files.settings
+        if settings.file is None:
+            if choices["pooling"] == "auto":
+                return ["the encoder has no modules.json: pooling is mean, without prompts"]
+            return []
+        lines = [
+            f"{name} is {choice!r}, which the encoder's own settings have as {stated!r}"
+            for name in ("pooling", "query_prompt", "document_prompt")
+            if (choice := choices[name]) not in (None, "auto", stated := getattr(settings, name))
+        ]
+        if settings.max_tokens and self.max_tokens > settings.max_tokens:
+            lines.append(f"reads {self.max_tokens} tokens; its own limit is {settings.max_tokens}")
+        return lines
+
+    def head(self, features: np.ndarray) -> np.ndarray:
+        """Apply the layers on top of pooled features (n, width): gives (n, dim)."""
+        for layer in self._files.settings.layers:
+            features = layer(features)
+        return features
 
     @cached_property
     def device(self) -> str:
@@ -131,7 +192,7 @@ class Encoder:
             progress: label of the progress bar; None shows none.
         """
         texts = _as_list(texts)
-        features = np.empty((len(texts), len(POOLINGS), self.dim), np.float32)
+        features = np.empty((len(texts), len(POOLINGS), self.width), np.float32)
         with progress_bar(progress, len(texts)) as advance:
             for rows, batch in self.batches(texts):
                 features[rows] = batch
@@ -177,6 +238,11 @@ class Encoder:
         """
         from twinrank.encoding.trainable import Trainable  # imports torch and transformers
 
+        if self._files.settings.layers or self._files.settings.lower_case:
+            raise EncoderError(
+                f"{self.name}: has layers on top of its pooling, or lower-cases texts beside its "
+                "tokenizer, and cannot be tuned; leave out [tuning], or take another encoder"
+            )
         number = POOLINGS.index(pooling)
         kind = (self.precision, self.device)
         return Trainable(self._files, *kind, pooling=number, rank=rank, held_tokens=held_tokens)
@@ -275,6 +341,9 @@ def load_tokenizer(files: EncoderFiles) -> Tokenizer:
             ).backend_tokenizer
     except Exception as error:  # tokenizers raises bare Exception on a file it cannot read
         raise EncoderError(f"{first}: not a tokenizer: {error}; restore the file") from None
+    if files.settings.lower_case:
+        parts = [normalizers.Lowercase(), *filter(None, [tokenizer.normalizer])]
+        tokenizer.normalizer = normalizers.Sequence(parts)
     tokenizer.no_padding()
     tokenizer.no_truncation()
     special = tokenizer.encode("").ids  # a template may name ids that no token has

@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import shutil
 import sqlite3
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from twinrank.encoding.encoder import POOLINGS, Encoder
-from twinrank.encoding.model_files import cache_root, network_folder
+from twinrank.encoding.model_files import cache_root
 from twinrank.errors import StoreError
 from twinrank.progress import progress_bar
 
@@ -39,7 +34,6 @@ ROWS_PER_READ = 1_024  # in a transaction, so that a commit need not wait long
 BUSY_TIMEOUT_S = 60.0
 WARN_AFTER_S = 1.0
 MAX_RECENT_TEXTS = 65_536  # 384 wide that is 100 MB
-FILE_NAME = re.compile(r"([0-9a-f]{64}-\w+)\.sqlite")
 TABLES = (
     "encoder (fingerprint TEXT PRIMARY KEY, name TEXT, max_tokens INTEGER, precision TEXT)",
     "features (key BLOB PRIMARY KEY, cls BLOB NOT NULL, mean BLOB NOT NULL)",
@@ -49,35 +43,6 @@ TABLES = (
 Batches = Callable[[Encoder, Sequence[str]], Iterator[tuple[np.ndarray, np.ndarray]]]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StoreEntry:
-    """The features of one encoder in the store."""
-
-    fingerprint: str
-    name: str
-    max_tokens: int
-    precision: str
-    texts: int
-    bytes: int
-    last_use: datetime
-
-    def as_dict(self) -> dict[str, str | int]:
-        """Return plain JSON values."""
-        return {**asdict(self), "last_use": self.last_use.isoformat(timespec="seconds")}
-
-
-@dataclass(frozen=True)
-class CachedNetwork:
-    """A converted network in the cache: the identity of its encoder, and bytes on disk."""
-
-    identity: str
-    bytes: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
 
 
 class FeatureStore:
@@ -114,7 +79,7 @@ class FeatureStore:
         if pooling not in POOLINGS:
             raise StoreError(f"pooling {pooling!r} is not stored; choose {' or '.join(POOLINGS)}")
         keys = [hash_text(text) for text in texts]
-        features = np.empty((len(texts), encoder.dim), np.float32)
+        features = np.empty((len(texts), encoder.width), np.float32)
         read = partial(self._read, encoder, keys, pooling, features)
         with progress_bar(progress and f"{progress} (look-up)", len(texts)) as advance:
             new = read(range(len(texts)), advance)
@@ -135,45 +100,8 @@ class FeatureStore:
         with self._open(encoder.fingerprint) as connection:
             return int(connection.execute("SELECT COUNT(*) FROM features").fetchone()[0])
 
-    def entries(self) -> list[StoreEntry]:
-        """List what is stored, the last used first; a warning names a damaged file."""
-        entries = []
-        query = "SELECT name, max_tokens, precision, (SELECT COUNT(*) FROM features) FROM encoder"
-        for fingerprint in self._fingerprints():
-            try:
-                with self._open(fingerprint) as connection:
-                    rows = connection.execute(query).fetchall()
-            except StoreError as error:
-                log.warning("%s", error)
-                continue
-            last_use = datetime.fromtimestamp(self._file(fingerprint).stat().st_mtime, UTC)
-            for name, max_tokens, precision, texts in rows:
-                about = (name, max_tokens, precision, texts, self._size(fingerprint))
-                entries.append(StoreEntry(fingerprint, *about, last_use))
-        return sorted(entries, key=lambda entry: entry.last_use, reverse=True)
-
-    def clear(self, fingerprint: str = "") -> int:
-        """Remove the features of encoders whose fingerprint begins so; return the bytes freed."""
-        freed = 0
-        for name in self._fingerprints():
-            if name.startswith(fingerprint):
-                with self._lock(name), _storage_errors(self._file(name)):
-                    freed += self._size(name)
-                    for file in self.root.glob(f"{name}.sqlite*"):
-                        file.unlink(missing_ok=True)
-        return freed
-
-    def _fingerprints(self) -> list[str]:
-        """Name the encoders of the files that a store made: no other file is ever touched."""
-        with _storage_errors(self.root):
-            matches = [FILE_NAME.match(file.name) for file in self.root.glob("*.sqlite*")]
-        return sorted({match[1] for match in matches if match})
-
     def _file(self, fingerprint: str) -> Path:
         return self.root / f"{fingerprint}.sqlite"
-
-    def _size(self, fingerprint: str) -> int:
-        return sum(file.stat().st_size for file in self.root.glob(f"{fingerprint}.sqlite*"))
 
     @contextmanager
     def _open(self, fingerprint: str) -> Iterator[sqlite3.Connection]:
@@ -290,7 +218,7 @@ class RecentFeatures:
                 # A copy of each row, since a view would keep the whole array in memory.
                 rows = map(np.copy, encoded[:, POOLINGS.index(pooling)])
                 self._features.update(zip(new, rows, strict=True))
-            features = np.empty((len(texts), encoder.dim), np.float32)
+            features = np.empty((len(texts), encoder.width), np.float32)
             for row, key in zip(features, keys, strict=True):
                 row[:] = self._features[key]
                 self._features.move_to_end(key)
@@ -304,41 +232,6 @@ def hash_text(text: str) -> bytes:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
 
 
-def cached_networks() -> list[CachedNetwork]:
-    """List all converted networks in the cache, in the order of their encoders' identities."""
-    networks = []
-    for folder in sorted(network_folder("").glob("*/")):
-        with _storage_errors(folder):
-            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-            networks.append(CachedNetwork(folder.name, size))
-    return networks
-
-
-def clear_cache(store: FeatureStore, fingerprint: str | None = None) -> int:
-    """Remove the features and converted networks of one encoder, or of all.
-
-    Args:
-        store: of the features.
-        fingerprint: the encoder's, or its beginning; everything that begins so is removed.
-
-    Returns:
-        The bytes freed.
-
-    Raises:
-        StoreError: if there is nothing of that encoder, or a run is writing it.
-    """
-    identity = (fingerprint or "").partition("-")[0]
-    freed = store.clear(fingerprint or "")
-    for network in cached_networks():
-        if network.identity.startswith(identity):
-            with _storage_errors(folder := network_folder(network.identity)):
-                shutil.rmtree(folder)
-            freed += network.bytes
-    if fingerprint and not freed:
-        raise StoreError(f"{store.root}: nothing is stored of {fingerprint}; see `twinrank cache`")
-    return freed
-
-
 @contextmanager
 def _storage_errors(path: Path) -> Iterator[None]:
     """Turn a refusal of the system, or of SQLite, into one line with the fix."""
@@ -348,8 +241,7 @@ def _storage_errors(path: Path) -> Iterator[None]:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             raise StoreError(
-                f"{path}: damaged ({error}); clear it, and its texts are encoded again: "
-                f"twinrank cache --clear --encoder {path.stem[:12]}"
+                f"{path}: damaged ({error}); remove this file, and its texts are encoded again"
             ) from error
         raise StoreError(
             f"{path}: {getattr(error, 'strerror', None) or error}; make room there and let it be "

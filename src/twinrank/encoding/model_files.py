@@ -7,10 +7,15 @@ import importlib.util
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from twinrank.encoding.sentence_settings import (
+    SETTINGS_FILES,
+    SentenceSettings,
+    read_sentence_settings,
+)
 from twinrank.errors import EncoderError
 from twinrank.files import checksum
 
@@ -27,6 +32,7 @@ HUB_FILES = (
     "model-*.safetensors",
     "tokenizer.json",
     *TOKENIZER_FILES,
+    *SETTINGS_FILES,
 )
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # how the file in place of a large begins
 
@@ -43,16 +49,18 @@ class EncoderFiles:
         weights: the safetensors files, with their index first if they are several.
         tokenizer: `tokenizer.json`, or `vocab.txt` and what goes with it.
         config: the content of `config.json`.
+        settings: how it was trained to be read.
     """
 
     folder: Path
     weights: tuple[Path, ...]
     tokenizer: tuple[Path, ...]
     config: dict[str, Any]
+    settings: SentenceSettings = field(default_factory=SentenceSettings)
 
     @property
     def dim(self) -> int:
-        """Width d of the features."""
+        """Width d of the pooled features, below the layers of `settings`."""
         for key in ("hidden_size", "dim", "d_model"):
             if isinstance(self.config.get(key), int):
                 return int(self.config[key])
@@ -82,8 +90,12 @@ class EncoderFiles:
         return positions
 
     def digest(self, max_tokens: int) -> str:
-        """sha256 (hex) of every file's content and of `max_tokens`; the same on every machine."""
+        """sha256 (hex) of what the features depend on; the same on every machine."""
         whole = hashlib.sha256(f"twinrank encoder, {max_tokens} tokens\n".encode())
+        for layer in self.settings.dense:
+            whole.update(f"{layer.folder.name} {checksum(layer.file)}\n".encode())
+        if self.settings.lower_case:
+            whole.update(b"lower case\n")
         files = (*self.weights, *self.tokenizer, self.folder / "config.json")
         for file in sorted(files, key=lambda file: file.name):
             try:
@@ -126,12 +138,14 @@ def resolve(name: str, *, fetch: bool = True) -> EncoderFiles:
 
 def check_folder(folder: Path) -> EncoderFiles:
     """Return the files of a folder; refuse one that is no complete, safe encoder."""
+    settings = read_sentence_settings(folder)
     folder = next(folder.glob("0_*/"), folder)  # old sentence-transformers: 0_Transformer
     config = _read_settings(folder / "config.json")
     if config.get("is_encoder_decoder"):
         raise EncoderError(f"{folder}: an encoder with a decoder; use a BERT-like encoder")
-    files = EncoderFiles(folder, _find_weights(folder), _find_tokenizer(folder), config)
-    for file in (*files.weights, *files.tokenizer):
+    files = EncoderFiles(folder, _find_weights(folder), _find_tokenizer(folder), config, settings)
+    layers = (layer.file for layer in settings.dense)
+    for file in (*files.weights, *files.tokenizer, *layers):
         _refuse_lfs_pointer(file)
     return files
 

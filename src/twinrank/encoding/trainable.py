@@ -66,7 +66,7 @@ class Trainable(nn.Module):
         """Features of n token sequences, with gradients.
 
         Activations beyond `held_tokens` are thrown away and computed again on the way back:
-        gradient caching (Gao et al. 2021), exact because there is no dropout.
+        activation checkpointing (Chen et al. 2016), exact because there is no dropout.
         """
         device = next(self.model.parameters()).device
         rows, features, tokens = [np.empty(0, np.int64)], [], 0
