@@ -2,6 +2,7 @@
 
 import re
 
+import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
@@ -55,37 +56,27 @@ def test_a_question_is_ranked_and_judged_and_the_verdict_is_stored(visit, servic
     assert all(request.startswith(service.url) for request in seen.requests)
 
 
-LATE = """() => {
-  const real = fetch;
-  window.fetch = async (...given) => {
-    window.fetch = real; // the first reply alone is late
-    const reply = await real(...given);
-    await new Promise((go) => setTimeout(go, 300));
-    return reply;
-  };
-}"""
-PRESSES = {"RR": None, "RWR": "Right", "WWWRRW": "Wrong"}
-
-
-@pytest.mark.parametrize("presses", PRESSES)
-def test_however_fast_thumbs_are_pressed_the_last_word_counts(visit, service, presses):
+def test_a_filter_asks_for_answers_with_this_metadata(visit, service):
+    for id_, metadata in (("a", {"brand": ["acme", "x"]}), ("b", {"brand": "globex"})):
+        body = {"title": f"Hangar {id_}", "metadata": {**metadata, "locale": "da"}}
+        httpx.put(f"{service.url}/v1/answers/{id_}", json=body).raise_for_status()
     page = visit().page
-    ask(page)
-    before = len(service.verdicts())
-    first = page.locator(".answer").first
-    page.evaluate(LATE)
-    first.locator(".thumbs").evaluate(  # all of them before any reply
-        "(both, presses) => [...presses].forEach((one) => both.children[+(one === 'W')].click())",
-        presses,
-    )
-    last = PRESSES[presses]
-    said = f"Stored as {last.lower()}. Thank you." if last else "Taken back."
-    expect(first.locator(".said")).to_have_text(said)
-    for name in ("Right", "Wrong"):
-        thumb = first.get_by_role("button", name=name)
-        expect(thumb).to_have_attribute("aria-pressed", f"{name == last}".lower())
-    kept = [verdict.right for verdict in service.verdicts()[before:]]
-    assert kept == ([last == "Right"] if last else [])
+    try:
+        ask(page)
+        expect(page.locator(".answer")).to_have_count(5)
+        page.get_by_text("Options").click()
+        for words, shown in [
+            (" brand = other, acme;", ["Hangar a"]),
+            ("locale=da; brand=globex", ["Hangar b"]),
+            ("locale=en", []),
+        ]:
+            page.get_by_label("Only where").fill(words)
+            page.get_by_label("Only where").press("Enter")
+            expect(page.locator(".answer h3")).to_have_text(shown)
+        expect(page.locator("#verdict")).to_contain_text("None fits “Only where”")
+    finally:
+        for id_ in "ab":
+            httpx.delete(f"{service.url}/v1/answers/{id_}")
 
 
 def test_the_ranking_follows_a_conversation_turn_by_turn(visit, service):

@@ -121,6 +121,28 @@ def test_an_answer_with_no_text_is_its_title(service):
             client.delete_answer("bare")
 
 
+def test_documents_have_the_metadata_that_is_asked_for(service):
+    where = {"brand": ["acme", "other"], "level": 3}
+    key = Secret.from_token(WRITE)
+    with Client(service.url, WRITE) as client:
+        stored = client.put_answer("a", title="Hangar", metadata={"brand": "acme", "level": 3})
+        client.put_answer("b", title="Hangar", metadata={"brand": "acme", "level": 4})
+        try:
+            client.put_answer("a", title="Hangar A")  # which says nothing of its metadata
+            assert stored.metadata == client.answer("a").metadata == {"brand": "acme", "level": 3}
+            assert [a.id for a in client.rank(ASKED, where=where).answers] == ["a"]
+            assert [d.id for d in Retriever(client=client, where=where).invoke(ASKED)] == ["a"]
+            component = Component(service.url, key, where=where)
+            assert [d.id for d in component.run(ASKED)["documents"]] == ["a"]
+            component.close()
+            assert (
+                Component(service.url, where=where).to_dict()["init_parameters"]["where"] == where
+            )
+        finally:
+            client.delete_answer("a")
+            client.delete_answer("b")
+
+
 def test_a_content_that_is_none_is_said():
     for build in (PassageReader, lambda content: Component("http://x", content=content)):
         with pytest.raises(ClientError, match="answer, section, sentence"):

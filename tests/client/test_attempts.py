@@ -6,18 +6,14 @@ import socket
 import subprocess
 import sys
 import time
-from email.utils import formatdate
 
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.asynchronous import run
 from twinrank import AsyncClient, Client
 from twinrank.client import ClientError, client
-from twinrank.client.client import BATCH_BYTES, MAX_CONNECTIONS, Call, _Attempts, _Service
-from twinrank.service.schemas import MAX_BATCH_QUERIES, Ready
+from twinrank.client.client import MAX_CONNECTIONS
 
 URL = "http://service.example"
 READY = (200, {"ready": True, "ranker": "r", "answers": 3})
@@ -198,51 +194,6 @@ def test_a_service_below_a_path(made):
     script = Script((200, RANKING))
     made(f"{URL}/help/", lambda c: c.rank("x"), transport=script.transport)
     assert script.sent[0].url == f"{URL}/help/v1/rank"
-
-
-def pause_after(header, timeout_s=30.0, retries=1):
-    """The pause after a 503 with this header, and the attempts."""
-    attempts = _Attempts(Call("GET", "/readyz", Ready), _Service(URL, None, timeout_s, retries))
-    return attempts.pause_s(response(*refused(503, **{"Retry-After": header}))), attempts
-
-
-@given(st.lists(st.integers(0, 20)), st.integers(0, 6), st.floats(0.1, 60))
-def test_pauses_are_bounded(seconds, retries, timeout_s):
-    _, attempts = pause_after("0", timeout_s, 0)
-    attempts._service.retries = retries
-    count = 0
-    for after_s in seconds:
-        reply = response(*refused(503, **{"Retry-After": f"{after_s}"}))
-        if (pause_s := attempts.pause_s(reply)) is None:
-            break
-        assert after_s < pause_s < timeout_s
-        count += 1
-    assert count <= retries
-
-
-@pytest.mark.parametrize(
-    ("header", "least", "most"),
-    [
-        *((header, 0, 1) for header in ("soon", "", "-1", "1.5", "Wed, 99 Foo")),
-        pytest.param(formatdate(time.time() + 600, usegmt=True), 1, 601, id="a date to come"),
-        pytest.param(formatdate(time.time() - 100, usegmt=True), 0, 1, id="a date gone by"),
-    ],
-)
-def test_a_retry_after_may_be_a_date_or_nonsense(header, least, most):
-    pause_s, _ = pause_after(header, timeout_s=1_000)
-    assert least < pause_s < most
-
-
-@given(st.lists(st.sampled_from([1, 1000, BATCH_BYTES // 3, BATCH_BYTES * 2])))
-def test_batches_hold_all_in_order_and_no_more_than_they_may(sizes):
-    calls = [
-        Call("POST", "/v1/rank", Ready, body=f"{n}" + "x" * size) for n, size in enumerate(sizes)
-    ]
-    batches = [call.body for call in client._batch_calls(calls)]
-    assert [item for batch in batches for item in batch] == [call.body for call in calls]
-    for batch in batches:
-        assert 1 <= len(batch) <= MAX_BATCH_QUERIES
-        assert len(batch) == 1 or sum(map(len, batch)) <= BATCH_BYTES
 
 
 def test_both_clients_can_do_the_same():

@@ -105,18 +105,6 @@ def test_feedback_whose_reply_is_lost_is_stored_once(service, made):
     assert made(service.url, lambda c: c.stats(), key=WRITE).verdicts == before + 1
 
 
-def test_feedback_is_stored_as_it_was_given(service, made):
-    key = uuid4().hex
-    said = {"answer": "nw-101", "right": False, "shown": ["nw-101"], "ranker": "r", "key": key}
-    first = made(service.url, lambda c: c.feedback("let me in", **said), key=WRITE)
-    again = made(service.url, lambda c: c.feedback("let me in", **said), key=WRITE)
-    assert (first.duplicate, again.duplicate) == (False, True)
-    (verdict,) = verdicts(service, key)
-    assert verdict.text == "let me in"
-    assert (verdict.answer, verdict.right, verdict.ranker) == ("nw-101", False, "r")
-    assert verdict.shown == ("nw-101",)
-
-
 def test_a_verdict_is_taken_back_by_the_key_that_its_caller_was_told(service, made):
     stored = made(service.url, lambda c: c.feedback("let me in", right=False), key=WRITE)
     assert len(verdicts(service, stored.key)) == 1
@@ -125,14 +113,6 @@ def test_a_verdict_is_taken_back_by_the_key_that_its_caller_was_told(service, ma
     with pytest.raises(ClientError, match=f"no verdict '{stored.key}'") as caught:
         made(service.url, lambda c: c.take_back(stored.key), key=WRITE)
     assert caught.value.status == 404
-
-
-def test_taking_back_whose_reply_is_lost_is_no_error(service, made):
-    key = uuid4().hex
-    with Client(service.url, WRITE) as client:
-        assert client.feedback("let me in", right=False, key=key).key == key
-    made(service.url, lambda c: c.take_back(key), key=WRITE, lossy=True)
-    assert verdicts(service, key) == []
 
 
 def test_keys_and_roles(service, made):

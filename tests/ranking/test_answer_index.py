@@ -15,7 +15,7 @@ from twinrank.errors import (
     OtherAnswerIndexError,
     TwinrankError,
 )
-from twinrank.ranking import Passages, among
+from twinrank.ranking import Passages, among, faiss_index, milvus_index
 from twinrank.ranking.answer_index import (
     MilvusPlace,
     answer_keys,
@@ -29,6 +29,7 @@ from twinrank.ranking.milvus_index import MilvusIndex
 DIM = 8
 MINE, YOURS, THEIRS = "a" * 32, "b" * 32, "c" * 32  # fingerprints of rankers
 QUERIES = np.random.default_rng(7).standard_normal((3, DIM)).astype(np.float32)
+KINDS = st.sampled_from(["flat", "hnsw"])
 COUNTS = st.lists(st.integers(1, 5), min_size=1, max_size=30)
 HERE = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
@@ -88,6 +89,43 @@ def test_milvus_finds_what_a_search_over_all_finds(file, counts, k):
     index = milvus(file)
     index.add(*answers(counts))
     assert_found(index, *answers(counts), k)
+
+
+@settings(max_examples=30, **HERE)
+@given(counts=COUNTS, k=st.integers(1, 40), rows=st.sets(st.integers(0, 29)), kind=KINDS)
+def test_faiss_finds_the_best_of_some_answers(counts, k, rows, kind):
+    index = FaissIndex(DIM, kind)
+    index.add(*answers(counts))
+    assert_found_among(index, counts, k, rows)
+
+
+@pytest.mark.parametrize(("listed", "hits"), [(2_000, 16_384), (0, 16_384), (0, 8)])
+def test_milvus_finds_the_best_of_some_answers(file, monkeypatch, listed, hits):
+    """By a list of them, or among the best of all, or by a list as those are not enough."""
+    monkeypatch.setattr(milvus_index, "MAX_LISTED_KEYS", listed)
+    monkeypatch.setattr(milvus_index, "MAX_HITS", hits)
+    index, counts = milvus(file), [1 + i % 2 for i in range(30)]
+    index.add(*answers(counts))
+    for rows in (set(), {3}, set(range(0, 30, 4))):
+        for k in (1, 4):
+            assert_found_among(index, counts, k, rows)
+
+
+def assert_found_among(index, counts, k, rows):
+    """Answers that the index lacks are none of its business."""
+    keys, passages = chosen(counts, {row for row in rows if row < len(counts)})
+    searched = SearchOf(index, np.append(keys, [5, 7]))
+    assert_found(searched, keys, passages, k)
+
+
+class SearchOf:
+    """An index in which only some answers are searched."""
+
+    def __init__(self, index, keys):
+        self.index, self.keys = index, keys
+
+    def search(self, queries, k):
+        return self.index.search(queries, k, self.keys)
 
 
 def test_an_answer_with_many_good_passages_takes_one_place(make):
@@ -151,6 +189,28 @@ def test_a_graph_finds_nearly_all():
         hits += len(set(found) & set(keys[np.argsort(passages.rows @ query)[-10:]].tolist()))
     assert hits >= 0.95 * 200
     assert (kind_for(200_000), kind_for(200_001)) == ("flat", "hnsw")
+
+
+def test_a_graph_finds_nearly_all_of_a_tenth(monkeypatch, tmp_path):
+    monkeypatch.setattr(faiss_index, "MAX_EXACT_VECTORS", 100)
+    keys, passages = answers([1] * 4000, seed=1)
+    index = FaissIndex.open(written(keys, passages, tmp_path))
+    rows = np.arange(0, 4000, 10)
+    queries = np.random.default_rng(3).standard_normal((20, DIM)).astype(np.float32)
+    hits = 0
+    for query, found in zip(queries, index.search(queries, 10, keys[rows]), strict=True):
+        best = keys[rows][np.argsort(passages.rows[rows] @ query)[-10:]]
+        assert len(found) == 10
+        hits += len(set(found) & set(best.tolist()))
+    assert hits >= 0.95 * 200
+
+
+def written(keys, passages, folder):
+    """The file of a graph."""
+    index = FaissIndex(DIM, "hnsw")
+    index.add(keys, passages)
+    index.write(folder / "graph.faiss")
+    return folder / "graph.faiss"
 
 
 def test_a_file_that_is_no_index_is_refused_in_a_line(tmp_path):

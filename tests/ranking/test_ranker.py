@@ -22,10 +22,14 @@ TEXTS = ["it wont let me in again", "User: hello\nAgent: hi\nUser: where is my m
 def new_answer(ranker, answer_id="new"):
     sections = pl.Series("sections", [[]], dtype=ranker.answers.schema["sections"])
     row = {"id": [answer_id], "title": ["Zeppelins"], "text": ["Moor your zeppelin."]}
-    return pl.DataFrame({**row, "url": pl.Series([None], dtype=pl.String), "sections": sections})
+    url = pl.Series([None], dtype=pl.String)
+    return pl.DataFrame({**row, "url": url, "sections": sections, "metadata": ['{"lang": "da"}']})
 
 
 def test_saved_and_loaded_it_scores_the_same(ranker, tmp_path):
+    ranker.add_answers(new_answer(ranker))
+    ranker.add_answers(new_answer(ranker, "bare").drop("metadata"))
+    assert ranker.answers["metadata"].tail(2).to_list() == ['{"lang": "da"}', "{}"]
     ranker.save(tmp_path)
     loaded = Ranker.load(tmp_path)
     np.testing.assert_allclose(loaded.scores(TEXTS), ranker.scores(TEXTS), rtol=1e-5)

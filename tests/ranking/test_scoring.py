@@ -21,7 +21,7 @@ from twinrank.ranking import (
     scoring,
     top_k,
 )
-from twinrank.ranking.past_queries import NEAREST_PAST_QUERIES, PastWordsSignal
+from twinrank.ranking.past_queries import NEAREST_PAST_QUERIES, PastWordsSignal, PriorSignal
 from twinrank.training.calibration import calibrate_confidence
 
 TEXTS = ["it wont let me in again", "User: hello\nAgent: hi\nUser: where is my money??"]
@@ -149,6 +149,12 @@ def past_queries(texts, labels):
     p, m = labels.shape
     vectors = np.zeros((p, 2), np.float32)
     return PastQueries(texts, [None] * p, vectors, labels, np.zeros(m, bool))
+
+
+def test_the_width_of_past_queries_counts_those_without_texts():
+    labels = sparse.csr_array(np.eye(5, 3, dtype=np.float32))
+    past = PastQueries([], [], np.zeros((5, 2), np.float32), labels, np.zeros(3, bool))
+    assert PriorSignal(past).width == 8
 
 
 def test_a_prior_counts_labels_and_a_newcomers_is_average():

@@ -26,10 +26,14 @@ def service():
     with ExitStack() as stack:
 
         def started(settings):
-            client = TestClient(create_app(settings), raise_server_exceptions=False)
-            return stack.enter_context(client)
+            return stack.enter_context(opened_client(settings))
 
         yield started
+
+
+def opened_client(settings):
+    app = create_app(settings)
+    return TestClient(app, "http://localhost", raise_server_exceptions=False)
 
 
 @contextmanager
@@ -37,7 +41,7 @@ def opened(trained, home, **options):
     """The client of a service of a copy of a ranker, in a folder."""
     folder = shutil.copytree(trained, home / "ranker")
     settings = Settings(ranker=folder, feedback=str(home / "feedback.db"), **options)
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+    with opened_client(settings) as client:
         yield client
 
 

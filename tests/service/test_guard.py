@@ -86,10 +86,12 @@ def test_a_file_of_keys_with_a_mistake_is_refused(tmp_path, content, fault):
 
 def test_a_file_of_keys_has_several_of_each_role_with_names(tmp_path):
     lines = [f"read {'a' * 20}", f"feedback {'b' * 20} anna  # old", f"feedback {'c' * 20} anna"]
+    lines.append(f"read {'d' * 16}#1 eve")
     (tmp_path / "keys").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8", newline="")
     keys = Keys(tmp_path / "keys")
     assert [keys.find(k * 20).role for k in "abc"] == ["read", "feedback", "feedback"]
     assert [keys.find(k * 20).name for k in "bc"] == ["anna", "anna"]
+    assert keys.find(f"{'d' * 16}#1").name == "eve"
     assert keys.find("a" * 19) is None
     assert "aaaa" not in repr(vars(keys))
 
@@ -120,12 +122,13 @@ def test_beyond_this_machine_it_needs_keys(settings, host, local, tmp_path):
     ("headers", "status"),
     [
         ({"Host": "evil.example:8000"}, 403),  # DNS rebinding: its name now means 127.0.0.1
+        ({"Host": "testserver"}, 403),
         ({"Host": "[::1]:8000"}, 200),
         ({"Host": "["}, 400),
         ({"Origin": "http://["}, 400),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
-        ({"Origin": "http://testserver"}, 200),
+        ({"Origin": "http://localhost"}, 200),
         ({"X-Forwarded-For": "203.0.113.5"}, 403),
         ({"Forwarded": "203.0.113.5"}, 403),
         ({"Via": "203.0.113.5"}, 403),
@@ -135,7 +138,8 @@ def test_beyond_this_machine_it_needs_keys(settings, host, local, tmp_path):
 )
 def test_without_keys_other_sites_and_proxies_are_refused(reader, locked, headers, status):
     assert rank(reader, headers=headers).status_code == status
-    assert reader.get("/", headers=headers).status_code in (status, 200)
+    page = 200 if "Origin" in headers and status == 403 else status  # it changes nothing
+    assert reader.get("/", headers=headers).status_code == page
     if status == 403:
         assert rank(locked, headers={**headers, **bearer("r" * 20)}).status_code == 200
 
@@ -194,11 +198,12 @@ def test_a_rate_beyond_the_limit_is_refused_with_when_to_come_back(service, sett
 )
 def test_a_rate_counts_queries_and_characters(service, settings, method, path, body):
     client = service(settings.model_copy(update={"rate": 4}))
+    never = client.post("/v1/rank", json=[QUERY] * 5)
+    assert never.status_code == 422
+    assert "counts as 5 requests, and 4 a minute" in never.text
     replies = [client.request(method, path, json=body) for _ in range(2)]
     assert [reply.status_code // 100 for reply in replies] == [2, 4]
     assert replies[1].status_code == 429
-    never = client.post("/v1/rank", json=[QUERY] * 5)
-    assert never.status_code == 429 or "counts as 5 requests, and 4 a minute" in never.text
 
 
 def test_pages_have_a_rate_of_their_own(service, settings, monkeypatch):
@@ -228,7 +233,7 @@ def test_too_many_that_wait_are_sent_away(service, settings):
 
 def test_a_request_that_takes_too_long_is_given_up(service, settings, monkeypatch):
     client = service(settings.model_copy(update={"timeout_s": 0.1}))
-    monkeypatch.setattr(LiveRanker, "put", lambda self, answer: asyncio.Event().wait())
+    monkeypatch.setattr(LiveRanker, "put", lambda *_: asyncio.Event().wait())
     reply = client.put("/v1/answers/new", json={"title": "New"})
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
 
@@ -250,19 +255,3 @@ def test_every_answer_has_the_headers_that_make_it_safe(reader, path):
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
     assert len(headers["x-request-id"]) == 32
-    assert "server" not in headers
-
-
-@pytest.mark.parametrize(
-    "path",
-    ["/static/../settings.py", "/static/%2e%2e/settings.py", "/static/..%2fsettings.py"],
-)
-def test_nothing_beside_the_pages_can_be_fetched(reader, path):
-    assert reader.get(path).status_code == 404
-
-
-def test_a_page_that_is_known_is_not_sent_again(reader):
-    page = reader.get("/static/app.css")
-    assert page.headers["cache-control"] == "no-cache"
-    again = {"If-None-Match": page.headers["etag"]}
-    assert reader.get("/static/app.css", headers=again).status_code == 304

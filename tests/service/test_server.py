@@ -17,6 +17,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.ranker_files import edit_manifest, version_folder
 from twinrank.encoding import FeatureStore
 from twinrank.feedback.database import Feedback
 from twinrank.training import train
@@ -86,7 +87,11 @@ class Load(threading.Thread):
     def run(self):
         with httpx.Client(timeout=PATIENCE_S) as client:
             while not self.over:
-                reply = client.post(f"{self.address}/v1/rank", json=QUERY)
+                try:
+                    reply = client.post(f"{self.address}/v1/rank", json=QUERY)
+                except httpx.TransportError:
+                    self.statuses.append(0)  # refused, or lost
+                    continue
                 self.statuses.append(reply.status_code)
                 if reply.status_code == 200:
                     self.rankers.append(reply.json()["ranker"])
@@ -126,6 +131,7 @@ def test_what_one_worker_is_told_all_know(running):
 
     until(lambda: statuses() == {200})
     told = httpx.get(f"{address}/metrics").text
+    assert "server" not in reply.headers
     total = sum(float(n) for n in re.findall(r'route="/v1/answers/{id}".* ([\d.]+)', told))
     assert total >= 21  # both workers' together
 
@@ -223,11 +229,28 @@ def test_keys_are_changed_by_a_signal_and_no_request_fails(folder, tmp_path):
         assert (status("o"), status("n")) == (401, 200)
 
 
-def test_what_it_cannot_start_with_is_said_in_a_line(running):
-    folder, _, address = running
-    port = address.rpartition(":")[2]
-    command = [sys.executable, "-m", "twinrank.cli", "serve", str(folder), "--port", port]
+def start_in_vain(folder, *options):
+    """The lines of a service that cannot start."""
+    command = [sys.executable, "-m", "twinrank.cli", "serve", str(folder), *options]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 2
-    assert "(Address already in use); choose another --port" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    return done.stderr.strip().splitlines()
+
+
+def test_what_it_cannot_start_with_is_said_in_a_line(running):
+    folder, _, address = running
+    (line,) = start_in_vain(folder, "--port", address.rpartition(":")[2])
+    assert "(Address already in use); choose another --port" in line
+    (line,) = start_in_vain(folder, "--port", "0", "--index", "nowhere")
+    assert "nowhere: no index" in line
+
+
+def test_where_no_worker_can_start_it_ends(folder):
+    recipe = json.loads((version_folder(folder) / "manifest.json").read_text())["recipe"]
+    recipe["encoder"]["name"] = "/gone"
+    edit_manifest(folder, recipe=recipe)
+    *log, line = start_in_vain(folder, "--port", "0")
+    assert "the service cannot start; the line above says why" in line
+    assert json.loads(log[-1])["level"] == "error"
+    assert "/gone" in log[-1]
+    assert not any("serving" in entry for entry in log)

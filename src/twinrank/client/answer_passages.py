@@ -6,11 +6,14 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from twinrank.client.client import AsyncClient, Client
 from twinrank.errors import ClientError
 from twinrank.service.schemas import Answer, Ranked
+
+if TYPE_CHECKING:
+    from twinrank.ranking import Where
 
 Content = Literal["answer", "section", "sentence"]
 
@@ -39,11 +42,13 @@ class PassageReader:
             the sentence that fits best, the title where it has none.
         type: of the queries, for the service's counts.
         min_confidence: nothing is read if the first answer is less likely right.
+        where: only answers with this metadata; see `Client.rank`.
     """
 
     content: Content = "answer"
     type: str | None = None
     min_confidence: float = 0.0
+    where: Where | None = None
 
     def __post_init__(self) -> None:
         if self.content not in get_args(Content):
@@ -56,10 +61,7 @@ class PassageReader:
         Raises:
             ClientError: if the service refused, failed, or could not be reached.
         """
-        explain = self.content != "answer"
-        ranked = client.rank(
-            text, k=k, type=self.type, min_confidence=self.min_confidence, explain=explain
-        ).answers
+        ranked = client.rank(text, k=k, **self._options).answers
         if self.content == "sentence":
             return _read_sentences(ranked)
         answers: list[Answer | BaseException] = []
@@ -72,15 +74,18 @@ class PassageReader:
 
     async def read_async(self, client: AsyncClient, text: str, k: int) -> list[Passage]:
         """Read the k best answers to a text, for asyncio; raises as `read` does."""
-        explain = self.content != "answer"
-        ranking = await client.rank(
-            text, k=k, type=self.type, min_confidence=self.min_confidence, explain=explain
-        )
+        ranking = await client.rank(text, k=k, **self._options)
         if self.content == "sentence":
             return _read_sentences(ranking.answers)
         calls = [client.answer(answer.id) for answer in ranking.answers]
         answers = await asyncio.gather(*calls, return_exceptions=True)
         return self._read_texts(ranking.answers, answers)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """Of `Client.rank`."""
+        options = {"type": self.type, "min_confidence": self.min_confidence, "where": self.where}
+        return {**options, "explain": self.content != "answer"}
 
     def _read_texts(
         self, ranked: Sequence[Ranked], answers: Sequence[Answer | BaseException]

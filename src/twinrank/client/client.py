@@ -10,9 +10,8 @@ import re
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeAlias, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -33,6 +32,9 @@ from twinrank.service.schemas import (
     Stored,
     Turn,
 )
+
+if TYPE_CHECKING:
+    from twinrank.ranking import Where
 
 TIMEOUT_S, CONNECT_TIMEOUT_S = 30.0, 5.0  # a connection that is lost in the network is tried again
 RETRIES = 3
@@ -77,6 +79,7 @@ class _Calls:
         k: int = 5,
         type: str | None = None,
         min_confidence: float = 0.0,
+        where: Where | None = None,
         explain: bool = True,
     ) -> Call[Ranking]:
         """Rank the answers for a query, the best first.
@@ -87,10 +90,11 @@ class _Calls:
             k: how many answers.
             type: of the query, as in the data; for the service's counts.
             min_confidence: withhold all answers if the first is less likely right.
+            where: rank answers alone with this metadata: `{"locale": "da", "brand": ["a", "b"]}`.
             explain: whether to give section, sentence, channels and past queries.
         """
         options = {"k": k, "type": type, "min_confidence": min_confidence, "explain": explain}
-        body = {**_query_fields(query), **options}
+        body = {**_query_fields(query), **options, "where": dict(where or {})}
         return Call("POST", "/v1/rank", Ranking.model_validate_json, body=body)
 
     def answer(self, id: str) -> Call[Answer]:
@@ -110,6 +114,7 @@ class _Calls:
         text: str = "",
         url: str | None = None,
         sections: Sequence[Section | Mapping[str, str]] = (),
+        metadata: Where | None = None,
     ) -> Call[Answer]:
         """Insert an answer, or replace the one with this id; it can be ranked at once.
 
@@ -120,11 +125,17 @@ class _Calls:
             url: where people can read it.
             sections: its parts: `Section(title="...", text="...")`, or mappings with these
                 fields.
+            metadata: fields of your own, to filter by; a value may be a list of texts. None leaves
+                those of the answer that is replaced.
 
         Returns:
             The answer as it is stored.
         """
-        body = {"title": title, "text": text, "url": url, "sections": list(sections)}
+        body: dict[str, object] = {"title": title, "text": text, "url": url}
+        body |= {
+            "sections": list(sections),
+            "metadata": metadata if metadata is None else dict(metadata),
+        }
         return Call("PUT", _answer_path(id), Answer.model_validate_json, body=body)
 
     def delete_answer(self, id: str) -> Call[None]:
@@ -468,12 +479,7 @@ def _read_retry_after(outcome: Outcome) -> float | None:
     if outcome.status_code not in RETRIED_STATUSES and not broken_off:
         return None
     header = outcome.headers.get("retry-after", "")
-    if header.isdecimal():
-        return float(header)
-    try:
-        return max(parsedate_to_datetime(header).timestamp() - time.time(), 0.0)
-    except ValueError:
-        return 0.0
+    return float(header) if header.isdecimal() else 0.0
 
 
 def _describe(outcome: Outcome) -> str:

@@ -29,6 +29,7 @@ class TwinrankRetriever:
         content: of a document: the whole `answer`; or the `section` or `sentence` that fits best.
         type: of the queries, for the service's counts.
         min_confidence: no document if the first answer is less likely right.
+        where: only answers with this metadata: `{"locale": "da", "brand": ["a", "b"]}`.
         timeout: seconds for each request, its retries and the pauses between them included.
         retries: attempts after the first.
 
@@ -46,6 +47,7 @@ class TwinrankRetriever:
         min_confidence: float = 0.0,
         timeout: float = TIMEOUT_S,
         retries: int = RETRIES,
+        where: dict[str, Any] | None = None,
     ) -> None:
         if key is not None and not isinstance(key, Secret):
             raise ClientError('key: give a Secret, as Secret.from_env_var("TWINRANK_KEY")')
@@ -55,9 +57,10 @@ class TwinrankRetriever:
             "min_confidence": min_confidence,
             "timeout": timeout,
             "retries": retries,
+            "where": where,
         }
         self._top_k = top_k
-        self._reader = PassageReader(content, type, min_confidence)
+        self._reader = PassageReader(content, type, min_confidence, where)
         plain_key = None if key is None else key.resolve_value()
         self._client = Client(url, plain_key, timeout, retries)
         self._async_client = AsyncClient(url, plain_key, timeout, retries)

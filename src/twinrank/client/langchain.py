@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twinrank.extras import check_installed
 
 check_installed("retrievers for LangChain", "langchain", "langchain_core")
@@ -30,6 +32,7 @@ class TwinrankRetriever(BaseRetriever):
         content: of a document: the whole `answer`; or the `section` or `sentence` that fits best.
         type: of the queries, for the service's counts.
         min_confidence: no document if the first answer is less likely right.
+        where: only answers with this metadata: `{"locale": "da", "brand": ["a", "b"]}`.
     """
 
     client: Client
@@ -38,6 +41,7 @@ class TwinrankRetriever(BaseRetriever):
     content: Content = "answer"
     type: str | None = None
     min_confidence: float = 0.0
+    where: dict[str, Any] | None = None
 
     def _get_relevant_documents(
         self,
@@ -55,7 +59,7 @@ class TwinrankRetriever(BaseRetriever):
         return _documents(await self._passage_reader().read_async(self.async_client, query, self.k))
 
     def _passage_reader(self) -> PassageReader:
-        return PassageReader(self.content, self.type, self.min_confidence)
+        return PassageReader(self.content, self.type, self.min_confidence, self.where)
 
 
 def _documents(passages: list[Passage]) -> list[Document]:

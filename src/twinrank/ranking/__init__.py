@@ -3,6 +3,7 @@
 from twinrank.ranking.answer_index import LOCAL, is_milvus, place_of, top_k
 from twinrank.ranking.bm25 import Bm25
 from twinrank.ranking.explanation import Evidence, Explainer, PastQuery
+from twinrank.ranking.filters import AnswerFields, Filter, Where
 from twinrank.ranking.folder import forget_past
 from twinrank.ranking.manifest import Learned, Manifest, Origin, Removed
 from twinrank.ranking.past_queries import PastQueries, PastSignal
@@ -11,6 +12,7 @@ from twinrank.ranking.reader import (
     Passages,
     Reader,
     among,
+    complete,
     encoder_of,
     located,
     pool_passages,
@@ -26,18 +28,20 @@ from twinrank.ranking.scoring import (
     total,
 )
 from twinrank.ranking.signals import DenseSignal, QueryBatch, Signal
-from twinrank.ranking.storage import CURRENT, open_file, read_manifest, read_pointer, writing
+from twinrank.ranking.storage import CURRENT, read_manifest, read_pointer, writing
 from twinrank.ranking.towers import FrozenTowers
 
 __all__ = [
     "CURRENT",
     "INITIAL_WEIGHTS",
     "LOCAL",
+    "AnswerFields",
     "Bm25",
     "Confidence",
     "DenseSignal",
     "Evidence",
     "Explainer",
+    "Filter",
     "FrozenTowers",
     "Learned",
     "Manifest",
@@ -53,7 +57,9 @@ __all__ = [
     "Removed",
     "Scoring",
     "Signal",
+    "Where",
     "among",
+    "complete",
     "encoder_of",
     "forget_past",
     "has_evidence",
@@ -62,7 +68,6 @@ __all__ = [
     "load_indexed",
     "located",
     "log_odds",
-    "open_file",
     "past_signals",
     "place_of",
     "pool_passages",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Literal, Protocol, runtime_checkable
@@ -130,8 +130,13 @@ class AnswerIndex(Protocol):
     def remove(self, keys: Keys) -> None:
         """Remove answers."""
 
-    def search(self, queries: Float[np.ndarray, "n d"], k: int) -> list[list[int]]:
-        """Find the k answers with the best passages for each query; fewer if there are fewer."""
+    def search(
+        self, queries: Float[np.ndarray, "n d"], k: int, keys: Keys | None = None
+    ) -> list[list[int]]:
+        """Find the k answers with the best passages for each query; fewer if there are fewer.
+
+        With `keys` only those answers are looked at.
+        """
 
     def counts(self, keys: Keys | None = None) -> dict[int, int]:
         """Return how many vectors each answer has, or each of some that are there."""
@@ -158,11 +163,17 @@ def answer_keys(ids: Sequence[str], vectors: Passages[np.ndarray]) -> Int[np.nda
 
 
 def group_hits(
-    search: Search, queries: Float[np.ndarray, "n d"], k: int, *, limit: int = sys.maxsize
+    search: Search,
+    queries: Float[np.ndarray, "n d"],
+    k: int,
+    *,
+    limit: int = sys.maxsize,
+    allowed: Set[int] | None = None,
 ) -> list[list[int]]:
     """Find the k best answers for each of n queries from as many best vectors as that takes.
 
-    `limit` is the most vectors that the search can give; if it is too low, that is an error.
+    `limit` is the most vectors that the search can give; if it is too low, that is an error. Only
+    `allowed` answers count; of those there may be fewer in that many vectors.
     """
     results: list[list[int]] = [[]] * len(queries)
     short = list(range(len(queries)))
@@ -170,9 +181,12 @@ def group_hits(
     while short:
         all_hits = search(queries[short], depth)
         for i, hits in zip(short, all_hits, strict=True):
-            results[i] = list(dict.fromkeys(hits))[:k]
+            counted = hits if allowed is None else filter(allowed.__contains__, hits)
+            results[i] = list(dict.fromkeys(counted))[:k]
         pairs = zip(short, all_hits, strict=True)
         short = [i for i, hits in pairs if len(hits) == depth and len(results[i]) < k]
+        if short and depth == limit and allowed is not None:
+            break
         if short and depth == limit:
             raise AnswerIndexError(
                 f"the index gives the best {limit:,} vectors, which belong to fewer than {k:,} "
@@ -245,7 +259,8 @@ class Shortlist:
     that confidence gives all others is left out.
 
     The index stays as it is when answers change: those that it lacks are always candidates, and
-    those that the ranker lacks are passed over.
+    those that the ranker lacks are passed over. Where a filter leaves so few answers that all could
+    be candidates, all are; else the index looks at those alone that fit.
 
     Attributes:
         index: of the vectors of the ranker's answers.
@@ -278,14 +293,25 @@ class Shortlist:
         queries: Float[np.ndarray, "n d"],
         other_scores: Float[np.ndarray, "n m"] | None,
         k: int,
+        fits: Bool[np.ndarray, " m"] | None = None,
     ) -> Iterator[Int[np.ndarray, " c"]]:
         """Yield the rows of each query's candidates, rising; k or more.
 
         `other_scores` is what all signals but the vectors give each answer; None without any.
+        `fits` says which answers may be candidates; None: all.
         """
-        depth = max(k, CANDIDATES)
-        lacking = np.flatnonzero(self.keys < 0)
-        for i, hits in enumerate(self.index.search(queries, depth + self.stale)):
+        depth, lacks = max(k, CANDIDATES), self.keys < 0
+        if fits is None:
+            lacking, results = np.flatnonzero(lacks), self.index.search(queries, depth + self.stale)
+        elif fits.sum() <= depth:
+            yield from [np.flatnonzero(fits)] * len(queries)
+            return
+        else:
+            lacking = np.flatnonzero(lacks & fits)
+            results = self.index.search(queries, depth, self.keys[fits & ~lacks])
+            if other_scores is not None:
+                other_scores = np.where(fits, other_scores, -np.inf)
+        for i, hits in enumerate(results):
             near = [self._row_of[key] for key in hits if key in self._row_of]
             rows = np.union1d(lacking, np.array(near, np.int64))
             best = None if other_scores is None else top_k(other_scores[i], depth)

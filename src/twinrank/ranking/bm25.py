@@ -14,6 +14,7 @@ import Stemmer
 from jaxtyping import Bool, Float, Int
 
 from twinrank.data import answer_texts
+from twinrank.data.texts import WORD, space_words
 from twinrank.errors import RankerError
 from twinrank.ranking.signals import QueryBatch
 
@@ -29,7 +30,8 @@ class Bm25:
 
     Args:
         texts: of the answers; that none holds a word is an error.
-        language: a Snowball stemmer's name; stop words are dropped where bm25s knows them.
+        language: a name of `LANGUAGE_CODES`. Words are stemmed where Snowball knows it, and stop
+            words dropped where bm25s does.
         scale: factor on the scores, so that they are on the scale of log-probabilities.
     """
 
@@ -72,10 +74,12 @@ class Bm25:
         return index
 
     def _tokenise(self, texts: Sequence[str]) -> list[list[str]]:
+        has_stemmer = self.language in Stemmer.algorithms()  # two threads may not share one
         words: list[list[str]] = _load_bm25s().tokenize(
-            list(texts),
+            [space_words(text) for text in texts],
+            token_pattern=WORD,
             stopwords=self.language if self.language in _STOP_WORDS else [],
-            stemmer=Stemmer.Stemmer(self.language),  # two threads may not share one
+            stemmer=Stemmer.Stemmer(self.language) if has_stemmer else None,
             return_ids=False,
             show_progress=False,
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from twinrank.errors import AnswerIndexError
 from twinrank.ranking.answer_index import Keys, group_hits
@@ -66,9 +67,12 @@ class FaissIndex:
         self._index, self.unsaved = _empty(self.dim, self.kind), True
         self._index.add_with_ids(vectors, remaining)
 
-    def search(self, queries: Float[np.ndarray, "n d"], k: int) -> list[list[int]]:
-        """See `AnswerIndex.search`."""
-        return group_hits(self._search, np.ascontiguousarray(queries, np.float32), k)
+    def search(
+        self, queries: Float[np.ndarray, "n d"], k: int, keys: Keys | None = None
+    ) -> list[list[int]]:
+        """See `AnswerIndex.search`; of up to 200,000 vectors that keys select, exactly."""
+        search = partial(self._search, keys=keys)
+        return group_hits(search, np.ascontiguousarray(queries, np.float32), k)
 
     def counts(self, keys: Keys | None = None) -> dict[int, int]:
         """See `AnswerIndex.counts`."""
@@ -100,18 +104,52 @@ class FaissIndex:
         keys: np.ndarray = faiss.vector_to_array(self._index.id_map)
         return keys
 
-    def _search(self, queries: Float[np.ndarray, "n d"], depth: int) -> list[list[int]]:
+    def _search(
+        self, queries: Float[np.ndarray, "n d"], depth: int, keys: Keys | None
+    ) -> list[list[int]]:
         import faiss
 
         depth = min(depth, len(self))
         if depth == 0:
             return [[] for _ in queries]
-        settings = None
-        if self.kind == "hnsw":
-            breadth = max(SEARCH_BREADTH, depth)
-            settings = faiss.SearchParametersHNSW(efSearch=breadth)  # type: ignore[attr-defined]
-        _, keys = self._index.search(queries, depth, params=settings)
-        return [[key for key in row if key >= 0] for row in keys.tolist()]  # a graph may find fewer
+        selector = None if keys is None else faiss.IDSelectorBatch(keys)
+        if self.kind == "flat":
+            settings: Any = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
+            _, hits = self._index.search(queries, depth, params=settings)
+        else:
+            hits = self._search_graph(queries, depth, keys, selector)
+        return [[key for key in row if key >= 0] for row in hits.tolist()]  # -1: there are fewer
+
+    def _search_graph(
+        self,
+        queries: Float[np.ndarray, "n d"],
+        depth: int,
+        keys: Keys | None,
+        selector: Any,  # noqa: ANN401 (faiss has types for the base class alone)
+    ) -> Int[np.ndarray, "n hits"]:
+        """Return the answers' keys; -1 where fewer are found.
+
+        A graph leads through the vectors that keys leave out, and so finds few where most are:
+        then it goes further, and up to 200,000 vectors are compared one by one.
+        """
+        import faiss
+
+        share = 1.0
+        if keys is not None:
+            selected = np.isin(self._keys, keys)
+            share = float(selected.mean())
+            if selected.sum() <= MAX_EXACT_VECTORS:
+                graph: Any = faiss.downcast_index(self._index.index)
+                translated = faiss.IDSelectorTranslated(self._index.id_map, selector)
+                exact: Any = faiss.SearchParameters(sel=translated)  # type: ignore[call-arg]
+                rows: np.ndarray
+                _, rows = faiss.downcast_index(graph.storage).search(queries, depth, params=exact)
+                rows[rows >= 0] = self._keys[rows[rows >= 0]]
+                return rows
+        breadth = int(max(SEARCH_BREADTH, depth) / share)
+        settings = faiss.SearchParametersHNSW(efSearch=breadth, sel=selector)  # type: ignore[attr-defined]
+        _, rows = self._index.search(queries, depth, params=settings)
+        return rows
 
 
 def kind_for(vectors: int) -> Kind:

@@ -110,7 +110,7 @@ class Contents:
 
     Attributes:
         recipe: how it was made.
-        answers: id, title, text, url and sections, in the order of the scores' columns.
+        answers: as in `Dataset.answers`, in the order of the scores' columns.
         scoring: the signals that score them, and their weights.
         origin: what it was trained on, and what it reached there.
         confidence: how likely its first answer is right; None without a validation split.

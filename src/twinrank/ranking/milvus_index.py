@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 TOKEN = "MILVUS_TOKEN"  # noqa: S105 (the name of the variable)
 DIGITS = 12  # of a fingerprint, in names
 MAX_HITS = 16_384  # vectors that Milvus gives at once
+MAX_LISTED_KEYS = 2_000  # in a filter expression, if it can be done without
 ROWS_A_CALL = 1_000  # vectors, or queries
 CONNECT_S, CALL_S = 10.0, 120.0
 DRAIN_S = 1.0  # for searches under way, before their collection is dropped
@@ -124,9 +126,26 @@ class MilvusIndex:
             for batch in _batches(keys.tolist()):
                 self._client.delete(self.collection, filter=f"answer in {batch}", timeout=CALL_S)
 
-    def search(self, queries: Float[np.ndarray, "n d"], k: int) -> list[list[int]]:
-        """See `AnswerIndex.search`."""
-        return group_hits(self._search, queries, k, limit=MAX_HITS)
+    def search(
+        self, queries: Float[np.ndarray, "n d"], k: int, keys: Keys | None = None
+    ) -> list[list[int]]:
+        """See `AnswerIndex.search`.
+
+        A filter expression lists keys: metadata that Milvus stored would be a copy that could
+        differ from the ranker's. To read a long list takes longer than the search, so that many
+        keys are first looked for among the best vectors of all.
+        """
+        if keys is None:
+            return group_hits(self._search, queries, k, limit=MAX_HITS)
+        if len(keys) == 0:
+            return [[] for _ in queries]
+        listed = keys.tolist()
+        if len(listed) > MAX_LISTED_KEYS:
+            results = group_hits(self._search, queries, k, limit=MAX_HITS, allowed=set(listed))
+            if all(len(answers) == min(k, len(listed)) for answers in results):
+                return results
+        search = partial(self._search, expression=f"answer in {listed}")
+        return group_hits(search, queries, k, limit=MAX_HITS)
 
     def counts(self, keys: Keys | None = None) -> dict[int, int]:
         """See `AnswerIndex.counts`."""
@@ -184,13 +203,16 @@ class MilvusIndex:
                     client.drop_alias(gone, timeout=CALL_S)  # servers drop none that has one
                 client.drop_collection(name, timeout=CALL_S)
 
-    def _search(self, queries: Float[np.ndarray, "n d"], depth: int) -> list[list[int]]:
+    def _search(
+        self, queries: Float[np.ndarray, "n d"], depth: int, expression: str = ""
+    ) -> list[list[int]]:
         hits: list[list[int]] = []
         with _milvus_errors(self.place):
             for batch in _batches(np.asarray(queries, np.float32)):
                 results = self._client.search(
                     self.collection,
                     data=batch,
+                    filter=expression,
                     limit=depth,
                     output_fields=["answer"],
                     consistency_level=self.place.consistency,

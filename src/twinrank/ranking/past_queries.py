@@ -121,7 +121,7 @@ class SignalOfPast(ABC):
     @property
     def width(self) -> int:
         """See `Signal.width`."""
-        return len(self.past.texts) + len(self.past.newcomers)
+        return sum(self.past.labels.shape)  # texts may be left out
 
     @abstractmethod
     def scores(self, queries: QueryBatch) -> Float[np.ndarray, "n m"]:

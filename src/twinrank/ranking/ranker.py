@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from twinrank.arguments import AnyPath, Texts, check_type, path_of, texts_of
+from twinrank.data import NO_METADATA
 from twinrank.encoding import Store
 from twinrank.errors import ArgumentError, NoAnswerIndexError, OtherAnswerIndexError, RankerError
 from twinrank.ranking import folder
@@ -29,6 +30,7 @@ from twinrank.ranking.answer_index import (
     update_index,
 )
 from twinrank.ranking.faiss_index import FaissIndex, kind_for
+from twinrank.ranking.filters import AnswerFields, Filter, Where
 from twinrank.ranking.manifest import INDEX, Contents, Removed
 from twinrank.ranking.milvus_index import MilvusIndex
 from twinrank.ranking.past_queries import PastQueries
@@ -67,6 +69,16 @@ class Ranker(Contents):
     """
 
     shortlist: Shortlist | None = None
+    _fields: tuple[pl.DataFrame, AnswerFields] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+
+    @property
+    def fields(self) -> AnswerFields:
+        """The metadata of the answers, by which they can be filtered."""
+        if self._fields is None or self._fields[0] is not self.answers:
+            self._fields = self.answers, AnswerFields(self.answers["metadata"])
+        return self._fields[1]
 
     @property
     def dense(self) -> DenseSignal | None:
@@ -88,7 +100,8 @@ class Ranker(Contents):
     @property
     def fingerprint(self) -> str:
         """Digest of what was trained (32 hex digits): the same after answers come and go."""
-        digest = hashlib.sha256(self.recipe.model_dump_json().encode())
+        recipe = self.recipe.model_dump_json(exclude={"encoder": {"name"}})  # wherever it lies
+        digest = hashlib.sha256(recipe.encode())
         digest.update(self.origin.data_fingerprint.encode())
         if self.dense:
             digest.update(self.dense.reader.encoder.identity.encode())
@@ -107,7 +120,12 @@ class Ranker(Contents):
             self.dense.reader(texts, progress="Encoding queries")
 
     def rank(
-        self, texts: Texts, k: int = 10, *, min_confidence: float = 0.0
+        self,
+        texts: Texts,
+        k: int = 10,
+        *,
+        min_confidence: float = 0.0,
+        where: Where | Filter | None = None,
     ) -> list[list[RankedAnswer]]:
         """Return the k best answers for each text, best first; ties in the order of `answers`.
 
@@ -115,6 +133,9 @@ class Ranker(Contents):
             texts: one text or several.
             k: fewer come back if there are fewer answers.
             min_confidence: a text whose first answer is less likely right gets no answer.
+            where: rank those answers alone whose metadata fit: `{"locale": "da"}`, or
+                `{"brand": ["a", "b"]}` for any of several values; all fields must fit. Scores stay
+                the same; the confidence is that of a choice among these answers.
 
         Raises:
             RankerError: if a text is empty, k is less than one, or a confidence is asked for
@@ -133,17 +154,22 @@ class Ranker(Contents):
                 "this ranker saw no validation split, so that it knows no confidence; "
                 "train it on data with one, or leave min_confidence out"
             )
-        rankings = self._rank(texts, k) if texts else []
+        wanted = Filter.of(where)
+        fits = self.fields.select(wanted) if wanted else None
+        if not texts or (fits is not None and not fits.any()):
+            return [[] for _ in texts]
         return [
             [] if min_confidence > 0 and (ranking[0].confidence or 0) < min_confidence else ranking
-            for ranking in rankings
+            for ranking in self._rank(texts, k, fits)
         ]
 
-    def _rank(self, texts: list[str], k: int) -> list[list[RankedAnswer]]:
+    def _rank(
+        self, texts: list[str], k: int, fits: Bool[np.ndarray, " m"] | None
+    ) -> list[list[RankedAnswer]]:
         ids, titles = self.answers["id"], self.answers["title"]
         rankings = []
         queries = self.scoring.encode(texts)
-        for rows, signals in self.scoring.score_candidates(queries, k, self.shortlist):
+        for rows, signals in self.scoring.score_candidates(queries, k, self.shortlist, fits):
             scores = _check_finite(total(signals))
             best = top_k(scores, k)
             sure = self.confidence.of_each(scores, best).tolist() if self.confidence else None
@@ -170,7 +196,7 @@ class Ranker(Contents):
     def add_answers(self, answers: pl.DataFrame) -> None:
         """Take answers in without retraining (columns as in `Dataset.answers`).
 
-        `url` and `sections` may be left out.
+        `url`, `sections` and `metadata` may be left out.
 
         Raises:
             RankerError: if an id is already there, or stands twice; nothing is added then.
@@ -184,7 +210,8 @@ class Ranker(Contents):
     def put_answers(self, answers: pl.DataFrame) -> None:
         """Take answers in as `add_answers` does, or in place of those that have their ids.
 
-        What takes another's place keeps the labels of past queries.
+        What takes another's place keeps the labels of past queries, and the metadata if it is
+        given none.
 
         Raises:
             RankerError: if an id stands twice; nothing is changed then.
@@ -260,7 +287,8 @@ class Ranker(Contents):
         scoring = self.scoring
         if record.offset and record.ranker == self.fingerprint:
             scoring = scoring.with_offset(record.offset)
-        self._put(pl.DataFrame([record.answer], schema=self.answers.schema), scoring)
+        answer = pl.DataFrame([record.answer], schema=self.answers.schema)
+        self._put(self._conform(answer), scoring)
         row = self.answers.height - 1
         self.scoring = self.scoring.relabel(row, record.past, newcomer=record.newcomer)
         self.removed = tuple(r for r in self.removed if r is not record)
@@ -290,9 +318,13 @@ class Ranker(Contents):
             raise ArgumentError(f"the answers: {str(error).splitlines()[0]}; {mend}") from None
         if columns["id"].null_count() or (columns["id"] == "").any():
             raise ArgumentError("an answer has no id; give each one")
-        return columns.select(self.answers.columns).with_columns(
-            pl.col("title", "text").fill_null(""), pl.col("sections").fill_null([])
+        former = self.answers.select("id", former="metadata")
+        columns = columns.join(former, on="id", how="left", maintain_order="left").with_columns(
+            pl.col("title", "text").fill_null(""),
+            pl.col("sections").fill_null([]),
+            pl.coalesce("metadata", "former", pl.lit(NO_METADATA)).alias("metadata"),
         )
+        return columns.select(self.answers.columns)
 
     def build_index(
         self, to: str, *, fresh: bool = False, instead: bool = False, progress: str | None = None

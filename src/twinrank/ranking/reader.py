@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +14,7 @@ import polars as pl
 from jaxtyping import Float, Int
 
 from twinrank.data import (
+    Dataset,
     Readable,
     answer_texts,
     readable_answers,
@@ -20,10 +23,13 @@ from twinrank.data import (
 )
 from twinrank.data.text_selection import Idf, Selection
 from twinrank.encoding import POOLINGS, Encoder, Store
+from twinrank.languages import detect_language
 from twinrank.recipe import EncoderSettings, Recipe
 
 Rows = TypeVar("Rows")
 Others = TypeVar("Others")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,8 @@ class Reader:
         selection: chooses sentences of what is longer than the encoder reads; without one, the
             encoder reads the beginning.
         sections: whether answers are read section by section.
+        query_prompt: what the encoder reads before each query.
+        document_prompt: what it reads before each passage of an answer.
     """
 
     encoder: Encoder
@@ -97,6 +105,22 @@ class Reader:
     store: Store | None = None
     selection: Selection | None = None
     sections: bool = False
+    query_prompt: str = ""
+    document_prompt: str = ""
+
+    @classmethod
+    def build(
+        cls,
+        encoder: Encoder,
+        settings: EncoderSettings,
+        store: Store | None,
+        selection: Selection | None = None,
+    ) -> Reader:
+        """Make a reader by settings, which leave pooling and prompts to the encoder or not."""
+        chosen = choose_settings(settings, encoder)
+        prompts = (chosen.query_prompt or "", chosen.document_prompt or "")
+        in_sections = settings.answers == "sections"
+        return cls(encoder, chosen.pooling, store, selection, in_sections, *prompts)
 
     def __call__(
         self, texts: Sequence[str], *, progress: str | None = None
@@ -110,14 +134,16 @@ class Reader:
         """Return features of texts that `queries` and `passages` prepared."""
         if self.store is None:
             pooled = self.encoder.encode(texts, progress=progress)
-            return np.ascontiguousarray(pooled[:, POOLINGS.index(self.pooling)])
-        return np.asarray(self.store.features(self.encoder, texts, self.pooling, progress=progress))
+            features = np.ascontiguousarray(pooled[:, POOLINGS.index(self.pooling)])
+        else:
+            features = self.store.features(self.encoder, texts, self.pooling, progress=progress)
+        return self.encoder.head(features)
 
     def queries(self, texts: Sequence[str], *, progress: str | None = None) -> Sequence[str]:
         """Return what the encoder reads of queries."""
-        if self.selection is None:
-            return texts
-        return self.selection([Readable.plain(text) for text in texts], progress=progress)
+        if self.selection is not None:
+            texts = self.selection([Readable.plain(text) for text in texts], progress=progress)
+        return _with_prompt(self.query_prompt, texts)
 
     def answers(self, answers: pl.DataFrame) -> Passages[np.ndarray]:
         """Return features of the passages of answers (v x d)."""
@@ -139,7 +165,11 @@ class Reader:
             else:
                 readable = readable_answers(answers, by_section=self.selection.by_section)
             texts = self.selection(readable, progress=progress)
-        return Passages(texts, owner, answers.height)
+        return Passages(self.documents(texts), owner, answers.height)
+
+    def documents(self, texts: Sequence[str]) -> list[str]:
+        """Return what the encoder reads of texts of answers, whole ones or sentences."""
+        return list(_with_prompt(self.document_prompt, texts))
 
 
 def reader_of(
@@ -153,11 +183,57 @@ def reader_of(
     """Make the reader of a recipe; `idf` is of words, where it chooses sentences."""
     settings = recipe.encoder or EncoderSettings()
     encoder = encoder_of(recipe, device, tuned=tuned)
+    settings = choose_settings(settings, encoder)
     selection = None
     if idf:
-        how = (recipe.language, encoder.count_tokens, encoder.max_tokens)
+        prompts = (settings.query_prompt or "", settings.document_prompt or "")
+        special, *counts = encoder.count_tokens(["", *prompts])
+        budget = encoder.max_tokens - int(max(counts) - special)
+        how = (recipe.language, encoder.count_tokens, budget)
         selection = Selection(idf, *how, by_section=settings.text == "sections")
-    return Reader(encoder, settings.pooling, store, selection, settings.answers == "sections")
+    return Reader.build(encoder, settings, store, selection)
+
+
+def choose_settings(settings: EncoderSettings, encoder: Encoder) -> EncoderSettings:
+    """Fill in what a recipe leaves to its encoder: pooling and prompts.
+
+    Raises:
+        EncoderError: if the encoder has no pooling that is computed here, or leaves prompts out of
+            it.
+    """
+    names = ("query_prompt", "document_prompt")
+    open_names = [name for name in names if getattr(settings, name) is None]
+    update = {name: getattr(encoder, name) or None for name in open_names}
+    if settings.pooling == "auto":
+        update["pooling"] = encoder.pooling
+    chosen = settings.model_copy(update=update)
+    if chosen.query_prompt or chosen.document_prompt:
+        encoder.check_prompts()
+    return chosen
+
+
+def complete(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """Fill in what a recipe leaves to its data and its encoder, and say so: see `auto`."""
+    if recipe.language == "auto":
+        detected = detect_language(dataset.answer_texts())
+        _say_once(f"{dataset.name}: language {detected}")
+        recipe = recipe.model_copy(update={"language": detected.name})
+    if settings := recipe.encoder:
+        encoder = encoder_of(recipe, "cpu")
+        for line in encoder.list_differences(settings.model_dump()):
+            _say_once(f"{recipe.name}: {line}")
+        recipe = recipe.model_copy(update={"encoder": choose_settings(settings, encoder)})
+    return recipe
+
+
+@cache
+def _say_once(line: str) -> None:
+    """Log a line, but once for all runs of a comparison or a sweep in this process."""
+    log.info("%s", line)
+
+
+def _with_prompt(prompt: str, texts: Sequence[str]) -> Sequence[str]:
+    return [prompt + text for text in texts] if prompt else texts
 
 
 def encoder_of(recipe: Recipe, device: str = "auto", *, tuned: Path | None = None) -> Encoder:

@@ -80,22 +80,28 @@ class Scoring:
         return {name: np.concatenate([part[name] for part in parts]) for name in self.signals}
 
     def score_candidates(
-        self, queries: QueryBatch, k: int, shortlist: Shortlist | None = None
+        self,
+        queries: QueryBatch,
+        k: int,
+        shortlist: Shortlist | None = None,
+        fits: Bool[np.ndarray, " m"] | None = None,
     ) -> Iterator[tuple[Int[np.ndarray, " c"], dict[str, Float[np.ndarray, " c"]]]]:
         """Yield the rows of each query's candidates, rising, and each signal's weighted scores.
 
-        There are k or more; without a shortlist all answers are candidates.
+        There are k or more; without a shortlist all answers are candidates. `fits` says which
+        answers may be; None: all.
         """
         searched = self.dense if shortlist else None
         for part in self._chunks(queries):
             tables = self._weighted(part, without="dense" if searched else "")
             if searched is None or shortlist is None:
+                fitting = slice(None) if fits is None else fits
+                rows = np.arange(next(iter(tables.values())).shape[1])[fitting]
                 for i in range(len(part)):
-                    scores = {name: table[i] for name, table in tables.items()}
-                    yield np.arange(len(total(scores))), scores
+                    yield rows, {name: table[i, fitting] for name, table in tables.items()}
                 continue
             other_scores = total(tables) if tables else None
-            for i, rows in enumerate(shortlist.find_rows(part.vectors, other_scores, k)):
+            for i, rows in enumerate(shortlist.find_rows(part.vectors, other_scores, k, fits)):
                 near = searched.scores(part[i : i + 1], rows)[0]
                 scores = {"dense": np.float32(self.weights["dense"]) * near}
                 yield rows, scores | {name: table[i, rows] for name, table in tables.items()}

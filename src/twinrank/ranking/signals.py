@@ -98,7 +98,7 @@ class DenseSignal:
 
     def embed_passages(self, texts: Sequence[str]) -> Float[np.ndarray, "v d"]:
         """Return the vectors of passages of answers, without an offset."""
-        return self.towers.project_answers(self.reader.features(texts))
+        return self.towers.project_answers(self.reader.features(self.reader.documents(texts)))
 
     def scores(
         self, queries: QueryBatch, rows: Int[np.ndarray, " k"] | None = None

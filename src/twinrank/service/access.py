@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import shlex
 import time
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
@@ -20,17 +21,18 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
-from twinrank.errors import ServeError
+from twinrank.errors import ServeError, TwinrankError
+from twinrank.ranking import Filter
 from twinrank.service.settings import Settings
 
 Role = Literal["read", "feedback", "write"]
 ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may
 MIN_KEY_CHARACTERS = 16
 KEY_LINE = re.compile(
-    rf"({'|'.join(ROLES)})\s+(\S{{{MIN_KEY_CHARACTERS},}})(?:\s+([\w.@-]{{1,32}}))?"
+    rf"({'|'.join(ROLES)})\s+(\S{{{MIN_KEY_CHARACTERS},}})(?:\s+([\w.@-]{{1,32}}))?(?:\s+(.*=.*))?"
 )
 CHARACTERS_PER_REQUEST = 1_000  # of a text, that count as one request more
-LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "testserver"})
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 CHANGING_METHODS = frozenset({"POST", "PUT", "DELETE", "PATCH"})
 # A proxy's additions to a request: without keys, it would let everybody in.
 PROXY_HEADER = re.compile(
@@ -44,18 +46,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class KeyHolder:
-    """The name of a key, for the log, and its role."""
+    """The name of a key, for the log, its role, and the filter of the answers that it knows."""
 
     name: str
     role: Role
+    visible: Filter
 
 
 class Keys:
     """API keys by their digests, so that none is in memory as it is.
 
     Args:
-        file: with a role, a key and perhaps a name on each line: `write 3f9c... anna`; `#` begins
-            a comment.
+        file: with a role, a key and perhaps a name and a filter on each line, such as
+            `write 3f9c... anna brand=acme "team=Sales, Support"`; `#` begins a comment.
 
     Raises:
         ServeError: if it cannot be read, or a line is wrong; it says which.
@@ -90,7 +93,7 @@ def _read_keys(file: Path) -> dict[str, KeyHolder]:
         ) from None
     holders: dict[str, KeyHolder] = {}
     for number, line in enumerate(lines, start=1):
-        entry = line.split("#")[0].strip()
+        entry = re.split(r"(?:^|\s)#", line)[0].strip()  # a key may hold `#`
         if not entry:
             continue
         match = KEY_LINE.fullmatch(entry)
@@ -98,16 +101,28 @@ def _read_keys(file: Path) -> dict[str, KeyHolder]:
             raise ServeError(
                 f"{file}:{number}: not a role and a key; write `read KEY`, `feedback KEY` or "
                 f"`write KEY`, with a key of {MIN_KEY_CHARACTERS} characters or more (`openssl "
-                "rand -hex 32`), and behind it a name if you like (up to 32 letters and digits)"
+                "rand -hex 32`), and behind it a name if you like (up to 32 letters and digits), "
+                "and a filter if you like (FIELD=VALUE)"
             )
+        try:
+            visible = Filter.parse(_split_words(match[4] or ""))
+        except (ValueError, TwinrankError) as error:
+            raise ServeError(f"{file}:{number}: {error}") from None
         role = next(role for role in ROLES if role == match[1])
         digest = _digest(match[2])
         if digest in holders:
             raise ServeError(f"{file}:{number}: this key stands twice; give each one role")
-        holders[digest] = KeyHolder(match[3] or f"{role}-{digest[:8]}", role)
+        holders[digest] = KeyHolder(match[3] or f"{role}-{digest[:8]}", role, visible)
     if not holders:
         raise ServeError(f"{file}: no key in it; write one `read KEY` or `write KEY` a line")
     return holders
+
+
+def _split_words(text: str) -> list[str]:
+    """Split at spaces that are not in quotes."""
+    words = shlex.shlex(text, posix=True)
+    words.whitespace_split, words.commenters, words.escape = True, "", ""
+    return list(words)
 
 
 def _digest(key: str) -> str:

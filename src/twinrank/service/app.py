@@ -9,10 +9,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import fastapi_offline
 from fastapi import FastAPI, Request
@@ -28,13 +28,14 @@ from twinrank.feedback.forget import expire
 from twinrank.service.access import Keys, RateLimiter
 from twinrank.service.batching import BusyError
 from twinrank.service.guard import CONTENT_SECURITY_POLICY, RETRY, Guard
-from twinrank.service.live_ranker import LiveRanker, OccupiedError, RefusedError, UnsavedError
+from twinrank.service.live_ranker import LiveRanker, UnsavedError
 from twinrank.service.logs import log_as_json
 from twinrank.service.prometheus import Metrics, TrafficCounter
 from twinrank.service.routes import TAGS, Service, router
 from twinrank.service.settings import Settings
 
 EXPIRE_EVERY_S = 3600.0
+RESTART_WORK_S = 10.0  # before work in the background that failed begins again
 PLAIN_LOCATIONS = {"one", "batch", "body", "query", "path"}  # they tell a client nothing
 STATIC = Path(__file__).parent / "static"
 SWAGGER = Path(fastapi_offline.__file__).parent / "static"
@@ -46,8 +47,6 @@ DOCS_POLICY = CONTENT_SECURITY_POLICY.replace(
 ERRORS: dict[type[Exception], tuple[int, str]] = {
     BusyError: (503, ""),
     FeedbackError: (503, "the database cannot be reached; try again soon"),
-    OccupiedError: (409, ""),
-    RefusedError: (422, ""),
     UnsavedError: (
         503,
         "the change could not be saved, and is undone; the service's log says why",
@@ -104,10 +103,9 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
         if threading.current_thread() is threading.main_thread():
             reload = keys.reload if keys else lambda: None
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
-        works: list[Coroutine[Any, Any, None]] = [ranker.follow(), ranker.read_ahead()]
-        works += [traffic.flush_regularly(), _expire_regularly(settings.ranker, feedback)]
-        works.append(_stop_with_parent())
-        tasks = [asyncio.create_task(work) for work in works]
+        expire_regularly = partial(_expire_regularly, settings.ranker, feedback)
+        works = (ranker.follow, ranker.read_ahead, traffic.flush_regularly, expire_regularly)
+        tasks = [asyncio.create_task(_keep_on(work)) for work in (*works, _stop_with_parent)]
         yield
         for task in tasks:
             task.cancel()
@@ -140,6 +138,16 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
             expose_headers=["X-Request-ID", "Retry-After"],
         )
     return app
+
+
+async def _keep_on(work: Callable[[], Awaitable[None]]) -> None:
+    """Do work in the background while the service lives; where it fails, it begins again."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("work in the background failed, and begins again: %s", work)
+        await asyncio.sleep(RESTART_WORK_S)
 
 
 async def _expire_regularly(ranker: Path, feedback: Feedback) -> None:

@@ -47,6 +47,7 @@ class Batcher(Generic[Item, Result]):
     Args:
         work: called with items, in the executor; returns a result for each.
         executor: with one thread, so that batches follow each other.
+        cost: of an item.
         max_cost: of the items of a batch together; an item that costs more makes a batch alone.
         max_waiting: items; a client may have as many waiting as are still free.
     """

@@ -12,18 +12,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 MAX_HEAD_BYTES = 65_536  # of a request's first line and all its headers
 HEAD_S = 10.0  # for these to arrive, and for the rest of a body that was refused
 FETCH_S = 60  # for an answer to be fetched
-MAX_CONNECTIONS = 4_096  # of a worker
+MIN_CONNECTIONS, MAX_CONNECTIONS = 16, 4_096  # of a worker
 OTHER_FILES = 128  # that a worker opens: of the ranker, the database, the metrics
-
-
-def allow_connections() -> None:
-    """Let this process and its children open as many files as they may."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_CONNECTIONS + OTHER_FILES
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(hard, wanted)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def most_connections() -> int:
@@ -31,7 +21,7 @@ def most_connections() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS
-    return min(MAX_CONNECTIONS, soft - OTHER_FILES)
+    return max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, soft - OTHER_FILES))
 
 
 def limit_fetching(listening: socket.socket) -> None:

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from twinrank.ranking import Filter
 from twinrank.service.access import (
     Keys,
     RateLimiter,
@@ -28,12 +29,12 @@ from twinrank.service.settings import Settings
 MAX_CONCURRENT_REQUESTS = 512  # of one worker
 RETRY_AFTER_S = 1
 RETRY = {"Retry-After": f"{RETRY_AFTER_S}"}
-REQUEST_ID = "twinrank.request"  # in a scope: the id that a request has already
 # Paths that need no key. Pages, which load much at once, have a rate of their own; probes, which
 # must be answered whatever the load, have none.
 PROBES = frozenset({"/healthz", "/readyz"})
 PAGES = frozenset({"/", "/admin", "/docs", "/openapi.json"})
 PAGE_FILES_PER_MINUTE = 3_000  # to an address
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -69,6 +70,7 @@ class Guard:
         self._keys = keys
         self._metrics = metrics
         self._rate = rate
+        self._visible = Filter.parse(settings.where)
         self._page_rate = RateLimiter(PAGE_FILES_PER_MINUTE)
         self._requests_now = 0
 
@@ -118,7 +120,9 @@ class Guard:
             busy = "too much at once; try again soon"
             raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, busy, RETRY)
         holder, client = identify_client(self._keys, headers, address)
-        scope["state"] |= {"client": client, "key_name": holder.name if holder else None}
+        visible = self._visible & holder.visible if holder else self._visible
+        name = holder.name if holder else None
+        scope["state"] |= {"client": client, "key_name": name, "visible": visible}
         self._rate.charge(client)
         if self._keys is None:
             check_local(scope, headers, self._settings)
@@ -129,7 +133,8 @@ class Guard:
         """Count and log a request that was answered."""
         route = getattr(request.scope.get("route"), "path", "unmatched").replace(":text", "")
         seconds = time.perf_counter() - request.began_s
-        self._metrics.requests.labels(route, request.method, f"{request.status}").inc()
+        method = request.method if request.method in METHODS else "other"  # any word may be sent
+        self._metrics.requests.labels(route, method, f"{request.status}").inc()
         self._metrics.seconds.labels(route).observe(seconds)
         state = request.scope["state"]
         log_request(
@@ -151,7 +156,7 @@ class _Request:
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, settings: Settings) -> None:
-        self.id = scope.get(REQUEST_ID) or uuid4().hex
+        self.id = uuid4().hex
         self.began_s = time.perf_counter()
         self.status = 0
         self.method: str = scope["method"]

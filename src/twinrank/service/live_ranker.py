@@ -5,24 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
-from pathlib import Path
 
 import polars as pl
+from starlette.exceptions import HTTPException
 
+from twinrank.data import NO_METADATA
 from twinrank.encoding import RecentFeatures
 from twinrank.errors import RankerError, TwinrankError
 from twinrank.ranking import (
-    CURRENT,
+    AnswerFields,
     Evidence,
     Explainer,
+    Filter,
     RankedAnswer,
     Ranker,
     load_indexed,
-    open_file,
+    read_pointer,
     writing,
 )
 from twinrank.service.batching import Batcher
@@ -46,18 +48,18 @@ class UnsavedError(Exception):
     """A change that could not be written to the ranker's folder, and is undone."""
 
 
-class RefusedError(Exception):
-    """A change that the ranker cannot take, such as one that leaves no answer."""
+@dataclass(frozen=True)
+class ScopedRequest:
+    """A query, and the filter of the answers that who asks it may see."""
 
-
-class OccupiedError(Exception):
-    """An answer that cannot be restored, since another has its id by now."""
+    request: RankRequest
+    visible: Filter
 
 
 class LoadedRanker:
-    """A ranker that was read from its folder; one thread at a time may use it.
+    """A ranker that was read from its folder, and never changes; one thread at a time ranks by it.
 
-    Its fingerprint is `fingerprint_of` the folder; texts of past queries are shown if `show_past`.
+    Its fingerprint is the version in its folder; texts of past queries are shown if `show_past`.
     """
 
     def __init__(self, ranker: Ranker, fingerprint: str, *, show_past: bool) -> None:
@@ -83,23 +85,38 @@ class LoadedRanker:
         """
         folder, device, store = settings.ranker, settings.device, RecentFeatures()
         if settings.index is None:
-            fingerprint = fingerprint_of(folder)  # first: what changes from here is loaded again
+            fingerprint = read_pointer(
+                folder
+            ).version  # first: what changes from here is loaded again
             ranker = Ranker.load(folder, store=store, device=device)
         else:
             with writing(folder):
                 ranker = load_indexed(folder, settings.index, store=store, device=device)
-                fingerprint = fingerprint_of(folder)
+                fingerprint = read_pointer(folder).version
         loaded = cls(ranker, fingerprint, show_past=settings.show_past_queries)
-        loaded.rank([RankRequest(text="hello", k=1)])
+        loaded.rank([ScopedRequest(RankRequest(text="hello", k=1), Filter())])
         return loaded
 
-    def rank(self, requests: Sequence[RankRequest]) -> list[Ranking]:
-        """Rank for some requests together."""
+    def rank(self, batch: Sequence[ScopedRequest]) -> list[Ranking]:
+        """Rank for some requests: they are encoded together, and ranked filter by filter."""
+        groups: dict[tuple[Filter, Filter], list[int]] = {}
+        for i, scoped in enumerate(batch):
+            groups.setdefault((Filter.of(scoped.request.where), scoped.visible), []).append(i)
+        if len(groups) > 1:
+            self.ranker.prepare([scoped.request.query for scoped in batch])
+        rankings: dict[int, Ranking] = {}
+        for (wanted, visible), numbers in groups.items():
+            requests = [batch[i].request for i in numbers]
+            rankings |= zip(numbers, self._rank(requests, wanted, visible), strict=True)
+        return [rankings[i] for i in range(len(batch))]
+
+    def _rank(
+        self, requests: Sequence[RankRequest], wanted: Filter, visible: Filter
+    ) -> list[Ranking]:
+        """Rank for requests with the same filters: what is wanted, of what may be seen."""
         texts, most = [request.query for request in requests], max(r.k for r in requests)
-        rankings = [
-            ranking[: request.k]
-            for ranking, request in zip(self.ranker.rank(texts, most), requests, strict=True)
-        ]
+        ranked = self.ranker.rank(texts, most, where=wanted & visible)
+        rankings = [ranking[: request.k] for ranking, request in zip(ranked, requests, strict=True)]
         explained = [i for i, request in enumerate(requests) if request.explain]
         evidence = self._explainer.explain(
             [texts[i] for i in explained],
@@ -107,7 +124,7 @@ class LoadedRanker:
         )
         by_request = dict(zip(explained, evidence, strict=True))
         return [
-            self._build_ranking(request, rankings[i], by_request.get(i))
+            self._build_ranking(request, rankings[i], by_request.get(i), past=not visible)
             for i, request in enumerate(requests)
         ]
 
@@ -116,8 +133,14 @@ class LoadedRanker:
         request: RankRequest,
         ranking: Sequence[RankedAnswer],
         evidence: Sequence[Evidence] | None,
+        *,
+        past: bool,
     ) -> Ranking:
-        confidence = ranking[0].confidence
+        """Make a reply; without `past` it does not say which past queries an answer solved.
+
+        Those are of whoever asked: the answers that they led to do not tell who may read them.
+        """
+        confidence = ranking[0].confidence if ranking else None
         withheld = request.min_confidence > (1.0 if confidence is None else confidence)
         answers = [
             Ranked(
@@ -132,11 +155,11 @@ class LoadedRanker:
                 channels=answer.parts if request.explain else None,
                 past_queries=[
                     Past(
-                        id=past.id,
-                        text=past.text if self._show_past else None,
-                        similarity=past.similarity,
+                        id=query.id if past else None,
+                        text=query.text if past and self._show_past else None,
+                        similarity=query.similarity,
                     )
-                    for past in proof.past_queries
+                    for query in proof.past_queries
                 ],
                 solved=proof.solved,
             )
@@ -154,31 +177,42 @@ class LoadedRanker:
         end = time.monotonic() + READ_AHEAD_S
         return any(time.monotonic() > end for _ in self._unread)
 
-    def find_answer(self, id_: str) -> dict[str, object] | None:
-        """Return an answer with its text, or None."""
-        row = self._rows.get(id_)
-        return None if row is None else self.ranker.answers.row(row, named=True)
+    def find_answer(self, id_: str, visible: Filter) -> dict[str, object] | None:
+        """Return an answer with its text, or None if there is none that may be seen."""
+        if self.find_unknown([id_], visible):
+            return None
+        return self.ranker.answers.row(self._rows[id_], named=True)
 
-    def search_titles(self, words: str, limit: int) -> tuple[pl.DataFrame, int]:
+    def find_unknown(self, ids: Iterable[str], visible: Filter) -> list[str]:
+        """Return the ids of which there is no answer that may be seen."""
+        fits = self.ranker.fields.select(visible)
+        return [id_ for id_ in ids if id_ not in self._rows or not fits[self._rows[id_]]]
+
+    def search_titles(self, words: str, limit: int, visible: Filter) -> tuple[pl.DataFrame, int]:
         """Return answers with all of some words in their title, and how many there are."""
-        matches = pl.lit(True)
+        matches = pl.lit(self.ranker.fields.select(visible))
         for word in words.lower().split():
             matches &= pl.lit(self._titles).str.contains(word, literal=True)
         rows = self.ranker.answers.filter(matches)
         return rows.head(limit), rows.height
 
 
-def fingerprint_of(folder: Path) -> str:
-    """Return the sha256 (16 hex digits) of a ranker's pointer, which names a version by checksum.
+def _fits_wholly(ranker: Ranker, id_: str, visible: Filter) -> bool:
+    """Return whether a filter covers the answer with an id, and those that had it before.
 
-    Raises:
-        TwinrankError: if it cannot be read.
+    It does if all their values of its fields are in it, so that no other filter shows them.
     """
-    try:
-        with open_file(folder / CURRENT) as pointer:
-            return sha256(pointer.read()).hexdigest()[:16]
-    except OSError as error:
-        raise TwinrankError(f"{folder}: no ranker can be read there ({error})") from None
+    metadata = ranker.answers.filter(pl.col("id") == id_)["metadata"].to_list()
+    former = [record.answer for record in ranker.removed if record.answer["id"] == id_]
+    metadata += [answer.get("metadata") or NO_METADATA for answer in former]
+    fields = AnswerFields(pl.Series(metadata, dtype=pl.String))
+    return bool(fields.select(visible, wholly=True).all())
+
+
+def _estimate_cost(scoped: ScopedRequest) -> float:
+    """Estimate in characters, roughly: some for each query and each explanation."""
+    request = scoped.request
+    return 200 + len(request.query) + (10 * request.k if request.explain else 0)
 
 
 class LiveRanker:
@@ -194,36 +228,47 @@ class LiveRanker:
         self._metrics = metrics
         self._ranking_thread = ThreadPoolExecutor(1, "ranking")
         self._changing_thread = ThreadPoolExecutor(1, "changing")
-        self._show(LoadedRanker.load(settings))
-        self.rank: Batcher[RankRequest, Ranking] = Batcher(
+        self.current = LoadedRanker.load(settings)
+        self.rank: Batcher[ScopedRequest, Ranking] = Batcher(
             self._rank,
             self._ranking_thread,
-            # Rough, in characters: some for each query and each explanation.
-            cost=lambda query: 200 + len(query.query) + (10 * query.k if query.explain else 0),
+            cost=_estimate_cost,
             max_cost=MAX_BATCH_COST,
             max_waiting=settings.waiting,
         )
 
-    async def put(self, answer: dict[str, object]) -> bool:
+    async def put(self, answer: dict[str, object], visible: Filter) -> bool:
         """Take an answer in, or in place of the one with its id; return whether it is new.
 
         It is in the folder when this returns, and so in every worker within a second or two.
+
+        Raises:
+            HTTPException: 403 if it, or what has or had its id, is not wholly in the filter.
         """
+        id_ = f"{answer['id']}"
 
         def put(ranker: Ranker) -> bool:
-            new = answer["id"] not in ranker.answers["id"]
+            if not _fits_wholly(ranker, id_, visible):
+                raise HTTPException(403, f"this key may not change the answer {id_!r}")
+            new = id_ not in ranker.answers["id"]
             row = pl.DataFrame([answer], schema=ranker.answers.schema)
             self._encode_in_turns(ranker, row)
             ranker.put_answers(row)
+            if not _fits_wholly(ranker, id_, visible):
+                raise HTTPException(
+                    403,
+                    f"this key may write answers alone whose metadata have {visible}, and no "
+                    "other value there; give the answer such metadata",
+                )
             return new
 
         return bool(await self._change(put))
 
-    async def delete(self, id_: str) -> bool:
-        """Forget an answer; return whether there was one."""
+    async def delete(self, id_: str, visible: Filter) -> bool:
+        """Forget an answer; return whether there was one that may be changed."""
 
         def delete(ranker: Ranker) -> bool | None:
-            if id_ not in ranker.answers["id"]:
+            if id_ not in ranker.answers["id"] or not _fits_wholly(ranker, id_, visible):
                 return None
             if self._settings.restore_days:
                 ranker.set_aside(id_)
@@ -233,20 +278,23 @@ class LiveRanker:
 
         return bool(await self._change(delete))
 
-    async def restore(self, id_: str) -> bool:
+    async def restore(self, id_: str, visible: Filter) -> bool:
         """Bring back a deleted answer, with its past queries; return whether there was one.
 
+        One that may not be changed is as if there was none.
+
         Raises:
-            OccupiedError: if another has its id by now.
+            HTTPException: 409 if another has its id by now.
         """
 
         def restore(ranker: Ranker) -> bool | None:
             removed = next((r for r in ranker.removed if r.answer["id"] == id_), None)
-            if removed is None:
+            if removed is None or not _fits_wholly(ranker, id_, visible):
                 return None
             if id_ in ranker.answers["id"]:
-                raise OccupiedError(
-                    f"there is an answer {id_!r} that was put since; delete it, and restore again"
+                raise HTTPException(
+                    409,
+                    f"there is an answer {id_!r} that was put since; delete it, and restore again",
                 )
             row = pl.DataFrame([removed.answer], schema=ranker.answers.schema)
             self._encode_in_turns(ranker, row)
@@ -264,7 +312,7 @@ class LiveRanker:
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._changing_thread, self._catch_up)
-        except TwinrankError as error:
+        except (TwinrankError, OSError) as error:
             raise UnsavedError(f"{error}") from error
 
     async def read_ahead(self) -> None:
@@ -308,16 +356,16 @@ class LiveRanker:
                 chunk = passages[first : first + PASSAGES_PER_TURN]
                 self._ranking_thread.submit(reader.features, chunk).result()
 
-    def _rank(self, requests: Sequence[RankRequest]) -> list[Ranking]:
-        return self.current.rank(requests)
+    def _rank(self, batch: Sequence[ScopedRequest]) -> list[Ranking]:
+        return self.current.rank(batch)
 
     def _show(self, loaded: LoadedRanker) -> None:
-        """Rank by a ranker from now on."""
+        """Rank by a ranker from now on; the fields that were filtered on are read before."""
+        loaded.ranker.fields.prepare(self.current.ranker.fields)
         self.current = loaded
-        self._metrics.show_ranker(loaded.fingerprint)
 
     def _catch_up(self) -> None:
-        if fingerprint_of(self._folder) != self.current.fingerprint:
+        if read_pointer(self._folder).version != self.current.fingerprint:
             self._show(LoadedRanker.load(self._settings))
             log.info("ranker %s loaded", self.current.fingerprint)
 
@@ -342,13 +390,13 @@ class LiveRanker:
                 try:
                     result = change(ranker)
                 except RankerError as error:
-                    raise RefusedError(f"{error}") from None
+                    raise HTTPException(422, f"{error}") from None
                 if result is not None:
                     ranker.save(self._folder)
                     self._show(
                         LoadedRanker(
                             ranker,
-                            fingerprint_of(self._folder),
+                            read_pointer(self._folder).version,
                             show_past=self._settings.show_past_queries,
                         )
                     )

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 from collections import Counter as Multiset
 from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime
-from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -28,8 +26,6 @@ from twinrank.feedback.database import Feedback
 from twinrank.feedback.feedback_statistics import Traffic
 
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # variable: where the workers of one service add up
-# Rankers that nobody ranks by any more: each change of an answer would leave a series behind.
-REPLACED_RANKER = re.compile(rb"^twinrank_ranker_info\{[^}\n]*\} 0\.0\n", re.MULTILINE)
 BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 FLUSH_EVERY_S = 5.0
 FIELDS = ("requests", "confident", "withheld")  # of `Traffic`
@@ -67,36 +63,15 @@ class Metrics:
         self.verdicts = Counter(
             "twinrank_verdicts", "Verdicts stored.", ["right"], registry=registry
         )
-        self._ranker = Gauge(
-            "twinrank_ranker_info",
-            "Workers that rank by this ranker, by the digest that /readyz shows.",
-            ["digest"],
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
-        self._since = Gauge(
-            "twinrank_ranker_since_timestamp_seconds",
-            "Since when the ranker is served, by the worker that took it up last.",
-            registry=registry,
-            multiprocess_mode="livemax",
+        self.redacted = Counter(
+            "twinrank_redactions", "Parts of queries redacted.", ["kind"], registry=registry
         )
         self.refused = Gauge(
             "twinrank_ranker_refused",
             "1 while a newer ranker lies in the folder and could not be loaded.",
             registry=registry,
-            multiprocess_mode="livemax",
+            multiprocess_mode="mostrecent",  # all workers see the same folder
         )
-        self._digest = ""
-
-    def show_ranker(self, digest: str) -> None:
-        """Show which ranker is served from now on."""
-        if digest == self._digest:
-            return
-        if self._digest:
-            self._ranker.labels(self._digest).set(0)
-        self._digest = digest
-        self._ranker.labels(digest).set(1)
-        self._since.set_to_current_time()
 
     def render(self) -> tuple[bytes, str]:
         """Return the figures in Prometheus' text format, and its content type."""
@@ -105,19 +80,9 @@ class Metrics:
             registry = CollectorRegistry()
             registry.register(_ReplicaCollector(self._registry, self._replica))
         elif os.environ.get(SHARED_FOLDER):
-            clear_dead_workers(Path(os.environ[SHARED_FOLDER]))
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return REPLACED_RANKER.sub(b"", generate_latest(registry)), CONTENT_TYPE_LATEST
-
-
-def clear_dead_workers(folder: Path) -> None:
-    """Forget which rankers dead workers had."""
-    for pid in {int(file.stem.rsplit("_", 1)[1]) for file in folder.glob("gauge_live*.db")}:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
 class _ReplicaCollector(Collector):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
@@ -14,10 +15,12 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Discriminator, Field, Tag
 from starlette.convertors import PathConvertor, register_url_convertor
 
+from twinrank.data.markup import read_markup, strip_markup
 from twinrank.feedback.database import Feedback
 from twinrank.feedback.verdicts import Verdict
+from twinrank.ranking import Filter
 from twinrank.service.access import RateLimiter
-from twinrank.service.live_ranker import LiveRanker
+from twinrank.service.live_ranker import LiveRanker, ScopedRequest
 from twinrank.service.logs import log_change
 from twinrank.service.prometheus import Metrics, TrafficCounter, counted_type
 from twinrank.service.schemas import (
@@ -32,9 +35,11 @@ from twinrank.service.schemas import (
     Id,
     Key,
     NewAnswer,
+    Question,
     Ranking,
     RankRequest,
     Ready,
+    Section,
     Statistics,
     Stored,
     documented,
@@ -65,6 +70,7 @@ TAGS = [
 
 
 Result = TypeVar("Result")
+AnyQuestion = TypeVar("AnyQuestion", bound=Question)
 
 
 class TextConvertor(PathConvertor):
@@ -101,9 +107,21 @@ class Service:
         """Count the texts of a request against its client's rate."""
         self.rate.charge_texts(request.state.client, texts)
 
-    def find_answer(self, id_: str) -> Answer:
-        """Return an answer, or raise a 404."""
-        row = self.ranker.current.find_answer(id_)
+    async def redact(self, questions: list[AnyQuestion]) -> list[AnyQuestion]:
+        """Give questions as they are ranked, logged and stored: redacted, if that is set."""
+        if not self.settings.redact:
+            return questions
+        from twinrank.data.redaction import redact_all
+
+        texts, counts = await run_in_threadpool(redact_all, [q.query for q in questions])
+        for kind, count in counts.items():
+            self.metrics.redacted.labels(kind).inc(count)
+        pairs = zip(questions, texts, strict=True)
+        return [q.model_copy(update={"text": text, "turns": None}) for q, text in pairs]
+
+    def find_answer(self, id_: str, visible: Filter) -> Answer:
+        """Return an answer that may be seen, or raise a 404."""
+        row = self.ranker.current.find_answer(id_, visible)
         if row is None:
             raise _missing_answer(id_)
         return Answer.model_validate(row)
@@ -114,27 +132,47 @@ async def in_thread(limiter: CapacityLimiter, work: Callable[..., Result], *args
     return await to_thread.run_sync(work, *args, limiter=limiter, abandon_on_cancel=True)
 
 
+def read_as_text(answer: NewAnswer) -> NewAnswer:
+    """Make text of HTML and Markdown, and sections of the headings if none are given."""
+    text, parts, _ = read_markup(answer.text)
+    given = [(strip_markup(part.title), read_markup(part.text).text) for part in answer.sections]
+    pairs = given or [(part["title"], part["text"]) for part in parts]
+    sections = [Section.model_construct(title=title, text=text) for title, text in pairs]
+    changes = {"title": strip_markup(answer.title), "text": text, "sections": sections}
+    return answer.model_copy(update=changes)
+
+
 async def get_service(request: Request) -> Service:
     """Return the service of the application that a request came to."""
     service: Service = request.app.state.service
     return service
 
 
+async def get_visible(request: Request) -> Filter:
+    """Return the filter of the answers that the sender of a request may see."""
+    visible: Filter = request.state.visible
+    return visible
+
+
 Shared = Annotated[Service, Depends(get_service)]
+Visible = Annotated[Filter, Depends(get_visible)]
 
 
 @router.post("/v1/rank", responses=WITH_BODY, tags=["ranking"])
-async def rank(body: OneOrMore, request: Request, service: Shared) -> Ranking | list[Ranking]:
+async def rank(
+    body: OneOrMore, request: Request, service: Shared, visible: Visible
+) -> Ranking | list[Ranking]:
     """Rank the answers for a query, or for each query of a batch."""
     queries = body if isinstance(body, list) else [body]
-    texts = [query.query for query in queries]
+    service.charge(request, *(query.query for query in queries))
+    queries = await service.redact(queries)
     if service.settings.log_texts:
-        request.state.logged = {"texts": texts}
-    service.charge(request, *texts)
+        request.state.logged = {"texts": [query.query for query in queries]}
     knows_confidence = service.ranker.current.ranker.confidence is not None
     if any(query.min_confidence for query in queries) and not knows_confidence:
         raise HTTPException(422, "min_confidence: this ranker knows no confidence; leave it out")
-    rankings = await service.ranker.rank(queries, request.state.client)
+    batch = [ScopedRequest(query, visible) for query in queries]
+    rankings = await service.ranker.rank(batch, request.state.client)
     for query, ranking in zip(queries, rankings, strict=True):
         kind = counted_type(query.type, service.ranker.current.types)
         service.traffic.add(kind, ranking.confidence, withheld=ranking.withheld)
@@ -147,57 +185,68 @@ async def rank(body: OneOrMore, request: Request, service: Shared) -> Ranking | 
 @router.get("/v1/answers", responses=ALWAYS, tags=["answers"])
 async def answers(
     service: Shared,
+    visible: Visible,
     search: Annotated[str, Query(max_length=200, description="Words of the title.")] = "",
     limit: Annotated[int, Query(ge=1, le=100)] = 10,
 ) -> FoundAnswers:
     """Look for answers by the words of their titles."""
-    rows, total = service.ranker.current.search_titles(search, limit)
+    find = service.ranker.current.search_titles  # many words in many titles take a while
+    rows, total = await in_thread(service.reading, find, search, limit, visible)
     found_rows = rows.select("id", "title", "url").iter_rows(named=True)
     return FoundAnswers(answers=[Found(**row) for row in found_rows], total=total)
 
 
 @router.get("/v1/answers/{id:text}", responses=MISSING, tags=["answers"])
-async def answer(id: AnswerId, service: Shared) -> Answer:
+async def answer(id: AnswerId, service: Shared, visible: Visible) -> Answer:
     """An answer with its text."""
-    return service.find_answer(id)
+    return service.find_answer(id, visible)
 
 
 @router.put("/v1/answers/{id:text}", responses=WITH_BODY | NEW, tags=["answers"])
 async def put(
-    id: AnswerId, body: NewAnswer, request: Request, response: Response, service: Shared
+    id: AnswerId,
+    body: NewAnswer,
+    request: Request,
+    response: Response,
+    service: Shared,
+    visible: Visible,
 ) -> Answer:
     """Take an answer in, or in place of the one with this id, with no retraining.
 
-    One that is replaced keeps its past queries. Other workers know it within two seconds.
+    HTML and Markdown become text, their headings sections, if none are given. One that is
+    replaced keeps its past queries. Other workers know it within two seconds.
     """
+    body = await run_in_threadpool(read_as_text, body)
     row = {"id": id, **body.model_dump()}
+    if body.metadata is not None:
+        row["metadata"] = json.dumps(body.metadata, ensure_ascii=False)
     sections = [section.text for section in body.sections]
     service.charge(request, "".join((body.title, body.text, *sections)))
-    new = await service.ranker.put(row)
+    new = await service.ranker.put(row, visible)
     if new:
         response.status_code = 201
     log_change(request.state, "added an answer" if new else "replaced an answer", id=id)
-    return Answer.model_validate(row)
+    return service.find_answer(id, visible)
 
 
 @router.delete("/v1/answers/{id:text}", status_code=204, responses=MISSING, tags=["answers"])
-async def delete(id: AnswerId, request: Request, service: Shared) -> Response:
+async def delete(id: AnswerId, request: Request, service: Shared, visible: Visible) -> Response:
     """Forget an answer; for some days it can be restored."""
-    if not await service.ranker.delete(id):
+    if not await service.ranker.delete(id, visible):
         raise _missing_answer(id)
     log_change(request.state, "deleted an answer", id=id)
     return Response(status_code=204)
 
 
 @router.post("/v1/answers/{id:text}/restore", responses=MISSING | documented(409), tags=["answers"])
-async def restore(id: AnswerId, request: Request, service: Shared) -> Answer:
+async def restore(id: AnswerId, request: Request, service: Shared, visible: Visible) -> Answer:
     """Bring back an answer that was deleted, with its past queries.
 
     One that is there, and was not deleted before, stays as it is.
     """
-    if await service.ranker.restore(id):
+    if await service.ranker.restore(id, visible):
         log_change(request.state, "restored an answer", id=id)
-    return service.find_answer(id)
+    return service.find_answer(id, visible)
 
 
 @router.post(
@@ -207,10 +256,15 @@ async def restore(id: AnswerId, request: Request, service: Shared) -> Answer:
     tags=["feedback"],
 )
 async def feedback(
-    body: FeedbackRequest, request: Request, response: Response, service: Shared
+    body: FeedbackRequest,
+    request: Request,
+    response: Response,
+    service: Shared,
+    visible: Visible,
 ) -> Stored:
     """Keep a verdict; it is on disk when this answers."""
     service.charge(request, body.query)
+    [body] = await service.redact([body])
     verdict = Verdict(
         key=body.key,
         text=body.query,
@@ -219,11 +273,16 @@ async def feedback(
         right=body.right,
         shown=None if body.shown is None else tuple(body.shown),
         ranker=body.ranker,
+        scope=str(visible),
     )
-    known = body.answer is None or service.ranker.current.find_answer(body.answer) is not None
-    if not known and not await _is_stored(service, verdict):  # else the answer is gone since
+    named = set() if body.answer is None else {body.answer}
+    if visible:  # others may name what was shown, and is gone since
+        named.update(body.shown or ())
+    unknown = service.ranker.current.find_unknown(named, visible)
+    if unknown and not await _is_stored(service, verdict):  # else the answer is gone since
         await service.ranker.catch_up()  # another worker may have taken it in
-        service.find_answer(f"{body.answer}")
+        for id_ in unknown:
+            service.find_answer(id_, visible)
     if new := await in_thread(service.storing, service.feedback.add, verdict):
         service.metrics.verdicts.labels(f"{body.right}".lower()).inc()
         log_change(request.state, "gave a verdict", key=body.key)
@@ -247,6 +306,7 @@ async def _is_stored(service: Service, verdict: Verdict) -> bool:
 @router.get("/v1/feedback", responses=ALWAYS, tags=["feedback"])
 async def verdicts(
     service: Shared,
+    visible: Visible,
     search: Annotated[
         str, Query(max_length=1_000, description="What stands in their text, case aside.")
     ] = "",
@@ -255,36 +315,48 @@ async def verdicts(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
 ) -> FoundVerdicts:
-    """Look for verdicts, with their texts; the newest come first."""
+    """Look for verdicts, with their texts; the newest come first.
+
+    A key with a filter sees those alone that keys with the same filter gave.
+    """
+    find = partial(service.feedback.search, since=since, until=until, scope=str(visible))
     page, total = await in_thread(
-        service.reading,
-        partial(service.feedback.search, since=since, until=until, limit=limit, offset=offset),
-        search,
+        service.reading, partial(find, limit=limit, offset=offset), search
     )
     return FoundVerdicts.model_validate({"verdicts": page, "total": total})
 
 
 @router.delete("/v1/feedback/{key:text}", status_code=204, responses=MISSING, tags=["feedback"])
-async def take_back(key: VerdictKey, request: Request, service: Shared) -> Response:
+async def take_back(
+    key: VerdictKey, request: Request, service: Shared, visible: Visible
+) -> Response:
     """Take a verdict back; that is on disk when this answers, and its key is free again."""
-    if not await in_thread(service.storing, service.feedback.remove, key):
+    verdict = await in_thread(service.storing, service.feedback.find, key)
+    hidden = verdict is not None and bool(visible) and verdict.scope != str(visible)
+    if hidden or not await in_thread(service.storing, service.feedback.remove, key):
         raise HTTPException(404, f"there is no verdict {key!r}; check the key")
     log_change(request.state, "took a verdict back", key=key)
     return Response(status_code=204)
 
 
 @router.get("/v1/stats", responses=ALWAYS, tags=["feedback"])
-async def stats(service: Shared, days: Annotated[int, Query(ge=1, le=3650)] = 30) -> Statistics:
-    """What was asked and said in the last days, today (UTC) included."""
+async def stats(
+    service: Shared, visible: Visible, days: Annotated[int, Query(ge=1, le=3650)] = 30
+) -> Statistics:
+    """What was asked and said in the last days, today (UTC) included.
+
+    A key with a filter sees verdicts alone, and of keys with the same filter: queries are counted
+    for all keys together.
+    """
     current = service.ranker.current
 
     def title_of(id_: str) -> str:
-        row = current.find_answer(id_)
+        row = current.find_answer(id_, visible)
         return str(row["title"]) if row else ""
 
-    statistics = await in_thread(
-        service.reading, partial(service.feedback.statistics, days, title_of=title_of)
-    )
+    scope = str(visible)
+    summarise = partial(service.feedback.statistics, days, title_of=title_of, scope=scope)
+    statistics = await in_thread(service.reading, summarise)
     return Statistics(**dict(statistics), ranker=current.fingerprint)
 
 

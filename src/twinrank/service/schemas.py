@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import json
 from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
+    WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
@@ -22,6 +26,9 @@ MAX_BATCH_QUERIES = 64
 MAX_ANSWERS = 100  # to a query
 MAX_SHOWN_ANSWERS = 100  # that feedback may list
 MAX_ANSWER_CHARACTERS = 200_000
+MAX_METADATA_FIELDS, MAX_FILTER_FIELDS = 50, 10
+MAX_VALUES, MAX_VALUE_CHARACTERS = 100, 1_000  # of a field of metadata, and of a value
+MAX_EXACT_NUMBER = 2**53  # beyond, JSON readers differ
 ONE_LINE = r"^[^\x00-\x1f]+$"  # a text that a path can hold
 
 
@@ -38,6 +45,30 @@ def _refuse_blank(text: str) -> str:
     return text
 
 
+def _check_values(values: object) -> object:
+    """Refuse what is neither a value of metadata nor a list of them."""
+    several = values if isinstance(values, list) else [values]
+    for value in several:
+        match value:
+            case str() if len(value) <= MAX_VALUE_CHARACTERS and "\x00" not in value:
+                continue
+            case int() | float() if abs(value) <= MAX_EXACT_NUMBER:  # not NaN
+                continue
+        break
+    else:
+        if len(several) <= MAX_VALUES:
+            return values
+    raise ValueError(
+        f"give a text of up to {MAX_VALUE_CHARACTERS:,} characters without NUL, true, false or a "
+        f"number of up to 2^53, or a list of up to {MAX_VALUES} of them"
+    )
+
+
+def _parse_metadata(metadata: object) -> object:
+    """Read metadata as the column of answers has them: JSON text."""
+    return json.loads(metadata) if isinstance(metadata, str) else metadata
+
+
 Clean = AfterValidator(_refuse_nul)
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUERY_CHARACTERS), Clean]
 Words = Annotated[Text, AfterValidator(_refuse_blank)]
@@ -47,6 +78,17 @@ Key = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=ONE_
 Role = Annotated[str, StringConstraints(max_length=32, pattern=r"^[^\x00-\x1f:]+$")]
 Title = Annotated[str, StringConstraints(max_length=1_000), Clean]
 Article = Annotated[str, StringConstraints(max_length=MAX_ANSWER_CHARACTERS), Clean]
+
+
+_VALUE_SCHEMA = [
+    {"type": "string", "maxLength": MAX_VALUE_CHARACTERS},
+    {"type": "number", "minimum": -MAX_EXACT_NUMBER, "maximum": MAX_EXACT_NUMBER},
+    {"type": "boolean"},
+]
+_LIST_SCHEMA = {"type": "array", "items": {"anyOf": _VALUE_SCHEMA}, "maxItems": MAX_VALUES}
+Values = Annotated[
+    Any, AfterValidator(_check_values), WithJsonSchema({"anyOf": [*_VALUE_SCHEMA, _LIST_SCHEMA]})
+]
 
 
 class Strict(BaseModel):
@@ -94,6 +136,14 @@ class RankRequest(Question):
     min_confidence: Annotated[
         float, Field(ge=0, le=1, description="Give no answer if the first is less likely right.")
     ] = 0.0
+    where: Annotated[
+        dict[Name, Values],
+        Field(
+            max_length=MAX_FILTER_FIELDS,
+            description="Rank answers alone with this metadata: of each field the value, or one of "
+            "several.",
+        ),
+    ] = {}
     explain: Annotated[
         bool, Field(description="Whether to give section, sentence, channels and past queries.")
     ] = True
@@ -102,6 +152,7 @@ class RankRequest(Question):
         json_schema_extra={
             "examples": [
                 {"text": "it wont let me in again", "k": 3},
+                {"text": "refund", "where": {"locale": "da", "brand": ["acme", "acme labs"]}},
                 {
                     "turns": [
                         {"role": "user", "text": "my clients see no free times"},
@@ -165,6 +216,20 @@ class NewAnswer(Strict):
     text: Article = ""
     url: Annotated[str, StringConstraints(max_length=2_000), Clean] | None = None
     sections: Annotated[list[Section], Field(max_length=500)] = []
+    metadata: Annotated[
+        dict[Name, Values] | None,
+        Field(
+            max_length=MAX_METADATA_FIELDS,
+            description="Fields of your own, to filter by; left out, they stay as they were.",
+        ),
+    ] = None
+
+    @field_validator("metadata")
+    @classmethod
+    def _check_names(cls, metadata: dict[str, object] | None) -> dict[str, object] | None:
+        if taken := sorted({"url", "sections"}.intersection(metadata or ())):
+            raise ValueError(f"{taken[0]!r} has a field of its own; give it beside the metadata")
+        return metadata
 
     @model_validator(mode="after")
     def _check_words(self) -> NewAnswer:
@@ -189,6 +254,7 @@ class Answer(BaseModel):
     text: str
     url: str | None
     sections: list[Part]
+    metadata: Annotated[dict[str, Any], BeforeValidator(_parse_metadata)] = {}
 
 
 class Found(BaseModel):

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from urllib.parse import urlsplit
 
 from uvicorn import Config
@@ -17,12 +18,11 @@ from uvicorn.supervisors import Multiprocess
 
 from twinrank.errors import ServeError
 from twinrank.feedback.database import Feedback
-from twinrank.ranking import read_manifest
+from twinrank.ranking import Filter, place_of, read_manifest
 from twinrank.service.access import Keys
 from twinrank.service.connections import (
     MAX_HEAD_BYTES,
     Connection,
-    allow_connections,
     limit_fetching,
 )
 from twinrank.service.prometheus import SHARED_FOLDER
@@ -47,7 +47,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 
     Args:
         settings: of the service.
-        announce: called with the address, when it is bound.
+        announce: called with the address, when a worker answers there.
 
     Raises:
         ServeError: if it cannot start, or would be open to others without keys.
@@ -55,7 +55,6 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         FeedbackError: if the database cannot be used.
     """
     check(settings)
-    allow_connections()
     config = Config(
         "twinrank.service.app:from_environment",
         factory=True,
@@ -76,12 +75,35 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         os.environ[VARIABLE] = settings.model_dump_json()
-        announce(address_of(bound))
-        Supervisor(config, [bound]).run()
+        Supervisor(config, bound, announce).run()
 
 
 class Supervisor(Multiprocess):
     """Starts workers again that die or hang, has them read keys again, and stops them in time."""
+
+    def __init__(
+        self, config: Config, bound: socket.socket, announce: Callable[[str], None]
+    ) -> None:
+        super().__init__(config, [bound])
+        self._announce = partial(announce, address_of(bound))
+
+    def init_processes(self) -> None:
+        """Start the workers, and announce the service once the first one answers.
+
+        Raises:
+            ServeError: if that one ends before.
+        """
+        super().init_processes()
+        first = self.processes[0]
+        while not first.is_ready(timeout=1):
+            if self.signal_queue:  # it is to stop before it began
+                return
+            if not first.process.is_alive():
+                self.terminate_all()
+                self.join_all()
+                raise ServeError("the service cannot start; the line above says why")
+            time.sleep(0.1)
+        self._announce()
 
     def handle_hup(self) -> None:
         """Have the workers read the keys again; one that is still starting is started again."""
@@ -112,9 +134,12 @@ def check(settings: Settings) -> None:
         )
     if settings.keys:
         Keys(settings.keys)
+    Filter.parse(settings.where)
     for origin in settings.origins:
         _check_origin(origin, keys=settings.keys is not None)
     read_manifest(settings.ranker)
+    if settings.index:
+        place_of(settings.index)
     Feedback.open(settings.feedback).close()
 
 

@@ -21,9 +21,11 @@ class Settings(BaseModel):
             and so do each 1,000 characters of a text.
         waiting: queries that may wait at once in each worker; of a client as many as are free yet.
         body_bytes: of a request, at most.
-        timeout_s: for a request to be read, and for it to be answered.
+        timeout_s: for a request to be read; reading and answering it may take twice as long.
         restore_days: how long a deleted answer can be restored; 0 keeps nothing of it.
+        where: a filter of the answers that the service knows, see `Filter.parse`.
         origins: of other sites whose pages may call the API, `https://HOST`; `*` is any.
+        redact: what is personal in queries, before they are ranked, logged or stored.
         keep_feedback_days: after which verdicts are erased; None leaves the database's setting.
     """
 
@@ -41,9 +43,11 @@ class Settings(BaseModel):
     body_bytes: int = 4_000_000
     timeout_s: float = 30.0
     restore_days: float = 7.0
+    where: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     log_texts: bool = False
     log_addresses: bool = False
+    redact: bool = False
     show_past_queries: bool = False
     keep_feedback_days: int | None = None
     device: str = "auto"

@@ -161,7 +161,7 @@ function wordsOf({ answers, confidence, withheld }) {
     return ["Nothing sure enough to show",
       `${best}Add what was seen or tried, or lower “Only if at least” in the options.`];
   }
-  if (!answers.length) return ["No answer found", "Try other words, or more of them."];
+  if (!answers.length) return ["No answer found", "None fits “Only where” in the options, or what this key may see."];
   if (confidence != null && confidence < SURE) {
     return ["Not sure about these", "A few more words about what was seen or tried may help."];
   }

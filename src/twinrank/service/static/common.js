@@ -24,7 +24,7 @@ export const $ = (selector) => document.querySelector(selector);
 
 /** A link where the address is one of the web; the bare words where it is anything else. */
 export function linked(words, url) {
-  const address = url && URL.parse(url);
+  const address = url && URL.canParse(url) && new URL(url);
   if (!address || !["http:", "https:"].includes(address.protocol)) return words;
   return el("a", { href: address.href, target: "_blank", rel: "noopener noreferrer" }, words);
 }

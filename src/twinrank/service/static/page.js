@@ -19,9 +19,19 @@ function query() {
   return { turns: turns.read(), type: "conversation" };
 }
 
+/** The filter as the service takes it: `locale = da; brand = acme, globex` has two fields. */
+function where() {
+  const parts = $("#where").value.split(";").filter((part) => part.trim());
+  return Object.fromEntries(parts.map((part) => {
+    const [field, ...values] = part.split("=");
+    return [field.trim(), values.join("=").split(",").map((value) => value.trim()).filter(Boolean)];
+  }));
+}
+
 const options = () => ({
   k: Number($("#how-many").value),
   min_confidence: Number($("#at-least").value),
+  where: where(),
 });
 
 function stop() {
@@ -94,6 +104,7 @@ $("#start-over").addEventListener("click", () => {
 for (const mode of document.getElementsByName("mode")) mode.addEventListener("change", switchMode);
 $("#how-many").addEventListener("change", () => ask());
 $("#at-least").addEventListener("change", () => ask());
+$("#where").addEventListener("change", () => ask());
 
 offerToForget();
 turns.start();
