@@ -1,7 +1,9 @@
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
 from twinrank.encoding import FeatureStore
@@ -42,6 +44,20 @@ def test_signs_are_those_of_loops_over_single_vectors(ranker, help_centre):
     assert signs.figures["first_places"] == pytest.approx(sum(c for _, c in common) / n)
     assert [round(hub["share"] * n) for hub in signs.hubs] == [c for _, c in common]
     assert signs.hubs[0]["title"] == ranker.answers["title"][common[0][0]]
+
+
+def test_on_train_a_query_is_not_its_own_past(ranker, help_centre):
+    assert signs_of_collapse(ranker, help_centre, split="train").figures["nearest_past_query"] < 1
+
+
+def test_where_every_answer_is_right_no_figure_is_undefined(ranker, help_centre):
+    ids = help_centre.split("test").frame["id"]
+    pairs = ids.to_frame("query").join(help_centre.answers.select(answer="id"), how="cross")
+    others = help_centre.labels.filter(pl.col("split") != "test")
+    every = pairs.with_columns(split=pl.lit("test")).select(others.columns)
+    dataset = replace(help_centre, labels=pl.concat([others, every]))
+    figures = signs_of_collapse(ranker, dataset).figures
+    assert all(math.isfinite(value) for value in figures.values())
 
 
 def test_the_plane_has_queries_and_answers(ranker, help_centre):

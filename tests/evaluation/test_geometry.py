@@ -55,38 +55,15 @@ def reference(queries, answers, labels, types, _threads=None):
             over_answers.append(np.mean([apart(*p) for p in itertools.combinations(means, 2)]))
     random = np.mean([apart(*pair) for pair in itertools.combinations(q, 2)])
     to_answer = np.mean([np.mean([apart(q[i], a[j]) for j in rights[i]]) for i in range(n)])
-    u = [x / math.sqrt(sum(x * x)) for x in queries]
-    v = [x / math.sqrt(sum(x * x)) for x in answers]
-    cross = [
-        apart(u[i], u[k]) ** 2
-        for j in range(m)
-        for i, k in itertools.combinations(range(n), 2)
-        if j in rights[i] and j in rights[k] and types[i] != types[k]
-    ]
-    centred = queries - queries.mean(axis=0)
-    share = np.sqrt(np.clip(np.linalg.eigvalsh(centred.T @ centred), 0, None))
-    share /= share.sum()
     single = [i for i in range(n) if len(rights[i]) == 1]
     return {
         "centroid_distance": np.mean(over_answers),
         "centroid_distance_relative": np.mean(over_answers) / random,
         "answer_distance": to_answer,
         "answer_distance_relative": to_answer / random,
-        "alignment": np.mean(
-            [np.mean([apart(u[i], v[j]) ** 2 for j in rights[i]]) for i in range(n)]
-        ),
-        "type_alignment": np.mean(cross),
-        "uniformity": uniformity(u),
-        "answer_uniformity": uniformity(v),
-        "effective_rank": math.exp(-sum(p * math.log(p) for p in share if p > 0)),
         "answer_share": epsilon_squared(queries[single], [rights[i][0] for i in single]),
         "type_share": epsilon_squared(queries[single], [types[i] for i in single]),
     }
-
-
-def uniformity(unit):
-    pairs = itertools.combinations(unit, 2)
-    return math.log(np.mean([math.exp(-2 * apart(x, y) ** 2) for x, y in pairs]))
 
 
 def epsilon_squared(points, groups):
@@ -129,7 +106,7 @@ def test_the_probe_keeps_threads_whole():
 def test_figures_that_compare_nothing_are_none():
     queries, answers, labels, types, threads = case(1)
     got = measure_space(queries, answers, labels, ["a"] * 40, threads)
-    between_types = {"centroid_distance", "centroid_distance_relative", "type_alignment"}
+    between_types = {"centroid_distance", "centroid_distance_relative"}
     undefined = {name for name, value in got.items() if value is None}
     assert undefined == between_types | {"type_auc", "type_share"}
     few_threads = [f"t{i % 4}" for i in range(40)]
@@ -154,7 +131,7 @@ def test_degenerate_spaces_give_numbers_or_none(name):
     got = measure_space(queries, answers, labels, types, [str(i) for i in range(n)])
     assert all(value is None or math.isfinite(value) for value in got.values()), got
     if (queries == queries[0]).all():
-        for figure in ("effective_rank", "answer_share", "type_share", "answer_distance_relative"):
+        for figure in ("answer_share", "type_share", "answer_distance_relative"):
             assert got[figure] is None
 
 
@@ -169,7 +146,7 @@ def test_rounding_is_neither_spread_nor_a_feature():
     point = np.full((40, 5), 0.3)
     collapsed = measure_space(point + rng.normal(size=(40, 5)) * 1e-8, answers, *rest)
     assert_same(collapsed, measure_space(point, answers, *rest))
-    assert (collapsed["effective_rank"], collapsed["type_auc"]) == (None, 0.5)
+    assert (collapsed["answer_share"], collapsed["type_auc"]) == (None, 0.5)
     dead = [
         np.hstack([x, rng.normal(size=(len(x), 2)) * [1e-32, 1e-8]]) for x in (queries, answers)
     ]

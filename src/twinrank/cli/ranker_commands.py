@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from twinrank.cli.common import (
     AsJson,
-    Data,
+    Conditions,
     DataOfRun,
     Device,
     FileOption,
@@ -27,7 +27,11 @@ from twinrank.cli.common import (
 )
 from twinrank.errors import TwinrankError
 
+if TYPE_CHECKING:
+    from twinrank.evaluation import Evaluation
+
 PANEL = "Rankers"
+RUN_DEPTH = 1_000  # answers of a query in a run, as TREC has it
 
 
 @app.command(rich_help_panel=PANEL)
@@ -47,6 +51,7 @@ def rank(
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, help="Give none if the first is less likely right.")
     ] = 0.0,
+    where: Conditions = None,
     why: Annotated[
         bool, typer.Option("--why", help="Show what each channel gave to the score.")
     ] = False,
@@ -57,16 +62,19 @@ def rank(
     """Rank the answers for one text, for stdin (read whole), or for each line of a file.
 
     Example: `twinrank rank runs/first "it wont let me in again" --why --min-confidence 0.3`
+
+    Example: `twinrank rank runs/first "refund" --where locale=da --where brand=acme,globex`
     """
     if text is not None and file:
         raise typer.BadParameter("give a text or --file, not both")
     texts = _read_texts(text, file)  # before what takes seconds to import
 
-    from twinrank.ranking import Ranker
+    from twinrank.ranking import Filter, Ranker
     from twinrank.reports.terminal import ranking_table
 
+    wanted = Filter.parse(where or ())
     loaded = Ranker.load(ranker, device=device, index=index)
-    rankings = loaded.rank(texts, k, min_confidence=min_confidence)
+    rankings = loaded.rank(texts, k, min_confidence=min_confidence, where=wanted)
     if json:
         pairs = zip(texts, rankings, strict=True)
         show([{"query": t, "answers": [a.as_dict() for a in answers]} for t, answers in pairs])
@@ -93,9 +101,21 @@ def _read_texts(text: str | None, file: Path | None) -> list[str]:
 
 @app.command(rich_help_panel=PANEL)
 def evaluate(
-    ranker: RankerFolder,
-    data: Data,
+    places: Annotated[
+        list[Path],
+        typer.Argument(metavar="RANKER DATA", help="Ranker; data set. With --from-run DATA alone."),
+    ],
     split: Split = "test",
+    run: Annotated[
+        Path | None, FileOption(help="Write the ranker's rankings, 1,000 deep, as a TREC run.")
+    ] = None,
+    from_run: Annotated[
+        Path | None, FileOption(help="Measure the TREC run of another system, beside the ranker.")
+    ] = None,
+    ignore_identical_ids: Annotated[
+        bool,
+        typer.Option("--ignore-identical-ids", help="Never rank the answer with the query's id."),
+    ] = False,
     device: Device = "auto",
     strict: Strict = False,
     json: AsJson = False,
@@ -106,52 +126,64 @@ def evaluate(
     how true that is, and what share would be answered, how well, if it were silent below.
 
     Example: `twinrank evaluate runs/first examples/help-centre --split test`
+
+    Example: `twinrank evaluate runs/first data/mine --from-run search-engine.trec`
     """
-    from twinrank.data import Dataset
+    *rankers, data = places
+    if len(rankers) > 1 or (run and not rankers) or not (rankers or from_run):
+        raise typer.BadParameter(
+            "give RANKER DATA; with --from-run and no --run, DATA alone will do"
+        )
+
+    from twinrank.data import Dataset, read_run, write_run
     from twinrank.encoding import FeatureStore
     from twinrank.evaluation import evaluate as measured
+    from twinrank.evaluation import evaluate_run
     from twinrank.ranking import Ranker
-    from twinrank.reports.terminal import confidence_table, evaluation_table
 
-    loaded = Ranker.load(ranker, store=FeatureStore(), device=device)
-    evaluation = measured(loaded, Dataset.load(data, strict=strict), split=split)
-    warn_of_few(evaluation.counts["types"], split)
-    show(evaluation.as_dict() if json else evaluation_table(evaluation, f"{ranker}, {split}"))
-    if evaluation.confidence and not json:
-        show(confidence_table(evaluation))
+    rankings = read_run(from_run) if from_run else None
+    dataset = Dataset.load(data, strict=strict)
+    settings: dict[str, Any] = {"split": split, "ignore_identical_ids": ignore_identical_ids}
+    evaluations: dict[str, Evaluation] = {}
+    for path in rankers:
+        loaded = Ranker.load(path, store=FeatureStore(), device=device)
+        evaluation = measured(loaded, dataset, depth=RUN_DEPTH if run else 0, **settings)
+        if run and evaluation.run is not None:
+            write_run(run, evaluation.run)
+            say(f"written: {run}")
+        evaluations[str(path)] = evaluation
+    if rankings is not None:
+        evaluations[str(from_run)] = evaluate_run(rankings, dataset, **settings)
+    _show_evaluations(evaluations, split, json=json)
 
 
-@app.command(rich_help_panel=PANEL)
-def geometry(
-    rankers: Annotated[list[Path], typer.Argument(metavar="RANKER...", help="Folders of rankers.")],
-    data: DataOfRun = None,
-    split: Split = "test",
-    page: Annotated[
-        Path | None, FileOption(help="Write an HTML page with the centroids in the plane.")
-    ] = None,
-    device: Device = "auto",
-    json: AsJson = False,
-) -> None:
-    """Show what rankers' spaces look like: what lies near what, and how types mix.
+def _show_evaluations(evaluations: dict[str, Evaluation], split: str, *, json: bool) -> None:
+    """Show a ranker or a run; of both also the tests of the run minus the ranker."""
+    from twinrank.experiments.compare import compare_pairs
+    from twinrank.reports.terminal import (
+        confidence_table,
+        difference_rows,
+        evaluation_table,
+        fill_table,
+    )
 
-    Example: `twinrank geometry runs/first --page geometry.html`
-    """
-    from twinrank.data import Dataset
-    from twinrank.encoding import FeatureStore
-    from twinrank.evaluation import centroid_views
-    from twinrank.evaluation import geometry as measured
-    from twinrank.ranking import Ranker
-    from twinrank.reports.geometry_report import geometry_table, write_geometry
-
-    store = FeatureStore()
-    loaded = {str(path): Ranker.load(path, store=store, device=device) for path in rankers}
-    dataset = Dataset.load(data) if data else next(iter(loaded.values())).origin.dataset()
-    spaces = [(name, measured(ranker, dataset, split=split)) for name, ranker in loaded.items()]
-    if page:
-        views = [(n, centroid_views(ranker, dataset, split=split)) for n, ranker in loaded.items()]
-        write_geometry(page, spaces, views)
-        say(f"written: {page}")
-    show({name: g.as_dict() for name, g in spaces} if json else geometry_table(spaces))
+    first, *others = ((Path(name).name, evaluation) for name, evaluation in evaluations.items())
+    warn_of_few(first[1].counts["types"], split)
+    differences = compare_pairs((of_run, first) for of_run in others)
+    if json:
+        values, *run = (
+            evaluation.as_dict() | {"published": evaluation.published.as_dict()}
+            for evaluation in evaluations.values()
+        )
+        show(values | ({"run": run[0], "differences": differences} if run else {}))
+        return
+    for name, evaluation in evaluations.items():
+        show(evaluation_table(evaluation, f"{name}, {split}"))
+        show(evaluation_table(evaluation.published, "As BEIR and MTEB measure:"))
+        if evaluation.confidence:
+            show(confidence_table(evaluation))
+    if differences:
+        show(fill_table("Paired tests over threads:", difference_rows(differences, "arm")))
 
 
 @app.command(rich_help_panel=PANEL)

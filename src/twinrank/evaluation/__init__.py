@@ -5,23 +5,20 @@ from twinrank.evaluation.evaluate import (
     Evaluation,
     by_type,
     evaluate,
+    evaluate_run,
     means,
     measure,
     summarise,
 )
 from twinrank.evaluation.geometry import Geometry, View, centroid_views, geometry
-from twinrank.evaluation.metrics import METRICS, per_query
+from twinrank.evaluation.metrics import METRICS, PUBLISHED_METRICS, per_query
 from twinrank.evaluation.mistakes import Mistakes, mistakes
-from twinrank.evaluation.reliability import (
-    coverage_curve,
-    expected_calibration_error,
-    measure_calibration,
-    reliability,
-)
+from twinrank.evaluation.reliability import reliability
 from twinrank.evaluation.significance import Difference, differences, holm
 
 __all__ = [
     "METRICS",
+    "PUBLISHED_METRICS",
     "Difference",
     "Evaluation",
     "Geometry",
@@ -30,15 +27,13 @@ __all__ = [
     "View",
     "by_type",
     "centroid_views",
-    "coverage_curve",
     "differences",
     "evaluate",
-    "expected_calibration_error",
+    "evaluate_run",
     "geometry",
     "holm",
     "means",
     "measure",
-    "measure_calibration",
     "mistakes",
     "per_query",
     "reliability",

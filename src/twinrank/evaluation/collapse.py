@@ -13,10 +13,10 @@ from scipy.spatial.distance import cdist
 
 from twinrank.data import Dataset
 from twinrank.evaluation.geometry import main_axes, read_vectors, unit_vectors
+from twinrank.evaluation.metrics import per_query
 from twinrank.ranking import Ranker
 
 COMMON_ANSWERS = 3  # whose first places are counted
-TOP = 3  # places that count for accuracy
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Signs:
 
 
 def signs_of_collapse(ranker: Ranker, dataset: Dataset, *, split: str = "test") -> Signs:
-    """Measure, on one split, who is near whom, and how the same vectors rank.
+    """Measure, on one split, which vectors are near which, and how the same vectors rank.
 
     - `nearest_past_query`: share of queries whose nearest labelled query of `train` (Euclidean)
-      has an answer in common with them.
+      has an answer in common with them; a query is not its own.
     - `right_over_wrong`: distance to the right answers over that to all others, each the mean of
       a query's; mean over queries. Below 1 the right ones are nearer.
     - `dot_accuracy`, `cosine_accuracy`: top-3 accuracy of both scores of the same vectors.
@@ -57,19 +57,26 @@ def signs_of_collapse(ranker: Ranker, dataset: Dataset, *, split: str = "test") 
     past, past_points, _ = read_vectors(ranker, dataset, "train")
     answers = answers.astype(np.float64)
     right = queries.labels.toarray() > 0
-    nearest = cdist(points, past_points).argmin(axis=1)
+    distances = cdist(points, past_points)
+    names, past_names = (of.frame["id"].to_numpy() for of in (queries, past))
+    distances[names[:, None] == past_names] = np.inf
+    nearest = distances.argmin(axis=1)
     solved = right & (past.labels.toarray()[nearest] > 0)
     apart = cdist(points, answers)
     to_right = (apart * right).sum(axis=1) / right.sum(axis=1)
-    to_wrong = (apart * ~right).sum(axis=1) / (~right).sum(axis=1)
+    to_wrong = (apart * ~right).sum(axis=1) / np.maximum((~right).sum(axis=1), 1)
     products = points @ answers.T
     first = Counter(products.argmax(axis=1).tolist()).most_common(COMMON_ANSWERS)
     (plane, answer_plane), shares = main_axes(points, 2, points, answers)
+
+    def accuracy(scores: Float[np.ndarray, "n m"]) -> float:
+        return float(per_query(scores, queries.labels)["accuracy@3"].mean())
+
     figures = {
         "nearest_past_query": solved.any(axis=1).mean(),
         "right_over_wrong": np.mean(to_right / np.where(to_wrong > 0, to_wrong, 1)),
-        "dot_accuracy": _accuracy(products, right),
-        "cosine_accuracy": _accuracy(unit_vectors(points) @ unit_vectors(answers).T, right),
+        "dot_accuracy": accuracy(products),
+        "cosine_accuracy": accuracy(unit_vectors(points) @ unit_vectors(answers).T),
         "first_places": sum(count for _, count in first) / len(points),
         "first_axis": shares[0],
         "axis_low": plane[:, 0].min(),
@@ -93,9 +100,3 @@ def signs_of_collapse(ranker: Ranker, dataset: Dataset, *, split: str = "test") 
     ]
     values = {name: float(value) for name, value in figures.items()}
     return Signs(values, hubs, pl.concat(frames), (float(shares[0]), float(shares[1])))
-
-
-def _accuracy(scores: Float[np.ndarray, "n m"], right: np.ndarray) -> float:
-    """Share of queries with a right answer among the first; ties in the order of the columns."""
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :TOP]
-    return float(np.take_along_axis(right, best, axis=1).any(axis=1).mean())

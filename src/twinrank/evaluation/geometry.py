@@ -140,27 +140,19 @@ def measure_space(
       answers, then over queries.
     - `..._relative`: these over the mean distance of two random queries in the same space.
     - `type_auc`: of a logistic regression that tells the type from the vector, see `type_auc`.
-    - `alignment` (Wang and Isola 2020, arXiv 2005.10242, alpha = 2): squared distance on the unit
-      sphere (0 to 4) from a query to its right answers, mean as above; `type_alignment`: of
-      two queries of one answer and different types, mean over all such pairs.
-    - `uniformity` (there too, t = 2): log of the mean of exp(-2 squared distance) over pairs of
-      queries on the sphere, 0 if all are one point, lower if spread; `answer_uniformity`.
-    - `effective_rank` (Roy and Vetterli 2007): exp of the entropy (nats) of the normalised
-      singular values of the centred queries; 1 to d.
     - `answer_share`, `type_share`: epsilon squared (Kelley 1935), the share of the queries'
       variance between answers (types) less what chance gives: 0 by chance, 1 at most. Over
       queries with one right answer.
 
     Labels (n x m) are not 0 where an answer is right; types and threads are of the n queries. The
-    seed is of the folds, and of the 2000 queries or answers drawn where there are more for the
-    figures over all pairs.
+    seed is of the folds, and of the 2000 queries drawn where there are more, for the mean distance
+    of two.
     """
     queries = _level_constant(queries.astype(np.float64))
     answers = answers.astype(np.float64)
     cells = Cells.from_labels(labels, types)
     rng = np.random.default_rng(seed)
     sampled_queries = rng.permutation(len(queries))[:MAX_PAIRED]
-    sampled_answers = rng.permutation(len(answers))[:MAX_PAIRED]
     single = np.flatnonzero(np.bincount(cells.row, minlength=len(queries)) == 1)
     answer_of = np.zeros(len(queries), dtype=np.int64)
     answer_of[cells.row] = cells.column
@@ -168,10 +160,6 @@ def measure_space(
     return {
         **_scaled_distances(queries, answers, cells, sampled_queries),
         "type_auc": type_auc(queries, kinds, threads, seed=seed),
-        **_alignments(unit_vectors(queries), unit_vectors(answers), cells),
-        "uniformity": _uniformity(queries[sampled_queries]),
-        "answer_uniformity": _uniformity(answers[sampled_answers]),
-        "effective_rank": _effective_rank(queries),
         "answer_share": _share_between(queries[single], answer_of[single]),
         "type_share": _share_between(queries[single], kinds[single]),
     }
@@ -227,35 +215,6 @@ def type_auc(points: Points, kinds: Groups, threads: Sequence[str], *, seed: int
         targets = [1] if count == 2 else range(count)
         areas.append([roc_auc_score(kinds[test] == kind, chances[:, kind]) for kind in targets])
     return float(np.mean(areas))
-
-
-def _alignments(queries: Points, answers: Float[np.ndarray, "m d"], cells: Cells) -> Figures:
-    """Measure unit vectors."""
-    to_right = lengths(queries[cells.row] - answers[cells.column]) ** 2
-    centroids, (first, second) = cells.means(queries), cells.pairs()
-    off_centroid = lengths(queries[cells.row] - centroids[cells.owner]) ** 2
-    variance = np.bincount(cells.owner, off_centroid, len(cells.counts)) / cells.counts
-    # The mean over pairs from two clouds: the distance of their means, and their own variances.
-    apart = lengths(centroids[first] - centroids[second]) ** 2 + variance[first] + variance[second]
-    weights = cells.counts[first] * cells.counts[second]
-    return {
-        "alignment": _mean_of_means(to_right, cells.row),
-        "type_alignment": float(np.average(apart, weights=weights)) if len(apart) else None,
-    }
-
-
-def _uniformity(points: Points) -> float | None:
-    if len(points) < 2:
-        return None
-    return float(np.log(np.exp(-2 * pdist(unit_vectors(points), "sqeuclidean")).mean()))
-
-
-def _effective_rank(points: Points) -> float | None:
-    values = np.linalg.svd(_centre(points), compute_uv=False)
-    if not values.any():
-        return None
-    share = values[values > 0] / values.sum()
-    return float(np.exp(-(share * np.log(share)).sum()))
 
 
 def _share_between(points: Points, groups: Groups) -> float | None:

@@ -18,6 +18,8 @@ ACCURACY_AT = (1, 3, 10)
 MAP_AT = (3, 10)
 MISSED = np.iinfo(np.int64).max  # the rank of a right answer whose score is not finite
 METRICS = (*(f"accuracy@{k}" for k in ACCURACY_AT), *(f"map@{k}" for k in MAP_AT), "loss")
+RECALL_AT = (10, 100)
+PUBLISHED_METRICS = ("ndcg@10", *(f"recall@{k}" for k in RECALL_AT), "mrr@10")  # as BEIR, MTEB
 
 
 def ranks_of_right(
@@ -61,6 +63,41 @@ def average_precision_at(
     return averages
 
 
+def recall_at(
+    k: int, ranks: Int[np.ndarray, " labels"], bounds: Int[np.ndarray, " n_plus_1"]
+) -> Float[np.ndarray, " n"]:
+    """Give the share of the right answers that are among the first k."""
+    recall: np.ndarray = np.add.reduceat((ranks <= k).astype(np.float64), bounds[:-1])
+    return recall / np.diff(bounds)
+
+
+def reciprocal_rank_at(
+    k: int, ranks: Int[np.ndarray, " labels"], bounds: Int[np.ndarray, " n_plus_1"]
+) -> Float[np.ndarray, " n"]:
+    """Give 1 / rank of the first right answer if it is among the first k, else 0 (MRR@k)."""
+    best = np.minimum.reduceat(ranks, bounds[:-1])
+    return np.where(best <= k, 1 / best, 0.0)
+
+
+def ndcg_at(
+    k: int,
+    ranks: Int[np.ndarray, " labels"],
+    bounds: Int[np.ndarray, " n_plus_1"],
+    grades: Float[np.ndarray, " labels"],
+) -> Float[np.ndarray, " n"]:
+    """Compute nDCG@k: grade / log2(rank + 1) summed over the first k, over the best such sum.
+
+    The gain is the grade itself, as trec_eval's `ndcg_cut` has it (Järvelin and Kekäläinen 2002).
+    """
+    owner = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    order = np.lexsort((-grades, owner))  # a query's right answers, highest grade first
+    nth = np.arange(len(ranks)) - bounds[owner] + 1
+    best = np.where(nth <= k, grades[order] / np.log2(nth + 1.0), 0.0)
+    gains = np.where(ranks <= k, grades / np.log2(ranks + 1.0), 0.0)
+    ndcg: np.ndarray = np.add.reduceat(gains, bounds[:-1]) / np.add.reduceat(best, bounds[:-1])
+    return ndcg
+
+
 def losses(scores: Float[np.ndarray, "n m"], labels: sparse.csr_array) -> Float[np.ndarray, " n"]:
     """Compute the cross-entropy per query: -log of the softmax mass on its right answers (nats).
 
@@ -79,12 +116,24 @@ def losses(scores: Float[np.ndarray, "n m"], labels: sparse.csr_array) -> Float[
 def per_query(
     scores: Float[np.ndarray, "n m"], labels: sparse.csr_array
 ) -> dict[str, Float[np.ndarray, " n"]]:
-    """Compute every metric of `METRICS` for every query; each has at least one right answer."""
+    """Compute every metric for every query; each has at least one right answer.
+
+    Labels hold grades, which nDCG alone tells apart.
+    """
     scores = np.asarray(scores, dtype=np.float64)
-    ranks = ranks_of_right(scores, labels)
-    bounds = labels.indptr.astype(np.int64)
+    figures = figures_of_ranks(ranks_of_right(scores, labels), labels)
+    return {**figures, "loss": losses(scores, labels)}
+
+
+def figures_of_ranks(
+    ranks: Int[np.ndarray, " labels"], labels: sparse.csr_array
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """Compute every metric but the loss from the ranks of right answers, as `ranks_of_right`."""
+    bounds, grades = labels.indptr.astype(np.int64), labels.data.astype(np.float64)
     return {
         **{f"accuracy@{k}": accuracy_at(k, ranks, bounds) for k in ACCURACY_AT},
         **{f"map@{k}": average_precision_at(k, ranks, bounds) for k in MAP_AT},
-        "loss": losses(scores, labels),
+        "ndcg@10": ndcg_at(10, ranks, bounds, grades),
+        **{f"recall@{k}": recall_at(k, ranks, bounds) for k in RECALL_AT},
+        "mrr@10": reciprocal_rank_at(10, ranks, bounds),
     }

@@ -10,7 +10,7 @@ import polars as pl
 from jaxtyping import Float, Int
 from scipy import sparse
 
-from twinrank.evaluation.metrics import ranks_of_right
+from twinrank.evaluation.metrics import PUBLISHED_METRICS, ranks_of_right
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def mistakes(rows: pl.DataFrame) -> Mistakes:
 
     A query with several right answers counts for the one with the best rank.
     """
-    misses = rows.filter(pl.col("first") != pl.col("right"))
+    misses = rows.drop(PUBLISHED_METRICS, strict=False)
+    misses = misses.filter(pl.col("first") != pl.col("right"))
     queries_of = dict(rows.group_by("right").len().iter_rows())
 
     def queries(column: str) -> pl.Expr:

@@ -77,15 +77,5 @@ def reliability(confidence: Confidences, right: Hits) -> tuple[Bin, ...]:
     return tuple(marks)
 
 
-def coverage_curve(confidence: Confidences, right: Hits) -> tuple[Point, ...]:
-    """Give a point for each confidence that occurs as the threshold, the lowest first."""
-    order = np.argsort(-confidence, kind="stable")
-    falling = confidence[order]
-    last = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
-    accuracy = np.cumsum(right[order])[last] / (last + 1)
-    points = zip(falling[last], (last + 1) / len(order), accuracy, strict=True)
-    return tuple(Point(*map(float, point)) for point in points)[::-1]
-
-
 def _bin_of(confidence: Confidences) -> Int[np.ndarray, " n"]:
     return np.minimum((confidence * BINS).astype(np.int64), BINS - 1)

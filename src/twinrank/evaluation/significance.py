@@ -12,7 +12,6 @@ from jaxtyping import Float
 from scipy import stats
 
 from twinrank.evaluation.evaluate import Evaluation, Figures, Intervals, by_type, summarise
-from twinrank.evaluation.metrics import METRICS
 
 PERMUTATIONS = 9_999
 
@@ -47,8 +46,8 @@ def differences(first: Evaluation, second: Evaluation, metrics: Sequence[str]) -
     a, b = first.per_query, second.per_query
     if not a["id"].equals(b["id"]):
         raise ValueError("differences need two evaluations of the same queries in the same order")
-    rows = a.with_columns(a[metric] - b[metric] for metric in METRICS)
-    summary = summarise(rows)
+    rows = a.select("id", "type", "thread", *(a[metric] - b[metric] for metric in metrics))
+    summary = summarise(rows, metrics=metrics)
     groups: list[tuple[str | None, pl.DataFrame, Figures, Intervals]] = [
         (None, rows, summary.overall, summary.intervals["overall"])
     ]
