@@ -3,14 +3,19 @@ import json
 import pytest
 
 from twinrank.encoding import FeatureStore
-from twinrank.errors import RecipeError
 from twinrank.evaluation import evaluate
-from twinrank.experiments import Plan, find_plan, run_study
+from twinrank.experiments import handover_study, run_study
 from twinrank.ranking import Ranker
 from twinrank.recipe import Recipe, recipe_names
-from twinrank.training import Pretrainer, TowerTrainer
+from twinrank.training.pretraining import Pretrainer
+from twinrank.training.tower_training import TowerTrainer
 
 pytestmark = pytest.mark.slow
+
+NAMED = {
+    *(*handover_study.RECIPES, *handover_study.CONTROLS, *handover_study.FEW_LABELS),
+    *(*handover_study.PICTURED, *(name for pair in handover_study.READING for name in pair)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +39,22 @@ def files(recipe_files, tmp_path_factory):
     return {name: str(folder / f"{name}.toml") for name in texts}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def plan(files):
-    return Plan(
-        name="tiny",
-        recipes=tuple(files[name] for name in ("bm25", "bare", "plain", "heir")),
-        controls=(files["asis"], files["large"]),
-        few_labels=(files["plain"], files["heir"]),
-        shares=(0.3,),
-        rare=0.5,
-        few_seeds=2,
-        pictured=("heir",),
-    )
+    choices = {
+        "RECIPES": tuple(files[name] for name in ("bm25", "bare", "plain", "heir")),
+        "CONTROLS": (files["asis"], files["large"]),
+        "FEW_LABELS": (files["plain"], files["heir"]),
+        "SHARES": (0.3,),
+        "RARE_SHARE": 0.5,
+        "MAX_FEW_SEEDS": 2,
+        "PICTURED": ("heir",),
+        "READING": (),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in choices.items():
+            patch.setattr(handover_study, name, value)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +63,8 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def study(plan, help_centre, home):
-    return run_study(plan, help_centre, seeds=2, out=home, store=FeatureStore(), workers=2)
+def study(help_centre, home):
+    return run_study(help_centre, seeds=2, out=home, store=FeatureStore(), workers=2)
 
 
 def test_every_recipe_is_measured_as_evaluate_would(study, help_centre, home):
@@ -103,7 +112,7 @@ def test_fewer_labels_of_all_and_of_each_type(study):
 
 
 def test_one_more_recipe_is_all_that_a_second_call_computes(
-    plan, study, help_centre, home, files, monkeypatch
+    study, help_centre, home, files, monkeypatch
 ):
     values = {**Recipe.load(files["heir"]).values(), "name": "more"}
     training = Recipe.load(files["plain"]).training
@@ -121,15 +130,11 @@ def test_one_more_recipe_is_all_that_a_second_call_computes(
     monkeypatch.setattr(TowerTrainer, "run", count)
     monkeypatch.setattr(Pretrainer, "run", refuse_new)
     added, store = [more, Recipe.load(files["plain"])], FeatureStore()
-    again = run_study(plan, help_centre, added=added, seeds=2, out=home, store=store, workers=1)
+    again = run_study(help_centre, added=added, seeds=2, out=home, store=store, workers=1)
     assert fitted == [0, 1]
     assert again.results["arms"][-1]["part"] == "added"
     assert again.results["arms"][:5] == study.results["arms"]
 
 
 def test_the_handover_study_names_recipes_that_are_there():
-    plan = find_plan("handover")
-    named = {*plan.recipes, *plan.controls, *plan.few_labels, *plan.pictured}
-    assert named <= set(recipe_names())
-    with pytest.raises(RecipeError, match="no study is called 'x'; there is handover"):
-        find_plan("x")
+    assert set(recipe_names()) >= NAMED

@@ -1,15 +1,11 @@
 """Several calls at once: in order, and none outlives its parent."""
 
 import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 
-from twinrank.experiments.runs import at_once
+from twinrank.experiments.runs import at_once, plan
+from twinrank.recipe import Recipe
 
 
 def double(x):
@@ -25,36 +21,11 @@ def test_results_come_in_the_order_of_the_items():
     assert os.getpid() not in {pid for _, pid in outside}
 
 
-SLEEPER = """
-import os, sys, time
-from pathlib import Path
-from twinrank.experiments.runs import at_once
-
-def sleep(name):
-    Path(sys.argv[1], name).write_text(str(os.getpid()))
-    time.sleep(60)
-
-if __name__ == "__main__":
-    at_once(sleep, ["a", "b"], workers=2, device="cpu", label="Sleeping")
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc").exists(), reason="looks processes up in /proc")
-def test_workers_end_when_their_parent_is_killed(tmp_path):
-    script = tmp_path / "sleeper.py"
-    script.write_text(SLEEPER.replace("sys.argv[1]", repr(str(tmp_path))))
-    parent = subprocess.Popen([sys.executable, str(script)])
-    files = [tmp_path / "a", tmp_path / "b"]
-    _wait_until(lambda: all(file.exists() and file.read_text() for file in files))
-    workers = [int(file.read_text()) for file in files]
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    _wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
-
-
-def _wait_until(condition):
-    end = time.monotonic() + 200
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
+@pytest.mark.parametrize(
+    ("name", "seeds"), [("bm25", 1), ("zero-shot", 1), ("residual", 3), ("tuned", 3)]
+)
+def test_what_is_trained_is_trained_with_every_seed(name, seeds, help_centre, tmp_path):
+    recipe = Recipe.load("zero-shot" if name == "tuned" else name)
+    if name == "tuned":  # without towers
+        recipe = Recipe.validated({**recipe.values(), "tuning": {}}, source=name)
+    assert len(plan(help_centre, [recipe], seeds=range(3), out=tmp_path)) == seeds

@@ -45,9 +45,9 @@ def search(recipes, help_centre, ranges_file):
     return Search(help_centre, recipe, Ranges.load(ranges_file, recipe))
 
 
-def context_in(folder, storage=None, sampler="tpe", track=None):
+def context_in(folder, storage=None, track=None):
     database = find_database(storage, folder)
-    return TrialContext(database, sampler, FeatureStore(), folder, track, "cpu")
+    return TrialContext(database, FeatureStore(), folder, track, "cpu")
 
 
 def found_in(folder, search, trials=12, workers=1, **context):
@@ -79,27 +79,11 @@ def test_the_best_recipe_loads_and_reaches_the_same_again(found, help_centre, tm
     assert first.user_attrs["quality"] == ranker.origin.quality
 
 
-def test_bad_trials_are_pruned_once_there_is_something_to_compare_with(found):
-    states = [trial.state for trial in found.study.trials]
-    assert states[:5] == [TrialState.COMPLETE] * 5
-    pruned = [trial for trial in found.study.trials if trial.state == TrialState.PRUNED]
-    assert pruned
-    whole = [t for t in found.study.trials if t.state == TrialState.COMPLETE]
-    for trial in pruned:
-        assert min(trial.intermediate_values) == 1  # untrained towers have no part in it
-        assert 3 <= trial.last_step < 8
-        before = [t for t in whole if t.number < trial.number]
-        at_step = sorted(t.intermediate_values[trial.last_step] for t in before)
-        assert found.reached(trial) > at_step[(len(at_step) - 1) // 2]
-    assert [t.state for t in found.trials] == sorted((t.state for t in found.trials), key=int)
-
-
 def test_importances_are_shares(found):
-    shares = [one["spread"] for one in found.importances]
-    assert {one["field"] for one in found.importances} == set(found.search.ranges.fields)
+    shares = list(found.importances.values())
+    assert found.importances.keys() == set(found.search.ranges.fields)
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(1)
-    assert sum(one["best"] for one in found.importances) == pytest.approx(1)
 
 
 def test_a_second_call_does_only_what_is_missing(found, home, search):
@@ -127,9 +111,9 @@ def test_two_workers_share_the_trials_which_are_tracked(search, tmp_path):
     assert folders == {str(trial.number) for trial in found.trials}
 
 
-def test_the_worst_type_is_maximised_by_a_gaussian_process(search, tmp_path):
+def test_the_worst_type_is_maximised(search, tmp_path):
     even = replace(search, objective="worst-type")
-    found = found_in(tmp_path, even, trials=12, sampler="gp")
+    found = found_in(tmp_path, even, trials=12)
     whole = [trial for trial in found.trials if trial.state == TrialState.COMPLETE]
     for trial in whole:
         types = trial.user_attrs["quality"]["types"].values()
@@ -242,7 +226,8 @@ def test_kill_9_loses_at_most_the_trials_under_way(
         workers = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait()
-    psutil.wait_procs(workers, timeout=60)  # they end by themselves
+    _, alive = psutil.wait_procs(workers, timeout=60)  # they end by themselves
+    assert not alive
     before = study.trials
     finished, lost = done(before), [t for t in before if not t.state.is_finished()]
     assert len(lost) <= 2

@@ -1,4 +1,3 @@
-import itertools
 import math
 from collections import Counter
 
@@ -6,38 +5,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer
 
-from tests.exploration.conftest import dataset, unit
+from tests.exploration.conftest import dataset
 from twinrank.exploration import sample as sampling
 from twinrank.exploration.checks import (
     MAX_WORDS,
     MIN_Z,
     PRIOR_WORDS,
     find_marking_words,
-    measure_relations,
 )
 from twinrank.exploration.sample import draw_sample
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 12), st.integers(0, 2**32 - 1))
-def test_cosines_of_related_queries_are_those_of_a_double_loop(n, seed):
-    rng = np.random.default_rng(seed)
-    points = unit(rng.normal(size=(n, 3)) + 1e-3)
-    labels = (rng.random((n, 4)) < 0.4).astype(np.float32)
-    types, threads = rng.integers(0, 2, n), rng.integers(0, max(n // 2, 1), n)
-    groups = {"thread": [], "answer": []}
-    for i, j in itertools.combinations(range(n), 2):
-        if threads[i] == threads[j]:
-            groups["thread"].append(points[i] @ points[j])
-        elif (labels[i] * labels[j]).any() and types[i] != types[j]:
-            groups["answer"].append(points[i] @ points[j])
-    means = [np.mean(group) if group else None for group in groups.values()]
-    measured = measure_relations(points, sparse.csr_array(labels), types, threads)
-    for value, mean in zip(measured, means, strict=True):
-        assert value == (None if mean is None else pytest.approx(mean, abs=1e-5))
 
 
 def marking_by_hand(texts, types):

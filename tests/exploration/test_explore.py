@@ -98,6 +98,24 @@ def test_the_numbers_are_those_of_the_data(encoder, store):
     assert "Test has no labels." in warnings
 
 
+def test_limits_of_mean_pooled_features_are_held_against_no_others(encoder, store, caplog):
+    exploration = explore(dataset(*CASES["all the same"]), encoder, store, pooling="cls")
+    names = {check.name for check in exploration.checks}
+    assert not names & {"labels", "query_twins", "answer_twins"}
+    assert names >= {"unused", "threads", "space"}
+    assert "--pooling mean" in caplog.text
+    page = exploration_page(exploration)
+    assert "the first token (CLS)" in page and "were not looked for" in page
+
+
+def test_advice_says_what_was_measured(encoder, store):
+    queries = [(f"q{i}", "a" if i < 9 else "b", f"t{i // 2}", f"text {i}") for i in range(10)]
+    labels = [(f"q{i}", "a0", "train") for i in range(8)]
+    findings = sound(explore(dataset(queries, labels, ANSWERS), encoder, store))
+    assert "keeps the epoch whose worst type ranks best" in findings["types"].advice
+    assert "pre-training" not in findings["unlabelled"].advice
+
+
 def test_a_longer_limit_is_advised_only_where_the_encoder_can_read_so_much(encoder, store):
     long = [("q0", "a", "q0", "word " * 200), ("q1", "b", "q1", "word")]
     findings = sound(explore(dataset(long, [], ANSWERS), encoder, store))
@@ -112,7 +130,7 @@ def test_tags_are_named_before_more_tokens_are_advised(encoder, store):
     exploration = explore(data, encoder, store)
     findings = sound(exploration)
     texts = {finding.text: finding.advice for finding in exploration.findings}
-    assert "plain text" in texts["1 answers hold HTML, whose tags are read as words."]
+    assert "without --keep-markup" in texts["1 answers hold HTML, whose tags are read as words."]
     assert findings["lengths"].advice.startswith("Take the HTML out first")
 
 

@@ -3,12 +3,11 @@
 import pytest
 
 from twinrank.encoding import FeatureStore
-from twinrank.experiments import Plan, run_study
+from twinrank.experiments import handover_study, run_study
 from twinrank.recipe import Recipe
 
-PLAN = Plan(
-    name="small",
-    recipes=(
+CHOICES = {
+    "RECIPES": (
         "bm25",
         "zero-shot-cls",
         "handover-baseline",
@@ -20,17 +19,17 @@ PLAN = Plan(
         "residual",
         "barlow-inherit",
     ),
-    controls=(
+    "CONTROLS": (
         *("control-no-steps", "control-across", "control-large-answers"),
         "control-across-freeze",
     ),
-    few_labels=("residual", "barlow-inherit"),
-    shares=(0.25,),
-    rare=0.25,
-    few_seeds=1,
-    pictured=("zero-shot-cls", "handover-barlow-freeze"),
-    reading=(("handover-sections", "handover-dual"), ("tfidf-128", "residual")),
-)
+    "FEW_LABELS": ("residual", "barlow-inherit"),
+    "SHARES": (0.25,),
+    "RARE_SHARE": 0.25,
+    "MAX_FEW_SEEDS": 1,
+    "PICTURED": ("zero-shot-cls", "handover-barlow-freeze"),
+    "READING": (("handover-sections", "handover-dual"), ("tfidf-128", "residual")),
+}
 
 
 @pytest.fixture(scope="package")
@@ -51,4 +50,6 @@ def study(tiny_model, help_centre, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recipe, "load", tiny)
         out = tmp_path_factory.mktemp("study")
-        return run_study(PLAN, help_centre, seeds=2, out=out, store=FeatureStore(), workers=1)
+        for name, value in CHOICES.items():
+            patch.setattr(handover_study, name, value)
+        return run_study(help_centre, seeds=2, out=out, store=FeatureStore(), workers=1)

@@ -3,12 +3,11 @@ import re
 
 import polars as pl
 import pytest
-from rich.console import Console
 
 from twinrank.encoding import FeatureStore
 from twinrank.evaluation import View, centroid_views, geometry
 from twinrank.reports.figures import COLOURS, hover_text
-from twinrank.reports.geometry_report import COLUMNS, centroid_figure, geometry_table
+from twinrank.reports.geometry_report import COLUMNS, READINGS, centroid_figure, space_tables
 from twinrank.training import train
 
 
@@ -28,19 +27,15 @@ def view(types=("a", "b", "c"), text="a text"):
     return View("a way", centroids, queries.with_columns(id=pl.lit("q")), (0.25, 0.125))
 
 
-def test_a_row_a_ranker_within_120_characters(ranker, help_centre):
+def test_a_row_a_ranker_with_every_figure_and_how_to_read_it(ranker, help_centre):
     measured = geometry(ranker, help_centre)
-    assert set(COLUMNS) == set(measured.figures)
-    names = ["zero-shot", "handover-baseline", "pretrained-frozen"]
-    console = Console(width=120, record=True)
-    console.print(geometry_table([(name, measured) for name in names]))
-    lines = console.export_text().splitlines()
-    assert max(map(len, lines)) <= 120
-    for name in names:
-        (cells,) = (line.split()[1:] for line in lines if line.strip().startswith(name))
-        for column, cell in zip(COLUMNS, cells, strict=True):
-            value = measured.figures[column]
-            assert value is None if cell == "-" else float(cell) == pytest.approx(value, abs=5.1e-4)
+    assert set(COLUMNS) == set(READINGS) == set(measured.figures)
+    (_, rows), (_, readings) = space_tables([("one", measured), ("two", measured)])
+    assert [row[0] for row in rows] == ["ranker", "one", "two"]
+    for column, cell in zip(COLUMNS, rows[2][1:], strict=True):
+        value = measured.figures[column]
+        assert value is None if cell == "-" else float(cell) == pytest.approx(value, abs=5.1e-4)
+    assert [reading for _, reading in readings[1:]] == list(READINGS.values())
 
 
 def test_the_figure_of_a_ranker(ranker, help_centre):

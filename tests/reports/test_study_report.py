@@ -5,14 +5,12 @@ import pytest
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
-from tests.reports.test_page import NASTY, Seen, drawn
+from tests.reports.test_page import Seen, drawn
 from twinrank.reports.figures import hover_text
 from twinrank.reports.study_expectations import list_expectations
 from twinrank.reports.study_figures import (
     draw_controls,
-    draw_differences,
     draw_labels,
-    draw_learning,
     draw_losses,
     draw_planes,
 )
@@ -65,7 +63,7 @@ def test_the_page_says_what_was_measured(results, study):
     assert f"control-large-answers was left out: {reason}" in read
     assert "private support queries in Danish" in read and "2.09" in read
     assert text.count(get_plotlyjs()) == 1
-    assert len(drawn(text)["figures"]) == 8
+    assert len(drawn(text)["figures"]) == 4
     assert len(text.encode()) < 6e6
     cause = collect_findings(results)["In short"][0]
     published = arm(results, "handover-barlow-zero-shot")
@@ -86,9 +84,6 @@ def test_figures_draw_the_results(results):
     assert sorted(y for line in draw_labels(results).data for y in line.y) == pytest.approx(
         sorted(row["overall"][metric] for row in rows for metric in ("accuracy@3", "map@10"))
     )
-    top_3 = [d["difference"] for d in results["differences"] if d["metric"] == "accuracy@3"]
-    marks = [x for dots in draw_differences(results).data for x in dots.x]
-    assert sorted(marks) == pytest.approx(sorted(top_3))
 
 
 def test_losses_are_drawn_beside_their_flat_constant(results):
@@ -102,14 +97,6 @@ def test_losses_are_drawn_beside_their_flat_constant(results):
     length = max(1, len(losses[0]) // 60)
     first = [loss for seed in losses for loss in seed[:length]]
     assert full.y[0] == pytest.approx(sum(first) / len(first))
-
-
-def test_a_mean_ends_where_its_first_seed_stops(results):
-    seeds = arm(results, "residual")["epochs"]["ranking"]
-    for values in seeds[0].values():
-        del values[-1]
-    (mean,) = (t for t in draw_learning(results).data if t.name == "residual" and t.line.width > 2)
-    assert list(mean.x) == seeds[0]["epoch"] != seeds[1]["epoch"]
 
 
 def test_a_plane_shows_answers_and_the_commonest_first_ones_by_title(study):
@@ -128,6 +115,12 @@ def test_every_guess_of_theirs_has_figures_and_a_verdict(results):
     scale = next(row for row in rows if row[0].startswith("The scale"))
     before = arm(results, "handover-dual")["epochs"]["ranking"][0]["loss"][0]
     assert f"the dual's {before:,.1f}" in scale[2]
+    published = arm(results, "handover-barlow-zero-shot")
+    for cosine, verdict in ((0.0, "a symptom"), (1.0, "it may be the cause")):
+        published["signs"]["cosine_accuracy"]["mean"] = cosine
+        assert any(row[3].startswith(verdict) for row in list_expectations(results))
+    untested = {**results, "differences": []}
+    assert len(list_expectations(untested)) == len(rows)  # and the head: no verdict without a test
     arm(results, "handover-dual")["overall"]["accuracy@3"] = 0.99
     assert list_expectations(results)[11][3] == "reproduced"
     arm(results, "handover-dual")["overall"]["accuracy@3"] = 0.0
@@ -186,17 +179,6 @@ def test_every_single_arm_may_be_missing(results):
     assert "Added" in words(study_page(left, {}))
 
 
-def test_a_type_may_be_called_anything(results, study):
-    renamed = json.loads(json.dumps(results).replace('"question"', json.dumps(NASTY)))
-    text = study_page(renamed, study.pictured)
-    seen = Seen(text)
-    assert len(seen.of("script")) == 3 and not seen.of("b")
-    assert any(NASTY in part for part in seen.texts)
-    assert "<script" not in json.dumps(drawn(text))
-    names = [trace.get("name") or "" for f in drawn(text)["figures"] for trace in f["data"]]
-    assert not any("<" in name for name in names)
-
-
 def test_one_type_alone(results):
     for part in (results, results["fewer_labels"]):
         part["differences"] = [d for d in part["differences"] if d["type"] is None]
@@ -214,11 +196,9 @@ def test_one_type_alone(results):
 def test_a_study_on_disk_and_at_a_terminal(results, study, tmp_path):
     home = tmp_path / "deep" / "study"
     written = write_study(results, study.pictured, home)
-    assert {path.name for path in home.iterdir()} == {"results.json", "tables.md", "index.html"}
+    assert {path.name for path in home.iterdir()} == {"results.json", "index.html"}
     assert sorted(written) == sorted(home.iterdir())
     assert json.loads((home / "results.json").read_text()) == results
-    table = (home / "tables.md").read_text()
-    assert "- Partners drawn at random" in table and "| handover-sections | sections |" in table
     console = Console(width=80, record=True)
     with console.capture() as shown:
         console.print(study_tables(results))

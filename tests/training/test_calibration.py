@@ -5,8 +5,7 @@ from scipy.special import expit, log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
 from twinrank.errors import DivergedError
-from twinrank.training import fit_confidence, fit_scale, fit_weights
-from twinrank.training.calibration import WEIGHT_PENALTY
+from twinrank.training.calibration import WEIGHT_PENALTY, fit_confidence, fit_scale, fit_weights
 
 
 def test_finds_the_scale_labels_were_drawn_with():
@@ -14,7 +13,7 @@ def test_finds_the_scale_labels_were_drawn_with():
     scores = rng.normal(size=(4000, 6))
     answers = [rng.choice(6, p=row) for row in softmax(3.0 * scores, axis=1)]
     labels = sparse.csr_array(np.eye(6)[answers])
-    assert fit_scale(scores, labels) == pytest.approx(3.0, rel=0.1)
+    assert fit_scale(lambda scale: scale * scores, labels) == pytest.approx(3.0, rel=0.1)
 
 
 def fused_problem():
@@ -64,7 +63,7 @@ def test_nothing_is_fitted_to_what_is_not_finite():
     scores, labels = np.array([[0.0, np.nan]]), sparse.csr_array(np.eye(2)[:1])
     signals = {"finite": np.ones((1, 2)), "other": scores}
     for fit in (
-        lambda: fit_scale(scores, labels),
+        lambda: fit_scale(lambda scale: scale * scores, labels),
         lambda: fit_weights(signals, labels, dict.fromkeys(signals, 1.0)),
         lambda: fit_confidence(scores[0], np.array([True, False])),
     ):

@@ -12,16 +12,11 @@ from tests.training.test_encoder_tuning import tune
 from twinrank.encoding import Encoder
 from twinrank.ranking import Passages
 from twinrank.recipe import PretrainingSettings, Recipe, TrainingSettings
-from twinrank.training import (
-    Examples,
-    Groups,
-    PairedQueries,
-    TowerTrainer,
-    TrainingData,
-    is_main,
-    train,
-)
+from twinrank.training import TrainingData, is_main, train
+from twinrank.training.pretraining import Groups, PairedQueries
 from twinrank.training.tower_modules import Towers
+from twinrank.training.tower_training import TowerTrainer
+from twinrank.training.training_data import Examples
 
 pytestmark = pytest.mark.slow
 
@@ -44,8 +39,7 @@ def fit_towers(case, dropout=0.0):
     rng = np.random.default_rng(0)
     labels = sparse.csr_array((np.ones(N), (np.arange(N), np.arange(N) % M)), shape=(N, M))
     features = rng.normal(size=(N, DIM)).astype(np.float32)
-    types = [("question", "conversation")[i % 2] for i in range(N)]
-    examples = Examples(features, labels, np.arange(N) // 2, types)
+    examples = Examples(features, labels, np.arange(N) // 2)
     owner = np.repeat(np.arange(M), 2)
     answers = Passages(rng.normal(size=(2 * M, DIM)).astype(np.float32), owner, M)
     of_towers, of_training = CASES[case]

@@ -8,7 +8,7 @@ from twinrank.encoding import Encoder
 from twinrank.errors import DivergedError
 from twinrank.ranking import Passages
 from twinrank.recipe import TuningSettings
-from twinrank.training import EncoderTrainer, TokenizedTexts, TunedEncoder
+from twinrank.training.encoder_tuning import EncoderTrainer, TokenizedTexts, TunedEncoder
 
 pytestmark = pytest.mark.slow
 

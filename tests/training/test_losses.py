@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from twinrank.training import barlow_twins, cross_entropy, flat_loss
+from twinrank.training.losses import barlow_twins, cross_entropy, flat_loss
 
 
 def test_one_right_answer_is_torchs_cross_entropy():

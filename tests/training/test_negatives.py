@@ -5,8 +5,8 @@ from scipy import sparse
 
 from twinrank.ranking import Passages
 from twinrank.recipe import TrainingSettings
-from twinrank.training import cross_entropy
 from twinrank.training import negatives as negatives_module
+from twinrank.training.losses import cross_entropy
 from twinrank.training.negatives import SampledIndex, StaleIndex, choose_index
 from twinrank.training.tower_modules import Towers
 

@@ -9,10 +9,13 @@ from scipy import sparse
 from twinrank.errors import DivergedError
 from twinrank.ranking import Passages
 from twinrank.recipe import TrainingSettings
-from twinrank.training import Checkpoint, Examples, TowerTrainer, TrainingData, cross_entropy
+from twinrank.training import TrainingData
 from twinrank.training import negatives as negatives_module
+from twinrank.training.checkpoint import Checkpoint
+from twinrank.training.losses import cross_entropy
 from twinrank.training.tower_modules import Towers
-from twinrank.training.tower_training import matmul_precision
+from twinrank.training.tower_training import TowerTrainer, matmul_precision
+from twinrank.training.training_data import Examples
 
 DIM = 8
 
@@ -30,9 +33,8 @@ def problem(queries=90, answers=12, passages=1):
     features = (rows @ rotation)[first] + 0.3 * rng.normal(size=(queries, DIM))
     labels = np.eye(answers)[target]
     labels[0, (target[0] + 1) % answers] = 1  # a query with two right answers
-    types = ["question", "conversation"] * (queries // 2) + ["question"] * (queries % 2)
     examples = Examples(
-        features.astype(np.float32), sparse.csr_array(labels), np.arange(queries) // 2, types
+        features.astype(np.float32), sparse.csr_array(labels), np.arange(queries) // 2
     )
     return TrainingData(Passages(rows, owner if passages > 1 else None, answers), examples)
 

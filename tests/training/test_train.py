@@ -1,17 +1,20 @@
 import json
 from contextlib import nullcontext
-from dataclasses import replace
 
-import polars as pl
+import numpy as np
 import pytest
 import torch
+from scipy.special import logsumexp
 
-from twinrank.encoding import FeatureStore
+from twinrank.encoding import Encoder, FeatureStore
 from twinrank.errors import DataError, DivergedError, RankerError
 from twinrank.evaluation import METRICS
 from twinrank.experiments import compare
-from twinrank.ranking import read_manifest
-from twinrank.training import Trainer, checkpoint, read_records, train
+from twinrank.ranking import Passages, Reader, read_manifest
+from twinrank.training import TrainingData, checkpoint, read_records, train
+from twinrank.training.loop import Trainer
+from twinrank.training.tower_modules import Towers
+from twinrank.training.train import _fit_scale
 
 
 def without_seconds(folder):
@@ -84,6 +87,29 @@ def test_another_training_does_not_go_on_in_the_same_folder(
     assert ranker.origin.seed == 1
 
 
+def test_the_scale_of_pooled_passages_is_the_best_there_is(recipes, help_centre, tiny_model):
+    """`log sum exp` of several passages at a scale is not the scale times that of another."""
+    validation, rng = help_centre.split("validation"), np.random.default_rng(0)
+    right = validation.labels.toarray() > 0
+    n, m = right.shape
+    rows = rng.normal(size=(2 * m, 32)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    queries = rows[2 * right.argmax(axis=1)] + 0.3 * rng.normal(size=(n, 32)).astype(np.float32)
+    passages = Passages(rows, np.repeat(np.arange(m), 2), m)
+    data = TrainingData(passages, validation=validation, validation_features=queries)
+    towers = Towers.for_recipe(recipes["zero-shot"], 32).eval()
+    _fit_scale(towers, Reader(Encoder(str(tiny_model), max_tokens=16), "mean", None), data)
+    products = data.embed_validation(towers).vectors @ towers.freeze().project_answers(rows).T
+
+    def loss(factor):
+        scores = towers.scale.item() * factor * products.astype(np.float64)
+        scores = logsumexp(scores.reshape(n, m, 2), axis=2)
+        on_right = np.where(right, scores, -np.inf)
+        return float((logsumexp(scores, axis=1) - logsumexp(on_right, axis=1)).mean())
+
+    assert loss(1.0) < min(loss(0.99), loss(1.01))
+
+
 def test_training_leaves_the_callers_random_numbers_alone(recipes, help_centre, tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -114,16 +140,6 @@ def test_compare_measures_each_recipe_and_does_nothing_twice(
     seeds = [towers["seeds"][s]["overall"]["map@10"] for s in ("0", "1")]
     assert towers["overall"]["map@10"] == pytest.approx(sum(seeds) / 2)
     assert towers["spread"]["overall"]["map@10"] == pytest.approx(abs(seeds[0] - seeds[1]) / 2**0.5)
-
-
-def test_words_of_a_script_without_spaces_are_warned_of_once(recipes, help_centre, caplog):
-    text = pl.lit("請求書をダウンロードする")
-    japanese = replace(help_centre, queries=help_centre.queries.with_columns(text=text), name="jp")
-    for name in ("bm25", "bm25", "zero-shot"):
-        train(japanese, recipes[name], store=FeatureStore())
-    warnings = [line for line in caplog.messages if "script without spaces" in line]
-    assert len(warnings) == 1
-    assert warnings[0].startswith("jp: ")
 
 
 def test_a_run_that_diverges_names_its_recipe(recipes, help_centre):

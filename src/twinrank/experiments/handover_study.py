@@ -1,8 +1,8 @@
 """The handover's study: its recipes and controls on one data set, and the values its page shows.
 
-Its main question: does the published pre-training collapse, why, and what mends it? Controls of
-the pre-training take as many steps as the published one. Some recipes are also trained with fewer
-labels, of all types or of one.
+Its main question: does the published pre-training collapse, why, and what mends it? Controls that
+rank right after pre-training take as many steps as the published one. Some recipes are also trained
+with fewer labels, of all types or of one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
-from twinrank.errors import DataError, RecipeError
+from twinrank.errors import DataError
 from twinrank.evaluation import Evaluation, Geometry, Signs, evaluate, geometry, signs_of_collapse
 from twinrank.experiments.compare import Entry, compare_pairs, entry_of
 from twinrank.experiments.runs import Planned, at_once, carry_out, plan
@@ -28,7 +28,7 @@ from twinrank.ranking import Ranker
 from twinrank.recipe import PretrainingSettings, Recipe
 from twinrank.training import check_pairs, count_batches, read_records
 
-CURVES = ("accuracy@3", "map@10", "loss", "barlow_loss", "train_loss", "first_axis", "batches")
+CURVES = ("accuracy@3", "loss", "batches")
 STAGES = ("pretraining", "ranking")
 Json = dict[str, Any]
 Space = tuple[Geometry, Signs]
@@ -38,66 +38,37 @@ FewerLabels = tuple[float, str | None]  # a share of the labels, of one type or 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The runs of a study; recipes by name or file.
-
-    Attributes:
-        name: of the study.
-        recipes: of the main table.
-        controls: each isolates a cause; those that rank right after pre-training take as many
-            steps as the published recipe. One that the data cannot carry out is left out.
-        few_labels: which of the recipes are trained with fewer labels too.
-        shares: of the training labels, rising, all below 1.
-        rare: share of the labels of one type, in turn each, with all labels of the others.
-        few_seeds: at most as many seeds with fewer labels; each draws other labels.
-        pictured: recipes of which the page shows the space.
-        reading: recipes that read other parts of a text, each with its point of comparison.
-    """
-
-    name: str
-    recipes: tuple[str, ...]
-    controls: tuple[str, ...]
-    few_labels: tuple[str, ...]
-    shares: tuple[float, ...]
-    rare: float
-    few_seeds: int
-    pictured: tuple[str, ...]
-    reading: tuple[tuple[str, str], ...] = ()
-
-
 PUBLISHED = ("handover-barlow-zero-shot", "handover-barlow-inherit", "handover-barlow-freeze")
 MENDED = ("barlow-zero-shot", "barlow-inherit", "barlow-freeze", "barlow-joint")
-HANDOVER = Plan(
-    name="handover",
-    recipes=(
-        *("bm25", "zero-shot-cls", "handover-baseline", "handover-dual", *PUBLISHED),
-        *("zero-shot", "residual", *MENDED),
-    ),
-    controls=(
-        "control-no-steps",
-        "control-noise",
-        "control-across",
-        "control-shuffled",
-        "control-large-answers",
-        "control-small-batches",
-        "control-all-statistics",
-        "control-across-freeze",
-    ),
-    few_labels=("residual", "barlow-inherit"),
-    shares=(0.05, 0.1, 0.25, 0.5),
-    rare=0.1,
-    few_seeds=3,
-    pictured=(
-        *("zero-shot-cls", "handover-barlow-zero-shot", "control-across"),
-        *("handover-dual", "handover-barlow-freeze", "control-across-freeze"),
-    ),
-    reading=(
-        ("handover-tfidf", "handover-baseline"),
-        ("handover-sections", "handover-tfidf"),
-        ("handover-512", "handover-tfidf"),
-        ("tfidf-128", "residual"),
-    ),
+RECIPES = (
+    *("bm25", "zero-shot-cls", "handover-baseline", "handover-dual", *PUBLISHED),
+    *("zero-shot", "residual", *MENDED),
+)
+# Each isolates a cause. One that the data cannot carry out is left out.
+CONTROLS = (
+    "control-no-steps",
+    "control-noise",
+    "control-across",
+    "control-shuffled",
+    "control-large-answers",
+    "control-small-batches",
+    "control-all-statistics",
+    "control-across-freeze",
+)
+# Recipes that read other parts of a text, each with its point of comparison.
+READING = (
+    ("handover-tfidf", "handover-baseline"),
+    ("handover-sections", "handover-tfidf"),
+    ("handover-512", "handover-tfidf"),
+    ("tfidf-128", "residual"),
+)
+FEW_LABELS = ("residual", "barlow-inherit")  # trained with fewer labels, too
+SHARES = (0.05, 0.1, 0.25, 0.5)  # of the training labels
+RARE_SHARE = 0.1  # of the labels of one type, in turn each, with all labels of the others
+MAX_FEW_SEEDS = 3  # with fewer labels; each draws other labels
+PICTURED = (  # the page shows their space
+    *("zero-shot-cls", "handover-barlow-zero-shot", "control-across"),
+    *("handover-dual", "handover-barlow-freeze", "control-across-freeze"),
 )
 
 
@@ -114,23 +85,11 @@ class Study:
     pictured: dict[str, Signs]
 
 
-def find_plan(name: str) -> Plan:
-    """Find a study that comes with twinrank.
-
-    Raises:
-        RecipeError: if there is none of that name.
-    """
-    if name != HANDOVER.name:
-        raise RecipeError(f"no study is called {name!r}; there is {HANDOVER.name}")
-    return HANDOVER
-
-
 def run_study(
-    study_plan: Plan,
     dataset: Dataset,
     *,
     added: Sequence[Recipe] = (),
-    seeds: int = 5,
+    seeds: int = 3,
     split: str = "test",
     out: Path,
     store: FeatureStore,
@@ -140,7 +99,6 @@ def run_study(
     """Carry out the runs that `out` does not hold yet, and measure all.
 
     Args:
-        study_plan: which study.
         dataset: with train, validation and the split to measure on.
         added: recipes beside the study's own.
         seeds: of each recipe that trains; fewer labels are drawn anew for each.
@@ -150,9 +108,9 @@ def run_study(
         device: where to compute.
         workers: runs at once; none leaves it to `at_once`.
     """
-    recipes, left_out = _choose_recipes(study_plan, dataset, added)
+    recipes, left_out = _choose_recipes(dataset, added)
     full = plan(dataset, [recipe for _, recipe in recipes], seeds=range(seeds), out=out)
-    fewer = _plan_fewer_labels(study_plan, dataset, seeds=seeds, out=out)
+    fewer = _plan_fewer_labels(dataset, seeds=seeds, out=out)
     runs = [*full, *chain(*fewer.values())]
     carry_out(runs, out=out, store=store, device=device, workers=workers)
     measure = partial(
@@ -163,7 +121,7 @@ def run_study(
     entries = _collect_entries(full, measured)
     parts = {recipe.name: part for part, recipe in recipes}
     results = {
-        "study": study_plan.name,
+        "study": "handover",
         "data": dataset.name,
         "data_fingerprint": dataset.fingerprint,
         "split": split,
@@ -175,24 +133,24 @@ def run_study(
         "differences": _compare_pretraining(
             {name: e for name, e in entries.items() if parts[name] != "controls"}
         ),
-        "reading": _compare(entries, study_plan.reading),
+        "reading": _compare(entries, READING),
         "fewer_labels": _describe_fewer_labels(
-            study_plan, entries, {k: _collect_entries(few, measured) for k, few in fewer.items()}
+            entries, {k: _collect_entries(few, measured) for k, few in fewer.items()}
         ),
     }
     spaces = {run.recipe.name: measured[run.folder][1] for run in full if run.seed == 0}
-    pictured = {name: space[1] for name in study_plan.pictured if (space := spaces.get(name))}
+    pictured = {name: space[1] for name in PICTURED if (space := spaces.get(name))}
     return Study(results, pictured)
 
 
 def _choose_recipes(
-    study_plan: Plan, dataset: Dataset, added: Sequence[Recipe]
+    dataset: Dataset, added: Sequence[Recipe]
 ) -> tuple[list[tuple[str, Recipe]], dict[str, str]]:
     """Load the recipes, each with its part of the study, and say why controls are left out."""
     names = {
-        "recipes": study_plan.recipes,
-        "controls": study_plan.controls,
-        "reading": [name for name, _ in study_plan.reading],
+        "recipes": RECIPES,
+        "controls": CONTROLS,
+        "reading": [name for name, _ in READING],
     }
     chosen = [(part, Recipe.load(name)) for part, of in names.items() for name in of]
     standard = [recipe for _, recipe in chosen]
@@ -228,15 +186,15 @@ def _match_steps(recipe: Recipe, published: PretrainingSettings | None, dataset:
 
 
 def _plan_fewer_labels(
-    study_plan: Plan, dataset: Dataset, *, seeds: int, out: Path
+    dataset: Dataset, *, seeds: int, out: Path
 ) -> dict[FewerLabels, list[Planned]]:
     """Plan the runs with fewer labels, which are drawn anew for each seed."""
-    recipes = [Recipe.load(name) for name in study_plan.few_labels]
+    recipes = [Recipe.load(name) for name in FEW_LABELS]
     rare = dataset.types if len(dataset.types) > 1 else ()
-    fewer: dict[FewerLabels, list[Planned]] = {(share, None): [] for share in study_plan.shares}
-    fewer |= {(study_plan.rare, kind): [] for kind in rare}
+    fewer: dict[FewerLabels, list[Planned]] = {(share, None): [] for share in SHARES}
+    fewer |= {(RARE_SHARE, kind): [] for kind in rare}
     for (share, kind), runs in fewer.items():
-        for seed in range(min(seeds, study_plan.few_seeds)):
+        for seed in range(min(seeds, MAX_FEW_SEEDS)):
             data = dataset.fewer_labels(share, kind=kind, seed=seed)
             runs += plan(data, recipes, seeds=[seed], out=out)
     return fewer
@@ -337,9 +295,6 @@ def _collect_curves(records: Sequence[Json], stage: str) -> Json:
     for name in CURVES:
         if any(name in record for record in epochs):
             curves[name] = [record.get(name) for record in epochs]
-    for kind in epochs[0].get("types", {}):
-        figures = [record.get("types", {}).get(kind, {}) for record in epochs]
-        curves[f"accuracy@3 {kind}"] = [of_type.get("accuracy@3") for of_type in figures]
     return curves
 
 
@@ -369,13 +324,13 @@ def _compare(entries: dict[str, Entry], pairs: Sequence[tuple[str, str]]) -> lis
 
 
 def _describe_fewer_labels(
-    study_plan: Plan, entries: dict[str, Entry], fewer: dict[FewerLabels, dict[str, Entry]]
+    entries: dict[str, Entry], fewer: dict[FewerLabels, dict[str, Entry]]
 ) -> Json:
     """Give quality by share of the labels, all of them included, and tests against the first.
 
     A row's `fewer_of` is the type whose labels were fewer; None means all types.
     """
-    names = {Recipe.load(name).name for name in study_plan.few_labels}
+    names = {Recipe.load(name).name for name in FEW_LABELS}
     groups = fewer | {(1.0, None): {n: e for n, e in entries.items() if n in names}}
     rows, compared = [], []
     for (share, kind), of in groups.items():

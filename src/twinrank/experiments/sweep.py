@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 import sqlalchemy as sa
@@ -28,11 +28,10 @@ from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.importance import (
     FanovaImportanceEvaluator,
-    PedAnovaImportanceEvaluator,
     get_param_importances,
 )
 from optuna.pruners import MedianPruner
-from optuna.samplers import BaseSampler, GPSampler, TPESampler
+from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
@@ -52,12 +51,10 @@ HEARTBEAT_EVERY_S, DEAD_AFTER_S = 5, 60
 MAX_RETRIES = 2  # of a trial whose process was killed
 LOCK_NUMBER = 0x7477696E  # the number of PostgreSQL's lock: "twin"
 MIN_TRIALS_TO_PRUNE, MIN_EPOCHS_TO_PRUNE = 5, 3
-BEST_SHARE = 0.25
 MIN_TRIALS_FOR_IMPORTANCE = 4
 FAILURE = "failure"  # the reason why a pruned trial has no figure: it diverged
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
-SamplerName = Literal["tpe", "gp"]  # Parzen estimators, or a Gaussian process
 log = logging.getLogger(__name__)
 
 
@@ -105,7 +102,6 @@ class TrialContext:
     """The surroundings of trials, in whatever process."""
 
     address: str  # of the database, see `find_database`
-    sampler: SamplerName
     store: FeatureStore
     out: Path  # folder of the sweep, where trackers may write
     track: str | None  # name of the tracker that follows each trial, if any
@@ -212,7 +208,7 @@ def open_study(search: Search, context: TrialContext) -> optuna.Study:
             storage=storage,
             direction="minimize" if search.lower_is_better else "maximize",
             pruner=MedianPruner(MIN_TRIALS_TO_PRUNE, n_warmup_steps=MIN_EPOCHS_TO_PRUNE),
-            sampler=build_sampler(context.sampler, search.seed),
+            sampler=SeededSampler(search.seed),
             load_if_exists=True,
         )
         if not study.user_attrs:
@@ -264,17 +260,17 @@ def fail_killed(study: optuna.Study, address: str) -> None:
                 study.tell(trial.number, state=TrialState.FAIL)
 
 
-def build_sampler(name: SamplerName, seed: int) -> BaseSampler:
-    """Build a sampler seeded for each trial by its number: no two draw alike, on any machine."""
-    base: Any = GPSampler if name == "gp" else TPESampler
+class SeededSampler(TPESampler):
+    """Parzen estimators, seeded for each trial by its number: no two draw alike, on any machine."""
 
-    class SeededSampler(base):  # type: ignore[misc]
-        def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-            super().__init__(seed=1_000_003 * seed + trial.number)
-            super().before_trial(study, trial)
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
 
-    sampler: BaseSampler = SeededSampler()
-    return sampler
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Seed the sampler anew."""
+        super().__init__(seed=1_000_003 * self.seed + trial.number)
+        super().before_trial(study, trial)
 
 
 def run_trial(search: Search, context: TrialContext, wanted: int, _: int = 0) -> bool:
@@ -400,16 +396,26 @@ class Sweep:
         """Give a trial's value; of a pruned one its best epoch's, or the worst there is."""
         if trial.state == TrialState.COMPLETE and trial.value is not None:
             return trial.value
+        return self.find_best_epoch(trial)
+
+    def find_best_epoch(self, trial: FrozenTrial) -> float:
+        """Find the value of a trial's best epoch, or the worst there is.
+
+        It is of the towers alone, without words or fitted weights, whether a trial was pruned or
+        not: only so all can be compared. Where nothing is trained, it is the ranker's value.
+        """
         lower = self.search.lower_is_better
         values = [v for v in trial.intermediate_values.values() if not math.isnan(v)]
+        if not values and trial.state == TrialState.COMPLETE and trial.value is not None:
+            return trial.value
         return (min if lower else max)(values, default=math.inf if lower else -math.inf)
 
     @cached_property
     def completed(self) -> optuna.Study:
-        """A study in memory in which a pruned trial is complete, with its best epoch."""
+        """A study in memory in which every trial is complete, with the value of its best epoch."""
         study = optuna.create_study(direction=self.study.direction)
         for trial in sorted(self.trials, key=lambda trial: trial.number):
-            value, distributions = self.reached(trial), trial.distributions
+            value, distributions = self.find_best_epoch(trial), trial.distributions
             if math.isfinite(value):
                 study.add_trial(
                     optuna.create_trial(
@@ -419,28 +425,20 @@ class Sweep:
         return study
 
     @cached_property
-    def importances(self) -> list[dict[str, Any]]:
+    def importances(self) -> dict[str, float]:
         """Importance of each field, the largest first; none where trials are few or all alike.
 
-        `spread` is the share of the objective's variance over the ranges, by a random forest
-        (fANOVA; Hutter et al. 2014); `best` how far the best quarter of the trials narrows the
-        field down, as a share (PED-ANOVA; Watanabe et al. 2023). A pruned trial counts with its
-        best epoch: else the values that are no good would seem not to matter.
+        It is the share of the objective's variance over the ranges, by a random forest (fANOVA;
+        Hutter et al. 2014). Every trial counts with its best epoch, pruned ones too: else the
+        values that are no good would seem not to matter.
         """
         if len(self.completed.trials) < MIN_TRIALS_FOR_IMPORTANCE:
-            return []
+            return {}
         forest = FanovaImportanceEvaluator(seed=0)
-        best_quarter = PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE)
         try:
-            with warnings.catch_warnings(action="ignore"):  # of too few trials: the page says that
-                spread = get_param_importances(self.completed, evaluator=forest)
-                best = get_param_importances(self.completed, evaluator=best_quarter)
+            return get_param_importances(self.completed, evaluator=forest)  # sorted
         except (RuntimeError, ValueError):  # no variance
-            return []
-        return [
-            {"field": field, "spread": float(share), "best": float(best[field])}
-            for field, share in spread.items()  # sorted
-        ]
+            return {}
 
     def as_dict(self) -> dict[str, Any]:
         """Give plain JSON values: the question, the best recipe, importances, all trials."""

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Int
-from scipy import sparse
 
 from twinrank.data import SPLITS, answer_texts, section_texts
+from twinrank.data.texts import space_words
 from twinrank.evaluation.geometry import main_axes, measure_space
 from twinrank.exploration.findings import Chart, Check, Finding, Level, Table, enumerate_words
 from twinrank.exploration.neighbours import nearest
@@ -27,7 +26,7 @@ MAX_COMMON_ROWS = 20
 TOKEN_LIMITS = (128, 256, 512)  # of encoders
 ANSWERS, SECTIONS = "the answers", "the sections of answers"
 
-MAX_PAIRED = 2_000  # labelled queries of which all pairs are looked at, or whose axes are found
+MAX_PAIRED = 2_000  # labelled queries whose space is measured
 MAX_POINTS = 1_200  # queries of the plane, each with its text
 MAX_COLOURED_ANSWERS = 6
 OTHER_ANSWERS = "all other answers"
@@ -75,8 +74,8 @@ def _find_balance(counts: dict[str, int]) -> Iterator[Finding]:
     level: Level = "mend" if share < UNEVEN / len(counts) else "fine"
     text = f"The rarest of {len(counts)} types, {rare}, has {share:.0%} of the queries."
     advice = (
-        "Train with the recipe `even`, which weighs the types that are learned worst, and judge "
-        "by the worst type's figures."
+        "Train with the recipe `even`, which keeps the epoch whose worst type ranks best, and "
+        "judge by the worst type's figures."
         if level == "mend"
         else "Nothing: no type is drowned by another."
     )
@@ -85,16 +84,11 @@ def _find_balance(counts: dict[str, int]) -> Iterator[Finding]:
 
 
 def _find_unlabelled(subject: Subject) -> Iterator[Finding]:
-    counts = subject.description.counts
     unlabelled = subject.description.splits["unlabelled"]["queries"]
-    total = counts["queries"]
+    total = subject.description.counts["queries"]
     if 0 < unlabelled < total:
         text = f"{unlabelled:,} of {total:,} queries ({unlabelled / total:.0%}) have no label."
-        advice = (
-            'Let pre-training see them (`pairing = "thread"`), or label those that people ask most.'
-            if counts["threads_of_several_types"]
-            else "Label those that people ask most; nothing else learns from them."
-        )
+        advice = "Label those that people ask most: what else learns from them gains nothing."
         figures = {"unlabelled": unlabelled, "queries": total}
         yield Finding("unlabelled", "know", text, advice, figures)
 
@@ -241,25 +235,9 @@ def _find_unread(subject: Subject, tokens: dict[str, np.ndarray]) -> Finding:
 
 
 def check_threads(subject: Subject) -> Check:
-    """Do threads join the types without labels, and how near are queries that belong together?"""
-    sample, description = subject.sample, subject.description
-    rng = np.random.default_rng(0)
-    rows = np.sort(rng.permutation(np.flatnonzero(sample.labelled))[:MAX_PAIRED])
-    same_thread, same_answer = measure_relations(
-        sample.points[rows],
-        sample.labels[rows],
-        sample.codes("type")[rows],
-        sample.codes("thread")[rows],
-    )
-    several = description.counts["threads_of_several_types"]
-    figures: dict[str, int | float] = {"threads_of_several_types": several}
-    text = f"{several:,} threads hold queries of several types"
-    if several and same_thread is not None and same_answer is not None:
-        figures |= {"same_thread": same_thread, "same_answer": same_answer}
-        text += (
-            f": their cosine is {same_thread:.2f}, that of two queries of one answer and "
-            f"different types {same_answer:.2f}"
-        )
+    """Do threads join the types without labels?"""
+    several = subject.description.counts["threads_of_several_types"]
+    text = f"{several:,} threads hold queries of several types."
     advice = (
         "They are true pairs, with no label needed: where there are no labels yet, "
         "`barlow-zero-shot` learns from them. With labels it gains nothing (docs/collapse.md)."
@@ -267,34 +245,10 @@ def check_threads(subject: Subject) -> Check:
         else "If a ticket has a subject and a transcript, give both the same `thread`: they then "
         "never fall in different splits, and can be paired without labels."
     )
-    finding = Finding("threads", "know", f"{text}.", advice, figures)
-    has_types = several or len(description.splits["train"]["types"]) > 1
+    figures = {"threads_of_several_types": several}
+    finding = Finding("threads", "know", text, advice, figures)
+    has_types = several or len(subject.description.splits["train"]["types"]) > 1
     return Check("threads", "Threads of several types", [finding] if has_types else [])
-
-
-def measure_relations(
-    points: Float[np.ndarray, "n d"],
-    labels: sparse.csr_array,
-    types: Int[np.ndarray, " n"],
-    threads: Int[np.ndarray, " n"],
-) -> tuple[float | None, float | None]:
-    """Average the cosines of two queries of a thread, and of two that share an answer alone.
-
-    The latter are of different threads and types. None where there are no such pairs.
-
-    Args:
-        points: of length one.
-        labels: n x m, not 0 where an answer is right.
-        types: a code each.
-        threads: a code each.
-    """
-    i, j = np.triu_indices(len(points), 1)
-    cosines = (points @ points.T)[i, j].astype(np.float64)
-    is_thread = threads[i] == threads[j]
-    shared = (labels @ labels.T).toarray()[i, j] > 0
-    groups = (cosines[is_thread], cosines[shared & ~is_thread & (types[i] != types[j])])
-    same_thread, same_answer = (float(group.mean()) if len(group) else None for group in groups)
-    return same_thread, same_answer
 
 
 def check_space(subject: Subject) -> Check:
@@ -312,10 +266,11 @@ def check_space(subject: Subject) -> Check:
     figures = {name: value for name in names if (value := measured[name]) is not None}
     if len(figures) < len(names):
         return Check("space", heading, charts=charts)
-    auc, type_share, answer_share = figures.values()
+    auc, *shares = figures.values()
+    type_share, answer_share = (round(share, 2) + 0 for share in shares)  # never "-0%"
     text = (
         f"A straight cut through the raw features tells the types apart with AUC {auc:.2f}; types "
-        f"hold {type_share:.0%} of the variance, answers {round(answer_share, 2) + 0:.0%}. "
+        f"hold {type_share:.0%} of the variance, answers {answer_share:.0%}. "
         f"{_say_spreads(subject)}"
     )
     level: Level = "know" if auc >= TYPES_APART_AUC else "fine"
@@ -402,7 +357,9 @@ def find_marking_words(texts: Sequence[str], types: Sequence[str]) -> pl.DataFra
         type, word, z, here and elsewhere (how often, in 10,000 words); at most twelve a type, the
         highest z first, all above 1.96.
     """
-    text = pl.Series("word", texts, dtype=pl.String).str.to_lowercase()
+    text = pl.Series(
+        "word", [space_words(text) for text in texts], dtype=pl.String
+    ).str.to_lowercase()
     words = pl.DataFrame(
         {"type": pl.Series(types, dtype=pl.String), "word": text.str.extract_all(WORD)}
     )

@@ -25,14 +25,13 @@ MAX_TWINS = 10  # of each text
 # From these shares on, something is to be mended rather than known.
 MUCH_OVERLAP = 0.05  # of the queries of a split
 MUCH_DISAGREEMENT = 0.2  # of the labelled queries with a labelled twin
-# Chosen on help-centre and on mozilla-support, by how well they find labels swapped on purpose.
+# Chosen for mean-pooled features of help-centre and mozilla-support, by how well they find labels
+# swapped on purpose.
 VOTERS = 50  # nearest labelled queries of other threads, and as many articles
 SOFTNESS = 0.1  # a vote weighs exp(cosine / SOFTNESS)
 ARTICLE_WEIGHT = 3.0  # of an article's own vote
 MIN_SHARE = 0.002  # of the votes, that any answer is given
 MIN_ODDS = 50  # votes for another answer against those for the label, from which it is doubted
-SWAPPED_SHARE = 0.05  # of the threads, whose labels are swapped to see whether that is found
-MIN_SWAPPED = 20  # labels; fewer say nothing
 
 Points = Float[np.ndarray, "n d"]
 Codes = Int[np.ndarray, " n"]
@@ -213,9 +212,6 @@ def check_labels(subject: Subject) -> Check:
         f"articles vote {MIN_ODDS} to 1 or more for another answer"
     )
     figures: dict[str, int | float] = {"doubted": doubted, "labels": total}
-    if test := measure_by_swapping(sample):
-        text += f"; of labels swapped on purpose {test['swapped_found']:.0%} are found like that"
-        figures |= test
     advice = (
         "Read the list from the top and mend what is wrong; what is right though it looks odd is "
         "worth keeping."
@@ -235,7 +231,7 @@ def check_labels(subject: Subject) -> Check:
     ]
     head = ["odds", "a query, its label and the rival"]
     tables = [Table("The most doubtful labels", [head, *rows], total)]
-    facts = {"voters": VOTERS, "weight": ARTICLE_WEIGHT, "odds": MIN_ODDS, "test": test}
+    facts = {"voters": VOTERS, "weight": ARTICLE_WEIGHT, "odds": MIN_ODDS}
     return Check("labels", heading, [finding], tables=tables, facts=facts)
 
 
@@ -249,36 +245,6 @@ def find_doubtful_labels(sample: Sample) -> pl.DataFrame:
     """
     judged = _judge(sample.labels, *_weigh_voters(sample))
     return judged.sort("odds", descending=True, maintain_order=True)
-
-
-def measure_by_swapping(sample: Sample) -> dict[str, float]:
-    """Swap the labels of one thread in twenty for another's, and see which are doubted.
-
-    Returns:
-        Nothing if fewer than 20 labels are swapped; else `swapped_found`, the share of them that
-        is doubted, and `others_doubted`, the same of the others, some of them wrong too.
-    """
-    source = _swap_threads(sample, np.random.default_rng(0))
-    judged = _judge(sparse.csr_array(sample.labels[source]), *_weigh_voters(sample))
-    swapped = (source != np.arange(len(sample)))[judged["query"].to_numpy()]
-    if swapped.sum() < MIN_SWAPPED:
-        return {}
-    doubted = judged["doubted"].to_numpy()
-    shares = {"swapped_found": doubted[swapped], "others_doubted": doubted[~swapped]}
-    return {name: float(values.mean()) for name, values in shares.items()}
-
-
-def _swap_threads(sample: Sample, rng: np.random.Generator) -> Codes:
-    """Choose whose labels each query gets: mostly its own, or another's with none of them."""
-    rows, labelled = np.arange(len(sample)), np.flatnonzero(sample.labelled)
-    thread = sample.codes("thread")
-    threads = rng.permutation(np.unique(thread[labelled]))
-    giver = np.full(thread.max(initial=0) + 1, -1)
-    chosen = threads[: int(SWAPPED_SHARE * len(threads))]
-    giver[chosen] = rng.choice(labelled, len(chosen)) if len(chosen) else []
-    source = np.where((giver[thread] >= 0) & sample.labelled, giver[thread], rows)
-    shared = np.asarray(sample.labels[source].multiply(sample.labels).sum(axis=1)).ravel()
-    return np.where(shared > 0, rows, source)
 
 
 def _weigh_voters(sample: Sample) -> tuple[sparse.csr_array, sparse.csr_array]:

@@ -9,10 +9,11 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
-from twinrank.data import Dataset, Description, Queries, answer_texts
+from twinrank.data import Dataset, Description, Queries
 from twinrank.encoding import Encoder, FeatureStore
 from twinrank.evaluation.geometry import unit_vectors
 from twinrank.ranking import Reader
+from twinrank.recipe import EncoderSettings
 
 # At most as many are read: queries of threads with a label, of threads without, and answers.
 MAX_LABELLED, MAX_UNLABELLED, MAX_ANSWERS = 15_000, 5_000, 20_000
@@ -78,6 +79,7 @@ class Subject:
     description: Description
     encoder: Encoder
     sample: Sample
+    pooling: str = "mean"
 
 
 def draw_sample(
@@ -99,8 +101,9 @@ def draw_sample(
     frame = frame.join(split_of, on="id", how="left", maintain_order="left")
     columns = _draw_answers(queries, rng)
     answers = dataset.answers[columns]
-    texts = [*queries.texts, *answer_texts(answers)]
-    features = Reader(encoder, pooling, store)(texts, progress="Encoding")
+    reader = Reader.build(encoder, EncoderSettings.model_validate({"pooling": pooling}), store)
+    texts = [*reader.queries(queries.texts), *reader.passages(answers).rows]
+    features = reader.features(texts, progress="Encoding")
     points = unit_vectors(features)
     return Sample(
         frame=frame,

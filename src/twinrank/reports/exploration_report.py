@@ -55,7 +55,7 @@ def exploration_page(exploration: Exploration) -> str:
     ]
     about = _explain("about", counts=subject.description.counts, sample=subject.sample)
     limits = {"cell": MAX_CELL_LENGTH, "hover": HOVER_LENGTH, "rows": MAX_ROWS}
-    method = _explain("method", encoder=subject.encoder, **limits)
+    method = _explain("method", encoder=subject.encoder, pooling=subject.pooling, **limits)
     sections = [Section("What was found", about, notes=notes), *map(_make_section, shown)]
     sections.append(Section("How it was looked at", method))
     return page(f"A look at {subject.description.name}", sections)

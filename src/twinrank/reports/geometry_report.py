@@ -1,38 +1,28 @@
-"""The geometry of rankers as a table, the centroids of one as a figure, and both as a page."""
+"""The geometry of rankers as tables of a page, and the centroids of one as a figure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from rich.table import Table
-from rich.text import Text
 
 from twinrank.evaluation import Geometry, View
-from twinrank.files import write_file
 from twinrank.reports.figures import COLOURS, GREY, SYMBOLS, hover_text, panels, styled
-from twinrank.reports.page import Rows, Section, check_installed, page
-from twinrank.reports.terminal import aligned, figure
+from twinrank.reports.page import Rows, check_installed
+from twinrank.reports.terminal import figure
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-# Two lines each, so that a row of 13 columns stays within 120 characters.
 COLUMNS = {
-    "centroid_distance": "centroid\ndist.",
-    "centroid_distance_relative": "... rel-\native",
-    "answer_distance": "answer\ndist.",
-    "answer_distance_relative": "... rel-\native",
-    "type_auc": "type\nAUC",
-    "alignment": "answer\nalign",
-    "type_alignment": "type\nalign",
-    "uniformity": "query\nunif.",
-    "answer_uniformity": "answer\nunif.",
-    "effective_rank": "effect.\nrank",
-    "answer_share": "answer\nshare",
-    "type_share": "type\nshare",
+    "centroid_distance": "centroid dist.",
+    "centroid_distance_relative": "... relative",
+    "answer_distance": "answer dist.",
+    "answer_distance_relative": "... relative",
+    "type_auc": "type AUC",
+    "answer_share": "answer share",
+    "type_share": "type share",
 }
 READINGS = {
     "centroid_distance": "between an answer's centroids of two types, features scaled to 0 to 1",
@@ -40,57 +30,15 @@ READINGS = {
     "answer_distance": "from a query to its right answer, features scaled to 0 to 1",
     "answer_distance_relative": "the same over that of two random queries; low: near",
     "type_auc": "how well a linear probe tells the type; 0.5: not at all, 1: always",
-    "alignment": "squared distance from query to right answer on the unit sphere; low is good",
-    "type_alignment": "the same between two queries of one answer and different types",
-    "uniformity": "how evenly queries use the sphere; 0: all in one point, lower: spread out",
-    "answer_uniformity": "the same of the answers",
-    "effective_rank": "how many directions the queries really use",
     "answer_share": "share of the variance of queries that is between answers; high is good",
     "type_share": "share of the variance of queries that is between types; 0: types mix",
 }
-READING = (
-    "Small dots are queries, large marks the centroids of an answer's queries of one type. A line "
-    "joins the centroids of one answer; short lines between far answers are what one hopes for."
-)
-
-
-def geometry_table(rows: Sequence[tuple[str, Geometry]]) -> Table:
-    """Make a row of the figures of each named ranker, of one split; a dash if undefined."""
-    first = rows[0][1]
-    table = aligned(
-        f"{first.data}, {first.split} split: the space of {first.queries:,} queries; "
-        f"{first.paired:,} answers with queries of several types."
-    )
-    table.add_column("", overflow="fold")
-    for name in COLUMNS.values():
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, geometry in rows:
-        table.add_row(Text(name), *_cells(geometry))
-    return table
-
-
-def write_geometry(
-    page_path: Path,
-    spaces: Sequence[tuple[str, Geometry]],
-    views: Sequence[tuple[str, Sequence[View]]],
-) -> None:
-    """Write a page with the table, how to read it, and the centroids of each named ranker.
-
-    Raises:
-        TwinrankError: if plotly or jinja2 is missing.
-    """
-    first = spaces[0][1]
-    about = f"{first.queries:,} {first.split} queries; {first.paired:,} answers with several types."
-    figures = Section("In figures", [about], tables=space_tables(spaces))
-    sections = [Section(n, figures=[(centroid_figure(n, three), READING)]) for n, three in views]
-    write_file(page_path, page(f"The space of {first.data}", [figures, *sections]))
 
 
 def space_tables(spaces: Sequence[tuple[str, Geometry]]) -> list[tuple[str, Rows]]:
     """Make a table of the figures of each ranker for a page, and one of how to read them."""
-    names = {key: name.replace("-\n", "").replace("\n", " ") for key, name in COLUMNS.items()}
-    rows = [["ranker", *names.values()], *([name, *_cells(space)] for name, space in spaces)]
-    readings = [["figure", "how to read it"], *([names[key], READINGS[key]] for key in names)]
+    rows = [["ranker", *COLUMNS.values()], *([name, *_cells(space)] for name, space in spaces)]
+    readings = [["figure", "how to read it"], *([COLUMNS[key], READINGS[key]] for key in COLUMNS)]
     return [("The space of each ranker", rows), ("How to read each figure", readings)]
 
 

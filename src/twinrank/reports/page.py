@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from twinrank.errors import TwinrankError
+from twinrank import extras
 from twinrank.reports import terminal
 
 if TYPE_CHECKING:
@@ -64,19 +64,7 @@ class Section:
     folded: Sequence[tuple[str, Rows]] = ()
 
 
-def check_installed() -> None:
-    """Name the extra to install where pages cannot be made.
-
-    Raises:
-        TwinrankError: if plotly or jinja2 is missing.
-    """
-    try:
-        import jinja2  # noqa: F401
-        import plotly  # noqa: F401
-    except ImportError:
-        raise TwinrankError(
-            "pages need plotly and jinja2: pip install 'twinrank[report]'"
-        ) from None
+check_installed = partial(extras.check_installed, "pages", "report", "plotly", "jinja2")
 
 
 def page(title: str, sections: Sequence[Section]) -> str:

@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-from rich.console import Group, RenderableType
+from rich.console import Group
 from rich.text import Text
 
-from twinrank.planning import Plan, Requirement, format_duration, format_size
-from twinrank.reports.terminal import aligned
+from twinrank.planning import Plan, format_duration, format_size
+from twinrank.reports.terminal import fill_table
 
 
-def plan_table(plan: Plan) -> RenderableType:
+def plan_table(plan: Plan) -> Group:
     """A row a stage; below it what does not fit, and each assumption in a line."""
     w = plan.workload
     questions = f", {w.qps:,.4g} questions a second" if w.qps else ""
-    table = aligned(
+    title = (
         f"{w.recipe.name}: {w.answers:,.0f} answers, {w.queries:,.0f} labelled queries{questions}; "
         f"a machine: {plan.machine.name}"
     )
-    table.add_column("")
-    for name in ("memory", "disk", "time, one machine", "machines"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
+    rows, warnings = [["", "memory", "disk", "time, one machine", "machines", ""]], []
     for needs in plan.stages:
-        style = "" if needs.fits else "red"
-        memory = Text(format_size(needs.memory) if needs.memory else "", style)
-        disk = format_size(needs.disk) if needs.disk else ""
-        time = format_duration(needs.seconds) if needs.seconds else ""
-        table.add_row(needs.stage, memory, disk, time, _machines(needs), Text(needs.note, "dim"))
-    warnings = [
-        Text(
-            f" ! {needs.stage} takes {format_size(needs.memory)} in one machine, which has "
-            f"{format_size(needs.room)}: {100 * needs.share:.2g} % of the answers and queries fit; "
-            f"{needs.mend}",
-            "yellow",
+        memory, disk = format_size(needs.memory), format_size(needs.disk) if needs.disk else ""
+        machines = f"{needs.machines:,}" if needs.fits else "does not fit"
+        rows.append(
+            [needs.stage, memory, disk, format_duration(needs.seconds), machines, needs.note]
         )
-        for needs in plan.stages
-        if not needs.fits
-    ]
+        if not needs.fits:
+            warning = (
+                f" ! {needs.stage} takes {memory} in one machine, which has "
+                f"{format_size(needs.room)}: {needs.mend}"
+            )
+            warnings.append(Text(warning, "yellow"))
+    table = fill_table(Text(title), rows, left={0, 5})
     return Group(table, *warnings, *(Text(f" - {line}") for line in plan.assumptions))
-
-
-def _machines(needs: Requirement) -> Text:
-    if not needs.fits:
-        return Text("does not fit", "red")
-    return Text(f"{needs.machines:,}" if needs.machines else "")

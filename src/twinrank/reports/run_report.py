@@ -174,7 +174,6 @@ def _quality_section(examination: Examination) -> Section:
     tables: list[Table] = []
     if len(runs) > 1:
         differences = difference_rows(examination.differences, "arm")
-        differences[0][:2] = ["run", "minus"]
         rows = quality_rows({run.name: run.evaluation for run in runs})
         tables = [
             ("Top-3 accuracy and MAP@10, with 95% intervals", rows),

@@ -114,10 +114,12 @@ def judge_scale(arms: Arms) -> Outcome | None:
         f"{sign(arms[n], 'axis_low'):.3g} to {sign(arms[n], 'axis_high'):.3g}"
         for n in (PUBLISHED, DUAL)
     ]
-    cosine = sign(arms[PUBLISHED], "cosine_accuracy")
+    cosine, encoder = sign(arms[PUBLISHED], "cosine_accuracy"), arms[UNTRAINED]["overall"][TOP_3]
+    low, _ = arms[UNTRAINED]["intervals"]["overall"][TOP_3] or (encoder, encoder)
+    outcome = "a symptom: {} does not bring" if cosine < low else "it may be the cause: {} brings"
     verdict = (
-        "a symptom: cosine, which knows no scale, does not bring the ranking back "
-        f"({figure(cosine)}, the encoder {figure(arms[UNTRAINED]['overall'][TOP_3])})"
+        f"{outcome.format('cosine, which knows no scale,')} the ranking back "
+        f"({figure(cosine)}, the encoder {figure(encoder)})"
     )
     return (
         f"validation loss before ranking starts {before[0]:,.1f}, the dual's {before[1]:,.1f}; "
@@ -129,7 +131,9 @@ def judge_small_head(arms: Arms) -> Outcome | None:
     """Whether a head that inherits can still learn to rank."""
     values = "; ".join(f"{name} {reached(arms[name])}" for name in (INHERIT, DUAL))
     test = arms[INHERIT]["test"]  # against the dual encoder
-    if test is None or (test["p_holm"] < SIGNIFICANT and test["difference"] < 0):
+    if test is None:
+        return None
+    if test["p_holm"] < SIGNIFICANT and test["difference"] < 0:
         return values, "it does not recover wholly from where it starts"
     return values, "no worse than the dual encoder, as far as these queries can show"
 

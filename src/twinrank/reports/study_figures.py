@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from itertools import accumulate
 from statistics import fmean
 from typing import Any
 
@@ -14,7 +13,6 @@ from plotly.graph_objects import Figure
 
 from twinrank.evaluation import Signs
 from twinrank.reports.figures import (
-    BLUE,
     COLOURS,
     GREEN,
     GREY,
@@ -30,33 +28,19 @@ from twinrank.reports.figures import (
 from twinrank.reports.study_findings import (
     ACROSS,
     BATCHES,
-    LEARNERS,
     MAP_10,
     PUBLISHED,
     TOP_3,
     arms_of,
-    count,
     describe_batches,
-    describe_difference,
     judge_pretraining,
-    measure,
     pretrained_arms,
 )
-from twinrank.reports.terminal import figure, metric_name, reached
+from twinrank.reports.terminal import metric_name, reached
 
 Json = dict[str, Any]
 
 OUTCOME_COLOURS = {"collapsed": RED, "worse": ORANGE, "whole": GREEN, "not pre-trained": GREY}
-# One tower, one colour, whatever is built on it; no two lines of a panel are alike.
-RECIPE_COLOURS = {
-    **dict.fromkeys(("handover-dual", "residual"), BLUE),
-    **dict.fromkeys(("handover-barlow-inherit", "barlow-inherit"), ORANGE),
-    **dict.fromkeys((PUBLISHED, "handover-barlow-freeze"), RED),
-    **dict.fromkeys(("barlow-zero-shot", "barlow-freeze"), SKY),
-    **dict.fromkeys((ACROSS, "control-across-freeze"), GREEN),
-    **dict.fromkeys(("barlow-joint", "control-noise"), PURPLE),
-}
-PRETRAINED = (PUBLISHED, ACROSS, "control-noise")
 LOSSES = {
     PUBLISHED: RED,
     "control-large-answers": ORANGE,
@@ -74,12 +58,8 @@ def draw_figures(results: Json) -> dict[str, dict[str, Figure]]:
     """
     figures: dict[str, dict[str, Callable[[Json], Figure | None]]] = {
         "In short": {"losses_figure": draw_losses},
-        "Where walking on it leads": {"pretraining_figure": draw_pretraining},
         "The controls": {"controls_figure": draw_controls},
-        "Rankers on top of pre-training": {"learning_figure": draw_learning},
-        "What pre-training is worth": {"differences_figure": draw_differences},
         "With fewer labels": {"labels_figure": draw_labels},
-        "Why the space looked better": {"space_figure": draw_space},
     }
     return {
         heading: {name: plot for name, make in of.items() if (plot := make(results))}
@@ -145,13 +125,6 @@ def _average_stretches(seeds: Sequence[Sequence[float]]) -> list[tuple[int, floa
     ]
 
 
-def draw_pretraining(results: Json) -> Figure | None:
-    """Draw how well a tower ranks, and how much of its variance is on one axis, by epoch."""
-    panels = {TOP_3: "validation top-3 accuracy", "first_axis": "variance on the main axis"}
-    curves = [(panel, name, key) for key, panel in panels.items() for name in PRETRAINED]
-    return _draw_curves(results, "pretraining", curves, title="While pre-training")
-
-
 def draw_planes(pictured: Mapping[str, Signs]) -> Figure | None:
     """Draw queries and answers on the two main axes of the queries, a panel a recipe.
 
@@ -200,84 +173,6 @@ def _plane_traces(signs: Signs, *, legend: bool) -> list[Any]:
     return traces
 
 
-def draw_learning(results: Json) -> Figure | None:
-    """Draw validation top-3 accuracy by epoch of ranking, with and without pre-training."""
-    curves = [(panel, name, TOP_3) for panel, names in LEARNERS.items() for name in names]
-    return _draw_curves(results, "ranking", curves, title="While learning to rank")
-
-
-def _draw_curves(
-    results: Json, stage: str, curves: Sequence[tuple[str, str, str]], *, title: str
-) -> Figure | None:
-    """Draw records of a stage: each seed faint, and their mean for as long as all go on.
-
-    Args:
-        results: of the study.
-        stage: `pretraining` or `ranking`.
-        curves: of each its panel, its recipe, and the key of the records.
-        title: of the figure.
-    """
-    arms, rows, means = arms_of(results), [], []
-    for panel, name, key in (curve for curve in curves if curve[1] in arms):
-        seeds = [_collect_points(seed, key) for seed in arms[name]["epochs"][stage]]
-        row = {"panel": panel, "name": name}
-        for number, points in enumerate(seeds):
-            rows += [
-                {**row, "seed": number, "x": x, "y": y, "hover": ""} for x, y in points.items()
-            ]
-        for epoch in (e for e in (seeds[0] if seeds else ()) if all(e in s for s in seeds)):
-            mean = fmean(seed[epoch] for seed in seeds)
-            hover = (
-                f"<b>{name}</b> at {epoch:,}<br>{figure(mean)}, mean of {count(len(seeds), 'seed')}"
-            )
-            means.append({**row, "x": epoch, "y": mean, "hover": hover})
-    if not rows:
-        return None
-    look: Json = {"color_discrete_map": RECIPE_COLOURS, "render_mode": "svg"}
-    plot = draw(express.line, rows, line_group="seed", **look)
-    plot.update_traces(opacity=0.3, line_width=1, hoverinfo="skip", showlegend=False)
-    thick = draw(express.line, means, **look)
-    plot.add_traces(thick.update_traces(line_width=2.5).data)
-    unit = "step" if stage == "pretraining" else "epoch"
-    plot.update_xaxes(title_text=f"{unit} of {stage}")
-    plot.update_yaxes(rangemode="tozero")
-    return styled(plot, title)
-
-
-def _collect_points(curve: Json, key: str) -> dict[int, float]:
-    """Take the values recorded at each epoch, by the steps taken where these are known."""
-    steps = accumulate(n or 0 for n in curve["batches"]) if "batches" in curve else curve["epoch"]
-    recorded = zip(steps, curve.get(key, ()), strict=False)
-    return {step: value for step, value in recorded if value is not None}
-
-
-def draw_differences(results: Json) -> Figure | None:
-    """Draw top-3 accuracy with minus without pre-training, in all and for each type of query."""
-    differences = [d for d in results["differences"] if d["metric"] == TOP_3]
-    if not differences:
-        return None
-    pairs = list(dict.fromkeys((d["arm"], d["without"]) for d in differences))
-    kinds = list(dict.fromkeys(d["type"] for d in differences))
-    rows = []
-    for d in differences:
-        shift = 0.6 * ((kinds.index(d["type"]) + 0.5) / len(kinds) - 0.5)  # beside each other
-        low, high = d["interval"] or (None, None)
-        group = d["type"] or "all queries"
-        head = f"<b>{d['arm']}</b> minus {d['without']}<br>{hover_text(group)}: "
-        row = {"name": group, "x": d["difference"], "low": low, "high": high}
-        y = pairs.index((d["arm"], d["without"])) + shift
-        rows.append({**row, "y": y, "hover": head + describe_difference(d)})
-    plot = draw(
-        express.scatter, rows, interval="x", color_discrete_sequence=(GREY, *COLOURS)
-    ).update_traces(marker_size=10)
-    plot.add_vline(x=0, line={"color": GREY, "width": 1})
-    names = [f"{arm}<br>minus {without}" for arm, without in pairs]
-    plot.update_yaxes(tickvals=list(range(len(pairs))), ticktext=names, automargin=True)
-    plot.update_xaxes(title_text="difference in test top-3 accuracy")
-    styled(plot, "What pre-training changes", height=150 + 52 * len(pairs))
-    return plot.update_yaxes(autorange="reversed", zeroline=False, showgrid=False)
-
-
 def draw_labels(results: Json) -> Figure | None:
     """Draw quality by share of the training labels, with 95% intervals."""
     shares = [row for row in results["fewer_labels"]["rows"] if not row["fewer_of"]]
@@ -290,32 +185,11 @@ def draw_labels(results: Json) -> Figure | None:
             rows.append({**spot, "hover": f"{row['share']:.0%} of labels<br>{_describe_arm(row)}"})
     if not rows:
         return None
-    plot = draw(express.line, rows, interval="y", markers=True, color_discrete_map=RECIPE_COLOURS)
+    plot = draw(express.line, rows, interval="y", markers=True)
     ticks = sorted({row["x"] for row in rows})
     labels = [f"{tick:.0f}%" for tick in ticks]
     plot.update_xaxes(type="log", tickvals=ticks, ticktext=labels, title_text="training labels")
     return styled(plot, "With fewer labels")
-
-
-def draw_space(results: Json) -> Figure | None:
-    """Draw each recipe by how well its space tells types apart, and how well it ranks."""
-    rows = [
-        {
-            "name": arm["name"],
-            "x": auc,
-            "y": arm["overall"][TOP_3],
-            "hover": f"{_describe_arm(arm)}<br>type AUC {figure(auc)}",
-        }
-        for arm in results["arms"]
-        if (auc := measure(arm, "type_auc")) is not None
-    ]
-    if not rows:
-        return None
-    plot = draw(express.scatter, rows).update_traces(marker_size=11)
-    plot.update_xaxes(title_text="how well the space tells the types apart (AUC)")
-    plot.update_yaxes(title_text="test top-3 accuracy", rangemode="tozero")
-    styled(plot, "Mixing types and ranking", height=680)
-    return plot.update_layout(margin_b=200)
 
 
 def _describe_arm(arm: Json) -> str:

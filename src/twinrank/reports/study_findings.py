@@ -45,11 +45,6 @@ BATCHES = {
     ACROSS: "different answers, all else as published",
     "control-small-batches": "different answers, {batch_size} pairs a batch",
 }
-LEARNERS = {
-    "published heads on CLS": (DUAL, "handover-barlow-inherit", PUBLISHED_FROZEN, ACROSS_FROZEN),
-    "residual towers on means": ("residual", "barlow-inherit", "barlow-freeze", "barlow-joint"),
-}
-EVEN = ("zero-shot", DUAL, "residual", "barlow-inherit", "barlow-joint")
 
 
 def find_cause(results: Json) -> list[str]:
@@ -138,14 +133,13 @@ def find_flatness(results: Json) -> list[str]:
         first, last = loss_at_ends(arm)
         lines.append(
             f"The formula says nothing of {arm['name']}, which is standardised with the queries of "
-            f"all answers. Its loss goes from {first:.0f} to {last:.0f}, but a pair still shares "
-            "nothing that other pairs of its batch lack."
+            f"all answers. Its loss goes from {first:.0f} to {last:.0f}."
         )
     return lines
 
 
 def find_line(results: Json) -> list[str]:
-    """Who wins every query."""
+    """Which answers come first most often."""
     arms = arms_of(results)
     lines = []
     for name in (UNTRAINED, PUBLISHED, ACROSS):
@@ -180,13 +174,13 @@ def find_puzzle(results: Json) -> list[str]:
     lines = [
         "Distances and planes look at queries among queries. There the nearest past query has the "
         f"right answer for {figure(past[1])} of the queries ({figure(past[0])} in the encoder)"
-        f"{share}, and the distance to the right answer over that to wrong ones {change(*ratio)}"
-        + (" (lower is better)." if ratio[1] < ratio[0] else " (lower would be better).")
+        f"{share}."
     ]
     lines.append(
         "Ranking is a dot product between a query and the answers, which never took part in "
         f"pre-training: top-3 accuracy {change(*dot)}, and by the cosine of the same vectors "
-        f"{change(*cosine)}."
+        f"{change(*cosine)}. The distance to the right answer over that to wrong ones, of which 1 "
+        f"tells nothing apart, {change(*ratio)}."
     )
     if past[1] > 2 * dot[1]:
         lines.append(
@@ -210,8 +204,8 @@ def find_controls(results: Json) -> list[str]:
     steps = [arm["steps"] for arm in pretrained_arms(results) if arm["name"] in BATCHES]
     if steps and lines:
         lines.append(
-            "The controls take as many steps as the published pre-training, as near as whole "
-            f"epochs allow: {min(steps):,} to {max(steps):,}."
+            "The controls pass over as many batches as the published pre-training, as near as "
+            f"whole epochs allow: {min(steps):,} to {max(steps):,}."
         )
     return lines
 
@@ -229,37 +223,10 @@ def find_freezing(results: Json) -> list[str]:
     ]
 
 
-def find_rankers(results: Json) -> list[str]:
-    """How rankers that learned on top of pre-training rank, and what ranks before any label."""
-    groups = {
-        "Before any label is seen": ("zero-shot", "barlow-zero-shot"),
-        "With all labels, published heads": LEARNERS["published heads on CLS"],
-        "With all labels, residual towers": LEARNERS["residual towers on means"],
-    }
-    return [
-        f"{group}, top-3 accuracy is: {'; '.join(lines)}."
-        for group, names in groups.items()
-        if (lines := _list_reached(results, names))
-    ]
-
-
 def find_worth(results: Json) -> list[str]:
     """What pre-training changes with all labels, over all queries."""
-    return _describe_differences("With all labels", _worth_of(results, None))
-
-
-def find_worth_by_type(results: Json) -> list[str]:
-    """What pre-training changes with all labels for each type, and how even rankers are."""
-    types = results["queries"]["types"]
-    if len(types) < 2:
-        return []
-    lines = [
-        line
-        for kind in types
-        for line in _describe_differences(f"On queries of type {kind}", _worth_of(results, kind))
-    ]
-    gaps = [f"{a['name']} {figure(a['gap'][TOP_3])}" for a in results["arms"] if a["name"] in EVEN]
-    return [*lines, f"The gap between types in top-3 accuracy is: {', '.join(gaps) or '-'}."]
+    overall = [d for d in results["differences"] if d["type"] is None]
+    return _describe_differences("With all labels", overall)
 
 
 def find_worth_of_few_labels(results: Json) -> list[str]:
@@ -305,8 +272,7 @@ FINDINGS: dict[str, tuple[Callable[[Json], list[str]], ...]] = {
     "Where walking on it leads": (find_line,),
     "Why the space looked better": (find_puzzle,),
     "The controls": (find_controls, find_freezing),
-    "Rankers on top of pre-training": (find_rankers,),
-    "What pre-training is worth": (find_worth, find_worth_by_type),
+    "What pre-training is worth": (find_worth,),
     "With fewer labels": (find_worth_of_few_labels,),
     "What the encoder reads": (find_reading,),
 }
@@ -391,15 +357,6 @@ def describe_difference(d: Json) -> str:
         f"{metric_name(d['metric'])} {signed(d['difference'])} "
         f"({signed_interval(d['interval'])}, p {p_value(d['p_holm'])})"
     )
-
-
-def _list_reached(results: Json, names: Sequence[str]) -> list[str]:
-    arms = arms_of(results)
-    return [f"{name} {reached(arms[name])}" for name in names if name in arms]
-
-
-def _worth_of(results: Json, kind: str | None) -> list[Json]:
-    return [d for d in results["differences"] if d["type"] == kind]
 
 
 def _describe_differences(where: str, differences: Sequence[Json]) -> list[str]:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from twinrank.evaluation import Signs
 from twinrank.files import write_file
-from twinrank.ranking.model_card import markdown, markdown_table
+from twinrank.recipe import recipe_summary
 from twinrank.reports.page import Section, page, render_text
 from twinrank.reports.study_expectations import list_expectations
 from twinrank.reports.study_figures import draw_figures, draw_planes
@@ -25,6 +25,7 @@ from twinrank.reports.study_findings import (
     ACROSS_FROZEN,
     DUAL,
     NO_STEPS,
+    NOISE,
     PUBLISHED,
     PUBLISHED_FROZEN,
     UNTRAINED,
@@ -37,7 +38,6 @@ from twinrank.reports.terminal import (
     difference_rows,
     figure,
     fill_table,
-    in_one_line,
     interval,
     reached,
 )
@@ -91,7 +91,7 @@ NEAR = {
     ("signs", "first_places"): "3 answers",
     ("signs", "first_axis"): "one axis",
 }
-COMPARED = (UNTRAINED, NO_STEPS, PUBLISHED, ACROSS, DUAL, PUBLISHED_FROZEN, ACROSS_FROZEN)
+COMPARED = (UNTRAINED, NO_STEPS, NOISE, PUBLISHED, ACROSS, DUAL, PUBLISHED_FROZEN, ACROSS_FROZEN)
 
 _text = partial(render_text, "study_report.txt")
 
@@ -107,7 +107,7 @@ def study_tables(results: Json) -> Group:
 
 
 def write_study(results: Json, pictured: Mapping[str, Signs], folder: Path) -> list[Path]:
-    """Write results.json, tables.md and the page, index.html; give their paths.
+    """Write results.json and the page, index.html; give their paths.
 
     Args:
         results: of `run_study`.
@@ -118,15 +118,6 @@ def write_study(results: Json, pictured: Mapping[str, Signs], folder: Path) -> l
         TwinrankError: if plotly or jinja2 is missing; results.json is there then.
     """
     written = [write_file(folder / "results.json", json.dumps(results, indent=1) + "\n")]
-    parts = [
-        f"## {heading}\n\n" + "\n".join(f"- {markdown(line)}" for line in lines)
-        for heading, lines in collect_findings(results).items()
-        if lines
-    ]
-    for title, rows in make_tables(results).items():
-        lines = [[in_one_line(cell) for cell in row] for row in rows]
-        parts.append(f"## {markdown(title)}\n\n{markdown_table(lines)}")
-    written.append(write_file(folder / "tables.md", "\n\n".join(parts) + "\n"))
     written.append(write_file(folder / "index.html", study_page(results, pictured)))
     return written
 
@@ -159,7 +150,10 @@ def study_page(results: Json, pictured: Mapping[str, Signs]) -> str:
     few = {len(row["seeds"]) for row in results["fewer_labels"]["rows"] if row["share"] < 1}
     few_seeds = min(few) if few - {results["seeds"]} else None
     method = _text("method", results=results, few_seeds=few_seeds).split("\n\n")
-    sections.insert(1, Section("What was tried", _text("background").split("\n\n")))
+    recipes = [["", "what it is"]]
+    recipes += [[a["name"], s] for a in results["arms"] if (s := recipe_summary(a["name"]))]
+    background = _text("background").split("\n\n")
+    sections.insert(1, Section("What was tried", background, tables=[("The recipes", recipes)]))
     if len(expectations) > 1:
         title = "What they expected and guessed"
         guesses = Section(title, [_text("expectations")], tables=[(title, expectations)])
@@ -171,7 +165,7 @@ def study_page(results: Json, pictured: Mapping[str, Signs]) -> str:
         Section("How it was measured", method),
     ]
     complete = [s for s in sections if s.paragraphs or s.figures or s.tables]
-    return page(f"Why a pre-trained ranker collapsed: {results['data']}", complete)
+    return page(f"The published pre-training on {results['data']}", complete)
 
 
 def _draw_all_planes(pictured: Mapping[str, Signs]) -> list[Figure]:
@@ -196,7 +190,7 @@ def loss_rows(results: Json) -> Rows:
 
 
 def near_rows(results: Json) -> Rows:
-    """Make a row of each recipe: who is near whom, and how the same vectors rank."""
+    """Make a row of each recipe: which vectors are near which, and how the same vectors rank."""
     arms = {arm["name"]: arm for arm in results["arms"]}
     rows = [["", *NEAR.values()]]
     for name in (name for name in COMPARED if name in arms):

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import json
-from math import isfinite
 from pathlib import Path
 
-from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import TrialState
 from optuna.visualization import (
     plot_intermediate_values,
     plot_optimization_history,
     plot_parallel_coordinate,
-    plot_param_importances,
 )
 from rich.console import Group
-from scipy.stats import spearmanr
 
 from twinrank.experiments.sweep import Sweep
 from twinrank.files import write_file
 from twinrank.reports.figures import styled
 from twinrank.reports.page import Rows, Section, page
-from twinrank.reports.terminal import figure, fill_table, signed
+from twinrank.reports.terminal import figure, fill_table
 
 MAX_TRIALS_SHOWN = 10  # on the terminal
 NAMES = {"loss": "validation loss", "worst-type": "worst type's validation MAP@10"}
 HISTORY = "Each whole trial in the order they began. The line is the best so far."
 EPOCHS = "Each line is a trial; those that end early were pruned."
-PARALLEL = "Each line is a trial; a pruned one is drawn at its best epoch."
+PARALLEL = "Each line is a trial at its best epoch: the towers alone, without fitted weights."
 IMPORTANCE = (
-    "Higher values: whether they went with better trials (Spearman's correlation). "
-    "Spread: the share of the objective's variance over the ranges that a random forest puts down "
-    "to a field (fANOVA). Best quarter: how far the best quarter of the trials narrows a field "
-    "down, as a share of all fields (PED-ANOVA)."
+    "The share of the objective's variance over the ranges that a random forest puts down to a "
+    "field (fANOVA)."
 )
 UNCERTAIN = (
     "Importances come from few trials, drawn by a search that soon looks where it is good: "
@@ -73,7 +67,7 @@ def sweep_page(sweep: Sweep) -> str:
     epochs = plot_intermediate_values(sweep.study)
     lines = plot_parallel_coordinate(sweep.completed, fields, target_name=objective)
     sections = [
-        Section("In short", _summarise(sweep), tables=[("The best values", _best_rows(sweep))]),
+        Section("In short", _summarise(sweep)),
         Section(
             "History",
             figures=[
@@ -86,12 +80,8 @@ def sweep_page(sweep: Sweep) -> str:
         ),
     ]
     if sweep.importances:
-        forest = FanovaImportanceEvaluator(seed=0)
-        shares = plot_param_importances(sweep.completed, evaluator=forest, target_name=objective)
-        shares.update_yaxes(automargin=True, title_text=None)
-        figures = [(styled(shares, "How much a field matters"), IMPORTANCE)]
         tables = [("How much a field matters", _weight_rows(sweep))]
-        sections.append(Section("Which field matters", [UNCERTAIN], figures, tables))
+        sections.append(Section("Which field matters", [IMPORTANCE, UNCERTAIN], tables=tables))
     sections.append(Section("All trials", tables=[("Best first", _trial_rows(sweep))]))
     return page(f"Sweep of {sweep.search.recipe.name} on {sweep.search.dataset.name}", sections)
 
@@ -114,21 +104,6 @@ def _summarise(sweep: Sweep) -> list[str]:
     if first:
         sentence += f"; the recipe as it was reaches {figure(sweep.reached(first[0]))}"
     return [describe_sweep(sweep), f"{sentence}. The test split was not read."]
-
-
-def _best_rows(sweep: Sweep) -> Rows:
-    """List each field's range, the recipe's value, and the best."""
-    rows = [["field", "range", "in the recipe", "best"]]
-    was, best = sweep.search.recipe.values(), sweep.trials[0].params
-    for path, given in sweep.search.ranges.values().items():
-        table, field = path.split(".")
-        if "choices" in given:
-            between = ", ".join(map(format_value, given["choices"]))
-        else:
-            log = ", on a log scale" if given["log"] else ""
-            between = f"from {format_value(given['low'])} to {format_value(given['high'])}{log}"
-        rows.append([path, between, format_value(was[table].get(field)), format_value(best[path])])
-    return rows
 
 
 def _trial_rows(sweep: Sweep, *, digits: int = 3) -> Rows:
@@ -157,23 +132,10 @@ def _trial_rows(sweep: Sweep, *, digits: int = 3) -> Rows:
 
 
 def _weight_rows(sweep: Sweep) -> Rows:
-    rows = [["field", "spread", "best quarter", "higher values"]]
-    for importance in sweep.importances:
-        field = importance["field"]
-        cells = (figure(importance["spread"]), figure(importance["best"]))
-        rows.append([field, *cells, _describe_direction(sweep, field)])
-    return rows
-
-
-def _describe_direction(sweep: Sweep, field: str) -> str:
-    """Say whether higher values of a field went with better trials, by Spearman's correlation."""
-    trials = [trial for trial in sweep.trials if trial.state == TrialState.COMPLETE]
-    values = [trial.params[field] for trial in trials]
-    if not all(isinstance(value, int | float) for value in values) or len(set(values)) < 3:
-        return "-"
-    sign = -1 if sweep.search.objective == "loss" else 1
-    rho = sign * float(spearmanr(values, [sweep.reached(trial) for trial in trials]).statistic)
-    return f"{'better' if rho > 0 else 'worse'} ({signed(rho)})" if isfinite(rho) else "-"
+    return [
+        ["field", "share"],
+        *([field, figure(share)] for field, share in sweep.importances.items()),
+    ]
 
 
 def format_value(value: object, digits: int = 3) -> str:

@@ -15,7 +15,6 @@ from rich.text import Text
 from twinrank.files import write_file
 
 if TYPE_CHECKING:
-    from twinrank.encoding import CachedNetwork, StoreEntry
     from twinrank.evaluation import Evaluation
     from twinrank.experiments import Comparison
     from twinrank.feedback import Learning
@@ -192,29 +191,6 @@ def learning_table(learning: Learning) -> Group:
     )
 
 
-def cache_table(entries: Sequence[StoreEntry], root: Path) -> Table:
-    """What the feature store holds, an encoder a row."""
-    rows = [
-        ["encoder", "tokens", "precision", "texts", "MB", "last use (UTC)", "fingerprint"],
-        *(
-            [
-                *(entry.name, str(entry.max_tokens), entry.precision, f"{entry.texts:,}"),
-                *(f"{entry.bytes / 1e6:,.1f}", f"{entry.last_use:%Y-%m-%d %H:%M}"),
-                entry.fingerprint[:12],
-            ]
-            for entry in entries
-        ),
-    ]
-    return fill_table(f"{root}: features of {len(entries)} encoders", rows)
-
-
-def networks_table(networks: Sequence[CachedNetwork]) -> Table:
-    """The encoders whose models are kept, converted for OpenVINO; one a row."""
-    rows = [[network.identity[:12], f"{network.bytes / 1e6:,.1f}"] for network in networks]
-    title = f"models of {len(networks)} encoders, converted for OpenVINO"
-    return fill_table(title, [["fingerprint", "MB"], *rows])
-
-
 def numeric_columns(rows: Rows) -> list[bool]:
     """For each column, whether all its cells look like figures."""
     head, *body = rows
@@ -250,7 +226,8 @@ def p_value(p: float) -> str:
 
 def metric_name(metric: str) -> str:
     """A metric as pages call it: top-3, MAP@10, loss."""
-    return metric.replace("accuracy@", "top-").replace("map", "MAP")
+    name = metric.replace("accuracy@", "top-").replace("map", "MAP")
+    return name.replace("ndcg", "nDCG").replace("mrr", "MRR")
 
 
 def reached(measured: Json, metric: str = "accuracy@3", kind: str | None = None) -> str:

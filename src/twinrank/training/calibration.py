@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -34,7 +34,8 @@ def build_words(dataset: Dataset, recipe: Recipe, validation: Queries | None) ->
     """Build BM25, its scores on the scale of log-probabilities if there is a validation split."""
     words = Bm25(dataset.answer_texts(), language=recipe.language)
     if validation:
-        words.scale = fit_scale(words.score_texts(validation.texts), validation.labels)
+        scores = words.score_texts(validation.texts).astype(np.float64)
+        words.scale = fit_scale(lambda scale: scale * scores, validation.labels)
     return words
 
 
@@ -72,23 +73,30 @@ def calibrate_confidence(scoring: Scoring, validation: Queries) -> Confidence:
     return Confidence(slope=slope, intercept=intercept)
 
 
-def fit_scale(scores: Float[np.ndarray, "n m"], labels: sparse.csr_array) -> float:
-    """Fit the positive factor on scores with the lowest mean cross-entropy (Guo et al. 2017).
+def fit_scale(
+    score: Callable[[float], Float[np.ndarray, "n m"]], labels: sparse.csr_array
+) -> float:
+    """Fit the positive scale of scores with the lowest mean cross-entropy (Guo et al. 2017).
 
-    It changes no rank; it lets the loss of BM25 and of the bare encoder be read beside that
-    of trained towers. Fit it on the validation split.
+    It lets the loss of BM25 and of the bare encoder be read beside that of trained towers. It
+    changes no rank, unless an answer's score is pooled from several passages. Fit it on the
+    validation split.
+
+    Args:
+        score: gives the scores at a scale.
+        labels: n x m, one or more a query.
 
     Raises:
         DivergedError: if a score is not finite; so do the other fits.
     """
-    _check_finite(scores)
-    table = torch.as_tensor(scores, dtype=torch.float64)
     right = torch.as_tensor(labels.toarray() > 0)
-    result = optimize.minimize_scalar(
-        lambda log_scale: float(cross_entropy(math.exp(log_scale) * table, right).mean()),
-        bounds=(-7.0, 7.0),
-        method="bounded",
-    )
+
+    def measure_loss(log_scale: float) -> float:
+        scores = score(math.exp(log_scale))
+        _check_finite(scores)
+        return float(cross_entropy(torch.as_tensor(scores, dtype=torch.float64), right).mean())
+
+    result = optimize.minimize_scalar(measure_loss, bounds=(-7.0, 7.0), method="bounded")
     return math.exp(result.x)
 
 

@@ -45,8 +45,7 @@ def barlow_twins(
     standardised over the batch (arXiv 2103.03230). Row i of f and of g are views of one thing.
 
     The deviation is over n, and one below `STD_FLOOR` counts as `STD_FLOOR`: a constant feature
-    has correlation zero. The paper's code adds 1e-5 to the variance instead; lightly divides by
-    n - 1, and gives NaN for a constant feature.
+    has correlation zero. The paper's code adds 1e-5 to the variance instead.
 
     Args:
         f: vectors of one view.

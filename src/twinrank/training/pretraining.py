@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 import numpy as np
 import polars as pl
@@ -30,8 +30,8 @@ from twinrank.training.tower_modules import Towers
 
 Rows = Int[np.ndarray, " n"]
 
-# A loss that is, but for noise, above this share of the flat one has learned nothing; this share
-# of the variance on one axis is a collapse. True pairs are far below both (docs/collapse.md).
+# A loss above this share of the flat one has learned nothing; this share of the variance on one
+# axis is a collapse. True pairs are far below both (docs/collapse.md).
 FLAT_FROM, ONE_AXIS_FROM = 0.95, 0.6
 MAX_MEASUREMENTS = 20  # of a pre-training, about: they take longer than a short epoch
 
@@ -49,11 +49,6 @@ class Pairs:
 
     def __getitem__(self, rows: slice) -> Pairs:
         return Pairs(self.f[rows], self.g[rows], self.group[rows])
-
-    @property
-    def collisions(self) -> int:
-        """Count the pairs that share their group with an earlier pair."""
-        return len(self) - len(np.unique(self.group))
 
 
 @dataclass(frozen=True)
@@ -78,7 +73,7 @@ class Groups:
         order = np.lexsort((kind[is_usable], group[is_usable]))
         count = count[usable]
         ends = count.cumsum().reshape(count.shape)
-        alone = int((~is_usable).sum())
+        alone = len(np.setdiff1d(query, query[is_usable]))
         return cls(query[is_usable][order], ends - count, count, alone)
 
     @classmethod
@@ -270,8 +265,8 @@ class Pretrainer(Trainer):
 
     A record has `losses`, of each step, and their mean, `barlow_loss`; `expected_loss`, the mean
     loss to expect of these batches if partners were matched at random; `first_axis`, the share of
-    the variance of the queries' vectors on their main axis; `pairs` and `batches`; `collisions`,
-    the share of pairs whose group was in their batch already; and figures of validation.
+    the variance of the queries' vectors on their main axis; `pairs` and `batches`; and figures of
+    validation.
     """
 
     stage = "pretraining"
@@ -289,13 +284,12 @@ class Pretrainer(Trainer):
         """Pass over the queries once."""
         every = -(-self.epochs // MAX_MEASUREMENTS)
         self.is_measured = epoch % every == 0 or epoch == self.epochs
-        losses, sizes, collisions = [], [], 0
+        losses, sizes = [], []
         rng = np.random.default_rng([self.seed, epoch])
         for loss, batch in self.pairs.losses(self.towers, rng):
             self.step(loss)
             losses.append(loss.detach())
             sizes.append(len(batch))
-            collisions += batch.collisions
         values = torch.stack(losses).tolist()
         expected = [e for n in sizes if (e := self.pairs.expected_loss(n)) is not None]
         return {
@@ -304,19 +298,15 @@ class Pretrainer(Trainer):
             "losses": [round(value, 3) for value in values],
             "pairs": sum(sizes),
             "batches": len(sizes),
-            "collisions": round(collisions / sum(sizes), 4),
         }
 
     def step(self, loss: Tensor, *, rate: float = 1.0) -> None:
-        """Go one step down a loss; with `gradient = "none"` only BatchNorm has seen the batch."""
-        if self.pairs.settings.gradient != "none":
+        """Go one step down a loss; a control takes none, or one along random numbers."""
+        gradient = self.pairs.settings.gradient
+        if gradient == "noise":  # each number drawn is the derivative by one weight
+            loss = torch.stack([(w * torch.randn_like(w)).sum() for w in self.weights]).sum()
+        if gradient != "none":
             super().step(loss, rate=rate)
-
-    def share_gradients(self) -> None:
-        """Put noise in the place of the gradient, where this is a control that walks along it."""
-        if self.pairs.settings.gradient == "noise":
-            for parameter in self.weights:
-                parameter.grad = torch.randn_like(parameter)
 
     def measure(self) -> Record:
         """Validate, in the main process; of many short epochs, not after each."""
@@ -345,17 +335,21 @@ def warn_of_collapse(name: str, history: Sequence[Record]) -> list[str]:
         name: of the recipe.
         history: records of its epochs.
     """
-    last = history[-1]
-    if "barlow_loss" not in last:
+    epochs = [record for record in history if "barlow_loss" in record]
+    if not epochs:
         return []
     warnings = []
-    loss, expected, share = last["barlow_loss"], last["expected_loss"], last["first_axis"]
-    losses = last["losses"]
-    noise = 2 * stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else 0.0
-    if expected is not None and loss + noise > FLAT_FROM * expected:
+    # Batches of a few pairs are noisy; the mean of several epochs tells.
+    late, share = epochs[len(epochs) // 2 :], epochs[-1]["first_axis"]
+    loss = fmean(record["barlow_loss"] for record in late)
+    expected = None
+    if late[0]["expected_loss"] is not None:
+        expected = fmean(record["expected_loss"] for record in late)
+    if expected is not None and loss > FLAT_FROM * expected:
         warnings.append(
-            f"{name}: the pre-training's loss is {loss:.4g} after {last['epoch']} epochs, where "
-            f"partners matched at random give {expected:.4g}: it has learned nothing. Pair queries "
+            f"{name}: the pre-training's loss is {loss:.4g} on average over the last "
+            f"{len(late)} of {epochs[-1]['epoch']} epochs, where partners matched at random give "
+            f"{expected:.4g}: it has learned nothing. Pair queries "
             'of one thread or answer in batches of different ones: pairing = "thread" or '
             '"across-answers"'
         )

@@ -160,11 +160,11 @@ class Towers(nn.Module):
         """Put the query tower of others under these, frozen."""
         self.base = copy.deepcopy(pretrained.query_tower).eval().requires_grad_(False)
 
-    def start_from(self, pretrained: Towers, *, answers: bool) -> None:
-        """Take over the weights of another's query tower, on the answers' side only if asked."""
+    def start_from(self, pretrained: Towers) -> None:
+        """Take over the weights of another's query tower, on both sides."""
         state = pretrained.query_tower.state_dict()
         self.query_tower.load_state_dict(state)
-        if answers and self.answer_tower is not None:
+        if self.answer_tower is not None:
             self.answer_tower.load_state_dict(state)
 
     def query(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:

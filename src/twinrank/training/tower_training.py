@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -67,8 +66,6 @@ class TowerTrainer(Trainer):
         self.answers = data.answers.of(torch.as_tensor(data.answers.rows, device=self.device))
         self.features = torch.as_tensor(self.examples.features, device=self.device)
         self.threads = torch.as_tensor(self.examples.threads, device=self.device)
-        self.types, codes = np.unique(np.asarray(self.examples.types), return_inverse=True)
-        self.type_codes = torch.as_tensor(codes, device=self.device)
 
     def begin(self, saved: Checkpoint | None) -> None:
         """Choose the answers to score against: as before, where training goes on."""
@@ -80,13 +77,12 @@ class TowerTrainer(Trainer):
         self.index = build_index(kind, self.answers, self.settings, self.seed)
 
     def train_epoch(self, epoch: int) -> Record:
-        """Pass over the queries once; losses are means over them, overall and by type."""
+        """Pass over the queries once; losses are means over them."""
         towers, index, device = self.towers, self.index, self.device
         assert index is not None  # noqa: S101 (`begin` made it)
         past = self.examples.past(towers.eval()) if towers.memory else None
         towers.train()
-        losses_by_type = torch.zeros(len(self.types), device=device)
-        barlow_loss = torch.zeros((), device=device)
+        total, barlow_loss = torch.zeros((), device=device), torch.zeros((), device=device)
         pair_losses = self.pairs.endless_losses(towers, self.seed, epoch) if self.pairs else None
         # Batches of nearly equal size: a last batch of one query would break BatchNorm.
         steps = math.ceil(len(self.features) / self.settings.batch_size)
@@ -95,16 +91,14 @@ class TowerTrainer(Trainer):
             index.begin_epoch(towers)
             for step, rows in zip(count((epoch - 1) * steps), batches, strict=False):
                 losses = self._losses(rows, step, past)
-                losses_by_type = losses_by_type.index_add(0, self.type_codes[rows], losses.detach())
+                total = total + losses.detach().sum()
                 loss = losses.mean()
                 if self.pairs and pair_losses:
                     pair_loss = next(pair_losses)
                     loss = loss + self.pairs.settings.weight * pair_loss
                     barlow_loss = barlow_loss + pair_loss.detach() / steps
                 self.step(loss)
-        means = (losses_by_type.cpu() / self.type_codes.cpu().bincount()).tolist()
-        record: Record = {"train_loss": float(losses_by_type.sum()) / len(self.features)}
-        record["train_types"] = dict(zip(self.types.tolist(), means, strict=True))
+        record: Record = {"train_loss": float(total) / len(self.features)}
         if self.pairs:
             record["barlow_loss"] = float(barlow_loss)
         return from_main(lambda: record)

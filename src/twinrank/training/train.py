@@ -7,16 +7,17 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from filelock import FileLock
+from jaxtyping import Float
 
 from twinrank.arguments import check_type, count_of, path_of
 from twinrank.data import Dataset, Queries
-from twinrank.data.statistics import unspaced_warning
 from twinrank.encoding import FeatureStore
 from twinrank.errors import DivergedError, RecipeError
 from twinrank.ranking import (
@@ -25,7 +26,9 @@ from twinrank.ranking import (
     Ranker,
     Reader,
     Scoring,
+    complete,
     located,
+    pool_passages,
     read_manifest,
     writing,
 )
@@ -106,8 +109,7 @@ def train(
     out = None if out is None else path_of(out, "out")
     if recipe.tuning and out is None:
         raise RecipeError(f"{recipe.name} tunes the encoder; give a folder (out) to leave it in")
-    for warning in unspaced_warning(dataset) if recipe.words else ():
-        _warn_once(f"{dataset.name}: {warning}")
+    recipe = complete(recipe, dataset)
     origin = Origin(
         data=dataset.name,
         data_fingerprint=dataset.fingerprint,
@@ -118,12 +120,6 @@ def train(
     run = TrainingRun(dataset, recipe, origin, out, shared, store, device, on_record)
     join_launched()
     return _build_ranker(run) if out is None else _train_into(out, run, resume=resume)
-
-
-@cache
-def _warn_once(warning: str) -> None:
-    """Warn, but once for all runs of a comparison or a sweep in this process."""
-    log.warning("%s", warning)
 
 
 def _train_into(out: Path, run: TrainingRun, *, resume: bool) -> Ranker:
@@ -211,7 +207,7 @@ def _train_towers(run: TrainingRun, reader: Reader, data: TrainingData) -> Tower
             _rank(run, reader, data.project_by(pretrained), towers)
             towers.stand_on(pretrained)
         else:
-            towers.start_from(pretrained, answers=pretraining.sides == "both")
+            towers.start_from(pretrained)
             _rank(run, reader, data, towers)
     return towers.cpu()
 
@@ -249,7 +245,7 @@ def _pretrain(run: TrainingRun, reader: Reader, data: TrainingData, pairs: Paire
     trainer = Pretrainer(towers, pairs, validate, seed=seed)
     with _pretraining_file(run, reader, data, pairs) as (file, identity):
         history = run_stage(trainer, run, file, identity, label=f"Pre-training {recipe.name}")
-    if is_main() and run.shared is None:  # a comparison shows it in its figures
+    if is_main():
         for warning in warn_of_collapse(recipe.name, history):
             log.warning("%s", warning)
     towers.add_projector(None)
@@ -265,7 +261,7 @@ def _pretraining_file(
         yield run.out and run.out / PRETRAINING_FILE, _identify_stage(run, reader)
         return
     assert run.recipe.towers  # noqa: S101 (the recipe's own validation)
-    settings = pairs.settings.model_dump(exclude={"use", "sides"})
+    settings = pairs.settings.model_dump(exclude={"use"})
     tower_settings = run.recipe.towers.model_dump(exclude={"dual"})
     digest = hashlib.sha256(json.dumps([settings, tower_settings, run.origin.seed]).encode())
     groups = pairs.groups
@@ -285,7 +281,14 @@ def _identify_stage(run: TrainingRun, reader: Reader) -> dict[str, Any]:
 def _fit_scale(towers: Towers, reader: Reader, data: TrainingData) -> None:
     """Give untrained or pre-trained towers the scale that makes their scores probabilities."""
     if data.validation:
-        scoring = data.build_scoring(reader, towers)
-        products = scoring.scores(data.embed_validation(towers)) / towers.scale.item()
+        dense = data.build_scoring(reader, towers).dense
+        assert dense  # noqa: S101 (of this channel)
+        passages = dense.vectors
+        products = data.embed_validation(towers).vectors @ passages.rows.T
+        exact = products.astype(np.float64)
+
+        def score(scale: float) -> Float[np.ndarray, "n m"]:
+            return pool_passages(scale * exact, passages.owner, passages.answers)
+
         with torch.no_grad():
-            towers.log_scale.fill_(fit_scale(products, data.validation.labels)).log_()
+            towers.log_scale.fill_(fit_scale(score, data.validation.labels)).log_()

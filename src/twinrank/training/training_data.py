@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from twinrank.ranking import (
     Reader,
     Scoring,
     Signal,
+    complete,
     reader_of,
 )
 from twinrank.recipe import Recipe
@@ -41,7 +42,6 @@ class Examples:
     features: Float[np.ndarray, "n d"]
     labels: sparse.csr_array  # their right answers, n x m
     threads: Int[np.ndarray, " n"]  # a number for each query's thread: a memory is blind to it
-    types: Sequence[str]
 
     def past(self, towers: Towers) -> Past:
         """Return the queries as a memory's past, by towers as they are now."""
@@ -95,8 +95,7 @@ class TrainingData:
         of_train, of_validation, of_pairs, of_answers = np.split(features, ends)
         examples = None
         if train:
-            types = train.frame["type"].to_list()
-            examples = Examples(of_train, train.labels, number_threads(train), types)
+            examples = Examples(of_train, train.labels, number_threads(train))
         return cls(
             answers=passages.of(of_answers),
             train=examples,
@@ -183,6 +182,8 @@ def build_reader(
     see, labelled or not: none of a thread that validation or test ask about. `tuned` is the folder
     of the tuned encoder, if the recipe tunes it.
     """
+    if recipe.language == "auto":  # `train` has filled it in before
+        recipe = complete(recipe, dataset)
     idf = None
     if recipe.selects:
         idf = Idf.of([*dataset.answer_texts(), *dataset.for_pretraining().texts])
