@@ -76,7 +76,7 @@ def serve(ranker: Path, workers: int) -> Iterator[tuple[str, subprocess.Popen[by
         command = [sys.executable, "-m", "twinrank.cli", "serve", str(folder), "--port", "0"]
         with log.open("wb") as stream:
             process = subprocess.Popen(
-                [*command, "--workers", f"{workers}", "--rate-limit", "1000000"],
+                [*command, "--workers", f"{workers}", "--rate", "1000000"],
                 stdout=stream,
                 stderr=stream,
             )

@@ -1,40 +1,235 @@
-"""Plans for a size that is not at hand: memory, disk, hours and machines of every stage."""
+"""Plans for a size that is not at hand: memory, disk, hours and machines of every stage.
+
+Products, bytes and searches are counted; how fast a core or GPU does them is in
+planning_constants.toml. Small terms are left out: a plan says the order of size, not the second.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from importlib import resources
 from typing import Any, Literal
 
-from twinrank.encoding import POOLINGS
-from twinrank.encoding.feature_store import COMMIT_BYTES, KEY_BYTES
-from twinrank.ranking.scoring import CELLS_A_CHUNK
-from twinrank.recipe import TrainingSettings
-from twinrank.training.negatives import MIN_SPEEDUP, POOL_FACTOR, saved_by_sampling
-from twinrank.workload import (
-    FLOAT_BYTES,
-    GB,
-    Constants,
-    Machine,
-    Workload,
-    check_number,
-    load_constants,
-)
+import numpy as np
+import polars as pl
 
+from twinrank.data import Dataset, answer_texts, section_texts
+from twinrank.encoding import POOLINGS, Encoder
+from twinrank.encoding.feature_store import COMMIT_BYTES, KEY_BYTES
+from twinrank.encoding.model_files import resolve
+from twinrank.errors import PlanError
+from twinrank.ranking import encoder_of
+from twinrank.ranking.faiss_index import kind_for
+from twinrank.recipe import Recipe, TrainingSettings
+from twinrank.training.negatives import MIN_SPEEDUP, POOL_FACTOR, saved_by_sampling
+
+GB = 1e9
+FLOAT_BYTES = 4
+MAX_SAMPLED_TEXTS = 2_000  # whose tokens are counted
 LOOKUP_BYTES = 100  # a text while its features are looked up: its key and its place
 MEASURED_HNSW_VECTORS = 10_000
+HOST_CORES, HOST_GB, GB_A_CORE = 16, 192.0, 4.0  # of a machine: beside a GPU, or without one
 TIMES_SCORED = 3  # validation queries: for the weights, for confidence, for the model card
-SHARE_TOLERANCE, MIN_SHARE = 0.01, 1e-9
-FAISS_FIX = "divide the vectors over machines by Milvus: `twinrank index --to http://HOST:PORT`"
 NOT_PLANNED = (
-    "not planned: reading and checking the data set, choosing sentences, networks, copies for "
-    "safety, retries"
+    "not planned: reading and checking the data set, choosing sentences, validation between "
+    "epochs, networks, copies for safety, retries"
 )
-SIZES = ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B"))
-DURATIONS = ((3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"))
 Index = Literal["exact", "sampled"]
+
+
+class Constants:
+    """The package's constants by name, and the line under a plan of each that was read."""
+
+    def __init__(self) -> None:
+        packaged = resources.files("twinrank") / "planning_constants.toml"
+        self.tables = tomllib.loads(packaged.read_text(encoding="utf-8"))
+        self.lines: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> float:
+        kind = "measured" if name in self.tables["measured"] else "assumed"
+        value, meaning = self.tables[kind][name]
+        self.lines[name] = f"{kind}: {meaning}: {value:,.4g}"
+        return float(value)
+
+
+def check_number(name: str, value: float, least: float = 0) -> float:
+    """Refuse a number that is too small, or not finite, by a PlanError."""
+    if not least <= value < math.inf:
+        raise PlanError(f"{name} is {value:g}; give a number of {least:g} or more")
+    return float(value)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One card, as its maker publishes it."""
+
+    name: str
+    memory_gb: float
+    bandwidth_gb_s: float
+    bf16_tflop_s: float
+    fp32_tflop_s: float
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One of the machines that a plan counts; without a GPU it computes on its cores."""
+
+    cores: int
+    memory: float  # bytes
+    gpu: Gpu | None = None
+
+    @property
+    def name(self) -> str:
+        """Describe it in words."""
+        host = f"{self.cores} cores, {self.memory / GB:,.0f} GB"
+        return f"{self.gpu.name}, beside it {host}" if self.gpu else host
+
+
+def find_machine(
+    *, gpu: str | None = None, cpu: int = 1, memory_gb: float | None = None
+) -> Machine:
+    """Find a GPU by its name, or take a number of cores; None assumes a memory.
+
+    Raises:
+        PlanError: if no such GPU is known, or there is no memory.
+    """
+    gpus = Constants().tables["gpus"]
+    if gpu and gpu.lower() not in gpus:
+        raise PlanError(f"no GPU is called {gpu!r} here; choose one of {', '.join(gpus)}")
+    if memory_gb is None:
+        memory_gb = HOST_GB if gpu else GB_A_CORE * cpu
+    memory = GB * check_number("memory", memory_gb, 0.001)
+    return Machine(HOST_CORES, memory, Gpu(**gpus[gpu.lower()])) if gpu else Machine(cpu, memory)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Layers of an encoder, and their width outside and inside."""
+
+    layers: int
+    width: int
+    inner: int
+
+    def flop(self, tokens: float) -> float:
+        """Count the FLOPs of the products for a text of so many tokens, without padding."""
+        matrices = 4 * self.width**2 + 2 * self.width * self.inner
+        return self.layers * (2 * tokens * matrices + 4 * tokens**2 * self.width)
+
+
+def read_shape(encoder: str) -> Shape:
+    """Read the shape of an encoder from its configuration.
+
+    Raises:
+        EncoderError: if there is no such encoder.
+        PlanError: if its configuration does not say.
+    """
+    config = resolve(encoder).config
+    bert = ("num_hidden_layers", "hidden_size", "intermediate_size")
+    distilbert = ("n_layers", "dim", "hidden_dim")
+    sizes: list[Any] = [config.get(a, config.get(b)) for a, b in zip(bert, distilbert, strict=True)]
+    if not all(isinstance(size, int) for size in sizes):
+        raise PlanError(f"{encoder}: its config.json lacks a number in {', '.join(bert)}")
+    return Shape(*sizes)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The size that is planned for."""
+
+    recipe: Recipe
+    encoder: Shape  # of no effect if the recipe takes none
+    answers: float
+    queries: float  # labelled ones, to train on; they are the past queries that vote, too
+    qps: float  # questions a second; 0 serves none
+    sections: float  # passages an answer
+    passage_tokens: float  # as the encoder reads them, on average
+    query_tokens: float
+    validation: float  # labelled queries, to validate on
+    epochs: float
+    source: str  # of the lengths of texts and the number of validation queries
+
+    def __post_init__(self) -> None:
+        for name, least in {"answers": 1, "queries": 1, "qps": 0}.items():
+            check_number(name, getattr(self, name), least)
+
+    @property
+    def passages(self) -> float:
+        """Vectors that stand for answers."""
+        return self.answers * self.sections
+
+    @property
+    def past(self) -> float:
+        """Past queries that vote."""
+        return self.queries if self.recipe.memory else 0.0
+
+    @property
+    def ranked_tokens(self) -> float:
+        """Tokens of the texts that a ranker holds: of answers, and of past queries."""
+        return self.passages * self.passage_tokens + self.past * self.query_tokens
+
+    @property
+    def vector_bytes(self) -> float:
+        """Bytes of the passages' vectors alone."""
+        return self.passages * self.encoder.width * FLOAT_BYTES
+
+
+def build_workload(
+    recipe: Recipe,
+    *,
+    answers: float | None = None,
+    queries: float | None = None,
+    qps: float = 0.0,
+    data: Dataset | None = None,
+) -> Workload:
+    """Build a workload whose texts are as long as those of a data set, or as assumed.
+
+    Without a number of answers, or of queries to train on, it is the data set's.
+
+    Raises:
+        PlanError: if a number is missing or makes no sense, or the recipe's training is not
+            planned.
+        DataError: if the data set has no labels to train on.
+    """
+    if recipe.tuning or recipe.pretraining:
+        stage = "tuning of the encoder" if recipe.tuning else "pre-training"
+        raise PlanError(f"{recipe.name}: {stage} is not planned; give a recipe without it")
+    constants, encoder = Constants(), encoder_of(recipe)
+    in_sections = recipe.encoder is not None and recipe.encoder.answers == "sections"
+    source = "assumed, as in mozilla-support"
+    sizes = {
+        "sections": constants["sections"] if in_sections else 1.0,
+        "passage_tokens": constants["passage_tokens"],
+        "query_tokens": constants["query_tokens"],
+        "validation": constants["validation_queries"],
+    }
+    if data is not None:
+        source, trained = f"counted in {data.name}", data.split("train").texts
+        passages = section_texts(data.answers)[0] if in_sections else answer_texts(data.answers)
+        validation = data.labels.filter(pl.col("split") == "validation")["query"].n_unique()
+        sizes = {
+            "sections": len(passages) / data.answers.height,
+            "passage_tokens": _average_tokens(passages, encoder),
+            "query_tokens": _average_tokens(trained, encoder),
+            "validation": float(validation),
+        }
+        answers = data.answers.height if answers is None else answers
+        queries = len(trained) if queries is None else queries
+    if answers is None or queries is None:
+        raise PlanError("give --answers and --queries, or a data set (--data) that has both")
+    epochs = min(constants["epochs"], recipe.training.epochs) if recipe.training else 0.0
+    shape = read_shape(encoder.name)
+    return Workload(recipe, shape, answers, queries, qps, **sizes, epochs=epochs, source=source)
+
+
+def _average_tokens(texts: Sequence[str], encoder: Encoder) -> float:
+    """Average the tokens that the encoder reads of a text, by a sample of the texts."""
+    count = min(MAX_SAMPLED_TEXTS, len(texts))
+    rows = np.unique(np.linspace(0, len(texts) - 1, count).astype(int))
+    counts = encoder.count_tokens([texts[row] for row in rows])
+    return float(np.minimum(counts, encoder.max_tokens).mean())
 
 
 @dataclass(frozen=True)
@@ -49,8 +244,6 @@ class Requirement:
     disk: float = 0.0  # bytes that stay, over all machines
     machines: int = 1  # 0 where none is kept busy
     room: float = 0.0  # bytes that a machine has
-    rests_on: tuple[str, ...] = ()  # names of the constants
-    share: float = 1.0  # of the answers and queries for which a machine has the memory
 
     @property
     def fits(self) -> bool:
@@ -70,106 +263,85 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """Give plain JSON values."""
         texts = ("sections", "passage_tokens", "query_tokens", "validation", "epochs")
-        names = ("answers", "queries", "qps", *texts)
         return {
             "recipe": self.workload.recipe.name,
-            **{name: getattr(self.workload, name) for name in names},
+            **{n: getattr(self.workload, n) for n in ("answers", "queries", "qps", *texts)},
             "machine": self.machine.name,
             "stages": [{**asdict(stage), "fits": stage.fits} for stage in self.stages],
             "assumptions": list(self.assumptions),
         }
 
 
-Stage = Callable[[Workload, Machine, Constants], Requirement]
-
-
-def plan(
-    workload: Workload,
-    machine: Machine,
-    constants: Constants | None = None,
-    *,
-    within_hours: float = 24.0,
-) -> Plan:
+def plan(workload: Workload, machine: Machine, *, within_hours: float = 24.0) -> Plan:
     """Estimate the needs of a workload on machines of one kind.
 
-    Without `constants` they are the package's; encoding takes as many machines as do it in time.
+    Encoding takes as many machines as do it in time.
 
     Raises:
         PlanError: if no time is left.
     """
     within_s = 3600 * check_number("within", within_hours, 0.001)
-    constants, recipe, stages = constants or load_constants(), workload.recipe, list[Stage]()
+    c, recipe, stages = Constants(), workload.recipe, list[Requirement]()
     if recipe.encoder:
-        stages += [partial(_encode, within_s=within_s), _store]
+        stages.append(_encode(workload, machine, c, within_s))
     if recipe.training:
-        stages += [partial(_train, index="exact"), partial(_train, index="sampled")]
+        stages.append(_train(workload, machine, c))
     if recipe.words or recipe.fused:
-        stages.append(_weigh)
+        stages.append(_weigh(workload, c))
     if recipe.encoder:
-        stages += [_index_flat, _index_hnsw, _index_milvus]
-    stages.append(partial(_serve, indexed=False))
+        stages += [_index_faiss(workload, machine, c), _index_milvus(workload, machine, c)]
+    stages.append(_serve(workload, machine, c, indexed=False))
     if recipe.encoder:
-        stages.append(partial(_serve, indexed=True))
-    needs = tuple(_estimate(stage, workload, machine, constants) for stage in stages)
-    return Plan(workload, machine, needs, _list_assumptions(workload, machine, needs, constants))
+        stages.append(_serve(workload, machine, c, indexed=True))
+    stages = [replace(stage, room=stage.room or machine.memory) for stage in stages]
+    return Plan(workload, machine, tuple(stages), _list_assumptions(workload, machine, c))
 
 
-def _estimate(stage: Stage, w: Workload, machine: Machine, c: Constants) -> Requirement:
-    """Estimate a stage and, if it does not fit, the share of answers and queries that does."""
-    noted = replace(c, read={})
-    needs = stage(w, machine, noted)
-    room = needs.room or machine.memory
-    needs = replace(needs, room=room, rests_on=tuple(noted.read))
-    low, high = 0.0, 1.0
-    while not needs.fits and high - low > SHARE_TOLERANCE * high and high > MIN_SHARE:
-        share = (low + high) / 2
-        less = {name: max(1.0, share * getattr(w, name)) for name in ("answers", "queries")}
-        fits = stage(replace(w, **less), machine, c).memory <= room
-        low, high = (share, high) if fits else (low, share)
-    return replace(needs, share=1.0 if needs.fits else low)
-
-
-def _list_assumptions(
-    w: Workload, machine: Machine, stages: Sequence[Requirement], constants: Constants
-) -> tuple[str, ...]:
-    """Say each constant that a stage rests on, measured ones first."""
-    names = dict.fromkeys(name for stage in stages for name in stage.rests_on)
-    names |= dict.fromkeys((*machine.assumed, *(["epochs"] if w.epochs else [])))
-    lines = [constants.lines[name] for name in names]
-    measured = [line for line in lines if line.startswith("measured")]
-    assumed = [line for line in lines if not line.startswith("measured")]
+def _list_assumptions(w: Workload, machine: Machine, c: Constants) -> tuple[str, ...]:
+    """Say each constant that was read, measured ones first."""
+    measured = [line for line in c.lines.values() if line.startswith("measured")]
+    assumed = [line for line in c.lines.values() if not line.startswith("measured")]
     texts = (
         f"{w.source}: {w.sections:.3g} passages an answer, {w.passage_tokens:,.0f} tokens a "
         f"passage and {w.query_tokens:,.0f} a query, {w.validation:,.0f} validation queries"
     )
+    if w.epochs:
+        texts += f", {w.epochs:,.0f} epochs"
+    where = f"measured: on {c.tables['source']['on']}, {c.tables['source']['date']}"
     if gpu := machine.gpu:
-        published = (
+        kind = (
             f"published: {gpu.name}: {gpu.memory_gb:g} GB at {gpu.bandwidth_gb_s:,g} GB/s, "
-            f"{gpu.bf16_tflop_s:g} TFLOP/s in bf16 without sparsity, {gpu.fp32_tflop_s:g} in fp32"
+            f"{gpu.bf16_tflop_s:g} TFLOP/s in bf16 without sparsity, {gpu.fp32_tflop_s:g} in fp32; "
+            "a GPU's figures are estimates from these, and none was measured"
         )
-        estimates = "assumed: a GPU's figures are estimates from these; none was measured"
-        assumed = [published, estimates, *assumed]
     else:
-        assumed.append("assumed: work on a processor divides over its cores without loss")
-    return (texts, *measured, constants.source, *assumed, NOT_PLANNED)
+        kind = "assumed: work on a processor divides over its cores without loss"
+    return (texts, *measured, where, *assumed, kind, NOT_PLANNED)
 
 
-def _encode(w: Workload, machine: Machine, c: Constants, *, within_s: float) -> Requirement:
-    """Encode all texts, by as many machines as do it in time; one process has all texts."""
+def _encode(w: Workload, machine: Machine, c: Constants, within_s: float) -> Requirement:
+    """Encode all texts into the store, by as many machines as do it in time."""
+    queries = w.queries + w.validation
+    texts, tokens = w.passages + queries, w.passages * w.passage_tokens + queries * w.query_tokens
     flop = w.passages * w.encoder.flop(w.passage_tokens)
-    flop += (w.queries + w.validation) * w.encoder.flop(w.query_tokens)
-    seconds = _encode_s(flop, w.texts, machine, c)
+    flop += queries * w.encoder.flop(w.query_tokens)
+    seconds = _encode_s(flop, texts, machine, c)
     if machine.gpu:  # unless its host makes tokens more slowly than it takes them
-        seconds = max(seconds, w.tokens / (c["tokenise_tokens_s"] * machine.cores))
+        seconds = max(seconds, tokens / (c["tokenise_tokens_s"] * machine.cores))
     else:
         seconds /= machine.cores
-    uncommitted = min(COMMIT_BYTES, w.texts * stored_text_bytes(w.encoder.width))
-    memory = c["process_bytes"] + uncommitted + w.tokens * c["encode_token_bytes"]
-    memory += w.texts * (LOOKUP_BYTES + w.encoder.width * FLOAT_BYTES)
-    note = f"{w.texts:.3g} texts, {w.tokens:.3g} tokens"
-    mend = "one process holds all texts: encode them in parts, the store adds up"
-    machines = max(1, math.ceil(seconds / within_s))
-    return Requirement("encode", memory, seconds, note, mend, machines=machines)
+    disk = texts * stored_text_bytes(w.encoder.width)
+    memory = c["process_bytes"] + tokens * c["encode_token_bytes"] + min(COMMIT_BYTES, disk)
+    memory += texts * (LOOKUP_BYTES + w.encoder.width * FLOAT_BYTES)
+    return Requirement(
+        "encode",
+        memory,
+        seconds,
+        f"{texts:.3g} texts, {tokens:.3g} tokens; disk of the feature store",
+        "one process holds all texts: encode them in parts, the store adds up",
+        disk=disk,
+        machines=max(1, math.ceil(seconds / within_s)),
+    )
 
 
 def _encode_s(flop: float, texts: float, machine: Machine, c: Constants) -> float:
@@ -179,181 +351,148 @@ def _encode_s(flop: float, texts: float, machine: Machine, c: Constants) -> floa
     return flop / c["encode_flop_s"] + texts * c["encode_text_s"]
 
 
-def _store(w: Workload, _machine: Machine, _c: Constants) -> Requirement:
-    """Keep a key and both poolings of each text in the feature store."""
-    a_text = stored_text_bytes(w.encoder.width)
-    note, disk = f"{a_text:,} bytes a text", w.texts * a_text
-    return Requirement("feature store", 0.0, 0.0, note, disk=disk, machines=0)
-
-
 def stored_text_bytes(width: int) -> int:
     """Count the bytes of a text in the feature store, without SQLite's own (7 %, 384 wide)."""
     return KEY_BYTES + len(POOLINGS) * width * FLOAT_BYTES
 
 
-@dataclass(frozen=True)
-class TrainingStep:
-    """The computations of a step of training."""
+def count_step(w: Workload, index: Index) -> tuple[float, float, float]:
+    """Count a training step: FLOPs of products, scores, and numbers of vectors that it moves.
 
-    flop: float  # of its matrix products
-    scores: float  # of queries against passages and past queries
-    fresh: float  # numbers of the vectors that it projects and moves
-    old: float = 0.0  # numbers of the vectors that it looks through
-
-    def seconds(self, machine: Machine, c: Constants) -> float:
-        """Count seconds on all of a machine's cores, or its GPU."""
-        if gpu := machine.gpu:
-            rate = c["gpu_train_share"] * gpu.fp32_tflop_s * 1e12
-            bandwidth = c["gpu_bandwidth_share"] * gpu.bandwidth_gb_s * 1e9
-            numbers = c["gpu_passes"] * (self.scores + self.fresh) + self.old
-            return self.flop / rate + FLOAT_BYTES * numbers / bandwidth + c["gpu_step_s"]
-        work = self.flop / c["train_flop_s"] + self.scores * c["train_cell_s"]
-        work += self.fresh * c["train_fresh_s"]
-        work += self.old * c["train_stale_s"] if self.old else 0.0
-        return work / machine.cores + c["train_step_s"]
-
-
-def count_step(w: Workload, index: Index) -> TrainingStep:
-    """Count a step's computations; towers have two layers, and inputs no slopes.
-
-    That makes five products, not six. A sample saves projections of answers, scores, and votes of
-    past queries for answers that are not in it, but looks through a pool of old vectors.
+    Towers have two layers, and inputs no slopes: that makes five products, not six. A sample saves
+    projections of answers, scores, and votes of past queries for answers that are not in it, but
+    looks through a pool of old vectors.
     """
     settings, width = w.recipe.training or TrainingSettings(), w.encoder.width
-    batch, share = min(settings.batch_size, w.queries), _share_projected(w, index)
+    batch = min(settings.batch_size, w.queries)
+    share, pool = 1.0, 0.0
+    if index == "sampled":
+        share = min(1.0, (batch + settings.answer_sample) / w.answers)
+        pool = min(POOL_FACTOR * settings.answer_sample, w.answers)
     passages, past = share * w.passages, share * w.past
-    pool = min(POOL_FACTOR * settings.answer_sample, w.answers) if index == "sampled" else 0.0
-    towers = 5 * 2 * width**2 * (passages + batch)
-    flop = towers + 2 * batch * width * (3 * passages + 2 * past + pool)
-    fresh = width * (passages + batch + _count_offsets(w))
-    return TrainingStep(flop, batch * (passages + past + pool), fresh, width * pool)
+    flop = 5 * 2 * width**2 * (passages + batch)
+    flop += 2 * batch * width * (3 * passages + 2 * past + pool)
+    offsets = w.answers if w.recipe.towers and w.recipe.towers.offsets else 0.0
+    return flop, batch * (passages + past + pool), width * (passages + offsets)
 
 
-def _share_projected(w: Workload, index: Index) -> float:
-    """Give the share of the answers that a step projects; those of a batch hardly ever repeat."""
-    settings = w.recipe.training or TrainingSettings()
-    sample = min(settings.batch_size, w.queries) + settings.answer_sample
-    return min(1.0, sample / w.answers) if index == "sampled" else 1.0
-
-
-def _count_offsets(w: Workload) -> float:
-    return w.answers if w.recipe.towers and w.recipe.towers.offsets else 0.0
-
-
-def _train(w: Workload, machine: Machine, c: Constants, *, index: Index) -> Requirement:
-    """Fit towers against an index of answers: epochs of steps, each followed by a validation."""
-    settings, width = w.recipe.training or TrainingSettings(), w.encoder.width
-    step = count_step(w, index)
-    step_s = step.seconds(machine, c)
-    steps = math.ceil(w.queries / settings.batch_size)
-    memory = _training_bytes(w, index, c)
-    scores = w.validation * (w.passages + w.past)
-    extra = [TrainingStep(2 * width * scores, scores, 0.0)]
-    if index == "sampled":  # old vectors are renewed
-        renewed = width * w.passages
-        extra.append(TrainingStep(2 * 2 * width * renewed, 0.0, renewed))
-    epoch_s = steps * step_s + sum(step.seconds(machine, c) for step in extra)
-    room = machine.gpu.memory_gb * GB if machine.gpu else machine.memory
-    chosen: str = settings.index
-    if chosen == "auto":
-        counts = (math.ceil(number) for number in (w.answers, w.passages, w.queries))
-        slow = saved_by_sampling(settings, *counts) >= MIN_SPEEDUP
-        chosen = "sampled" if slow or _training_bytes(w, "exact", c) > room else "exact"
-    recipes = "as the recipe has it; " if chosen == index else ""
+def _train(w: Workload, machine: Machine, c: Constants) -> Requirement:
+    """Fit towers, against all answers or a sample of them, as training itself would choose."""
+    settings, gpu = w.recipe.training or TrainingSettings(), machine.gpu
+    room = gpu.memory_gb * GB if gpu else machine.memory
+    counts = (math.ceil(number) for number in (w.answers, w.passages, w.queries))
+    slow = saved_by_sampling(settings, *counts) >= MIN_SPEEDUP
+    large = _training_bytes(w, "exact", c) > room
+    sampled = settings.index == "sampled" or (settings.index == "auto" and (slow or large))
+    index: Index = "sampled" if sampled else "exact"
+    (flop, scores, moved), steps = count_step(w, index), math.ceil(w.queries / settings.batch_size)
+    if gpu:
+        step_s = c["gpu_step_s"] + flop / (gpu.fp32_tflop_s * 1e12 * c["gpu_train_share"])
+        traffic = FLOAT_BYTES * c["gpu_passes"] * (scores + moved)
+        step_s += traffic / (gpu.bandwidth_gb_s * 1e9 * c["gpu_bandwidth_share"])
+    else:
+        work = flop / c["train_flop_s"] + scores * c["train_cell_s"] + moved * c["train_fresh_s"]
+        step_s = c["train_step_s"] + work / machine.cores
     return Requirement(
         f"training, {index} index",
-        memory,
-        w.epochs * epoch_s,
-        f"{recipes}{w.epochs:.0f} epochs of {steps:,} steps, {format_duration(step_s)} each",
+        _training_bytes(w, index, c),
+        w.epochs * steps * step_s,
+        f"{w.epochs:.0f} epochs of {steps:,} steps, {format_duration(step_s)} each",
         "every process of a team holds all of it: train on a sample of answers and queries",
         room=room,
     )
 
 
 def _training_bytes(w: Workload, index: Index, c: Constants) -> float:
-    """Count bytes of training, in a step or, if that is more, in validation."""
-    step, width = count_step(w, index), w.encoder.width
-    always = width * w.passages * c["train_vector_copies"]
-    always += width * w.queries * c["train_query_copies"]
-    always += width * _count_offsets(w) * c["train_offset_copies"]
-    in_step = step.scores * c["train_cell_copies"]
-    in_step += width * _share_projected(w, index) * w.passages * c["train_fresh_copies"]
-    chunk = min(w.validation, max(1.0, CELLS_A_CHUNK / max(w.passages, w.past, 1.0)))
-    validation = chunk * (w.passages + w.past) * c["score_cell_copies"]
-    return c["process_bytes"] + FLOAT_BYTES * (always + max(in_step, validation))
+    """Count bytes of training, in a step."""
+    _, scores, moved = count_step(w, index)
+    vectors = w.passages * c["train_vector_copies"] + w.queries * c["train_query_copies"]
+    in_step = scores * c["train_cell_copies"] + moved * c["train_fresh_copies"]
+    return c["process_bytes"] + FLOAT_BYTES * (w.encoder.width * vectors + in_step)
 
 
-def _weigh(w: Workload, _machine: Machine, c: Constants) -> Requirement:
+def _weigh(w: Workload, c: Constants) -> Requirement:
     """Index words and weigh signals on validation, on the processor."""
     cells = w.validation * w.answers
-    memory = w.word_tokens * c["words_token_bytes"] + cells * c["fuse_cell_bytes"]
-    passages_s = w.passages * c["rank_passage_s"] if w.recipe.encoder else 0.0
-    seconds = TIMES_SCORED * w.validation * (passages_s + _votes_s(w, c))
+    memory = _words_bytes(w, c) + cells * c["fuse_cell_bytes"]
+    seconds = w.ranked_tokens * c["words_token_s"] if w.recipe.words else 0.0
+    seconds += cells * c["fuse_cell_s"] + TIMES_SCORED * w.validation * _rank_s(w, c)
     return Requirement(
         "words and weights",
         c["process_bytes"] + memory,
-        w.word_tokens * c["words_token_s"] + cells * c["fuse_cell_s"] + seconds,
+        seconds,
         "words are indexed again whenever the ranker is loaded",
         "label fewer validation queries, or leave [words] out of the recipe",
     )
 
 
-def _votes_s(w: Workload, c: Constants) -> float:
-    """Count seconds that words and votes of past queries take for every answer."""
-    seconds = w.answers * c["rank_answer_s"] if w.recipe.words or w.recipe.memory else 0.0
-    return seconds + (w.past * c["rank_past_s"] if w.past else 0.0)
+def _words_bytes(w: Workload, c: Constants) -> float:
+    return w.ranked_tokens * c["words_token_bytes"] if w.recipe.words else 0.0
 
 
-def _index_flat(w: Workload, _machine: Machine, c: Constants) -> Requirement:
-    """Put vectors into FAISS, where a search compares every one."""
-    search = format_duration(w.passages * w.encoder.width * c["flat_search_float_s"])
-    memory = c["process_bytes"] + c["index_copies"] * w.vector_bytes
-    disk = w.passages * c["flat_vector_bytes"] + w.vector_bytes
-    seconds, note = w.passages * c["flat_vector_s"], f"a search takes {search}"
-    return Requirement("index, FAISS flat", memory, seconds, note, FAISS_FIX, disk)
+def _rank_s(w: Workload, c: Constants, *, indexed: bool = False) -> float:
+    """Count seconds of a core to rank an encoded query, by all passages or an index of them."""
+    seconds = c["rank_query_s"]
+    if w.recipe.encoder:
+        seconds += _count_hnsw(w, c)[2] if indexed else w.passages * c["rank_passage_s"]
+    if w.recipe.words or w.recipe.memory:
+        seconds += w.answers * c["rank_answer_s"] + w.past * c["rank_past_s"]
+    return seconds
 
 
-def _index_hnsw(w: Workload, machine: Machine, c: Constants) -> Requirement:
-    """Build a graph in FAISS, O(n log n) as Malkov and Yashunin (2016) have it."""
-    vector_s = c["hnsw_vector_s"] + _count_doublings(w) * c["hnsw_doubling_s"]
-    seconds, memory = w.passages * vector_s / machine.cores, c["process_bytes"]
-    memory += c["index_copies"] * (disk := _hnsw_bytes(w, c))
-    note = f"a search takes {format_duration(_hnsw_search_s(w, c))}"
-    return Requirement("index, FAISS HNSW", memory, seconds, note, FAISS_FIX, disk)
+def _index_faiss(w: Workload, machine: Machine, c: Constants) -> Requirement:
+    """Put vectors into FAISS: as they are, or a graph, whichever `twinrank index` takes."""
+    if (kind := kind_for(math.ceil(w.passages))) == "flat":
+        disk, seconds = w.vector_bytes, w.passages * c["flat_vector_s"]
+        search_s = w.passages * w.encoder.width * c["flat_search_float_s"]
+    else:
+        disk, seconds, search_s = _count_hnsw(w, c)
+        seconds /= machine.cores
+    return Requirement(
+        f"index, FAISS {kind}",
+        c["process_bytes"] + c["index_copies"] * disk,
+        seconds,
+        f"a search takes {format_duration(search_s)}",
+        "divide the vectors over machines by Milvus: `twinrank index --to http://HOST:PORT`",
+        disk=disk,
+    )
+
+
+def _count_hnsw(w: Workload, c: Constants) -> tuple[float, float, float]:
+    """Count bytes of a graph, seconds of a core to build it (Malkov and Yashunin), of a search."""
+    doublings = max(0.0, math.log2(w.passages / MEASURED_HNSW_VECTORS))
+    build_s = w.passages * (c["hnsw_vector_s"] + doublings * c["hnsw_doubling_s"])
+    search_s = c["hnsw_search_s"] + doublings * c["hnsw_search_doubling_s"]
+    return w.vector_bytes + w.passages * c["hnsw_vector_bytes"], build_s, search_s
 
 
 def _index_milvus(w: Workload, machine: Machine, c: Constants) -> Requirement:
     """Put vectors into a Milvus cluster of as many machines as have the memory."""
-    total, disk = (w.passages * c[f"milvus_{name}_a_vector"] for name in ("bytes", "disk"))
+    total = w.passages * c["milvus_bytes_a_vector"]
     machines = max(1, math.ceil(total / machine.memory))
-    seconds = w.passages * c["milvus_s_a_vector"]
-    note = "one replica; hours as if one machine indexed all"
     return Requirement(
-        "index, Milvus", total / machines, seconds, note, disk=disk, machines=machines
+        "index, Milvus",
+        total / machines,
+        w.passages * c["milvus_s_a_vector"],
+        "one replica; time as if of one machine",
+        disk=w.passages * c["milvus_disk_a_vector"],
+        machines=machines,
     )
-
-
-def _hnsw_bytes(w: Workload, c: Constants) -> float:
-    return w.vector_bytes + w.passages * c["hnsw_vector_bytes"]
-
-
-def _hnsw_search_s(w: Workload, c: Constants) -> float:
-    return c["hnsw_search_s"] + _count_doublings(w) * c["hnsw_search_doubling_s"]
-
-
-def _count_doublings(w: Workload) -> float:
-    return max(0.0, math.log2(w.passages / MEASURED_HNSW_VECTORS))
 
 
 def _serve(w: Workload, machine: Machine, c: Constants, *, indexed: bool) -> Requirement:
     """Rank questions: score every answer, or the candidates of an index."""
     texts = w.ranked_tokens * c["token_bytes"]
-    past_bytes = w.past * w.encoder.width * FLOAT_BYTES
-    shared = w.vector_bytes + past_bytes if w.recipe.encoder else 0.0
-    shared += _hnsw_bytes(w, c) if indexed else 0.0
-    worker = c["process_bytes"] + texts + w.word_tokens * c["words_token_bytes"]
+    shared = w.vector_bytes + w.past * w.encoder.width * FLOAT_BYTES if w.recipe.encoder else 0.0
+    shared += _count_hnsw(w, c)[0] if indexed else 0.0
+    worker = c["process_bytes"] + texts + _words_bytes(w, c)
     workers = min(machine.cores, max(1, int((machine.memory - shared) / worker)))
-    core_s, gpu_s = _rank_s(w, machine, c, indexed=indexed)
+    core_s, gpu_s = _rank_s(w, c, indexed=indexed), 0.0
+    if w.recipe.encoder and machine.gpu:
+        gpu_s = _encode_s(w.encoder.flop(w.query_tokens), 1, machine, c)
+        core_s += w.query_tokens / c["tokenise_tokens_s"]
+    elif w.recipe.encoder:
+        core_s += _encode_s(w.encoder.flop(w.query_tokens), 1, machine, c)
     busy = max(w.qps * core_s / workers, w.qps * gpu_s)
     return Requirement(
         "serving, by FAISS HNSW" if indexed else "serving, all answers",
@@ -367,25 +506,15 @@ def _serve(w: Workload, machine: Machine, c: Constants, *, indexed: bool) -> Req
     )
 
 
-def _rank_s(w: Workload, machine: Machine, c: Constants, *, indexed: bool) -> tuple[float, float]:
-    """Count seconds of a core, and of the GPU, to rank a query that comes with others."""
-    core_s = c["rank_query_s"] + _votes_s(w, c)
-    if not w.recipe.encoder:
-        return core_s, 0.0
-    core_s += _hnsw_search_s(w, c) if indexed else w.passages * c["rank_passage_s"]
-    core_s += w.query_tokens / c["tokenise_tokens_s"] if machine.gpu else 0.0
-    encode_s = _encode_s(w.encoder.flop(w.query_tokens), 1, machine, c)
-    return (core_s, encode_s) if machine.gpu else (core_s + encode_s, 0.0)
-
-
 def format_size(count: float) -> str:
     """Write bytes for people: 1.23 GB."""
-    return _format(count, SIZES)
+    units = ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B"))
+    return _format(count, units)
 
 
 def format_duration(seconds: float) -> str:
     """Write seconds for people: 1.23 h."""
-    return _format(seconds, DURATIONS)
+    return _format(seconds, ((3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms")))
 
 
 def _format(value: float, units: Sequence[tuple[float, str]]) -> str:

@@ -6,7 +6,7 @@ import pytest
 from tests.test_cli import twinrank
 from twinrank.cluster import connected, encode_on_cluster
 from twinrank.encoding import Encoder, FeatureStore
-from twinrank.errors import ClusterError, EncoderError, StoreError
+from twinrank.errors import ClusterError, EncoderError
 
 
 @pytest.fixture
@@ -34,30 +34,6 @@ def test_a_node_killed_while_encoding_costs_time_alone(second_node, encoder, tmp
     assert store.count_texts(encoder) == len(texts)
     np.testing.assert_array_equal(np.sort(np.concatenate(chunks)), np.arange(len(texts)))
     np.testing.assert_allclose(np.asarray(features), encoder.encode(texts)[:, 1], atol=1e-5)
-
-
-@pytest.mark.usefixtures("whole_cluster")
-def test_what_a_killed_call_has_stored_is_not_encoded_again(encoder, tmp_path, monkeypatch):
-    texts = texts_of(200)
-    monkeypatch.setattr("twinrank.encoding.feature_store.COMMIT_EVERY_S", 0.0)
-
-    def killed(encoder, texts):
-        batches = encode_on_cluster(encoder, texts, device="cpu")
-        yield from (next(batches) for _ in range(2))
-        raise StoreError("killed")
-
-    with pytest.raises(StoreError, match="killed"):
-        FeatureStore(tmp_path, batches=killed).features(encoder, texts, "mean")
-    half = FeatureStore(tmp_path).count_texts(encoder)
-    assert 0 < half < len(texts)
-    encoded = []
-
-    def rest(encoder, texts):
-        encoded.extend(texts)
-        return encode_on_cluster(encoder, texts, device="cpu")
-
-    FeatureStore(tmp_path, batches=rest).features(encoder, texts, "mean")
-    assert len(encoded) == len(texts) - half
 
 
 @pytest.mark.usefixtures("whole_cluster")

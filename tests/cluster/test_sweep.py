@@ -32,7 +32,7 @@ def search(recipes, help_centre, tmp_path):
 def test_a_node_killed_in_a_sweep_costs_time_alone(second_node, search, tmp_path, monkeypatch):
     monkeypatch.setattr(sweeping, "DEAD_AFTER_S", 8)  # else the lost trial is waited for a minute
     store, trials = FeatureStore(), 8
-    context = TrialContext(find_database(None, tmp_path), "tpe", store, tmp_path, None, "cpu")
+    context = TrialContext(find_database(None, tmp_path), store, tmp_path, None, "cpu")
     study = open_study(search, context)
 
     def kill_under_way():

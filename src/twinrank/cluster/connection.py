@@ -107,19 +107,14 @@ def check_shared(storage: str | None) -> None:
         raise ClusterError(f"{storage}: give the file's whole path, sqlite:////...")
 
 
-def other_machines() -> dict[str, str]:
-    """Return the id of each node of the cluster that is not this machine, with its host's name."""
-    hosts = {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
-    return {id_: host for id_, host in hosts.items() if host != socket.gethostname()}
-
-
 def check_one_machine(option: str) -> None:
     """Refuse SQLite, for the database of an option, on a cluster that is more than this machine.
 
     Raises:
         ClusterError: if it is.
     """
-    if others := set(other_machines().values()):
+    hosts = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
+    if others := hosts - {socket.gethostname()}:
         raise ClusterError(
             f"SQLite serves one machine, and the cluster has {len(others)} more: give a database "
             f"that all of them reach, --{option} postgresql://..."

@@ -8,24 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import ip_address
-from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import Any
 
-import ray
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from twinrank.cluster.connection import (
     LOCAL,
@@ -33,18 +26,16 @@ from twinrank.cluster.connection import (
     check_one_machine,
     connected,
     first_line,
-    other_machines,
 )
 from twinrank.errors import ClusterError, ServeError
 from twinrank.feedback.engine import file_of
 from twinrank.ranking import is_milvus
 from twinrank.service.app import in_process
-from twinrank.service.guard import MAX_CONCURRENT_REQUESTS, REQUEST_ID, RETRY_AFTER_S
+from twinrank.service.guard import MAX_CONCURRENT_REQUESTS, RETRY_AFTER_S
 from twinrank.service.server import ENVIRONMENT, address_of, check, listen
 from twinrank.service.settings import GRACE_S, Settings
 
 NAME = "twinrank"  # of the application, and of all that this command has on a cluster
-HEAD = "node:__internal_head__"  # a resource that Ray gives to its head alone
 PROXY_ENVIRONMENT = {
     # Ray's proxy gives a request to a replica of its own machine as long as that takes any: ours
     # takes so many that the others would have nothing to do.
@@ -76,14 +67,18 @@ def serve_on_cluster(settings: Settings, address: str, announce: Callable[[str],
     check(settings)
     settings = _resolve_paths(settings)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    with connected(address), _stop_by_signal(), _only_command():
+    with suppress(KeyboardInterrupt), connected(address):
+        for number in (signal.SIGINT, signal.SIGTERM):  # Ray's own would end the process at once
+            signal.signal(number, signal.default_int_handler)
+        _clear_cluster()
         slot = Slot.of(settings.device)
         if settings.workers > slot.count:
             raise ClusterError(
                 f"the cluster has room for {slot.count} replicas; give --workers {slot.count} "
                 "or fewer, or more machines"
             )
-        _check_machines(settings)
+        if file_of(settings.feedback):
+            check_one_machine("feedback")
         with listen(settings) as bound:  # and let go of: Ray binds it itself
             place, port = address_of(bound), bound.getsockname()[1]
         try:
@@ -105,76 +100,18 @@ def serve_on_cluster(settings: Settings, address: str, announce: Callable[[str],
                 log.error("the service could not be ended everywhere: %s", error)
 
 
-class ProxiedApp:
-    """The application behind Ray's proxy, which gives each request its id, and tells the client."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request under the proxy's id."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_without_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                del MutableHeaders(scope=message)["x-request-id"]
-            await send(message)
-
-        request_id = Headers(scope=scope).get("x-request-id")
-        await self._app({**scope, REQUEST_ID: request_id}, receive, send_without_id)
-
-
-class Keeper:
-    """Lives as long as the command that made it: with that process, Ray ends it."""
-
-
-class _StoppedError(BaseException):
-    """This process was told to stop."""
-
-
-@contextmanager
-def _stop_by_signal() -> Iterator[None]:
-    """Make signals end the block; Ray's own handlers would end the process at once."""
-
-    def stop(*_: object) -> None:
-        raise _StoppedError
-
-    former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    except _StoppedError:
-        pass
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _only_command() -> Iterator[None]:
-    """Be the one command that serves on this cluster; replicas of one that was killed are ended.
+def _clear_cluster() -> None:
+    """End replicas that a command left behind which was killed.
 
     Raises:
-        ClusterError: if there is another, or somebody else's application.
+        ClusterError: if Ray Serve runs somebody else's application.
     """
-    keeper_class: Any = ray.remote(Keeper).options(name=NAME, namespace=NAME, num_cpus=0)
-    try:
-        keeper = keeper_class.remote()
-    except ValueError:
+    if others := sorted(set(serve.status().applications) - {NAME}):
         raise ClusterError(
-            "another `twinrank serve` runs on this cluster; stop that first, or use another cluster"
-        ) from None
-    try:
-        if others := sorted(set(serve.status().applications) - {NAME}):
-            raise ClusterError(
-                f"Ray Serve runs {', '.join(others)} on this cluster, behind a proxy that others "
-                "have set up; use another cluster, or end it by `serve shutdown`"
-            )
-        serve.shutdown()
-        yield
-    finally:
-        ray.kill(keeper)
+            f"Ray Serve runs {', '.join(others)} on this cluster, behind a proxy that others "
+            "have set up; use another cluster, or end it by `serve shutdown`"
+        )
+    serve.shutdown()
 
 
 def _resolve_paths(settings: Settings) -> Settings:
@@ -193,41 +130,6 @@ def _resolve_paths(settings: Settings) -> Settings:
     return settings
 
 
-def _check_machines(settings: Settings) -> None:
-    """Refuse a cluster whose machines would not learn of each other's changes.
-
-    Raises:
-        ClusterError: if they are several, and feedback is a file, the folder or the keys are not
-            everywhere, or the address to listen on is one of another machine.
-    """
-    others = other_machines()
-    if not others:
-        return
-    if file_of(settings.feedback):
-        check_one_machine("feedback")
-    head = next((node["NodeID"] for node in ray.nodes() if HEAD in node["Resources"]), "")
-    if head in others and not _is_any(settings.host):
-        raise ClusterError(
-            f"the cluster's head, {others[head]}, would listen on {settings.host}: run the command "
-            "there, or let all machines listen, --host 0.0.0.0 --keys FILE"
-        )
-    find: Any = ray.remote(num_cpus=0)(_find_missing)
-    with NamedTemporaryFile(dir=settings.ranker, prefix=".seen-") as mark:
-        paths = [Path(mark.name), *([settings.keys] if settings.keys else [])]
-        for node, host in others.items():
-            strategy = NodeAffinitySchedulingStrategy(node, soft=False)
-            if missing := ray.get(find.options(scheduling_strategy=strategy).remote(paths)):
-                raise ClusterError(
-                    f"{host} does not see {missing[0]} of this machine: answers that are put and "
-                    "rankers that are replaced would not reach it; keep the ranker and the keys "
-                    "in a folder that all machines share"
-                )
-
-
-def _find_missing(paths: list[Path]) -> list[Path]:
-    return [path for path in paths if not path.exists()]
-
-
 def _start(settings: Settings, slot: Slot, port: int) -> None:
     """Start the replicas, and wait until they answer.
 
@@ -237,7 +139,7 @@ def _start(settings: Settings, slot: Slot, port: int) -> None:
 
     def build() -> ASGIApp:  # within a function, so that it is sent with its settings
         replica = f"{socket.gethostname()}:{os.getpid()}"
-        return ProxiedApp(in_process(settings, replica=replica))
+        return in_process(settings, replica=replica)
 
     logged = {"enable_access_log": False}  # the application has its own
     serve.start(
@@ -266,7 +168,7 @@ def _start(settings: Settings, slot: Slot, port: int) -> None:
     except RuntimeError as error:
         app = serve.status().applications.get(NAME)
         messages = [deployment.message for deployment in app.deployments.values()] if app else []
-        reason = _last_line((messages or [f"{error}"])[0])
+        reason = (messages or [f"{error}"])[0].strip().splitlines()[-1]  # below Ray's traceback
         raise ClusterError(f"no replica can begin: {reason}") from None
 
 
@@ -275,8 +177,3 @@ def _is_any(host: str) -> bool:
         return ip_address(host).is_unspecified
     except ValueError:
         return False
-
-
-def _last_line(message: str) -> str:
-    """Return the error of a replica, without the traceback that Ray puts around it."""
-    return re.sub(r"^[\w.]+(Error|Exception): ", "", message.strip().splitlines()[-1])
