@@ -1,6 +1,7 @@
 """Erasing what people wrote: no file of the ranker, of a learning or of the database has it."""
 
 import json
+import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
@@ -86,6 +87,19 @@ def test_nothing_of_a_text_is_left_and_no_rollback_brings_it_back(
         np.testing.assert_allclose(vectors, past.vectors, atol=1e-4)  # each row is its text's
         assert ranker.rank("where is my money??", k=1)[0]
     assert forget(folder, feedback, **asked).past_queries == 0
+
+
+@pytest.mark.parametrize("criterion", ["text", "before"])
+def test_what_a_killed_call_left_in_the_database_goes_with_the_next(
+    folder, feedback, text, criterion
+):
+    with closing(sqlite3.connect(f"{folder}.feedback.db")) as database:  # as far as the kill let it
+        database.execute("DELETE FROM twinrank_verdicts WHERE key = 'k'")
+        database.commit()
+    in_database = [name for name in files_with(text, folder) if ".feedback.db" in name]
+    assert in_database
+    forget(folder, feedback, **CRITERIA[criterion](text))
+    assert not set(in_database) & set(files_with(text, folder))
 
 
 @pytest.mark.parametrize("criterion", ["text", "id", "id in the data"])

@@ -23,7 +23,8 @@ from twinrank.feedback.database import Feedback
 from twinrank.feedback.forget import forget
 from twinrank.ranking import Ranker, read_manifest, read_pointer
 from twinrank.recipe import Recipe
-from twinrank.training import Trainer, checkpoint, train
+from twinrank.training import checkpoint, train
+from twinrank.training.loop import Trainer
 
 TEXTS = ["it wont let me in again", "where is my money??"]
 NOTHING = (FeedbackError, "nothing to learn")

@@ -45,6 +45,7 @@ VERDICTS = sa.Table(
     sa.Column("ranker", sa.Text),
     sa.Column("at", sa.DateTime, nullable=False),  # UTC
     sa.Column("date", sa.Date, nullable=False),  # of `at`: SQLite and PostgreSQL agree on no cast
+    sa.Column("scope", sa.Text),  # null in rows of before it was there
     sa.Index("twinrank_verdicts_date", "date"),
 )
 TRAFFIC = sa.Table(
@@ -98,6 +99,7 @@ class Feedback:
                     f"{feedback.address}: holds no feedback; check the address: "
                     "the service makes it when it starts"
                 )
+            feedback._add_scope()
         return feedback
 
     def add(self, verdict: Verdict) -> bool:
@@ -139,15 +141,16 @@ class Feedback:
         *,
         since: date | None = None,
         until: date | None = None,
+        scope: str = "",
         limit: int = 20,
         offset: int = 0,
     ) -> tuple[list[Verdict], int]:
         """Find verdicts, the newest first, and return a page of them and how many there are.
 
         Those are found whose text has the words, case aside, of days (UTC) from `since` to
-        `until`; `offset` of the newest are skipped.
+        `until`, and of a `scope` (empty: of all); `offset` of the newest are skipped.
         """
-        query = sa.select(VERDICTS)
+        query = _select_verdicts(scope)
         if words:
             query = query.where(VERDICTS.c.text.icontains(make_storable(words), autoescape=True))
         if since:
@@ -160,9 +163,9 @@ class Feedback:
             return _read_verdicts(connection, page), total or 0
 
     def erase(self, keys: Sequence[str]) -> None:
-        """Erase verdicts so that nothing of them is left in the database's files.
+        """Erase verdicts, and what earlier calls that failed left of theirs in the files.
 
-        After an error, erasing again does no harm.
+        Of SQLite nothing stays. PostgreSQL frees the space, and writes over it in time.
         """
         keys = [make_storable(key) for key in keys]
         with self._errors(), self._engine.begin() as connection:
@@ -198,11 +201,14 @@ class Feedback:
                 connection.execute(added, row)
 
     def statistics(
-        self, days: int, *, title_of: Callable[[str], str] = lambda id_: ""
+        self, days: int, *, title_of: Callable[[str], str] = lambda id_: "", scope: str = ""
     ) -> FeedbackStatistics:
-        """Summarise the last days, today (UTC) included; `title_of` gives the title of an id."""
+        """Summarise the last days, today (UTC) included; `title_of` gives the title of an id.
+
+        Of one `scope` there are verdicts alone: traffic is counted for all together.
+        """
         since = datetime.now(UTC).date() - timedelta(days=days - 1)
-        query = sa.select(VERDICTS).where(VERDICTS.c.date >= since).order_by(*BY_TIME)
+        query = _select_verdicts(scope).where(VERDICTS.c.date >= since).order_by(*BY_TIME)
         counts = sa.union_all(
             sa.select(TRAFFIC.c.type, TRAFFIC.c.requests.label("count")),
             sa.select(VERDICTS.c.type, sa.func.count()).group_by(VERDICTS.c.type),
@@ -210,6 +216,10 @@ class Feedback:
         total, by_type = sa.func.sum(counts.c.count), counts.c.type
         types = sa.select(by_type).group_by(by_type).order_by(total.desc(), by_type)
         with self._errors(), self._engine.connect() as connection:
+            if scope:
+                verdicts = _read_verdicts(connection, query)
+                kinds = list(dict.fromkeys(verdict.type for verdict in verdicts))
+                return summarise_feedback(verdicts, {}, kinds, title_of)
             traffic = connection.execute(sa.select(TRAFFIC).where(TRAFFIC.c.date >= since))
             return summarise_feedback(
                 _read_verdicts(connection, query),
@@ -280,6 +290,19 @@ class Feedback:
                     raise
                 time.sleep(RETRY_S)
 
+    def _add_scope(self) -> None:
+        """Add the column to a table that was made without it, unless another process does."""
+        columns = sa.inspect(self._engine).get_columns(VERDICTS.name)
+        if "scope" not in {column["name"] for column in columns}:
+            with suppress(SQLAlchemyError), self._engine.begin() as connection:
+                connection.exec_driver_sql(f"ALTER TABLE {VERDICTS.name} ADD COLUMN scope TEXT")
+
+
+def _select_verdicts(scope: str) -> sa.Select[Any]:
+    """Select the verdicts of a scope; empty: of all."""
+    query = sa.select(VERDICTS)
+    return query.where(VERDICTS.c.scope == make_storable(scope)) if scope else query
+
 
 def make_storable(text: str) -> str:
     """Replace NUL, which PostgreSQL cannot hold, and half surrogate pairs, which UTF-8 cannot."""
@@ -299,12 +322,14 @@ def _row_of(verdict: Verdict) -> dict[str, Any]:
         "ranker": None if verdict.ranker is None else make_storable(verdict.ranker),
         "at": at.replace(tzinfo=None),
         "date": at.date(),
+        "scope": make_storable(verdict.scope),
     }
 
 
 def _verdict_of(row: sa.Row[Any]) -> Verdict:
     shown, at = None if row.shown is None else tuple(row.shown), row.at.replace(tzinfo=UTC)
-    return Verdict(row.key, row.text, row.type, row.answer, row.right, shown, row.ranker, at)
+    fields = (row.key, row.text, row.type, row.answer, row.right, shown, row.ranker, at)
+    return Verdict(*fields, row.scope or "")
 
 
 def _read_verdicts(connection: sa.Connection, query: sa.Select[Any]) -> list[Verdict]:

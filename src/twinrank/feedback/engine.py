@@ -39,7 +39,7 @@ def parse_address(url: str) -> URL:
     if "://" not in url:
         if not url.strip() or (NO_PATH.search(url) and not PLAIN_PATH.match(url)):
             raise FeedbackError(f"the address of the feedback is neither a URL nor a path; {USAGE}")
-        return URL.create(SQLITE, database=url)
+        return URL.create(SQLITE, database=str(Path(url).expanduser()))
     try:
         address = read_address(url)
     except ValueError as error:

@@ -98,11 +98,11 @@ def forget(
         named = key is not None and key in (id_, feedback_id(past))
         return named or text_key(past) in learned
 
-    if before and not going:
-        return Forgotten()
-    learnings = clear_learnings(path, dry_run=dry_run, wait=wait)
-    gone = forget_past(path, forgets, dry_run=dry_run)
-    if feedback and going and not dry_run:
+    learnings, gone = 0, set[str]()
+    if going or not before:
+        learnings = clear_learnings(path, dry_run=dry_run, wait=wait)
+        gone = forget_past(path, forgets, dry_run=dry_run)
+    if feedback and not dry_run:  # also without keys: a call before may have ended half-way
         feedback.erase([verdict.key for verdict in going])
     texts = {verdict.text for verdict in going} | gone
     notes = _find_elsewhere(path, matches, {text_key(text) for text in texts})

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 from pydantic import TypeAdapter
 
-from twinrank.data import Dataset
+from twinrank.data import NO_METADATA, Dataset
 from twinrank.encoding import FeatureStore
 from twinrank.errors import FeedbackError, RankerError
 from twinrank.evaluation import Difference, Evaluation, differences, evaluate
@@ -320,9 +320,10 @@ def _add_labels(base: Dataset, answers: pl.DataFrame, labels: Labels) -> Dataset
     trained = base.answers["id"].to_list() + labels.learned["answer"].to_list()
     dataset = _select_answers(base, answers.filter(pl.col("id").is_in(trained)))
     added = labels.learned.select(query="id", answer="answer", split=pl.lit("train"))
+    queries = labels.learned.drop("answer").with_columns(metadata=pl.lit(NO_METADATA))
     return replace(
         dataset,
-        queries=pl.concat([dataset.queries, labels.learned.drop("answer").lazy()]),
+        queries=pl.concat([dataset.queries, queries.lazy()]),
         labels=pl.concat([dataset.labels, added]),
         folder=None,
     )

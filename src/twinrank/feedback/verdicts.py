@@ -20,6 +20,7 @@ class Verdict:
         shown: the ids that were shown, in ranked order; None if the client did not say.
         ranker: fingerprint of the ranker that ranked them.
         at: time in UTC.
+        scope: the filter of the answers that were known to who gave it, as text; empty: none.
     """
 
     key: str
@@ -30,6 +31,7 @@ class Verdict:
     shown: tuple[str, ...] | None = None
     ranker: str | None = None
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    scope: str = ""
 
     @property
     def rank(self) -> int | None:
