@@ -12,8 +12,11 @@ from dataclasses import dataclass
 
 import polars as pl
 import pytest
+from typer.main import get_command_name
 
+from tests.conftest import HELP_CENTRE
 from twinrank.cli import main
+from twinrank.cli.common import app
 from twinrank.ranking import Ranker, read_manifest
 
 
@@ -69,8 +72,7 @@ def test_help_does_not_import_what_is_slow():
     assert not {"torch", "transformers", "polars", "numpy", "scipy"} & set(done.stdout.split())
 
 
-COMMANDS = ["import", "split", "describe", "explore", "plan", "train", "evaluate"]
-COMMANDS += ["rank", "compare", "sweep", "geometry", "report", "cache"]
+COMMANDS = [get_command_name(c.name or c.callback.__name__) for c in app.registered_commands]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -78,24 +80,31 @@ def test_every_command_has_help_with_an_example(command):
     assert f"Example: twinrank {command}" in " ".join(twinrank(command, "--help").stdout.split())
 
 
-def test_evaluate_prints_the_shape_other_tools_build_on(files, run):
-    got = json.loads(twinrank("evaluate", run, files["data"], "--split", "test", "--json").stdout)
-    metrics = {"accuracy@1", "accuracy@3", "accuracy@10", "map@3", "map@10", "loss"}
-    assert set(got["overall"]) == set(got["worst"]) == metrics
-    assert set(got["types"]) == {"question", "conversation"}
-    assert all(set(figures) == metrics for figures in got["types"].values())
-    low, high = got["intervals"]["overall"]["map@10"]
-    assert low <= got["overall"]["map@10"] <= high
+def test_dividing_in_place_leaves_answers_and_queries_as_they_were_written(tmp_path):
+    data = shutil.copytree(HELP_CENTRE, tmp_path / "data")
+    for file in (data / "corpus.jsonl", data / "queries.jsonl"):  # a row of no use, and odd blanks
+        file.write_text(f'{{"_id": "odd",  "text": ""}}\n{file.read_text("utf-8")}', "utf-8")
+    before = {file.name: file.read_bytes() for file in data.glob("*.jsonl")}
+    twinrank("split", data, "--out", data, "--test", "0.3")
+    assert {file.name: file.read_bytes() for file in data.glob("*.jsonl")} == before
+    assert (data / "qrels/test.tsv").read_text() != (HELP_CENTRE / "qrels/test.tsv").read_text()
 
 
-def test_evaluate_shows_how_well_confidence_is_known(files, run):
-    got = json.loads(twinrank("evaluate", run, files["data"], "--json").stdout)["confidence"]
-    assert set(got) == {"overall", "question", "conversation"}
-    first = got["overall"]["curve"][0]
-    assert (first["min_confidence"], first["coverage"]) == (0, 1)
-    shown = twinrank("evaluate", run, files["data"], COLUMNS="120").stdout
-    assert "silent below a confidence" in shown
-    assert f"{got['overall']['error']:.3f}".removeprefix("0") in shown
+def test_any_systems_run_is_measured_beside_a_ranker(files, run, tmp_path):
+    file = tmp_path / "run.trec"
+    written = twinrank("evaluate", run, files["data"], "--run", file, COLUMNS="80")
+    assert f"written: {file}" in written.stderr
+    assert "nDCG@10" in written.stdout
+    assert [line for line in written.stdout.splitlines() if len(line.rstrip()) > 80] == []
+    alone = json.loads(twinrank("evaluate", files["data"], "--from-run", file, "--json").stdout)
+    done = twinrank("evaluate", run, files["data"], "--from-run", file, "--json")
+    both = json.loads(done.stdout)
+    assert both["run"] == alone
+    assert alone["published"]["overall"] == both["published"]["overall"]
+    assert {row["p_holm"] for row in both["differences"]} == {1.0}
+    shown = twinrank("evaluate", run, files["data"], "--from-run", file, COLUMNS="80").stdout
+    assert "Paired tests over threads" in shown
+    assert [line for line in shown.splitlines() if len(line.rstrip()) > 80] == []
 
 
 def test_explore_prints_findings_and_writes_their_page(files, tiny_model, tmp_path):
@@ -118,6 +127,22 @@ def test_rank_is_silent_where_it_is_not_sure(run):
         shown = twinrank("rank", run, "refund", "--min-confidence", least).stdout
         assert ("no answer is likely enough" in shown) is silent
         assert (first["id"] in shown) is not silent
+
+
+def test_rank_goes_by_metadata_and_a_faulty_filter_is_a_line(run, tmp_path):
+    ranker = Ranker.load(run)
+    column = [json.dumps({"locale": f"l{row % 3}"}) for row in range(ranker.answers.height)]
+    ranker.answers = ranker.answers.with_columns(metadata=pl.Series(column))
+    ranker.save(tmp_path)
+    chosen = ranker.answers.filter(pl.col("metadata").is_in(column[1:3]))["id"].to_list()
+    args = ("rank", tmp_path, "refund", "-k", 1_000, "--json", "--where", "locale=l1,l2")
+    ranked = [answer["id"] for answer in json.loads(twinrank(*args).stdout)[0]["answers"]]
+    assert sorted(ranked) == sorted(chosen)
+    assert json.loads(twinrank(*args, "--where", "brand=x").stdout)[0]["answers"] == []
+    for command in (args[:-1], ("serve", run, "--where")):
+        done = twinrank(*command, "locale", check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "'locale' is no filter; write FIELD=VALUE" in done.stderr
 
 
 def test_rank_reads_an_argument_stdin_and_a_file(run, tmp_path):
@@ -165,17 +190,6 @@ def test_sweep_writes_what_it_shows_and_train_takes_its_recipe(files, tmp_path):
     assert "towers on help-centre, validation split: 2 trials, 0 of them pruned." in shown
 
 
-def test_geometry_finds_the_data_and_writes_a_page(files, run, tmp_path):
-    page = tmp_path / "space.html"
-    found = json.loads(twinrank("geometry", run, "--page", page, "--json").stdout)
-    figures = found[str(run)]
-    assert 0 <= figures["type_auc"] <= 1
-    assert figures["split"] == "test"
-    elsewhere = twinrank("geometry", run, "--data", files["data"], COLUMNS="140").stdout
-    assert f"{figures['type_auc']:.3f}".removeprefix("0") in elsewhere
-    assert page.read_text().count("<!doctype html>") == 1
-
-
 def test_report_writes_a_page_into_the_run_and_opens_it(run, monkeypatch):
     opened = []
     monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
@@ -188,13 +202,6 @@ def test_report_writes_a_page_into_the_run_and_opens_it(run, monkeypatch):
     assert (told["split"], list(told["runs"])) == ("validation", ["towers"])
     assert told["runs"]["towers"]["mistakes"]["worst"][0]["text"]
     assert twinrank("rank", run, "refund").stdout  # the page beside it does no harm
-
-
-def test_cache_shows_and_clears(run, tmp_path):
-    assert run.exists()
-    shown = json.loads(twinrank("cache", "--json").stdout)
-    assert any(entry["texts"] > 500 for entry in shown["features"])
-    twinrank("cache", "--clear", "--yes", TWINRANK_CACHE=str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -210,13 +217,19 @@ def test_cache_shows_and_clears(run, tmp_path):
             "another se",
         ),
         (["evaluate", "{data}", "{data}"], "no current.json here"),
+        (["import", "x", "--queries", "{nothing}"], "give --answers and --queries, or --from"),
+        (["import", "x", "--from", "hf:x", "--labels", "{nothing}"], "public data takes no"),
+        (["import", "x", "--from", "scifact"], "give one of zendesk"),
+        (["evaluate", "{data}"], "give RANKER DATA"),
+        (["evaluate", "{data}", "--run", "x", "--from-run", "y"], "give RANKER DATA"),
+        (["evaluate", "{data}", "--from-run", "{nothing}"], "nothing.jsonl: holds no ranking"),
         (["evaluate", "{run}", "{data}", "--split", "dev"], "dev.tsv: no labels"),
         (["rank", "{run}", ""], "the text is empty"),
         (["rank", "{run}"], "the text is empty"),
         (["rank", "{run}", "--file", "{nothing}"], "nothing.jsonl: holds no text"),
         (["compare", "{data}"], "give --recipes, or --study, or both"),
-        (["compare", "{data}", "--study", "thesis"], "no study is called 'thesis'"),
-        (["geometry", "{data}"], "no current.json here"),
+        (["compare", "{data}", "--study", "thesis"], "'thesis' is not one of 'handover'"),
+        (["report", "{data}"], "no current.json here"),
         (["report", "{run}", "{run}"], "given twice"),
         (["sweep", "{data}", "--ranges", "gone.toml"], "gone.toml: no such file of ranges"),
     ],
@@ -271,20 +284,6 @@ def start(command, cache):
 def _without_times(metrics: str) -> list[dict[str, object]]:
     records = [json.loads(line) for line in metrics.splitlines()]
     return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
-
-
-def test_an_index_is_made_and_ranked_by(run, tmp_path):
-    run = shutil.copytree(run, tmp_path / "run")
-    first = json.loads(twinrank("index", run, "--json").stdout)
-    assert (first["added"], first["removed"]) == (first["answers"], 0)
-    assert "index.faiss" in read_manifest(run).files
-    again = twinrank("index", run)
-    assert "0 answers added, 0 removed" in " ".join(again.stdout.split())
-    plain = twinrank("rank", run, "hello", "--json").stdout
-    ranked = json.loads(twinrank("rank", run, "hello", "--json", "--index", "local").stdout)
-    assert [a["id"] for a in ranked[0]["answers"]] == [
-        a["id"] for a in json.loads(plain)[0]["answers"]
-    ]
 
 
 @pytest.mark.parametrize("place", ["ftp://nowhere", "http://127.0.0.1:1", "nothing.db", "nothing"])
@@ -372,10 +371,10 @@ def test_data_and_encoder_are_found_from_another_folder(files, tiny_model, tmp_p
     monkeypatch.chdir(there)
     twinrank("train", "data", "--recipe", "mine.toml", "--out", "run")
     monkeypatch.chdir(tmp_path)
-    twinrank("geometry", "there/run", "--json")
+    twinrank("report", "there/run", "--json")
     assert twinrank("rank", "there/run", "hello", "--json").stdout
     there.rename(tmp_path / "moved")
-    twinrank("geometry", "moved/run", "--json")
+    twinrank("report", "moved/run", "--json")
     monkeypatch.chdir(tmp_path / "moved")
     twinrank("train", "data", "--recipe", "mine.toml", "--out", "run")  # finished already
 

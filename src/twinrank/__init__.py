@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from twinrank.recipe import Recipe
     from twinrank.training.train import train  # not of the package: mypy takes that for a module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["AsyncClient", "Client", "Dataset", "Ranker", "Recipe", "evaluate", "train"]
 
 _HOMES = {

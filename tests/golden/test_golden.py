@@ -9,7 +9,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 from threadpoolctl import threadpool_limits
 
-from tests.data import test_check, test_importing
 from tests.test_cli import twinrank
-from twinrank.data import Dataset, import_tables
 from twinrank.encoding import FeatureStore
-from twinrank.errors import DataError
 from twinrank.feedback import Verdict
 from twinrank.feedback.database import Feedback
 from twinrank.ranking import Ranker
@@ -53,13 +50,12 @@ COMMANDS = {  # carried out in this order: later ones read what earlier ones lef
     "compare": "compare {data} --recipes {bm25},{towers} --seeds 2 --workers 1 --out {home}/both",
     "sweep": "sweep {data} --recipe {towers} --ranges {home}/ranges.toml --trials 2 --workers 1"
     " --out {home}/sweep",
-    "geometry": "geometry {home}/run",
     "report": "report {home}/run --out {home}/report.html",
     "index": "index {home}/run",
     "learn": "learn {home}/run --dry-run --hold-back 0.5",
     "forget": "forget {home}/run --text refund --dry-run",
-    "cache": "cache",
 }
+WAITING = ("explore",)  # for the kind of CPU that wrote the files
 EPOCHS = {"training": 3, "pretraining": 2}
 RECIPES = ["bm25", "zero-shot", "residual", "even", "barlow-freeze"]
 # AdamW makes steps of rounding errors where gradients are zero, as those of a bias before
@@ -148,8 +144,10 @@ def test_commands_print_what_they_printed(
         printed = twinrank(*shlex.split(command.format(**places)), "--json").stdout
         for place in ("home", "data", "encoder"):
             printed = printed.replace(str(places[place]), place.upper())
-        if name != "explore" or same_kind_of_cpu():  # it counts in bf16 where the CPU has that
+        if name not in WAITING or same_kind_of_cpu():
             check(name, steady(json.loads(printed)))
+    if not same_kind_of_cpu():
+        pytest.skip(f"{', '.join(WAITING)} not compared: it counts in bf16 where the CPU has that")
 
 
 def on_tiny_encoder(name: str, model: Path, **training: float) -> Recipe:
@@ -179,71 +177,6 @@ def test_recipes_score_as_they_did(help_centre, tiny_model, tmp_path):
     for name in scores:  # those of CHAOTIC, trained, differ from process to process
         apart = np.abs(scores[name] - before[name]).max() / np.abs(before[name]).max()
         assert apart <= SCORES, name
-
-
-def fault_in(folder: Path, load: Callable[[], Any]) -> str:
-    with pytest.raises(DataError) as caught:
-        load()
-    return str(caught.value).replace(f"{folder}/", "")
-
-
-def faults_of_folders(home: Path) -> Iterator[tuple[str, str]]:
-    changes = {
-        name: test_check.line(*entry[:3])
-        for name, entry in {**test_check.FAULTS, **test_check.LEFT_OUT}.items()
-    }
-    for name, (file, content, _) in test_check.FORMS.items():
-        changes[name] = lambda folder, f=file, c=content: (folder / f).write_bytes(c)
-    for number, (name, change) in enumerate(changes.items()):
-        folder = test_check.sound(home / f"{number}")
-        change(folder)
-        yield name, fault_in(folder, lambda: Dataset.load(folder, strict=True))  # noqa: B023
-        if name in test_check.LEFT_OUT:
-            [left_out] = Dataset.load(folder).left_out
-            yield f"{name}, left out", left_out.replace(f"{folder}/", "")
-
-
-def faults_of_tables(home: Path) -> Iterator[tuple[str, str]]:
-    query, sound = test_importing.query, test_importing.ANSWERS
-    plain = [{"id": "q1", "text": "t"}, {"id": "q2", "text": "t"}]
-    label = {"query": "q2", "answer": "a2", "score": "1"}
-    tables: list[tuple[str, dict[str, Any]]] = []
-    for changes, what in test_importing.QUERY_FAULTS:
-        others = [query(id="q1", thread="t1"), query(id="q2", thread="t2")]
-        tables.append((what, {"queries": [*others, query(**changes)]}))
-    for changes, what in test_importing.ANSWER_FAULTS:
-        answers = [sound[0], {**sound[1], **changes}]
-        tables.append((what, {"answers": answers, "queries": [query()]}))
-    for changes, what in test_importing.LABEL_FAULTS:
-        labels = [{**label, "query": "q1", "answer": "a1"}, {**label, **changes}]
-        tables.append((what, {"queries": plain, "labels": labels}))
-    for number, (what, faulty) in enumerate(tables):
-        folder = home / f"tables-{number}"
-        folder.mkdir()
-        yield (
-            f"table: {what}",
-            fault_in(
-                folder,
-                lambda: test_importing.imported(folder, **faulty),  # noqa: B023
-            ),
-        )
-    sound_file = test_importing.write(home / "answers.csv", sound)
-    for number, (name, content, _, what) in enumerate(test_importing.FILE_FAULTS):
-        file = home / name
-        file.write_bytes(content)
-        yield (
-            f"file {number}: {what}",
-            fault_in(
-                home,
-                lambda: import_tables(home / "out", answers=sound_file, queries=file),  # noqa: B023
-            ),
-        )
-
-
-def test_faults_of_data_read_as_they_did(tmp_path):
-    faults = [*faults_of_folders(tmp_path), *faults_of_tables(tmp_path)]
-    text = "".join(f"== {name}\n{message}\n" for name, message in faults)
-    assert text == as_before("faults.txt", text)
 
 
 def test_the_api_is_described_as_it_was(trained, tmp_path):

@@ -58,8 +58,18 @@ Ray = Annotated[
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Processes at once; default: one for each core.")
 ]
+RayWorkers = Annotated[
+    int | None, typer.Option(min=1, help="With --ray: processes; default: one for each core.")
+]
 RankIndex = Annotated[
     str | None, typer.Option(metavar="PLACE", help="Rank by an answer index; see `twinrank index`.")
+]
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FIELD=VALUE,...",
+        help="Only answers whose metadata have one of the values; repeatable, for more fields.",
+    ),
 ]
 FeedbackUrl = Annotated[
     str | None,

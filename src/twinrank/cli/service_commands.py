@@ -1,4 +1,4 @@
-"""Commands around a service: the index, the service, forgetting, the cache."""
+"""Commands around a service: the index, the service, forgetting."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from twinrank.cli.common import (
     AsJson,
+    Conditions,
     Device,
     DryRun,
     FeedbackUrl,
@@ -28,7 +29,8 @@ PANEL = "Service"
 Host = Annotated[str, typer.Option(help="Address; beyond this machine it needs --keys.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
 KeysFile = Annotated[
-    Path | None, typer.Option(help="File of keys: `read|feedback|write KEY [NAME]` a line.")
+    Path | None,
+    typer.Option(help="File of keys: `read|feedback|write KEY [NAME] [FIELD=VALUE ...]` a line."),
 ]
 Rate = Annotated[
     int | None,
@@ -47,10 +49,18 @@ KeepFeedbackDays = Annotated[
 ]
 ShowPastQueries = Annotated[
     bool,
-    typer.Option("--show-past-queries", help="Show the texts of past queries to all who ask."),
+    typer.Option(
+        "--show-past-queries", help="Show the texts of past queries to all without a filter."
+    ),
 ]
 LogTexts = Annotated[bool, typer.Option("--log-texts", help="Log what is asked.")]
 LogAddresses = Annotated[bool, typer.Option("--log-addresses", help="Log the address of who asks.")]
+Redact = Annotated[
+    bool,
+    typer.Option(
+        "--redact", help="Replace e-mail addresses and numbers of people in what is asked."
+    ),
+]
 
 
 @app.command(rich_help_panel=PANEL)
@@ -97,6 +107,7 @@ def serve(
     index: RankIndex = None,
     keys: KeysFile = None,
     feedback: FeedbackUrl = None,
+    where: Conditions = None,
     rate: Rate = None,
     restore_days: RestoreDays = 7.0,
     origin: Origins = None,
@@ -104,6 +115,7 @@ def serve(
     show_past_queries: ShowPastQueries = False,
     log_texts: LogTexts = False,
     log_addresses: LogAddresses = False,
+    redact: Redact = False,
     device: Device = "auto",
 ) -> None:
     """Serve a ranker: HTTP API, web page, feedback; follows the folder when the ranker changes.
@@ -116,6 +128,8 @@ def serve(
     Example: `twinrank serve /shared/first --ray auto --workers 8 --feedback postgresql://twinrank@db/feedback`
     """
     check_installed("services", "serve", "fastapi", "uvicorn", "sqlalchemy", "limits")
+    if redact:
+        check_installed("redactions", "redact", "phonenumbers", "stdnum")
     from twinrank.service import logs, server
     from twinrank.service.settings import PUBLIC_RATE_PER_MINUTE, Settings
 
@@ -127,11 +141,13 @@ def serve(
         index=index,
         keys=keys and keys.resolve(),
         feedback=feedback or default_feedback(ranker),
+        where=tuple(where or ()),
         rate=rate,
         restore_days=restore_days,
         origins=tuple(origin or ()),
         log_texts=log_texts,
         log_addresses=log_addresses,
+        redact=redact,
         show_past_queries=show_past_queries,
         keep_feedback_days=keep_feedback_days,
         device=device,
@@ -198,40 +214,3 @@ def forget(
             dry_run=dry_run,
         )
     show(forgotten.as_dict() if json else forgotten.describe(dry_run=dry_run))
-
-
-@app.command(rich_help_panel=PANEL)
-def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Remove what is stored.")] = False,
-    encoder: Annotated[
-        str | None, typer.Option(help="With --clear: only the one whose fingerprint begins so.")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="With --clear: do not ask.")] = False,
-    json: AsJson = False,
-) -> None:
-    """Show what is stored of each encoder, or clear it.
-
-    Stored are features of texts, and models converted for OpenVINO. All of it is in
-    `$TWINRANK_CACHE`, by default `~/.cache/twinrank/features`.
-
-    Example: `twinrank cache`
-    """
-    from twinrank.encoding import FeatureStore, cached_networks, clear_cache
-    from twinrank.reports.terminal import cache_table, networks_table
-
-    store = FeatureStore()
-    entries, networks = store.entries(), cached_networks()
-    if clear:
-        whose = f"of {encoder}" if encoder else "of all encoders"
-        if not yes:
-            typer.confirm(f"Remove what is stored {whose} from {store.root}?", abort=True)
-        freed = clear_cache(store, encoder)
-        show({"freed_bytes": freed} if json else f"{freed / 1e6:,.1f} MB freed")
-        return
-    if json:
-        features = [entry.as_dict() for entry in entries]
-        show({"features": features, "networks": [network.as_dict() for network in networks]})
-        return
-    show(cache_table(entries, store.root))
-    if networks:
-        show(networks_table(networks))

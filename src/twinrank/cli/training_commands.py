@@ -19,6 +19,7 @@ from twinrank.cli.common import (
     RankerFolder,
     RankIndex,
     Ray,
+    RayWorkers,
     RecipeName,
     Seed,
     Split,
@@ -48,10 +49,7 @@ def train(
     ] = True,
     track: Track = None,
     ray: Ray = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="With --ray: processes; default: one for each core."),
-    ] = None,
+    workers: RayWorkers = None,
     device: Device = "auto",
     strict: Strict = False,
     json: AsJson = False,
@@ -117,11 +115,10 @@ def compare(
         str | None, typer.Option(help="Names or TOML files, with commas between.")
     ] = None,
     study: Annotated[
-        str | None, typer.Option(help="A set of recipes with a page that explains them: handover.")
+        Literal["handover"] | None,
+        typer.Option(help="A set of recipes with a page that explains them."),
     ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(min=1, help="How many seeds for each recipe; 3, or 5 in a study.")
-    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds for each recipe.")] = 3,
     split: Split = "test",
     out: Annotated[
         Path | None, FolderOption(help="Folder for runs and tables; default runs/DATA.")
@@ -143,42 +140,40 @@ def compare(
     from twinrank.data import Dataset
     from twinrank.encoding import FeatureStore
     from twinrank.experiments import compare as compared
-    from twinrank.experiments import find_plan, run_study
+    from twinrank.experiments import run_study
     from twinrank.recipe import Recipe
     from twinrank.reports.page import check_installed
     from twinrank.reports.terminal import comparison_table, write_comparison
 
     if not recipes and not study:
         raise typer.BadParameter("give --recipes, or --study, or both")
-    plan = find_plan(study) if study else None
-    if plan:
+    if study:
         check_installed()  # now, not when the runs are done
     chosen = [Recipe.load(name.strip()) for name in (recipes or "").split(",") if name.strip()]
     dataset = Dataset.load(data, strict=strict)
     warn_of_few(dataset.labelled().get(split, {}), split)
     home = out or Path("runs") / dataset.name
     store = FeatureStore()
-    if plan:
+    if study:
         from twinrank.reports.study_report import study_tables, write_study
 
         studied = run_study(
-            plan,
             dataset,
             added=chosen,
-            seeds=seeds or 5,
+            seeds=seeds,
             split=split,
             out=home,
             store=store,
             device=device,
             workers=workers,
         )
-        written = write_study(studied.results, studied.pictured, home / plan.name)
+        written = write_study(studied.results, studied.pictured, home / study)
         show(studied.results if json else study_tables(studied.results))
     else:
         comparison = compared(
             dataset,
             chosen,
-            seeds=seeds or 3,
+            seeds=seeds,
             split=split,
             out=home,
             store=store,
@@ -204,9 +199,6 @@ def sweep(
         typer.Option(help="Validation loss, or MAP@10 of the worst type."),
     ] = "loss",
     trials: Annotated[int, typer.Option(min=1, help="How many in all, over all calls.")] = 40,
-    sampler: Annotated[
-        Literal["tpe", "gp"], typer.Option(help="Parzen estimators, or a Gaussian process.")
-    ] = "tpe",
     seed: Seed = 0,
     out: Annotated[
         Path | None, FolderOption(help="Folder; default runs/DATA/sweeps/RECIPE-DIGEST.")
@@ -255,7 +247,7 @@ def sweep(
             check_shared(storage)
             calls = calls_on_cluster
         database = sweeping.find_database(storage, home)
-        context = sweeping.TrialContext(database, sampler, store, home, track, device)
+        context = sweeping.TrialContext(database, store, home, track, device)
         result = sweeping.sweep(search, context, trials=trials, workers=workers, calls=calls)
     written = write_sweep(result, folder)
     show(result.as_dict() if json else sweep_table(result))
