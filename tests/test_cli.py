@@ -139,6 +139,8 @@ def test_rank_goes_by_metadata_and_a_faulty_filter_is_a_line(run, tmp_path):
     ranked = [answer["id"] for answer in json.loads(twinrank(*args).stdout)[0]["answers"]]
     assert sorted(ranked) == sorted(chosen)
     assert json.loads(twinrank(*args, "--where", "brand=x").stdout)[0]["answers"] == []
+    shown = twinrank("rank", tmp_path, "refund", "--where", "brand=x").stdout
+    assert "no answer fits the filter" in shown
     for command in (args[:-1], ("serve", run, "--where")):
         done = twinrank(*command, "locale", check=False)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)

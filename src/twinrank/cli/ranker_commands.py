@@ -80,7 +80,7 @@ def rank(
         show([{"query": t, "answers": [a.as_dict() for a in answers]} for t, answers in pairs])
         return
     for query, answers in zip(texts, rankings, strict=True):
-        show(ranking_table(answers, query, why=why))
+        show(ranking_table(answers, query, why=why, is_filtered=bool(where)))
 
 
 def _read_texts(text: str | None, file: Path | None) -> list[str]:

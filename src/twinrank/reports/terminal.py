@@ -133,14 +133,16 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 
 def ranking_table(
-    answers: Sequence[RankedAnswer], query: str, *, why: bool = False
+    answers: Sequence[RankedAnswer], query: str, *, why: bool = False, is_filtered: bool = False
 ) -> Table | Text:
     """One query's answers, best first; why: with what each signal gave to the score."""
     first = query.strip().splitlines()[0]
     cut = first if len(first) < TITLE_LENGTH else first[: TITLE_LENGTH - 1] + "…"
     title = Text(cut, style="italic")
     if not answers:
-        return title.append("\nno answer is likely enough to be right\n", style="bold")
+        sure = "likely enough to be right"
+        reason = f"fits the filter and is {sure}" if is_filtered else f"is {sure}"
+        return title.append(f"\nno answer {reason}\n", style="bold")
     if answers[0].confidence is not None:
         title.append(f"\nthe first is right with probability {answers[0].confidence:.2f}")
     signals = list(answers[0].parts or {}) if why else []
