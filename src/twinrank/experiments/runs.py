@@ -7,9 +7,11 @@ import json
 import logging
 import math
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -117,14 +119,27 @@ def at_once(
         progress.progress_bar(f"{label}, {workers} at once", len(items), unit="runs") as advance,
         parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads),
     ):
-        calls = (delayed(_call_in_worker)(function, item) for item in items)
+        calls = (delayed(_call_in_worker)(os.getpid(), function, item) for item in items)
         for result in Parallel(return_as="generator")(calls):
             results.append(result)
             advance(1)
     return results
 
 
-def _call_in_worker(function: Callable[[Item], Result], item: Item) -> Result:
-    """Call a function in a process that draws no progress bar: its parent has one."""
-    progress.SHOWN_AFTER_S = math.inf
+def _call_in_worker(parent: int, function: Callable[[Item], Result], item: Item) -> Result:
+    """Call a function in a process that ends with its parent, and draws no progress bar."""
+    progress.SHOWN_AFTER_S = math.inf  # the parent has a bar
+    _watch(parent)
     return function(item)
+
+
+@cache
+def _watch(parent: int) -> None:
+    """End this process once its parent has been killed: loky's workers would stay for ever."""
+
+    def end_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
