@@ -238,17 +238,9 @@ class _Import:
             title = cells.get("title")
             if isinstance(title, str) and not self.keep_markup:
                 title = strip_markup(title)
-            known = {"url": cells.get("url"), "sections": sections}
-            metadata = {
-                **(cells["metadata"] or {}),
-                **{n: v for n, v in known.items() if v is not None},
-            }
-            head = {
-                "_id": cells.get("id"),
-                "title": title,
-                "text": text or _join_sections(sections),
-            }
-            yield line, {**head, "metadata": metadata}
+            metadata = _merge(cells["metadata"], url=cells.get("url"), sections=sections)
+            text = text or _join_sections(sections)
+            yield line, {"_id": cells.get("id"), "title": title, "text": text, "metadata": metadata}
 
     def clean_sections(self, sections: object) -> object:
         """Take the markup out of sections that the data give."""
@@ -380,11 +372,7 @@ def _read_queries(table: Table) -> Iterator[tuple[int, Record]]:
             cells = {**cells, "text": chat.text, "type": cells.get("type") or chat.type}
         texts = [cells[name] for name in ("title", "text") if cells.get(name)]
         odd = [text for text in texts if not isinstance(text, str)]  # left to the check to name
-        known = {name: cells.get(name) for name in ("type", "thread")}
-        metadata = {
-            **(cells["metadata"] or {}),
-            **{n: v for n, v in known.items() if v is not None},
-        }
+        metadata = _merge(cells["metadata"], type=cells.get("type"), thread=cells.get("thread"))
         name = cells.get("id") if has_ids else f"q{line}"
         name = as_integer(name) if isinstance(name, str) else name
         yield line, {"_id": name, "text": odd[0] if odd else "\n".join(texts), "metadata": metadata}

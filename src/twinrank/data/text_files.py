@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
-from charset_normalizer import from_bytes
-
 from twinrank.errors import Fault
 
 PACKINGS = (".gz", ".zip")
@@ -134,6 +132,8 @@ def find_encoding(file: Path, *, may_be_old: bool) -> str:
             piece = stream.readline(PIECE_BYTES)
     if not invalid or valid > MAX_VALID_SHARE_OF_OLD * invalid:
         return "utf-8-sig"
+    from charset_normalizer import from_bytes  # rarely needed
+
     matches = [*from_bytes(bytes(sample.replace(b"\0", b"")), cp_isolation=OLD_ENCODINGS)]
     best = [
         m for m in matches if (m.chaos, m.coherence) == (matches[0].chaos, matches[0].coherence)
