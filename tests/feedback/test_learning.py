@@ -298,13 +298,16 @@ def test_another_ranker_that_took_the_place_meanwhile_stays(folder, learned, mon
     assert Ranker.load(folder).origin.seed == 9
 
 
-def test_without_test_labels_validation_is_the_gate(learned, data, tmp_path):
+def test_without_test_labels_feedback_is_the_gate(learned, data, tmp_path):
     own = shutil.copytree(data[0], tmp_path / "own")
     (own / "qrels" / "test.tsv").unlink()
     learning = learned(data=own, dry_run=True)
-    assert learning.compared[0].on == "validation"
+    assert [compared.on for compared in learning.compared] == ["feedback"]
     assert any("no test labels" in note for note in learning.notes)
     assert any("was trained on other data" in note for note in learning.notes)
+    unmeasured = learned(data=own, hold_back=0)
+    assert not unmeasured.replaced
+    assert any("too few to tell: 0 of" in note for note in unmeasured.notes)
 
 
 def test_a_ranker_that_learns_nothing_or_has_lost_its_data(

@@ -12,16 +12,12 @@ from tests.ranker_files import version_folder
 from twinrank.errors import RankerError
 from twinrank.ranking import (
     INITIAL_WEIGHTS,
-    Bm25,
     Confidence,
-    PastQueries,
-    QueryBatch,
     Ranker,
     log_odds,
     scoring,
     top_k,
 )
-from twinrank.ranking.past_queries import NEAREST_PAST_QUERIES, PastWordsSignal, PriorSignal
 from twinrank.training.calibration import calibrate_confidence
 
 TEXTS = ["it wont let me in again", "User: hello\nAgent: hi\nUser: where is my money??"]
@@ -142,45 +138,6 @@ def test_a_newcomer_is_given_what_the_recipe_says_instead_of_a_past(fused, help_
     (version_folder(tmp_path) / "past.jsonl").write_text("")
     with pytest.raises(RankerError, match=r"past.jsonl: not as it was written"):
         Ranker.load(tmp_path)
-
-
-def past_queries(texts, labels):
-    labels = sparse.csr_array(np.asarray(labels, np.float32))
-    p, m = labels.shape
-    vectors = np.zeros((p, 2), np.float32)
-    return PastQueries(texts, [None] * p, vectors, labels, np.zeros(m, bool))
-
-
-def test_the_width_of_past_queries_counts_those_without_texts():
-    labels = sparse.csr_array(np.eye(5, 3, dtype=np.float32))
-    past = PastQueries([], [], np.zeros((5, 2), np.float32), labels, np.zeros(3, bool))
-    assert PriorSignal(past).width == 8
-
-
-def test_a_prior_counts_labels_and_a_newcomers_is_average():
-    past = past_queries("abcd", [[1, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]])
-    np.testing.assert_allclose(past.prior, np.log1p([3, 2, 0]))
-    wider = past.upsert(np.array([1, 3]))
-    np.testing.assert_allclose(wider.prior, np.log1p([3, 2, 0, 5 / 3]), rtol=1e-6)
-    kept = wider.select(np.array([False, True, True, True]))
-    np.testing.assert_allclose(kept.prior, np.log1p([2, 0, 1]), rtol=1e-6)
-
-
-def test_words_of_the_nearest_past_queries_are_summed_by_answer(monkeypatch):
-    rng = np.random.default_rng(0)
-    p = NEAREST_PAST_QUERIES + 15
-    labels = (rng.random((p, 3)) < 0.4).astype(np.float32)
-    products = rng.random((4, p)).astype(np.float32)
-    signal = PastWordsSignal.build(past_queries(["word"] * p, labels), "english")
-    queries = QueryBatch(["word"] * 4, np.empty((4, 2), np.float32))
-    monkeypatch.setattr(Bm25, "score_texts", lambda self, texts: products)
-    scores = signal.scores(queries)
-    for i in range(4):
-        nearest = sorted(range(p), key=lambda j: -products[i, j])[:NEAREST_PAST_QUERIES]
-        expected = np.log1p(sum(products[i, j] * labels[j] for j in nearest))
-        np.testing.assert_allclose(scores[i], expected, rtol=1e-5)
-    erased = PastWordsSignal.build(past_queries([], np.empty((0, 3))), "english")
-    assert erased.scores(queries).tolist() == [[0] * 3] * 4
 
 
 def test_an_offset_stays_with_its_answer_and_a_newcomer_has_none(fused, help_centre):

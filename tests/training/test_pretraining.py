@@ -181,7 +181,8 @@ def is_equal(state, other):
 def test_every_use_leaves_a_ranker_that_loads_and_ranks_alike(
     make, help_centre, tmp_path, use, settings
 ):
-    ranker = train(help_centre, make(use, **settings), out=tmp_path, store=FeatureStore())
+    recipe, store = make(use, **settings), FeatureStore()
+    ranker = train(help_centre, recipe, out=tmp_path, refit=False, store=store)
     texts = ["reset my password", "User: hello\nAgent: hi\nUser: where is my invoice"]
     again = Ranker.load(tmp_path, store=FeatureStore())
     assert (ranker.scores(texts) == again.scores(texts)).all()

@@ -1,9 +1,12 @@
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
+from scipy import sparse
 from scipy.special import logsumexp
 
 from twinrank.encoding import Encoder, FeatureStore
@@ -15,6 +18,7 @@ from twinrank.training import TrainingData, checkpoint, read_records, train
 from twinrank.training.loop import Trainer
 from twinrank.training.tower_modules import Towers
 from twinrank.training.train import _fit_scale
+from twinrank.training.training_data import build_reader
 
 
 def without_seconds(folder):
@@ -22,7 +26,8 @@ def without_seconds(folder):
 
 
 def test_a_run_is_a_ranker_with_its_metrics(recipes, help_centre, tmp_path):
-    ranker = train(help_centre, recipes["towers"], out=tmp_path, store=FeatureStore())
+    recipe, store = recipes["towers"], FeatureStore()
+    ranker = train(help_centre, recipe, out=tmp_path, refit=False, store=store)
     records = read_records(tmp_path)
     assert [record["epoch"] for record in records] == list(range(len(records)))
     assert set(METRICS) < set(records[0])
@@ -36,13 +41,49 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("after", [0, 1, 3])
+def test_what_was_chosen_is_trained_again_on_validation_too(recipes, help_centre, tmp_path):
+    store, recipe = FeatureStore(), recipes["fused"]
+    chosen = train(help_centre, recipe, refit=False, store=store)
+    ranker = train(help_centre, recipe, out=tmp_path, store=store)
+    assert (chosen.origin.refit, ranker.origin.refit) == (False, True)
+    assert ranker.origin.quality == chosen.origin.quality
+    assert ranker.confidence == chosen.confidence
+    assert ranker.scoring.weights == chosen.scoring.weights
+    records = read_records(tmp_path)
+    costs = [-min(of["map@10"] for of in r["types"].values()) for r in records if "types" in r]
+    best = 1 + int(np.argmin(costs[1:]))
+    assert [r["epoch"] for r in records if r["stage"] == "refit"] == [*range(best + 1)]
+    both = [help_centre.split(split) for split in ("train", "validation")]
+    assert [*ranker.past.texts] == [text for queries in both for text in queries.texts]
+    labels = sparse.vstack([queries.labels for queries in both])
+    assert (ranker.past.labels != labels).nnz == 0
+    assert not np.allclose(ranker.dense.vectors.rows, chosen.dense.vectors.rows)
+    with pytest.raises(RankerError, match="training with another refit"):
+        train(help_centre, recipe, out=tmp_path, refit=False, store=store)
+
+
+def test_validation_is_added_to_train_as_if_it_were_labelled_there(recipes, help_centre):
+    recipe, to_train = recipes["fused"], pl.col("split").replace("validation", "train")
+    reader = build_reader(help_centre, recipe, FeatureStore(), "cpu")
+    moved = replace(help_centre, labels=help_centre.labels.with_columns(to_train))
+    added = TrainingData.read(help_centre, recipe, reader).with_validation().train
+    expected = moved.split("train")
+    order = {text: row for row, text in enumerate(expected.texts)}
+    both = [help_centre.split(split).texts for split in ("train", "validation")]
+    rows = [order[text] for texts in both for text in texts]
+    assert (added.labels != expected.labels[rows]).nnz == 0
+    same = added.threads[:, None] == added.threads
+    threads = expected.frame["thread"].to_numpy()[rows]
+    assert (same == (threads[:, None] == threads)).all()
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, -1])
 def test_a_killed_run_goes_on_to_the_same_bits(recipes, help_centre, tmp_path, monkeypatch, after):
     recipe, store = recipes["towers"], FeatureStore()
     train(help_centre, recipe, out=tmp_path / "whole", store=store)
 
     def die(record):
-        if record["epoch"] == after:
+        if (record["stage"] == "refit" and after < 0) or record["epoch"] == after:
             raise Killed
 
     with monkeypatch.context() as patched, pytest.raises(Killed):

@@ -53,7 +53,8 @@ def rank(
     ] = 0.0,
     where: Conditions = None,
     why: Annotated[
-        bool, typer.Option("--why", help="Show what each channel gave to the score.")
+        bool,
+        typer.Option("--why", help="Show what gave the score: each signal, and words."),
     ] = False,
     index: RankIndex = None,
     device: Device = "auto",
@@ -80,7 +81,8 @@ def rank(
         show([{"query": t, "answers": [a.as_dict() for a in answers]} for t, answers in pairs])
         return
     for query, answers in zip(texts, rankings, strict=True):
-        show(ranking_table(answers, query, why=why, is_filtered=bool(where)))
+        words = [loaded.leading_words(query, answer.id) for answer in answers] if why else []
+        show(ranking_table(answers, query, why=why, words=words, is_filtered=bool(where)))
 
 
 def _read_texts(text: str | None, file: Path | None) -> list[str]:

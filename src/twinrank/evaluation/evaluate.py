@@ -106,6 +106,8 @@ def evaluate(
     check_type(ranker, Ranker, "give a ranker: Ranker.load(FOLDER)")
     check_type(dataset, Dataset, "give a data set: Dataset.load(FOLDER)")
     queries = dataset.split(split)
+    if split == "validation" and ranker.origin.refit:
+        log.warning("this ranker was trained on the validation split too; measure it on test")
     graded = queries if queries.grades is None else replace(queries, labels=queries.grades)
     aligned = replace(queries, labels=align_labels(ranker, dataset, graded))
     ranker.prepare(queries.texts)

@@ -91,7 +91,8 @@ def encode(dataset: Dataset, recipe: Recipe, *, store: FeatureStore, device: str
 
 
 def _carry_out(run: Planned, **options: Any) -> None:  # noqa: ANN401 (those of `train`)
-    train(run.dataset, run.recipe, seed=run.seed, out=run.folder, **options)
+    # Measured on test, or on validation: by the ranker that was chosen there.
+    train(run.dataset, run.recipe, seed=run.seed, out=run.folder, refit=False, **options)
 
 
 def at_once(

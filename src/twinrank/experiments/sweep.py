@@ -321,6 +321,7 @@ def _measure_trial(search: Search, context: TrialContext, trial: optuna.Trial) -
                 recipe,
                 seed=search.seed,
                 out=scratch,
+                refit=False,
                 store=context.store,
                 on_record=report,
                 device=context.device,

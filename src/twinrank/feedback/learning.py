@@ -149,12 +149,14 @@ def learn(
             notes.append(f"the old ranker was trained on other data than {data}")
         worse, tolerated = find_losses(compared, margin=margin)
         notes += tolerated
-        too_few = hold_back > 0 and labels.held_back.height < MIN_HELD_BACK_QUERIES
+        has_test = compared[:1] and compared[0].on == "test"
+        is_held_back = hold_back > 0 or not has_test
+        too_few = is_held_back and labels.held_back.height < MIN_HELD_BACK_QUERIES
         if too_few:
+            other = ", or --hold-back 0 to go by the test split alone" if has_test else ""
             notes.append(
                 f"too few to tell: {labels.held_back.height} of the {MIN_HELD_BACK_QUERIES} texts "
-                "that must be held back to show a difference; collect more feedback, or "
-                f"--hold-back 0 to go by the {compared[0].on} split alone"
+                f"that must be held back to show a difference; collect more feedback{other}"
             )
         replaced = not (worse or too_few or dry_run)
         if replaced:
@@ -339,17 +341,15 @@ def _compare(
     old: Ranker, new: Ranker, base: Dataset, labels: Labels
 ) -> tuple[list[Compared], list[str]]:
     """Compare both rankers on a split of the data and on the feedback that was held back."""
-    notes = []
+    notes, compared = list[str](), list[Compared]()
     measured = _select_answers(base, old.answers)
-    split = "test" if "test" in measured.labels["split"] else "validation"
-    if split == "validation":
-        notes.append(
-            "the data has no test labels: compared on validation, on which each was chosen"
-        )
-    gone = len(base.split(split)) - len(measured.split(split))
-    if gone:
-        notes.append(f"{gone:,} {split} queries are not measured: their answers were removed")
-    compared = [Compared.measure(split, old, new, measured, split)]
+    if "test" in measured.labels["split"]:
+        gone = len(base.split("test")) - len(measured.split("test"))
+        if gone:
+            notes.append(f"{gone:,} test queries are not measured: their answers were removed")
+        compared.append(Compared.measure("test", old, new, measured, "test"))
+    else:
+        notes.append("the data has no test labels: compared on feedback alone")
     if labels.held_back.is_empty():
         notes.append("no feedback was held back to measure on")
         return compared, notes

@@ -24,7 +24,6 @@ from twinrank.ranking.scoring import (
     Scoring,
     has_evidence,
     log_odds,
-    past_signals,
     total,
 )
 from twinrank.ranking.signals import DenseSignal, QueryBatch, Signal
@@ -68,7 +67,6 @@ __all__ = [
     "load_indexed",
     "located",
     "log_odds",
-    "past_signals",
     "place_of",
     "pool_passages",
     "read_manifest",

@@ -30,15 +30,14 @@ class Bm25:
 
     Args:
         texts: of the answers; that none holds a word is an error.
-        language: a name of `LANGUAGE_CODES`. Words are stemmed where Snowball knows it, and stop
-            words dropped where bm25s does.
+        language: a name of `LANGUAGE_CODES`; see `tokenise`.
         scale: factor on the scores, so that they are on the scale of log-probabilities.
     """
 
     def __init__(self, texts: Sequence[str], *, language: str, scale: float = 1.0) -> None:
         self.language = language
         self.scale = scale
-        self._words = self._tokenise(texts)
+        self._words = tokenise(texts, self.language)
         self._index = _build_index(self._words)
 
     @property
@@ -53,7 +52,7 @@ class Bm25:
     def score_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n m"]:
         """Score every answer for every text; all zero where no word is shared."""
         table = np.zeros((len(texts), len(self._words)), dtype=np.float32)
-        for row, words in zip(table, self._tokenise(texts), strict=True):
+        for row, words in zip(table, tokenise(texts, self.language), strict=True):
             if words:
                 row[:] = self._index.get_scores(words)
         return table * np.float32(self.scale)
@@ -61,7 +60,7 @@ class Bm25:
     def upsert(self, answers: pl.DataFrame, rows: Int[np.ndarray, " k"]) -> Bm25:
         """See `Signal.upsert`."""
         words = dict(enumerate(self._words))
-        words |= zip(rows.tolist(), self._tokenise(answer_texts(answers)), strict=True)
+        words |= zip(rows.tolist(), tokenise(answer_texts(answers), self.language), strict=True)
         return self._with_words([words[row] for row in range(len(words))])
 
     def select(self, mask: Bool[np.ndarray, " m"]) -> Bm25:
@@ -73,17 +72,22 @@ class Bm25:
         index._words, index._index = words, _build_index(words)
         return index
 
-    def _tokenise(self, texts: Sequence[str]) -> list[list[str]]:
-        has_stemmer = self.language in Stemmer.algorithms()  # two threads may not share one
-        words: list[list[str]] = _load_bm25s().tokenize(
-            [space_words(text) for text in texts],
-            token_pattern=WORD,
-            stopwords=self.language if self.language in _STOP_WORDS else [],
-            stemmer=Stemmer.Stemmer(self.language) if has_stemmer else None,
-            return_ids=False,
-            show_progress=False,
-        )
-        return words
+
+def tokenise(texts: Sequence[str], language: str, *, stem: bool = True) -> list[list[str]]:
+    """Return the words of each text, in lower case, without stop words; stemmed unless not.
+
+    Words are stemmed where Snowball knows the language; bm25s knows stop words of fewer.
+    """
+    has_stemmer = stem and language in Stemmer.algorithms()
+    words: list[list[str]] = _load_bm25s().tokenize(
+        [space_words(text) for text in texts],
+        token_pattern=WORD,
+        stopwords=language if language in _STOP_WORDS else [],
+        stemmer=Stemmer.Stemmer(language) if has_stemmer else None,  # no two threads share one
+        return_ids=False,
+        show_progress=False,
+    )
+    return words
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -41,12 +41,14 @@ class Evidence:
         sentence: of the best section, the one nearest to the query, as it stands in the text.
         past_queries: of those labelled with the answer the nearest, nearest first.
         solved: how many past queries are labelled with the answer.
+        words: of the query, those that speak most for the answer by what past queries taught.
     """
 
     section: str | None
     sentence: str | None
     past_queries: tuple[PastQuery, ...] = ()
     solved: int = 0
+    words: tuple[str, ...] = ()
 
 
 class Sentences(NamedTuple):
@@ -70,6 +72,7 @@ class Explainer:
 
     def __init__(self, ranker: Ranker) -> None:
         self._dense, self._past = ranker.dense, ranker.past
+        self._ranker = ranker
         self._language = ranker.recipe.language
         self._rows = {id_: row for row, id_ in enumerate(ranker.answers["id"])}
         self._sections = titled_sections(ranker.answers)
@@ -92,8 +95,14 @@ class Explainer:
         ]
         sentences = self._read(dense, [section for ranking in sections for section in ranking])
         return [
-            [self._explain_by_vectors(query, key[0], sentences[key]) for key in ranking]
-            for query, ranking in zip(queries, sections, strict=True)
+            [
+                replace(
+                    self._explain_by_vectors(query, key[0], sentences[key]),
+                    words=self._ranker.leading_words(text, id_),
+                )
+                for id_, key in zip(answers, ranking, strict=True)
+            ]
+            for text, query, answers, ranking in zip(texts, queries, ids, sections, strict=True)
         ]
 
     def warm_up(self) -> Iterator[None]:

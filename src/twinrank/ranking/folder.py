@@ -33,9 +33,9 @@ from twinrank.ranking.manifest import (
     Removed,
 )
 from twinrank.ranking.model_card import model_card
-from twinrank.ranking.past_queries import PastQueries, label_matrix
+from twinrank.ranking.past_queries import PastQueries, PastSignal, label_matrix
 from twinrank.ranking.reader import Passages, Reader, located, reader_of
-from twinrank.ranking.scoring import Scoring, past_signals
+from twinrank.ranking.scoring import Scoring
 from twinrank.ranking.signals import DenseSignal, Signal
 from twinrank.ranking.storage import (
     VersionFiles,
@@ -48,6 +48,7 @@ from twinrank.ranking.storage import (
     writing,
 )
 from twinrank.ranking.towers import FrozenTowers
+from twinrank.ranking.word_classifier import WordClassifier, WordSpace
 from twinrank.recipe import Recipe
 
 README = "README.md"
@@ -81,7 +82,7 @@ def save(path: Path, contents: Contents, index: FaissIndex | None, *, keep: bool
         )
         writers: dict[FileName, Writer] = {ANSWERS: partial(write_answers, contents.answers)}
         if scoring.dense:
-            writers |= _dense_writers(scoring.dense, scoring.past)
+            writers |= _dense_writers(scoring, scoring.dense)
         if contents.removed:
             writers[REMOVED] = _removed_writer(contents.removed)
         if index and index.unsaved:
@@ -121,8 +122,9 @@ def _write_card(file: Path, contents: Contents) -> None:
         write_file(file, text)
 
 
-def _dense_writers(dense: DenseSignal, past: PastQueries | None) -> dict[FileName, Writer]:
+def _dense_writers(scoring: Scoring, dense: DenseSignal) -> dict[FileName, Writer]:
     """Return the writers of weights and vectors; words are indexed anew when they are read."""
+    past, classifier = scoring.past, scoring.classifier
     tensors = {"vectors": dense.vectors.rows}
     if dense.vectors.owner is not None:
         tensors["owner"] = dense.vectors.owner
@@ -134,6 +136,8 @@ def _dense_writers(dense: DenseSignal, past: PastQueries | None) -> dict[FileNam
         tensors["voters"], tensors["votes"] = (of.astype(np.int64) for of in past.labels.nonzero())
         frame = pl.DataFrame({"id": list(past.ids), "text": list(past.texts)}, schema=PAST_FIELDS)
         writers[PAST] = frame.write_ndjson
+    if classifier:
+        tensors |= {"word_weights": classifier.weights, "word_idf": classifier.space.idf}
     writers[VECTORS] = _tensor_writer(tensors)
     if dense.reader.selection:
         writers[IDF] = dense.reader.selection.idf.save
@@ -180,7 +184,7 @@ def _read_contents(files: VersionFiles, store: Store | None, device: str) -> Con
     if recipe.encoder:
         recipe, reader = _open_encoder(files, store, device)
         try:
-            signals |= _read_dense(files, recipe, reader, answers.height)
+            signals |= _read_dense(files, recipe, reader, answers)
         except (KeyError, ValueError, IndexError) as error:
             raise RankerError(
                 f"{files.folder}: its files do not fit each other ({error}); train again"
@@ -195,11 +199,11 @@ def _read_contents(files: VersionFiles, store: Store | None, device: str) -> Con
 
 
 def _read_dense(
-    files: VersionFiles, recipe: Recipe, reader: Reader, answers: int
+    files: VersionFiles, recipe: Recipe, reader: Reader, answers: pl.DataFrame
 ) -> dict[str, Signal]:
     tensors = files.tensors(VECTORS)
     towers = FrozenTowers.for_recipe(recipe, files.tensors(TOWERS))
-    vectors = Passages(tensors["vectors"], tensors.get("owner"), answers)
+    vectors = Passages(tensors["vectors"], tensors.get("owner"), answers.height)
     dense = DenseSignal(reader, towers, vectors, tensors.get("offsets"))
     if recipe.memory is None:
         return {"dense": dense}
@@ -208,10 +212,16 @@ def _read_dense(
         texts=frame["text"].to_list(),
         ids=frame["id"].to_list(),
         vectors=tensors["past"],
-        labels=label_matrix(tensors["voters"], tensors["votes"], (frame.height, answers)),
+        labels=label_matrix(tensors["voters"], tensors["votes"], (frame.height, answers.height)),
         newcomers=tensors["newcomers"],
     )
-    return {"dense": dense, **past_signals(past, dense, recipe)}
+    signals: dict[str, Signal] = {"dense": dense}
+    signals["past"] = PastSignal(past, towers, recipe.memory.newcomer)
+    if "word_weights" in tensors:
+        space = WordSpace(recipe.language, tensors["word_idf"])
+        texts, weights = answer_texts(answers), tensors["word_weights"]
+        signals["classifier"] = WordClassifier.fitted(past, texts, space, weights)
+    return signals
 
 
 def _read_past(files: VersionFiles) -> pl.DataFrame:
@@ -291,6 +301,9 @@ def _without_past(
     tensors["past"] = tensors["past"][stays]
     tensors["voters"] = new_rows[tensors["voters"][voting]]
     tensors["votes"] = tensors["votes"][voting]
+    if "word_weights" in tensors:
+        going = np.flatnonzero(~stays)
+        tensors["word_weights"] = np.delete(tensors["word_weights"], going, axis=0)
     return {PAST: rows.filter(stays).write_ndjson, VECTORS: _tensor_writer(tensors)}
 
 

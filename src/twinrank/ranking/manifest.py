@@ -48,7 +48,8 @@ class Origin(BaseModel):
     """The data a ranker was made from, and the quality it reached on the validation split.
 
     `folder` is where the data was. `labelled` counts its labelled queries, by split and type, with
-    those that it `learned` from feedback.
+    those that it `learned` from feedback. If `refit`, it was trained again on train and validation
+    together, after quality and confidence were measured on validation.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -60,6 +61,7 @@ class Origin(BaseModel):
     quality: dict[str, Any] | None = None
     labelled: dict[str, dict[str, int]] | None = None
     learned: Learned | None = None
+    refit: bool = False
 
     def dataset(self) -> Dataset:
         """Load the data, if it still is where it was, and unchanged.

@@ -1,23 +1,18 @@
-"""Labelled queries of the past, the three signals they give, and what newcomers get instead."""
+"""Labelled queries of the past, their votes, and what newcomers get instead."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
-from twinrank.errors import RankerError
-from twinrank.ranking.bm25 import Bm25
 from twinrank.ranking.signals import QueryBatch
 from twinrank.ranking.towers import FrozenTowers
-
-NEAREST_PAST_QUERIES = 20  # by words, whose labels count
 
 
 @dataclass(frozen=True)
@@ -37,14 +32,6 @@ class PastQueries:
     vectors: Float[np.ndarray, "p d"]
     labels: sparse.csr_array
     newcomers: Bool[np.ndarray, " m"]
-
-    @cached_property
-    def prior(self) -> Float[np.ndarray, " m"]:
-        """log(1 + labels) of each answer; a newcomer's is the average answer's."""
-        counts = np.asarray(self.labels.sum(axis=0), np.float32).ravel()
-        average = float(counts[~self.newcomers].mean()) if not self.newcomers.all() else 0.0
-        prior: np.ndarray = np.log1p(np.where(self.newcomers, np.float32(average), counts))
-        return prior
 
     def solved_by(self, answer: int) -> list[str]:
         """Return the texts of the queries that are labelled with an answer."""
@@ -141,15 +128,6 @@ class SignalOfPast(ABC):
 
 
 @dataclass(frozen=True)
-class PriorSignal(SignalOfPast):
-    """How often an answer was right in the past; see `PastQueries.prior`."""
-
-    def scores(self, queries: QueryBatch) -> Float[np.ndarray, "n m"]:
-        """See `Signal.scores`."""
-        return np.broadcast_to(self.past.prior, (len(queries), len(self.past.prior)))
-
-
-@dataclass(frozen=True)
 class PastSignal(SignalOfPast):
     """The votes of the past queries near to a query; see `FrozenTowers.vote`.
 
@@ -165,42 +143,3 @@ class PastSignal(SignalOfPast):
         """See `Signal.scores`."""
         votes = self.towers.vote(queries.vectors, self.past.vectors, self.past.labels)
         return np.where(self.past.newcomers, np.float32(self.newcomer), votes)
-
-
-@dataclass(frozen=True)
-class PastWordsSignal(SignalOfPast):
-    """log(1 + the sum of the BM25 scores of the nearest past queries that have the answer).
-
-    Attributes:
-        index: of the past queries; None if all that had words were erased.
-        language: of the words; see `Bm25`.
-    """
-
-    index: Bm25 | None
-    language: str
-
-    @classmethod
-    def build(cls, past: PastQueries, language: str) -> PastWordsSignal:
-        """Index the words of past queries."""
-        try:
-            return cls(past, Bm25(past.texts, language=language), language)
-        except RankerError:  # not a word among them
-            return cls(past, None, language)
-
-    def with_past(self, past: PastQueries) -> PastWordsSignal:
-        """Return the signal of other past queries; the same texts are not indexed again."""
-        same = past.texts is self.past.texts
-        return replace(self, past=past) if same else self.build(past, self.language)
-
-    def scores(self, queries: QueryBatch) -> Float[np.ndarray, "n m"]:
-        """See `Signal.scores`."""
-        if self.index is None:
-            return np.zeros((len(queries), len(self.past.newcomers)), np.float32)
-        products = self.index.score_texts(queries.texts)
-        k = min(NEAREST_PAST_QUERIES, products.shape[1])
-        nearest = np.argpartition(-products, k - 1, axis=1)[:, :k]
-        values = np.take_along_axis(products, nearest, axis=1)
-        rows = np.repeat(np.arange(len(products)), k)
-        table = sparse.csr_array((values.ravel(), (rows, nearest.ravel())), shape=products.shape)
-        sums: np.ndarray = np.log1p((table @ self.past.labels).toarray().astype(np.float32))
-        return sums

@@ -39,6 +39,8 @@ from twinrank.ranking.scoring import Scoring, total
 from twinrank.ranking.signals import DenseSignal
 from twinrank.ranking.storage import read_manifest, read_pointer, writing
 
+MAX_WORDS = 3  # that are shown as reasons
+
 
 @dataclass(frozen=True)
 class RankedAnswer:
@@ -188,6 +190,15 @@ class Ranker(Contents):
                 ]
             )
         return rankings
+
+    def leading_words(self, text: str, id_: str) -> tuple[str, ...]:
+        """Return the words of a query that speak most for an answer, by what past ones taught.
+
+        None where there is no classifier of words.
+        """
+        classifier, ids = self.scoring.classifier, self.answers["id"].to_list()
+        worth = classifier.explain(text, ids.index(id_)) if classifier else {}
+        return tuple(word for word, value in worth.items() if value > 0)[:MAX_WORDS]
 
     def copy(self) -> Ranker:
         """Return a ranker whose answers can be changed while this one ranks in another thread."""

@@ -16,20 +16,13 @@ from scipy.special import expit, logsumexp
 
 from twinrank.ranking.answer_index import Shortlist
 from twinrank.ranking.bm25 import Bm25
-from twinrank.ranking.past_queries import (
-    PastQueries,
-    PastSignal,
-    PastWordsSignal,
-    PriorSignal,
-    SignalOfPast,
-)
+from twinrank.ranking.past_queries import PastQueries, PastSignal, SignalOfPast
 from twinrank.ranking.signals import DenseSignal, QueryBatch, Signal
-from twinrank.recipe import Recipe
+from twinrank.ranking.word_classifier import WordClassifier
 
 CELLS_A_CHUNK = 16_000_000  # numbers that all signals together take while queries are scored
 # What is trained together starts at one, and is held near it; what joins later at zero.
-INITIAL_WEIGHTS = {"dense": 1.0, "past": 1.0, "prior": 0.0, "past words": 0.0, "words": 0.0}
-PAST_SIGNALS = ("past", "prior", "past words")
+INITIAL_WEIGHTS = {"dense": 1.0, "past": 1.0, "classifier": 0.0, "words": 0.0}
 
 Table = TypeVar("Table")  # of scores: an array, or a tensor
 SignalScores = dict[str, Float[np.ndarray, "n m"]]
@@ -57,6 +50,11 @@ class Scoring:
         """The past queries, if they are a signal."""
         signal = cast("PastSignal | None", self.signals.get("past"))
         return signal.past if signal else None
+
+    @property
+    def classifier(self) -> WordClassifier | None:
+        """The signal of past queries' words, if there is one."""
+        return cast("WordClassifier | None", self.signals.get("classifier"))
 
     @property
     def words(self) -> Bm25 | None:
@@ -132,8 +130,9 @@ class Scoring:
             return self
         past = self.past.relabel(answer, queries, self.dense.embed_queries, newcomer=newcomer)
         signals: dict[str, Signal] = dict(self.signals)
-        for name in signals.keys() & set(PAST_SIGNALS):
-            signals[name] = cast("Signal", cast("SignalOfPast", signals[name]).with_past(past))
+        for name, signal in self.signals.items():
+            if isinstance(signal, SignalOfPast):
+                signals[name] = cast("Signal", signal.with_past(past))
         return replace(self, signals=signals)
 
     def _unweighted(self, queries: QueryBatch, without: str = "") -> SignalScores:
@@ -149,18 +148,6 @@ class Scoring:
         height = max(1, CELLS_A_CHUNK // sum(signal.width for signal in self.signals.values()))
         for start in range(0, max(1, len(queries)), height):
             yield queries[start : start + height]
-
-
-def past_signals(past: PastQueries, dense: DenseSignal, recipe: Recipe) -> dict[str, Signal]:
-    """Return the signals that past queries give by a recipe with a memory."""
-    newcomer = recipe.memory.newcomer if recipe.memory else 0.0
-    signals: dict[str, Signal] = {
-        "past": PastSignal(past, dense.towers, newcomer),
-        "prior": PriorSignal(past),
-    }
-    if recipe.words:
-        signals["past words"] = PastWordsSignal.build(past, recipe.language)
-    return signals
 
 
 def total(scores: Mapping[str, Table]) -> Table:

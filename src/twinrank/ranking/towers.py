@@ -30,12 +30,14 @@ class FrozenTowers:
 
     Attributes:
         tensors: the weights, by torch's names.
+        members: of each tower.
         dual: whether answers have a tower of their own.
         base: whether a frozen tower comes before the others.
     """
 
     tensors: Mapping[str, np.ndarray]
     kind: Kind
+    members: int = 1
     dual: bool = False
     base: bool = False
 
@@ -45,7 +47,8 @@ class FrozenTowers:
         if recipe.towers is None:
             return cls(tensors, "none")
         base = recipe.pretraining is not None and recipe.pretraining.use == "freeze"
-        return cls(tensors, recipe.towers.kind, dual=recipe.towers.dual, base=base)
+        towers = recipe.towers
+        return cls(tensors, towers.kind, towers.members, dual=towers.dual, base=base)
 
     @property
     def scale(self) -> np.float32:
@@ -98,6 +101,14 @@ class FrozenTowers:
         unit = scale_to_unit(x)
         if self.kind == "none":
             return unit
+        if self.members == 1:
+            return self._correct(tower, unit)
+        parts = [self._correct(f"{tower}.members.{i}", unit) for i in range(self.members)]
+        vectors: np.ndarray = np.concatenate(parts, axis=1) / np.float32(self.members**0.5)
+        return vectors
+
+    def _correct(self, tower: str, unit: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+        """Apply one residual tower to unit features."""
         hidden = self._multiply(f"{tower}.mlp.1", unit * unit.shape[1] ** 0.5)
         hidden *= 0.5 * (1 + erf(hidden * 0.5**0.5))  # GELU
         return scale_to_unit(unit + self._multiply(f"{tower}.mlp.4", hidden))

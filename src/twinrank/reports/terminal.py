@@ -133,9 +133,14 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 
 def ranking_table(
-    answers: Sequence[RankedAnswer], query: str, *, why: bool = False, is_filtered: bool = False
+    answers: Sequence[RankedAnswer],
+    query: str,
+    *,
+    why: bool = False,
+    words: Sequence[Sequence[str]] = (),
+    is_filtered: bool = False,
 ) -> Table | Text:
-    """One query's answers, best first; why: with what each signal gave to the score."""
+    """One query's answers, best first; why: with what each signal gave to the score, and words."""
     first = query.strip().splitlines()[0]
     cut = first if len(first) < TITLE_LENGTH else first[: TITLE_LENGTH - 1] + "…"
     title = Text(cut, style="italic")
@@ -147,14 +152,17 @@ def ranking_table(
         title.append(f"\nthe first is right with probability {answers[0].confidence:.2f}")
     signals = list(answers[0].parts or {}) if why else []
     if why and not signals:
-        title.append("\none channel alone gave the score")
-    rows = [["", "score", *signals, "id", "title"]]
-    for answer in answers:
+        title.append("\none signal alone gave the score")
+    has_words = any(words)
+    rows = [["", "score", *signals, "id", "title", *(["words"] if has_words else [])]]
+    for number, answer in enumerate(answers):
         scores = [answer.score, *((answer.parts or {})[name] for name in signals)]
         cells = [str(answer.rank), *(f"{score:.2f}" for score in scores)]
-        rows.append([*cells, answer.id, answer.title])
-    table = fill_table(title, rows, left={len(rows[0]) - 2, len(rows[0]) - 1})
-    table.columns[-2].no_wrap = True  # an id is copied from here
+        leading = [" ".join(words[number])] if has_words else []
+        rows.append([*cells, answer.id, answer.title, *leading])
+    names = rows[0].index("id")
+    table = fill_table(title, rows, left={*range(names, len(rows[0]))})
+    table.columns[names].no_wrap = True  # an id is copied from here
     return table
 
 

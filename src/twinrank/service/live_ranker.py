@@ -153,6 +153,7 @@ class LoadedRanker:
                 section=proof.section,
                 sentence=proof.sentence,
                 channels=answer.parts if request.explain else None,
+                words=[*proof.words],
                 past_queries=[
                     Past(
                         id=query.id if past else None,

@@ -187,6 +187,7 @@ class Ranked(BaseModel):
     section: str | None = Field(description="Title of the section that fits best.")
     sentence: str | None = Field(description="The sentence that fits best, as it stands there.")
     channels: dict[str, float] | None = Field(description="What each channel gave to the score.")
+    words: list[str] = Field([], description="Words of the query that speak for it, at most three.")
     past_queries: list[Past] = Field(description="Those most like the query, at most three.")
     solved: int = Field(0, description="How many past queries had this answer.")
 

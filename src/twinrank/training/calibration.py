@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import torch
 from jaxtyping import Bool, Float
 from scipy import optimize, sparse
@@ -19,13 +21,17 @@ from twinrank.ranking import (
     INITIAL_WEIGHTS,
     Bm25,
     Confidence,
+    PastSignal,
     Scoring,
+    Signal,
     has_evidence,
     log_odds,
-    past_signals,
 )
+from twinrank.ranking.word_classifier import MAX_ROWS, WordClassifier
 from twinrank.recipe import Recipe
 from twinrank.training.losses import cross_entropy
+
+log = logging.getLogger(__name__)
 
 WEIGHT_PENALTY = 0.01  # nats a query that a weight one away from where it starts costs
 
@@ -40,18 +46,46 @@ def build_words(dataset: Dataset, recipe: Recipe, validation: Queries | None) ->
 
 
 def fuse_signals(scoring: Scoring, dataset: Dataset, recipe: Recipe) -> Scoring:
-    """Add the signals of words and of past queries' texts, and fit all weights on validation."""
+    """Add the signals of words, and fit the weights of all signals on validation."""
     validation = dataset.split("validation")
-    signals = dict(scoring.signals)
-    if scoring.dense and scoring.past:
-        train = dataset.split("train")
-        past = replace(scoring.past, texts=train.texts, ids=train.frame["id"].to_list())
-        signals |= past_signals(past, scoring.dense, recipe)
+    signals = {**scoring.signals, **_signals_of_past(scoring, dataset, recipe, ["train"])}
     if recipe.words:
         signals["words"] = build_words(dataset, recipe, validation)
     every = Scoring(signals, INITIAL_WEIGHTS)
     scores = every.signal_scores(every.encode(validation.texts), weighted=False)
     return Scoring(signals, fit_weights(scores, validation.labels, INITIAL_WEIGHTS))
+
+
+def refit_signals(scoring: Scoring, chosen: Scoring, dataset: Dataset, recipe: Recipe) -> Scoring:
+    """Add to towers that were trained again the signals of what they learned from.
+
+    The weights are those chosen on validation; past queries are of train and validation.
+    """
+    past = _signals_of_past(scoring, dataset, recipe, ["train", "validation"])
+    return Scoring({**chosen.signals, **scoring.signals, **past}, chosen.weights)
+
+
+def _signals_of_past(
+    scoring: Scoring, dataset: Dataset, recipe: Recipe, splits: Sequence[str]
+) -> dict[str, Signal]:
+    """Build the signals of past queries, those that the towers learned from, with their texts."""
+    if scoring.past is None or scoring.dense is None or recipe.memory is None:
+        return {}
+    asked = [dataset.split(split).frame for split in splits]
+    texts, ids = (pl.concat(asked)[name].to_list() for name in ("text", "id"))
+    past = replace(scoring.past, texts=texts, ids=ids)
+    signals: dict[str, Signal] = {}
+    signals["past"] = PastSignal(past, scoring.dense.towers, recipe.memory.newcomer)
+    of_answers = dataset.answer_texts()
+    labelled = dataset.labels.filter(pl.col("split") != "test")["query"].n_unique()
+    if not recipe.words:
+        return signals
+    if len(of_answers) + labelled > MAX_ROWS:
+        message = "no classifier of words: %s answers and %s queries are more than %s"
+        log.warning(message, f"{len(of_answers):,}", f"{labelled:,}", f"{MAX_ROWS:,}")
+        return signals
+    signals["classifier"] = WordClassifier.fit(past, of_answers, recipe.language)
+    return signals
 
 
 def calibrate_confidence(scoring: Scoring, validation: Queries) -> Confidence:

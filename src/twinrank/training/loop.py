@@ -70,7 +70,7 @@ class Trainer(ABC):
         epochs: at most as many.
     """
 
-    stage: ClassVar[str]  # in metrics.jsonl
+    stage: str  # in metrics.jsonl
     table: ClassVar[str]  # of a recipe, with the settings
     scalar_rate: ClassVar[float | None] = None  # the learning rate of scalars, if another
 
@@ -90,6 +90,7 @@ class Trainer(ABC):
         self.steps: int | None = None  # of an epoch, if a progress bar is to count them
         self.on_step: Callable[[], None] = lambda: None  # called after each of those
         self.index: ExactIndex | None = None  # answers to score against; part of a checkpoint
+        self.keep: Keep | None = getattr(settings, "keep", None)  # none: the last epoch is the best
         self.optimizer: AdamW
 
     @abstractmethod
@@ -158,8 +159,7 @@ class Trainer(ABC):
             record = self.train_epoch(epoch)
             seconds = time.perf_counter() - started
             history.append(self._complete_record(epoch, record, seconds))
-            keep = getattr(self.settings, "keep", None)  # none: the last epoch is the best
-            if keep is None or since_best(history, keep) == 0:
+            if self.keep is None or since_best(history, self.keep) == 0:
                 best = copy.deepcopy(self._learned())
             on_epoch(self._checkpoint(history, best))
         self._load_learned(from_main(lambda: best))
@@ -213,7 +213,7 @@ class TrainingRun:
 
     dataset: Dataset
     recipe: Recipe
-    origin: Origin  # data and seed
+    origin: Origin  # data, seed, and whether it is refit
     out: Path | None
     shared: Path | None
     store: FeatureStore | None
@@ -245,7 +245,8 @@ def read_records(out: Path) -> list[Record]:
 
 def identify(recipe: Recipe, origin: Origin) -> dict[str, Any]:
     """Return all that decides a training but the encoder's weights, as JSON values."""
-    return {"seed": origin.seed, "data": origin.data_fingerprint, "recipe": recipe.values()}
+    values = {"seed": origin.seed, "data": origin.data_fingerprint, "recipe": recipe.values()}
+    return {**values, "refit": origin.refit}
 
 
 def run_stage(

@@ -74,6 +74,23 @@ class Residual(nn.Module):
         return functional.normalize(x + self.mlp(x * x.shape[-1] ** 0.5), dim=-1)
 
 
+class Committee(nn.Module):
+    """Residual towers side by side; their vectors, end to end, make one of unit length.
+
+    A dot product is the mean of the members' cosines: an ensemble (Hansen and Salamon 1990) that
+    is searched as one tower is.
+    """
+
+    def __init__(self, dim: int, dropout: float, members: int) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(Residual(dim, dropout) for _ in range(members))
+
+    def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n {len(self.members)}*d"]:
+        """Return the vectors of all members."""
+        vectors = torch.cat([member(features) for member in self.members], dim=-1)
+        return functional.normalize(vectors, dim=-1)
+
+
 class Unit(nn.Module):
     """The untrained encoder's tower: unit vectors, so that a dot product is a cosine."""
 
@@ -109,7 +126,8 @@ class Towers(nn.Module):
 
     Args:
         kind: of both towers.
-        dim: width of features and vectors.
+        dim: width of features, and of the vectors of each member.
+        members: of each tower; see `Committee`.
         dual: whether answers have a tower of their own.
         dropout: while training.
         memory: whether labelled queries of the past vote too; takes unit vectors.
@@ -120,16 +138,17 @@ class Towers(nn.Module):
         kind: Kind,
         dim: int,
         *,
+        members: int = 1,
         dual: bool = False,
         dropout: float = 0.0,
         memory: bool = False,
     ) -> None:
         super().__init__()
         self.kind: Kind = kind
-        self.dim = dim
+        self.dim, self.members = dim * members, members
         self.base: nn.Module | None = None  # frozen, between features and towers
-        self.query_tower = _build_tower(kind, dim, dropout)
-        self.answer_tower = _build_tower(kind, dim, dropout) if dual else None
+        self.query_tower = _build_tower(kind, dim, dropout, members)
+        self.answer_tower = _build_tower(kind, dim, dropout, members) if dual else None
         scale = 1.0 if kind == "projection" else INITIAL_SCALE
         is_learned = kind != "projection"
         self.log_scale = nn.Parameter(torch.tensor(scale).log(), requires_grad=is_learned)
@@ -140,10 +159,10 @@ class Towers(nn.Module):
     @classmethod
     def for_recipe(cls, recipe: Recipe, dim: int) -> Towers:
         """Make the untrained towers of a recipe, for features `dim` wide."""
-        settings, memory = recipe.towers, recipe.memory is not None
-        if settings is None:
+        if recipe.towers is None:
             return cls("none", dim)
-        return cls(settings.kind, dim, dual=settings.dual, dropout=settings.dropout, memory=memory)
+        settings = recipe.towers.model_dump(exclude={"offsets"})
+        return cls(dim=dim, memory=recipe.memory is not None, **settings)
 
     def add_offsets(self, answers: int) -> None:
         """Give each answer of training an offset, zero at first.
@@ -151,6 +170,14 @@ class Towers(nn.Module):
         They belong to answers, and not to towers: a ranker keeps them with the answers' vectors.
         """
         self.offsets = nn.Parameter(self.log_scale.detach().new_zeros(answers, self.dim))
+
+    def scaled_offsets(self) -> Float[Tensor, "m d"] | None:
+        """Return the offsets at the length that each member's vectors have in all of them."""
+        return None if self.offsets is None else self.offsets / self.members**0.5
+
+    def divide(self, vectors: Float[Tensor, "n d"]) -> list[Float[Tensor, "n e"]]:
+        """Return each member's vectors, of unit length but for offsets, of those of all."""
+        return [part * self.members**0.5 for part in vectors.chunk(self.members, dim=-1)]
 
     def add_projector(self, width: int | None) -> None:
         """Put a new projector on the vectors of pre-training; without a width, none."""
@@ -194,9 +221,9 @@ class Towers(nn.Module):
         self, passages: Passages[Tensor], answers: Int[np.ndarray, " k"] | None = None
     ) -> Passages[Tensor]:
         """Return vectors of passages of all answers, or of these, each moved by its offset."""
-        if self.offsets is None:
+        offsets = self.scaled_offsets()
+        if offsets is None:
             return passages
-        offsets: Tensor = self.offsets
         for rows in (answers, passages.owner):
             if rows is not None:
                 offsets = offsets[torch.as_tensor(rows, device=offsets.device)]
@@ -242,7 +269,7 @@ class Towers(nn.Module):
             if name != "offsets" and not name.startswith("projector.")
         }
         dual, base = self.answer_tower is not None, self.base is not None
-        return FrozenTowers(tensors, self.kind, dual=dual, base=base)
+        return FrozenTowers(tensors, self.kind, self.members, dual=dual, base=base)
 
 
 @dataclass(frozen=True)
@@ -318,7 +345,9 @@ def pool_over_passages(
     return highest + scores.new_zeros(len(scores), answers).index_add(1, owner, above).log()
 
 
-def _build_tower(kind: Kind, dim: int, dropout: float) -> nn.Module:
+def _build_tower(kind: Kind, dim: int, dropout: float, members: int) -> nn.Module:
     if kind == "projection":
         return Projection(dim, dropout)
+    if members > 1:
+        return Committee(dim, dropout, members)
     return Residual(dim, dropout) if kind == "residual" else Unit()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
+from dataclasses import replace
+from itertools import count, zip_longest
 
 import torch
 from jaxtyping import Float, Int
@@ -36,7 +37,7 @@ class TowerTrainer(Trainer):
             Twins loss, times its weight, to that of each step.
         settings: see `TrainingSettings`.
         validate: must give the validation `loss`, or the `map@10` of `types`, to decide by, and
-            may give more to record.
+            may give more to record; none trains all epochs, and keeps the last.
         seed: decides the order of queries, dropout, pairs, the order of a stale index, and which
             answers a sampled one draws.
     """
@@ -50,7 +51,7 @@ class TowerTrainer(Trainer):
         towers: Towers,
         data: TrainingData,
         settings: TrainingSettings,
-        validate: Validate,
+        validate: Validate | None,
         *,
         seed: int = 0,
     ) -> None:
@@ -60,6 +61,8 @@ class TowerTrainer(Trainer):
             towers, settings, *split_parameters(towers), seed=seed, epochs=settings.epochs
         )
         self.towers, self.data, self.validate = towers, data, validate
+        if validate is None:
+            self.stage, self.keep = "refit", None
         self.examples = data.train
         self.pairs = data.pairs if data.pairs and data.pairs.settings.use == "joint" else None
         self.device = towers.log_scale.device
@@ -105,15 +108,17 @@ class TowerTrainer(Trainer):
 
     def measure(self) -> Record:
         """Validate, in the main process."""
-        return from_main(lambda: {"scale": self.towers.scale.item(), **self.validate(self.towers)})
+        validate = self.validate or (lambda towers: {})
+        return from_main(lambda: {"scale": self.towers.scale.item(), **validate(self.towers)})
 
     def is_finished(self, history: list[Record]) -> bool:
         """Tell whether there were epochs enough, or too many since the best."""
-        patience = self.settings.patience
-        return super().is_finished(history) or since_best(history, self.settings.keep) >= patience
+        if super().is_finished(history) or self.keep is None:
+            return super().is_finished(history)
+        return since_best(history, self.keep) >= self.settings.patience
 
     def _losses(self, rows: Int[Tensor, " b"], step: int, past: Past | None) -> Float[Tensor, " b"]:
-        """Return the loss of each query of a batch."""
+        """Return the loss of each query of a batch; of several members, the mean of their own."""
         towers, index = self.towers, self.index
         assert index is not None  # noqa: S101 (`begin` made it)
         labels = self.examples.labels[rows.numpy()]
@@ -128,8 +133,13 @@ class TowerTrainer(Trainer):
         right = torch.as_tensor(labels.toarray() > 0, device=self.device)
         blind = self.threads[rows, None] == voter_threads if past else None
         passages = towers.add_offsets_to(candidates.passages, candidates.answers)
-        scores = towers.scores(vectors, passages, past, blind)
-        return cross_entropy(scores, right, weights=candidates.weights)
+        queries, answers = towers.divide(vectors), towers.divide(passages.rows)
+        pasts = [replace(past, vectors=v) for v in towers.divide(past.vectors)] if past else []
+        losses = []
+        for q, a, p in zip_longest(queries, answers, pasts):
+            scores = towers.scores(q, passages.of(a), p, blind)
+            losses.append(cross_entropy(scores, right, weights=candidates.weights))
+        return torch.stack(losses).mean(dim=0)
 
 
 @contextmanager

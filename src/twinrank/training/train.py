@@ -38,6 +38,7 @@ from twinrank.training.calibration import (
     calibrate_confidence,
     fit_scale,
     fuse_signals,
+    refit_signals,
 )
 from twinrank.training.checkpoint import check_same_training
 from twinrank.training.distributed import from_main, is_main, join_launched, local_device
@@ -49,6 +50,7 @@ from twinrank.training.loop import (
     identify,
     read_records,
     run_stage,
+    since_best,
 )
 from twinrank.training.pretraining import PairedQueries, Pretrainer, warn_of_collapse
 from twinrank.training.tower_modules import Towers
@@ -61,7 +63,8 @@ from twinrank.training.training_data import (
 )
 
 PRETRAINING_FILE, RANKING_FILE = "pretraining.safetensors", "checkpoint.safetensors"
-CHECKPOINT_FILES = (TUNING_FILE, PRETRAINING_FILE, RANKING_FILE)
+REFIT_FILE = "refit.safetensors"
+CHECKPOINT_FILES = (TUNING_FILE, PRETRAINING_FILE, RANKING_FILE, REFIT_FILE)
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +77,7 @@ def train(
     out: Path | str | None = None,
     store: FeatureStore | None = None,
     resume: bool = True,
+    refit: bool = True,
     shared: Path | None = None,
     on_record: OnRecord = lambda record: None,
     device: str = "auto",
@@ -92,6 +96,9 @@ def train(
         store: keeps features; without one every text is encoded here and now.
         resume: go on from what `out` holds of this very training, or return its ranker if it
             is finished; False starts over.
+        refit: once epochs, weights and confidence are chosen on validation, train the towers again
+            on train and validation together, for as many epochs: nothing labelled is wasted, but
+            nothing is left to measure on but test. `Origin.quality` is that of the ranker chosen.
         shared: a folder where runs leave their pre-training for those that begin with the
             same one.
         on_record: called with each record of `metrics.jsonl`, those of an earlier call first;
@@ -116,6 +123,7 @@ def train(
         folder=str(dataset.folder.resolve()) if dataset.folder else None,
         seed=seed,
         labelled=dataset.labelled(),
+        refit=refit and bool(recipe.training) and "validation" in dataset.labels["split"],
     )
     run = TrainingRun(dataset, recipe, origin, out, shared, store, device, on_record)
     join_launched()
@@ -164,16 +172,37 @@ def _build_ranker(run: TrainingRun) -> Ranker:
         reader = build_reader(dataset, recipe, run.store, device, tuned=tuned)
         data = from_main(lambda: TrainingData.read(dataset, recipe, reader))
         if recipe.towers:
-            towers = _train_towers(run, reader, data)
-        else:
-            towers = Towers.for_recipe(recipe, reader.encoder.dim).eval()
-            _fit_scale(towers, reader, data)
-        scoring = data.build_scoring(reader, towers)
-        if recipe.fused:
-            scoring = fuse_signals(scoring, dataset, recipe)
-        return _build_measured(run, scoring, data.validation)
+            return _build_trained(run, reader, data)
+        towers = Towers.for_recipe(recipe, reader.encoder.dim).eval()
+        _fit_scale(towers, reader, data)
+        return _build_measured(run, data.build_scoring(reader, towers), data.validation)
     except DivergedError as error:
         raise DivergedError(f"{recipe.name}: {error}") from None
+
+
+def _build_trained(run: TrainingRun, reader: Reader, data: TrainingData) -> Ranker:
+    """Train the towers of a recipe in its stages, and build their ranker."""
+    recipe, pretraining, pretrained = run.recipe, run.recipe.pretraining, None
+    if data.pairs:
+        log.info("pre-training: %s", data.pairs)
+    with torch.random.fork_rng():
+        if data.pairs and pretraining and pretraining.use != "joint":
+            pretrained = _pretrain(run, reader, data, data.pairs)
+        if pretrained and recipe.training is None:
+            _fit_scale(pretrained, reader, data)
+            scoring = data.build_scoring(reader, pretrained.cpu())
+            return _build_measured(run, scoring, data.validation)
+        towers, epochs = _rank(run, reader, data, pretrained)
+        scoring = data.build_scoring(reader, towers)
+        if recipe.fused:
+            scoring = fuse_signals(scoring, run.dataset, recipe)
+        ranker = _build_measured(run, scoring, data.validation)
+        if run.origin.refit:
+            data = data.with_validation()
+            towers, _ = _rank(run, reader, data, pretrained, epochs=epochs)
+            scoring = data.build_scoring(reader, towers)
+            ranker.scoring = refit_signals(scoring, ranker.scoring, run.dataset, recipe)
+    return ranker
 
 
 def _build_measured(run: TrainingRun, scoring: Scoring, validation: Queries | None) -> Ranker:
@@ -186,46 +215,52 @@ def _build_measured(run: TrainingRun, scoring: Scoring, validation: Queries | No
     return ranker
 
 
-def _train_towers(run: TrainingRun, reader: Reader, data: TrainingData) -> Towers:
-    """Train the towers of a recipe in its stages; return them on the CPU, in eval mode."""
-    pretraining = run.recipe.pretraining
-    use = pretraining.use if pretraining else None
-    if data.pairs:
-        log.info("pre-training: %s", data.pairs)
-    with torch.random.fork_rng():
-        torch.manual_seed(run.origin.seed)
-        # Before any training, so that going on finds the same weights.
-        towers = Towers.for_recipe(run.recipe, reader.encoder.dim).to(reader.encoder.device)
-        if pretraining is None or data.pairs is None or use == "joint":
-            _rank(run, reader, data, towers)
-            return towers.cpu()
-        pretrained = _pretrain(run, reader, data, data.pairs)
-        if use == "zero-shot":
-            _fit_scale(pretrained, reader, data)
-            return pretrained.cpu()
-        if use == "freeze":
-            _rank(run, reader, data.project_by(pretrained), towers)
-            towers.stand_on(pretrained)
-        else:
-            towers.start_from(pretrained)
-            _rank(run, reader, data, towers)
-    return towers.cpu()
+def _rank(
+    run: TrainingRun,
+    reader: Reader,
+    data: TrainingData,
+    pretrained: Towers | None,
+    *,
+    epochs: int | None = None,
+) -> tuple[Towers, int]:
+    """Train towers on the labelled queries, and on pairs too if pre-training is joint.
 
+    Args:
+        run: with the recipe and the seed.
+        reader: of the features.
+        data: the features.
+        pretrained: towers to start from, or to stand on.
+        epochs: how many, without validation; none stops by validation.
 
-def _rank(run: TrainingRun, reader: Reader, data: TrainingData, towers: Towers) -> None:
-    """Train towers on the labelled queries, and on pairs too if pre-training is joint."""
+    Returns:
+        The towers, on the CPU, in eval mode, and the number of the epoch that they are of.
+    """
     recipe, settings = run.recipe, run.recipe.training
     assert settings and recipe.towers  # noqa: S101 (the recipe's own validation)
+    torch.manual_seed(run.origin.seed)
+    towers = Towers.for_recipe(recipe, reader.encoder.dim).to(reader.encoder.device)
+    is_frozen = recipe.pretraining is not None and recipe.pretraining.use == "freeze"
+    if pretrained and is_frozen:
+        data = data.project_by(pretrained)
+    elif pretrained:
+        towers.start_from(pretrained)
     if recipe.pretraining and recipe.pretraining.use == "joint":
         towers.add_projector(recipe.pretraining.projector)
     if recipe.towers.offsets:
         towers.add_offsets(data.answers.answers)
     towers.to(reader.encoder.device)
-    validate = partial(data.validate, reader)
+    validate = partial(data.validate, reader) if epochs is None else None
+    if epochs is not None:
+        settings = settings.model_copy(update={"epochs": epochs})
     trainer = TowerTrainer(towers, data, settings, validate, seed=run.origin.seed)
-    file, identity = run.out and run.out / RANKING_FILE, _identify_stage(run, reader)
-    run_stage(trainer, run, file, identity, label=f"Training {recipe.name}")
+    name, what = (RANKING_FILE, "Training") if validate else (REFIT_FILE, "Training again")
+    file, identity = run.out and run.out / name, _identify_stage(run, reader)
+    history = run_stage(trainer, run, file, identity, label=f"{what} {recipe.name}")
     towers.add_projector(None)
+    if pretrained and is_frozen:
+        towers.stand_on(pretrained)
+    later = since_best(history, trainer.keep) if trainer.keep else 0
+    return towers.cpu(), len(history) - 1 - later
 
 
 def _pretrain(run: TrainingRun, reader: Reader, data: TrainingData, pairs: PairedQueries) -> Towers:

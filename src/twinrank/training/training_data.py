@@ -119,10 +119,23 @@ class TrainingData:
             validation_features=project(self.validation_features),
         )
 
+    def with_validation(self) -> TrainingData:
+        """Add the validation queries to those to train on; none are left to validate on."""
+        train, validation = self.train, self.validation
+        assert train and validation  # noqa: S101 (a ranking was chosen by them)
+        threads = number_threads(validation) + train.threads.max() + 1
+        examples = Examples(
+            np.concatenate([train.features, self.validation_features]),
+            sparse.vstack([train.labels, validation.labels], "csr"),
+            np.append(train.threads, threads),
+        )
+        return replace(self, train=examples, validation=None)
+
     def build_scoring(self, reader: Reader, towers: Towers) -> Scoring:
         """Build the signals of towers as they are now; past queries have no texts yet."""
         frozen = towers.freeze()
-        offsets = None if towers.offsets is None else towers.offsets.detach().cpu().numpy().copy()
+        learned = towers.scaled_offsets()
+        offsets = None if learned is None else learned.detach().cpu().numpy().copy()
         dense = DenseSignal.from_features(reader, frozen, self.answers, offsets)
         signals: dict[str, Signal] = {"dense": dense}
         if self.train and towers.memory:

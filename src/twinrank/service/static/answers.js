@@ -22,8 +22,7 @@ function confidence(value) {
 const NAMES = {
   dense: "Meaning",
   past: "Similar past queries",
-  "past words": "Words of past queries",
-  prior: "How often it was right",
+  classifier: "Words of past queries",
   words: "Words of the answer",
 };
 const LONG = 220; // characters of a past query that are shown at once
@@ -84,7 +83,9 @@ function why(answer, scale) {
     : [hint(`Its score is ${answer.score.toFixed(2)}, from one channel.`)];
   const past = answer.past_queries ?? [];
   const solved = `It solved ${many(answer.solved ?? past.length, "past query", "past queries")}. Most like yours:`;
+  const words = answer.words ?? [];
   return el("div", { class: "panel" }, channels,
+    words.length > 0 && hint("Your words that speak for it: ", el("b", {}, words.join(", ")), "."),
     el("h4", {}, "Past queries that this answer solved"),
     hint(past.length ? solved : "None yet."),
     past.length > 0 && el("ul", { class: "past" }, past.map(pastQuery)),

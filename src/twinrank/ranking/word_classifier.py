@@ -1,0 +1,189 @@
+"""The signal of a linear classifier: for which answers the words of a query speak."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from zlib import crc32
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float, Int
+from scipy import linalg, sparse
+from scipy.sparse.linalg import cg
+
+from twinrank.data import answer_texts
+from twinrank.ranking.bm25 import tokenise
+from twinrank.ranking.past_queries import PastQueries, SignalOfPast
+from twinrank.ranking.signals import QueryBatch
+
+BUCKETS = 2**18  # of hashed words
+RIDGE = 0.3
+SCALE = 20.0  # of what lies between 0 and 1, as of cosines
+MAX_ROWS = 10_000  # to fit takes their square in memory, and their cube in time
+
+
+@dataclass(frozen=True)
+class WordSpace:
+    """TF-IDF vectors of stemmed words, each hashed to one of b buckets.
+
+    No word can be read back from it, and a word of one text alone has no part.
+
+    Attributes:
+        language: of the words; see `tokenise`.
+        idf: of each bucket; 0 if fewer than two texts have it.
+    """
+
+    language: str
+    idf: Float[np.ndarray, " b"]
+
+    @classmethod
+    def of(cls, texts: Sequence[str], language: str) -> WordSpace:
+        """Count in how many texts each word stands."""
+        frequency = np.bincount(_count_words(texts, language).indices, minlength=BUCKETS)
+        idf = np.log((1 + len(texts)) / (1 + frequency)) + 1
+        return cls(language, np.where(frequency > 1, idf, 0).astype(np.float32))
+
+    def vectors(self, texts: Sequence[str]) -> sparse.csr_array:
+        """Return the vectors (n x b) of n texts, of length one or, without a known word, zero."""
+        table = _count_words(texts, self.language)
+        table.data = (1 + np.log(table.data)) * self.idf[table.indices]
+        lengths = np.sqrt(table.multiply(table).sum(axis=1))
+        table.data /= np.repeat(np.where(lengths > 0, lengths, 1), np.diff(table.indptr))
+        return table
+
+
+@dataclass(frozen=True)
+class WordClassifier(SignalOfPast):
+    """Ridge regression from words to answers, in its dual form (Saunders et al. 1998).
+
+    It learns from the past queries, and from the text of each answer as a query for itself. The
+    score of an answer is `SCALE` times the sum of the weights that these texts have for it, each
+    times its product with the query. An answer that comes later is fitted by itself.
+
+    Attributes:
+        space: of the words.
+        rows: vectors of the past queries, then of the answers ((p + m) x b).
+        weights: of each row for each answer ((p + m) x m).
+    """
+
+    space: WordSpace
+    rows: sparse.csr_array
+    weights: Float[np.ndarray, "r m"]
+
+    @classmethod
+    def fit(cls, past: PastQueries, answers: Sequence[str], language: str) -> WordClassifier:
+        """Fit it to past queries and to the texts of all answers; at most `MAX_ROWS`."""
+        space = WordSpace.of([*past.texts, *answers], language)
+        rows = space.vectors([*past.texts, *answers])
+        kernel = (rows @ rows.T).toarray()
+        kernel[np.diag_indices_from(kernel)] += RIDGE
+        weights = linalg.solve(kernel, _targets(past), assume_a="pos", overwrite_a=True)
+        return cls(past, space, rows, weights)
+
+    @classmethod
+    def fitted(
+        cls,
+        past: PastQueries,
+        answers: Sequence[str],
+        space: WordSpace,
+        weights: Float[np.ndarray, "r m"],
+    ) -> WordClassifier:
+        """Make it again of what was fitted."""
+        return cls(past, space, space.vectors([*past.texts, *answers]), weights)
+
+    @property
+    def width(self) -> int:
+        """See `Signal.width`."""
+        return sum(self.weights.shape)
+
+    @cached_property
+    def _columns(self) -> sparse.csr_array:
+        return self.rows.T.tocsr()
+
+    def scores(self, queries: QueryBatch) -> Float[np.ndarray, "n m"]:
+        """See `Signal.scores`."""
+        near = (self.space.vectors(queries.texts) @ self._columns).toarray()
+        near *= np.float32(SCALE)
+        scores: np.ndarray = near @ self.weights
+        return scores
+
+    def explain(self, text: str, answer: int) -> dict[str, float]:
+        """Return how much each word of a query adds to an answer's score, the most first.
+
+        Words are as they stand in the query, in lower case.
+        """
+        words = [word for row in tokenise([text], self.space.language, stem=False) for word in row]
+        vector = self.space.vectors([text])
+        of_buckets = (self._columns[vector.indices] @ self.weights[:, answer]) * vector.data
+        worth = dict(zip(vector.indices.tolist(), (SCALE * of_buckets).tolist(), strict=True))
+        stems = tokenise([" ".join(words)], self.space.language)[0]
+        by_word = {
+            word: worth.get(_bucket(stem), 0.0) for word, stem in zip(words, stems, strict=True)
+        }
+        return dict(sorted(by_word.items(), key=lambda pair: -pair[1]))
+
+    def upsert(self, answers: pl.DataFrame, rows: Int[np.ndarray, " k"]) -> WordClassifier:
+        """See `Signal.upsert`; what takes another's place keeps its weights."""
+        past, before = self.past.upsert(rows), len(self.past.newcomers)
+        count, queries = len(past.newcomers), len(past.texts)
+        order = np.arange(queries + count)
+        order[queries + rows] = queries + before + np.arange(len(rows))
+        table = sparse.vstack([self.rows, self.space.vectors(answer_texts(answers))], "csr")[order]
+        added = count - before
+        weights = np.pad(self.weights, ((0, added), (0, added)))
+        return replace(self, past=past, rows=table, weights=weights)._fit_columns(
+            range(before, count)
+        )
+
+    def select(self, mask: Bool[np.ndarray, " m"]) -> WordClassifier:
+        """See `Signal.select`."""
+        stays = np.append(np.ones(len(self.past.texts), bool), mask)
+        weights = self.weights[stays][:, mask]
+        return replace(self, past=self.past.select(mask), rows=self.rows[stays], weights=weights)
+
+    def with_past(self, past: PastQueries) -> WordClassifier:
+        """See `SignalOfPast.with_past`; answers whose labels differ are fitted anew."""
+        before = len(self.past.texts)
+        texts = self.space.vectors(past.texts[before:])
+        rows = sparse.vstack([self.rows[:before], texts, self.rows[before:]], "csr")
+        weights = np.insert(self.weights, [before] * texts.shape[0], 0, axis=0)
+        counts = (labels.sum(axis=0) for labels in (self.past.labels, past.labels))
+        changed = np.flatnonzero(np.not_equal(*counts))
+        return replace(self, past=past, rows=rows, weights=weights)._fit_columns(changed)
+
+    def _fit_columns(self, answers: Sequence[int] | Int[np.ndarray, " c"]) -> WordClassifier:
+        """Fit the weights for some answers, as all texts are now; the others stay."""
+        targets, weights = _targets(self.past), self.weights.copy()
+        size = len(weights)
+
+        def product(v: Float[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
+            result: np.ndarray = self.rows @ (self._columns @ v) + RIDGE * v
+            return result
+
+        kernel = sparse.linalg.LinearOperator((size, size), matvec=product, dtype=np.float64)
+        for answer in answers:
+            weights[:, answer], _ = cg(kernel, targets[:, answer], rtol=1e-5, maxiter=200)
+        return replace(self, weights=weights)
+
+
+def _targets(past: PastQueries) -> Float[np.ndarray, "r m"]:
+    """Return what is to be learned: a row's right answers share 1."""
+    labels = past.labels.toarray()
+    labels /= np.maximum(labels.sum(axis=1, keepdims=True), 1)
+    return np.concatenate([labels, np.eye(labels.shape[1], dtype=labels.dtype)])
+
+
+def _count_words(texts: Sequence[str], language: str) -> sparse.csr_array:
+    words = tokenise(texts, language)
+    ends = np.cumsum([0, *map(len, words)])
+    buckets = np.fromiter((_bucket(word) for row in words for word in row), np.int64, ends[-1])
+    ones = np.ones(len(buckets), np.float32)
+    table = sparse.csr_array((ones, buckets, ends), shape=(len(texts), BUCKETS))
+    table.sum_duplicates()
+    return table
+
+
+def _bucket(word: str) -> int:
+    return crc32(word.encode()) % BUCKETS

@@ -1,0 +1,110 @@
+"""The classifier of words beside scikit-learn's, and what becomes of it as answers come and go."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import Ridge
+
+from twinrank.ranking import PastQueries, QueryBatch
+from twinrank.ranking.bm25 import tokenise
+from twinrank.ranking.word_classifier import RIDGE, SCALE, WordClassifier, WordSpace
+
+PAST = [
+    "my invoice shows the wrong address",
+    "cannot reset my password, the reset mail never comes",
+    "the invoice has no VAT number",
+    "password reset link is expired",
+    "where do I change the address on an invoice?",
+]
+LABELS = [[1, 0, 0], [0, 1, 0], [1, 0, 1], [0, 1, 0], [1, 0, 0]]
+ANSWERS = ["Change the address on invoices", "Reset your password", "Add a VAT number"]
+ASKED = ["reset password please", "VAT on the invoice is wrong", "quux"]
+
+
+def past_of(texts=PAST, labels=LABELS):
+    labels = sparse.csr_array(np.asarray(labels, np.float32))
+    vectors = np.zeros((len(texts), 2), np.float32)
+    return PastQueries(texts, [None] * len(texts), vectors, labels, np.zeros(labels.shape[1], bool))
+
+
+def batch(texts=ASKED):
+    return QueryBatch(texts, np.empty((len(texts), 0), np.float32))
+
+
+def rows_of(*texts):
+    return pl.DataFrame([{"title": text, "text": ""} for text in texts])
+
+
+@pytest.fixture
+def classifier():
+    return WordClassifier.fit(past_of(), ANSWERS, "english")
+
+
+def test_vectors_are_those_of_scikit_learn():
+    space, texts = WordSpace.of([*PAST, *ANSWERS], "english"), [*ASKED, *PAST]
+    reference = TfidfVectorizer(
+        analyzer=lambda text: tokenise([text], "english")[0], sublinear_tf=True, min_df=2
+    ).fit([*PAST, *ANSWERS])
+    ours, theirs = space.vectors(texts), reference.transform(texts)
+    np.testing.assert_allclose((ours @ ours.T).toarray(), (theirs @ theirs.T).toarray(), atol=1e-6)
+
+
+def test_scores_are_those_of_ridge_regression(classifier):
+    labels = np.array(LABELS, float)
+    targets = np.vstack([labels / labels.sum(axis=1, keepdims=True), np.eye(3)])
+    ridge = Ridge(alpha=RIDGE, fit_intercept=False, tol=1e-8).fit(classifier.rows, targets)
+    expected = SCALE * ridge.predict(classifier.space.vectors(ASKED))
+    np.testing.assert_allclose(classifier.scores(batch()), expected, atol=1e-4)
+    assert not classifier.scores(batch())[2].any()  # no known word
+
+
+def test_words_add_up_to_the_score_the_most_first(classifier):
+    worth = classifier.explain(ASKED[0], 1)
+    assert [*worth][:2] in (["reset", "password"], ["password", "reset"])
+    assert sum(worth.values()) == pytest.approx(classifier.scores(batch())[0, 1], rel=1e-4)
+    assert classifier.explain("quux", 1) == {"quux": 0}
+
+
+@given(st.permutations(range(3)), st.integers(1, 2))
+def test_answers_may_go_in_any_order(order, count):
+    classifier = WordClassifier.fit(past_of(), ANSWERS, "english")
+    before, stays = classifier.scores(batch()), np.ones(3, bool)
+    stays[order[:count]] = False
+    after = classifier.select(stays)
+    assert after.rows.shape[0] == after.weights.shape[0] == len(PAST) + stays.sum()
+    lost = SCALE * (classifier.space.vectors(ASKED) @ classifier.rows[len(PAST) :][~stays].T)
+    expected = before - lost.toarray() @ classifier.weights[len(PAST) :][~stays]
+    np.testing.assert_allclose(after.scores(batch()), expected[:, stays], atol=1e-4)
+
+
+def test_a_newcomer_is_known_by_its_text_and_the_others_keep_their_scores(classifier):
+    before = classifier.scores(batch())
+    after = classifier.upsert(rows_of("The reset of a password"), np.array([3]))
+    scores = after.scores(batch())
+    np.testing.assert_allclose(scores[:, :3], before, atol=1e-5)
+    assert scores[0, 3] > 1
+    assert scores[0, 3] > scores[1, 3]
+    again = classifier.upsert(rows_of("The reset of a password"), np.array([1]))
+    assert again.rows.shape == classifier.rows.shape
+    np.testing.assert_array_equal(again.weights, classifier.weights)
+
+
+def test_labels_that_come_back_are_fitted_as_all_were(classifier):
+    without = np.array([True, False, True])
+    smaller = classifier.select(without)
+    back = smaller.upsert(rows_of(ANSWERS[1]), np.array([2]))
+    labels = np.array(LABELS, np.float32)[:, [0, 2, 1]]
+    again = back.with_past(replace(back.past, labels=sparse.csr_array(labels)))
+    whole = WordClassifier.fit(past_of(labels=labels), [ANSWERS[i] for i in (0, 2, 1)], "english")
+    np.testing.assert_allclose(again.weights[:, 2], whole.weights[:, 2], atol=1e-4)
+    np.testing.assert_allclose(again.scores(batch())[:, 2], whole.scores(batch())[:, 2], atol=1e-3)
+    more = past_of([*PAST, "no password"], [*labels, [0, 0, 1]])
+    wider = again.with_past(more)
+    assert wider.rows.shape[0] == len(PAST) + 1 + 3
+    assert wider.weights[len(PAST), 2] > 0
