@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 Trace = tuple[pl.DataFrame, Json]  # points (x, y, hover) and their look
-Plane = tuple[Sequence[Trace], Sequence[float]]  # with the variance share of each axis
+Plane = tuple[Sequence[Trace], Iterable[float]]  # with the variance share of each axis
 
 # Okabe and Ito's colours that show on white and on black, the most different first.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
@@ -52,7 +52,10 @@ def draw_planes(planes: Mapping[str, Plane], title: str) -> Figure:
     for column, (traces, shares) in enumerate(planes.values(), start=1):
         for points, look in traces:
             rounded = points.select(pl.col("x", "y").round_sig_figs(4))  # no finer than a pixel
-            trace = {**rounded.to_dict(as_series=False), "hovertext": points["hover"].to_list()}
+            trace: Json = {
+                **rounded.to_dict(as_series=False),
+                "hovertext": points["hover"].to_list(),
+            }
             name = look.get("name")
             trace |= {"mode": "markers", "hoverinfo": "text", "legendgroup": name, **look}
             plot.add_scatter(**trace, showlegend=name not in listed, row=1, col=column)

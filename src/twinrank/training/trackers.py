@@ -155,10 +155,13 @@ def _open_mlflow(name: str, choices: dict[str, Any], out: Path) -> Iterator[Log]
         renamed = {name.replace("@", "_at_"): value for name, value in values.items()}
         return {re.sub(r"[^\w\-. :/]", "_", name): value for name, value in renamed.items()}
 
+    def log(numbers: Numbers, epoch: int, _: str) -> None:
+        mlflow.log_metrics(rename(numbers), step=epoch)
+
     with run:
         mlflow.set_tag("twinrank.out", str(out.resolve()))
         mlflow.log_params(rename(_flatten(choices)))
-        yield lambda numbers, epoch, _: mlflow.log_metrics(rename(numbers), step=epoch)
+        yield log
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
