@@ -32,7 +32,7 @@ class Calibration:
     """The expected calibration error, and coverage and accuracy at each of `THRESHOLDS`."""
 
     error: float
-    curve: tuple[Point, ...]
+    curve: list[Point]
 
 
 def measure_calibration(confidence: Confidences, right: Hits) -> Calibration:
@@ -42,7 +42,7 @@ def measure_calibration(confidence: Confidences, right: Hits) -> Calibration:
         answered = confidence >= threshold
         accuracy = float(right[answered].mean()) if answered.any() else None
         points.append(Point(threshold, float(answered.mean()), accuracy))
-    return Calibration(expected_calibration_error(confidence, right), tuple(points))
+    return Calibration(expected_calibration_error(confidence, right), points)
 
 
 def expected_calibration_error(confidence: Confidences, right: Hits) -> float:
