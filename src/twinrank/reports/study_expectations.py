@@ -138,7 +138,13 @@ def _judge_convergence(arms: Arms) -> Outcome | None:
     names = (ONE_HEAD, DUAL, PUBLISHED_FROZEN, ACROSS_FROZEN)
     curves = {name: arms[name]["epochs"]["ranking"] for name in names}
     goal = NEAR_BEST * max(value for seed in curves[DUAL] for value in seed[TOP_3])
-    reach = {name: [_find_epoch(seed, goal) for seed in curves[name]] for name in names}
+    reach = {
+        name: [
+            next((e for e, v in zip(seed["epoch"], seed[TOP_3], strict=True) if v >= goal), None)
+            for seed in seeds
+        ]
+        for name, seeds in curves.items()
+    }
     cells = "; ".join(
         f"{name} {', '.join('never' if e is None else str(e) for e in epochs)}"
         for name, epochs in reach.items()
@@ -149,11 +155,6 @@ def _judge_convergence(arms: Arms) -> Outcome | None:
     )
     verdict = "not quicker" if mended >= dual else "quicker where batches mix answers"
     return f"epochs to {figure(goal)} on validation, by seed: {cells}", verdict
-
-
-def _find_epoch(curve: Json, goal: float) -> int | None:
-    pairs = zip(curve["epoch"], curve[TOP_3], strict=True)
-    return next((epoch for epoch, value in pairs if value >= goal), None)
 
 
 @guess(

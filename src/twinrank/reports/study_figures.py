@@ -58,7 +58,7 @@ def draw_controls(results: Json) -> Figure | None:
     """Draw top-3 accuracy of what ranks right after pre-training, in the order of the story."""
     arms = arms_of(results)
     shown = [arms[name] for name in BATCHES if name in arms]
-    labels = [_wrap(describe_batches(arm)) for arm in shown]
+    labels = [describe_batches(arm).replace(", ", ",<br>", 1) for arm in shown]
     rows = []
     for arm, label in zip(shown, labels, strict=True):
         low, high = arm["intervals"]["overall"][TOP_3] or (None, None)
@@ -147,7 +147,3 @@ def _describe_arm(arm: Json) -> str:
         cells = " / ".join(reached(arm, metric, kind) for metric in (TOP_3, MAP_10))
         lines.append(f"{escape(kind or 'all queries', quote=False)}: {cells}")
     return "<br>".join(lines)
-
-
-def _wrap(label: str) -> str:
-    return label.replace(", ", ",<br>", 1)
