@@ -7,7 +7,8 @@ from axe_playwright_python.sync_playwright import Axe
 from twinrank.data import Dataset
 from twinrank.encoding import Encoder
 from twinrank.exploration import explore
-from twinrank.reports.exploration_report import write_exploration
+from twinrank.files import write_file
+from twinrank.reports.exploration_report import exploration_page
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,7 @@ def file(help_centre, tiny_model, tmp_path_factory):
         labels=help_centre.labels,
     )
     found = explore(data, Encoder(str(tiny_model), max_tokens=32, precision="fp32"))
-    return write_exploration(tmp_path_factory.mktemp("explore") / "explore.html", found)
+    return write_file(tmp_path_factory.mktemp("explore") / "explore.html", exploration_page(found))
 
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES)

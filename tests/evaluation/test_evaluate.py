@@ -10,7 +10,8 @@ from scipy import sparse
 from twinrank.data import Queries
 from twinrank.encoding import FeatureStore
 from twinrank.errors import RankerError
-from twinrank.evaluation import METRICS, evaluate, measure, per_query, summarise
+from twinrank.evaluation import METRICS, evaluate, measure, summarise
+from twinrank.evaluation.metrics import per_query
 from twinrank.training import train
 
 

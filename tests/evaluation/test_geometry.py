@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
 from twinrank.errors import RankerError
-from twinrank.evaluation import centroid_views, geometry
+from twinrank.evaluation import centroid_view, geometry
 from twinrank.evaluation.geometry import main_axes, measure_space, type_auc
 from twinrank.training import train
 
@@ -177,7 +177,7 @@ def test_of_a_ranker_with_other_answers_besides(ranker, help_centre):
 
 def test_no_space_is_refused(recipes, help_centre):
     words = train(help_centre, recipes["bm25"], store=FeatureStore())
-    for measured in (geometry, centroid_views):
+    for measured in (geometry, centroid_view):
         with pytest.raises(RankerError, match=r"ranks by words .* take a recipe with an encoder"):
             measured(words, help_centre)
 
@@ -193,47 +193,33 @@ def test_main_axes_are_scikit_learns(shape):
     assert not plane[:, count:].any() and not shares[count:].any()
 
 
-def planes(points, cells):
-    """The three ways of `centroid_views`, with scikit-learn's axes."""
-
-    def means(space):
-        return np.array([space[rows].mean(axis=0) for rows in cells])
-
-    for fitted, space in (
-        (means(points), points),
-        (means(small := PCA(30).fit_transform(points)), small),
-        (points, points),
-    ):
-        pca = PCA(2).fit(fitted)
-        plane = pca.transform(space)
-        yield means(plane), plane, pca.explained_variance_ratio_
-
-
-def test_the_three_views(ranker, help_centre):
+def test_the_view_of_the_centroids(ranker, help_centre):
     queries = help_centre.split("test")
     points, frame = vectors(ranker, queries), queries.frame
-    views = centroid_views(ranker, help_centre)
+    view = centroid_view(ranker, help_centre)
     columns = {answer: i for i, answer in enumerate(help_centre.answers["id"])}
-    cells = []
-    for row in views[0].centroids.iter_rows(named=True):
+    means, members = [], []
+    for row in view.centroids.iter_rows(named=True):
         right = queries.labels.toarray()[:, columns[row["answer"]]] > 0
-        members = np.flatnonzero(right & (frame["type"] == row["type"]).to_numpy())
-        assert row["queries"] == len(members) > 0
+        inside = np.flatnonzero(right & (frame["type"] == row["type"]).to_numpy())
+        assert row["queries"] == len(inside) > 0
         assert row["title"] == help_centre.answers["title"][columns[row["answer"]]]
-        off = np.linalg.norm(points[members] - points[members].mean(axis=0), axis=1)
-        assert row["text"] in {frame["text"][int(i)] for i in members[off < off.min() + 1e-9]}
-        cells.append(members)
-    assert sum(map(len, cells)) == queries.labels.nnz
-    for view, (means, single, shares) in zip(views, planes(points, cells), strict=True):
-        assert view.explained == pytest.approx(tuple(shares), rel=1e-5)
-        for got, expected in ((view.centroids, means), (view.queries, single)):
-            signs = np.sign((view.queries.select("x", "y").to_numpy() * single).sum(axis=0))
-            np.testing.assert_allclose(got.select("x", "y"), expected * signs, atol=1e-5)
+        means.append(points[inside].mean(axis=0))
+        off = np.linalg.norm(points[inside] - means[-1], axis=1)
+        assert row["text"] in {frame["text"][int(i)] for i in inside[off < off.min() + 1e-9]}
+        members.append(inside)
+    assert sum(map(len, members)) == queries.labels.nnz
+    pca = PCA(2).fit(means)
+    assert view.explained == pytest.approx(tuple(pca.explained_variance_ratio_), rel=1e-5)
+    expected = pca.transform(points)
+    signs = np.sign((view.queries.select("x", "y").to_numpy() * expected).sum(axis=0))
+    for rows, plane in ((view.queries, expected), (view.centroids, pca.transform(means))):
+        np.testing.assert_allclose(rows.select("x", "y"), plane * signs, atol=1e-5)
 
 
-def test_views_of_one_query(ranker, help_centre):
+def test_the_view_of_one_query(ranker, help_centre):
     first = help_centre.labels.filter(pl.col("split") == "test").head(1)
     single = Dataset("one", help_centre.answers, help_centre.queries, first)
-    for view in centroid_views(ranker, single):
-        assert (view.explained, view.centroids["queries"].to_list()) == ((0.0, 0.0), [1])
+    view = centroid_view(ranker, single)
+    assert (view.explained, view.centroids["queries"].to_list()) == ((0.0, 0.0), [1])
     assert geometry(ranker, single).queries == 1

@@ -7,8 +7,7 @@ from ir_measures import AP, RR, R, Success, nDCG
 from scipy import sparse
 from scipy.special import log_softmax
 
-from twinrank.evaluation import per_query
-from twinrank.evaluation.metrics import ranks_of_right
+from twinrank.evaluation.metrics import per_query, ranks_of_right
 from twinrank.ranking import top_k
 
 MEASURES = {f"accuracy@{k}": Success @ k for k in (1, 3, 10)} | {

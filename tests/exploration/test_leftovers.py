@@ -26,4 +26,4 @@ def test_what_import_can_cut_is_found_with_an_example(queries, found_names, enco
         assert f"--clean-{finding.name[:-1]}" in finding.advice
         example = "Kind regards Unity Marsh" if finding.name == "mails" else "I'm the virtual"
         assert example in finding.text
-    assert len(check.tables) == len(found_names)
+    assert len(check.folded) == len(found_names)

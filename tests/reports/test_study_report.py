@@ -8,18 +8,8 @@ from rich.console import Console
 from tests.reports.test_page import Seen, drawn
 from twinrank.reports.figures import hover_text
 from twinrank.reports.study_expectations import list_expectations
-from twinrank.reports.study_figures import (
-    draw_controls,
-    draw_labels,
-    draw_losses,
-    draw_planes,
-)
-from twinrank.reports.study_findings import (
-    collect_findings,
-    find_controls,
-    find_worth,
-    judge_pretraining,
-)
+from twinrank.reports.study_figures import draw_controls, draw_losses, draw_queries_and_answers
+from twinrank.reports.study_findings import collect_findings, judge_pretraining
 from twinrank.reports.study_report import study_page, study_tables, write_study
 from twinrank.reports.terminal import figure, reached
 
@@ -63,7 +53,7 @@ def test_the_page_says_what_was_measured(results, study):
     assert f"control-large-answers was left out: {reason}" in read
     assert "private support queries in Danish" in read and "2.09" in read
     assert text.count(get_plotlyjs()) == 1
-    assert len(drawn(text)["figures"]) == 4
+    assert len(drawn(text)["figures"]) == 3
     assert len(text.encode()) < 6e6
     cause = collect_findings(results)["In short"][0]
     published = arm(results, "handover-barlow-zero-shot")
@@ -80,10 +70,6 @@ def test_figures_draw_the_results(results):
         shown = arm(results, name)
         bounds = shown["intervals"]["overall"]["accuracy@3"]
         assert values[round(shown["overall"]["accuracy@3"], 9)] == pytest.approx(bounds)
-    rows = [r for r in results["fewer_labels"]["rows"] if r["fewer_of"] is None]
-    assert sorted(y for line in draw_labels(results).data for y in line.y) == pytest.approx(
-        sorted(row["overall"][metric] for row in rows for metric in ("accuracy@3", "map@10"))
-    )
 
 
 def test_losses_are_drawn_beside_their_flat_constant(results):
@@ -100,7 +86,7 @@ def test_losses_are_drawn_beside_their_flat_constant(results):
 
 
 def test_a_plane_shows_answers_and_the_commonest_first_ones_by_title(study):
-    traces = draw_planes(study.pictured).data
+    traces = draw_queries_and_answers(study.pictured).data
     stars = [trace for trace in traces if trace.name == "commonest first answers"]
     assert len(stars) == len(study.pictured)
     hub = study.pictured["handover-barlow-freeze"].hubs[0]
@@ -149,7 +135,7 @@ def test_a_collapse_and_its_mend_are_told_by_the_results(results, value, outcome
     assert judge_pretraining("control-across", arms) == outcome
     cause, mend = collect_findings(results)["In short"][:2]
     assert "handover-barlow-zero-shot) collapses: its top-3 accuracy" in cause
-    assert any(figure(value) in line for line in find_controls(results))
+    assert any(figure(value) in line for line in collect_findings(results)["The controls"])
     verdicts = {"collapsed": "collapses:", "worse": "ranks worse", "whole": "does not collapse:"}
     assert verdicts[outcome] in mend and figure(value) in mend
     arm(results, "handover-barlow-zero-shot")["overall"]["accuracy@3"] = 0.9
@@ -159,12 +145,12 @@ def test_a_collapse_and_its_mend_are_told_by_the_results(results, value, outcome
 def test_only_a_sure_difference_is_one(results):
     for d in results["differences"]:
         d["p_holm"] = 0.05
-    (nothing,) = find_worth(results)
+    (nothing,) = collect_findings(results)["What pre-training is worth"]
     assert "makes no difference that the queries measured could show (8 comparisons)" in nothing
     for d in results["differences"]:
         if (d["arm"], d["metric"], d["type"]) == ("barlow-inherit", "map@10", None):
             d |= {"p_holm": 0.049, "difference": -0.1}
-    (sure,) = find_worth(results)
+    (sure,) = collect_findings(results)["What pre-training is worth"]
     assert "beyond chance in 1 of 8 comparisons: barlow-inherit against residual: MAP@10" in sure
     assert "-.100 (" in sure and "p .049" in sure and "top-3" not in sure
 

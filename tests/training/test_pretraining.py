@@ -275,27 +275,6 @@ def test_killed_in_either_stage_it_goes_on_to_the_same_bits(
     assert files[0] == files[1]
 
 
-@pytest.mark.slow
-def test_runs_that_begin_alike_share_their_pretraining(make, help_centre, tmp_path, monkeypatch):
-    is_new = []
-    run = Pretrainer.run
-
-    def count(trainer, *, saved, on_epoch):
-        is_new.append(saved is None)
-        return run(trainer, saved=saved, on_epoch=on_epoch)
-
-    store = FeatureStore()
-    recipe, other = make("inherit", pairing="thread"), make("freeze", pairing="thread")
-    alone = train(help_centre, other, store=store)
-    monkeypatch.setattr(Pretrainer, "run", count)
-    fewer = help_centre.fewer_labels(0.3)
-    runs = [(help_centre, recipe, 0), (help_centre, other, 0), (fewer, recipe, 0)]
-    runs += [(help_centre, recipe, 1), (help_centre, make("inherit"), 0)]
-    shared = [train(data, r, seed=seed, store=store, shared=tmp_path) for data, r, seed in runs]
-    assert is_new == [True, False, False, True, True]
-    assert is_equal(weights(alone), weights(shared[1]))
-
-
 @pytest.mark.parametrize(
     ("changes", "axis", "says"),
     [

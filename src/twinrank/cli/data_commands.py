@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -196,10 +196,6 @@ def explore(
     ] = None,
     encoder: EncoderName = "all-MiniLM-L6-v2",
     max_tokens: MaxTokens = 128,
-    pooling: Annotated[
-        Literal["auto", "mean", "cls"],
-        typer.Option(help="Features: as the encoder was trained, the tokens' mean, or the first."),
-    ] = "auto",
     open_: OpenPage = False,
     device: Device = "auto",
     strict: Strict = False,
@@ -215,14 +211,16 @@ def explore(
     from twinrank.data import Dataset
     from twinrank.encoding import Encoder, FeatureStore
     from twinrank.exploration import explore as explored
-    from twinrank.reports.exploration_report import findings_table, write_exploration
+    from twinrank.files import write_file
+    from twinrank.reports.exploration_report import exploration_page, findings_table
     from twinrank.reports.page import check_installed
 
     check_installed()  # now, not when all is computed
     dataset = Dataset.load(data, strict=strict)
     reader = Encoder(encoder, max_tokens=max_tokens, device=device)
-    exploration = explored(dataset, reader, FeatureStore(), pooling=pooling)
-    file = write_exploration(out or Path("runs") / dataset.name / "explore.html", exploration)
+    exploration = explored(dataset, reader, FeatureStore())
+    file = out or Path("runs") / dataset.name / "explore.html"
+    write_file(file, exploration_page(exploration))
     findings = exploration.findings
     show([finding.as_dict() for finding in findings] if json else findings_table(findings))
     say(f"written: {file}")

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from twinrank.data.statistics import MAX_COUNTED_TEXTS, TOKEN_SHARES, Description
-from twinrank.reports.terminal import fill_table
+from twinrank.reports.terminal import fill_table, split_rows
 
 
 def dataset_tables(description: Description) -> Group:
@@ -17,24 +17,12 @@ def dataset_tables(description: Description) -> Group:
 
 
 def _splits_table(description: Description) -> Table:
-    counts, splits = description.counts, list(description.splits.values())
-    rows = [["queries", *description.splits, "all"]]
-    for kind in splits[0]["types"]:
-        cells = [(split["types"][kind]["count"], split["queries"]) for split in splits]
-        cells.append((sum(count for count, _ in cells), counts["queries"]))
-        rows.append([kind, *(f"{part / max(whole, 1):.0%} {part:,}" for part, whole in cells)])
-    last_type = len(rows) - 2
-    for row in ("queries", "labels", "threads"):
-        totals = [split[row] for split in splits] + [counts[row]]
-        rows.append([f"all {row}", *(f"{total:,}" for total in totals)])
-    right = [split["answers"] for split in splits]
-    right.append(counts["answers"] - description.answers["never_right"])
-    rows.append(["right answers", *(f"{total:,}" for total in right)])
+    counts, rows = description.counts, split_rows(description)
     title = (
         f"{description.name}: {counts['answers']:,} answers, {counts['queries']:,} queries in "
         f"{counts['threads']:,} threads, {counts['labels']:,} labels"
     )
-    return fill_table(Text(title), rows, lines={last_type})
+    return fill_table(Text(title), rows, lines={len(rows) - 6})
 
 
 def _shares_table(description: Description) -> Table:

@@ -216,11 +216,12 @@ def report(
     from twinrank.reports.page import check_installed
 
     check_installed()  # now, not when all is measured
-    from twinrank.reports.run_report import write_report
+    from twinrank.files import write_file
+    from twinrank.reports.run_report import run_page
 
     file = out or (runs[0] if len(runs) == 1 else Path()) / "report.html"
     examined = examine(runs, data=data, split=split, store=FeatureStore(), device=device)
-    write_report(examined, file)
+    write_file(file, run_page(examined))
     say(f"written: {file}")
     if json:
         show(examined.as_dict())

@@ -10,15 +10,13 @@ from twinrank.evaluation.evaluate import (
     measure,
     summarise,
 )
-from twinrank.evaluation.geometry import Geometry, View, centroid_views, geometry
-from twinrank.evaluation.metrics import METRICS, PUBLISHED_METRICS, per_query
+from twinrank.evaluation.geometry import Geometry, View, centroid_view, geometry
+from twinrank.evaluation.metrics import METRICS
 from twinrank.evaluation.mistakes import Mistakes, mistakes
-from twinrank.evaluation.reliability import reliability
 from twinrank.evaluation.significance import Difference, differences, holm
 
 __all__ = [
     "METRICS",
-    "PUBLISHED_METRICS",
     "Difference",
     "Evaluation",
     "Geometry",
@@ -26,7 +24,7 @@ __all__ = [
     "Signs",
     "View",
     "by_type",
-    "centroid_views",
+    "centroid_view",
     "differences",
     "evaluate",
     "evaluate_run",
@@ -35,8 +33,6 @@ __all__ = [
     "means",
     "measure",
     "mistakes",
-    "per_query",
-    "reliability",
     "signs_of_collapse",
     "summarise",
 ]

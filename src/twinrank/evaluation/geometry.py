@@ -26,7 +26,6 @@ from twinrank.ranking import Ranker
 
 MAX_PAIRED = 2000  # vectors of which all pairs are taken
 ROUNDING = 1e-6  # of the largest value: some units in the last place of float32
-REDUCED_DIM = 30  # of the second view, as in the handover
 FOLDS = 5  # of the probe of the type
 
 Points = Float[np.ndarray, "n d"]
@@ -55,18 +54,15 @@ class Geometry:
 
 @dataclass(frozen=True)
 class View:
-    """Centroids and queries in one plane.
+    """Centroids and queries in the plane of the centroids' two main axes.
 
     Attributes:
-        name: how the plane was made.
         centroids: answer, title, type, queries (how many), x, y, text (of the query nearest to
             the centroid in the full space); a row an answer and type.
-        queries: id, type, answer (ids, joined by a comma), x, y, text.
-        explained: share of the variance on each axis, of the input of the last PCA: the centroids
-            in the first two views, the queries in the third.
+        queries: type, text, x, y.
+        explained: share of the centroids' variance on each axis.
     """
 
-    name: str
     centroids: pl.DataFrame = field(repr=False)
     queries: pl.DataFrame = field(repr=False)
     explained: tuple[float, float]
@@ -234,14 +230,10 @@ def _mean_of_means(values: Float[np.ndarray, " n"], groups: Groups) -> float | N
     return float(means.mean()) if len(means) else None
 
 
-def centroid_views(
-    ranker: Ranker, dataset: Dataset, *, split: str = "test"
-) -> tuple[View, View, View]:
-    """Draw the centroids of each answer's queries of each type, in the handover's three ways.
+def centroid_view(ranker: Ranker, dataset: Dataset, *, split: str = "test") -> View:
+    """Find the plane of the centroids of each answer's queries of each type.
 
-    Centroids in the full space, then PCA to 2; PCA of the queries to 30 (d or n if fewer), then
-    centroids, then PCA to 2; PCA of the queries to 2, then centroids. Where there is no spread,
-    x and y are 0.
+    Where there is no spread, x and y are 0.
 
     Raises:
         DataError, RankerError: as `geometry`.
@@ -250,36 +242,19 @@ def centroid_views(
     points = _level_constant(points)
     points = points - points[0]  # equal vectors are exactly zero then, and their means too
     cells = Cells.from_labels(queries.labels, queries.frame["type"].to_list())
-    off_centroid = lengths(points[cells.row] - cells.means(points)[cells.owner])
+    centroids = cells.means(points)
+    off_centroid = lengths(points[cells.row] - centroids[cells.owner])
     order = np.lexsort((off_centroid, cells.owner))
     nearest = cells.row[order[np.unique(cells.owner[order], return_index=True)[1]]]
-    ids, titles = ranker.answers["id"], ranker.answers["title"]
-    groups = queries.frame[nearest].select(
-        ids[cells.answer].alias("answer"),
-        titles[cells.answer].alias("title"),
-        "type",
-        pl.Series("queries", cells.counts),
-        "text",
-    )
-    answers = [", ".join(ids[row.indices]) for row in queries.labels]
-    single = queries.frame.select("id", "type", pl.Series("answer", answers), "text")
-
-    def view(name: str, space: Points, *, fit_queries: bool = False) -> View:
-        centroids = cells.means(space)
-        planes, shares = main_axes(space if fit_queries else centroids, 2, centroids, space)
-        frames = [
-            frame.with_columns(x=pl.Series(plane[:, 0]), y=pl.Series(plane[:, 1]))
-            for frame, plane in zip((groups, single), planes, strict=True)
-        ]
-        return View(name, frames[0], frames[1], (float(shares[0]), float(shares[1])))
-
-    size = min(REDUCED_DIM, *points.shape)
-    (reduced,), _ = main_axes(points, size, points)
-    return (
-        view("centroids, then 2 dimensions", points),
-        view(f"{size} dimensions, then centroids, then 2", reduced),
-        view("2 dimensions, then centroids", points, fit_queries=True),
-    )
+    planes, shares = main_axes(centroids, 2, centroids, points)
+    answers = ranker.answers.select("title", answer="id")[cells.answer]
+    groups = answers.hstack(queries.frame[nearest].select("type", "text"))
+    groups = groups.with_columns(queries=pl.Series(cells.counts))
+    frames = [
+        frame.with_columns(x=pl.Series(plane[:, 0]), y=pl.Series(plane[:, 1]))
+        for frame, plane in zip((groups, queries.frame.select("type", "text")), planes, strict=True)
+    ]
+    return View(frames[0], frames[1], (float(shares[0]), float(shares[1])))
 
 
 def read_vectors(

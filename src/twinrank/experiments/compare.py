@@ -21,7 +21,7 @@ from twinrank.evaluation import (
     Geometry,
     Mistakes,
     View,
-    centroid_views,
+    centroid_view,
     differences,
     evaluate,
     geometry,
@@ -63,10 +63,16 @@ class Entry:
         figures = [e.types[kind][metric] if kind else e.overall[metric] for e in self.evaluations]
         return float(np.std(figures, ddof=1))
 
-    def spreads(self) -> Json:
-        """Spread over seeds of every figure, overall and by type."""
+    def as_dict(self) -> Json:
+        """Give plain JSON values: means over seeds, their spread, intervals, single seeds."""
         types = {kind: {m: self.spread(m, kind) for m in METRICS} for kind in self.mean.types}
-        return {"overall": {m: self.spread(m) for m in METRICS}, "types": types}
+        seeds = zip(self.seeds, self.evaluations, strict=True)
+        return {
+            "recipe": self.recipe.values(),
+            **self.mean.as_dict(),
+            "spread": {"overall": {m: self.spread(m) for m in METRICS}, "types": types},
+            "seeds": {str(seed): evaluation.as_dict() for seed, evaluation in seeds},
+        }
 
 
 @dataclass(frozen=True)
@@ -79,21 +85,9 @@ class Comparison:
     entries: tuple[Entry, ...]
 
     def as_dict(self) -> Json:
-        """Plain JSON values: each recipe's means, spreads over seeds, intervals, single seeds."""
-        recipes = [
-            {
-                "recipe": entry.recipe.values(),
-                **entry.mean.as_dict(),
-                "spread": entry.spreads(),
-                "seeds": {
-                    str(seed): evaluation.as_dict()
-                    for seed, evaluation in zip(entry.seeds, entry.evaluations, strict=True)
-                },
-            }
-            for entry in self.entries
-        ]
+        """Give plain JSON values."""
         head = {"data": self.data, "data_fingerprint": self.data_fingerprint, "split": self.split}
-        return {**head, "recipes": recipes}
+        return {**head, "recipes": [entry.as_dict() for entry in self.entries]}
 
 
 def compare(
@@ -116,7 +110,7 @@ def compare(
         RecipeError: if two recipes have one name.
     """
     planned = plan(dataset, recipes, seeds=range(seeds), out=out)
-    carry_out(planned, out=out, store=store, device=device, workers=workers)
+    carry_out(planned, store=store, device=device, workers=workers)
     measured = [
         (run, evaluate(Ranker.load(run.folder, store=store, device=device), dataset, split=split))
         for run in planned
@@ -173,7 +167,7 @@ class Run:
     evaluation: Evaluation
     mistakes: Mistakes
     geometry: Geometry | None  # None if it ranks by words alone
-    views: tuple[View, View, View] | None  # of its space
+    view: View | None  # of its space
     stages: dict[str, list[Json]]  # the records of each stage of its training, an epoch each
 
     @property
@@ -255,15 +249,15 @@ def examine(
 
 def _measure(name: str, folder: Path, ranker: Ranker, dataset: Dataset, split: str) -> Run:
     evaluation = evaluate(ranker, dataset, split=split)
-    space = views = None
+    space = view = None
     if ranker.dense is not None:
         space = geometry(ranker, dataset, split=split)
-        views = centroid_views(ranker, dataset, split=split)
+        view = centroid_view(ranker, dataset, split=split)
     stages: dict[str, list[Json]] = {}
     for record in read_records(folder):
         stages.setdefault(record["stage"], []).append(record)
     misses = mistakes(evaluation.per_query)
-    return Run(name, folder, ranker, evaluation, misses, space, views, stages)
+    return Run(name, folder, ranker, evaluation, misses, space, view, stages)
 
 
 def _find_dataset(rankers: dict[Path, Ranker], data: Path | None) -> Dataset:

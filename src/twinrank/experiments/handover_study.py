@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -72,17 +71,11 @@ PICTURED = (  # the page shows their space
 )
 
 
-@dataclass(frozen=True)
-class Study:
-    """A study that was carried out.
+class Study(NamedTuple):
+    """A study that was carried out."""
 
-    Attributes:
-        results: plain JSON values: the contents of results.json.
-        pictured: signs of the pictured recipes (seed 0), with their planes.
-    """
-
-    results: Json
-    pictured: dict[str, Signs]
+    results: Json  # plain JSON values: the contents of results.json
+    pictured: dict[str, Signs]  # of the pictured recipes (seed 0), with their planes
 
 
 def run_study(
@@ -112,7 +105,7 @@ def run_study(
     full = plan(dataset, [recipe for _, recipe in recipes], seeds=range(seeds), out=out)
     fewer = _plan_fewer_labels(dataset, seeds=seeds, out=out)
     runs = [*full, *chain(*fewer.values())]
-    carry_out(runs, out=out, store=store, device=device, workers=workers)
+    carry_out(runs, store=store, device=device, workers=workers)
     measure = partial(
         _measure, fingerprint=dataset.fingerprint, split=split, store=store, device=device
     )
@@ -230,8 +223,7 @@ def _describe_arm(part: str, entry: Entry, full: Sequence[Planned], measured: Me
     return {
         "name": entry.recipe.name,
         "part": part,
-        "recipe": entry.recipe.values(),
-        **_describe_quality(entry),
+        **entry.as_dict(),
         "geometry": _average([space.figures for space, _ in spaces]),
         "signs": _average([signs.figures for _, signs in spaces]),
         "hubs": spaces[0][1].hubs if spaces else None,
@@ -259,16 +251,6 @@ def _describe_pretraining(records: Sequence[list[Json]]) -> Json:
         "pairs_per_batch": fmean(record["pairs"] / record["batches"] for record in seeds[0]),
         "expected_loss": None if None in expected else fmean(expected),
         "losses": [[loss for record in seed for loss in record["losses"]] for seed in seeds],
-    }
-
-
-def _describe_quality(entry: Entry) -> Json:
-    """Give means over seeds, their spread over seeds, intervals over threads, and each seed."""
-    seeds = zip(entry.seeds, entry.evaluations, strict=True)
-    return {
-        **entry.mean.as_dict(),
-        "spread": entry.spreads(),
-        "seeds": {str(seed): {"overall": e.overall, "types": e.types} for seed, e in seeds},
     }
 
 
@@ -335,7 +317,7 @@ def _describe_fewer_labels(
     rows, compared = [], []
     for (share, kind), of in groups.items():
         labels = {"share": share, "fewer_of": kind}
-        rows += [{**labels, "name": name, **_describe_quality(e)} for name, e in of.items()]
+        rows += [{**labels, "name": name, **e.as_dict()} for name, e in of.items()]
         first, *others = of
         compared += [{**labels, **d} for d in _compare(of, [(name, first) for name in others])]
     return {"rows": rows, "differences": compared}

@@ -26,8 +26,6 @@ from twinrank.ranking.storage import CURRENT
 from twinrank.recipe import Recipe
 from twinrank.training import TrainingData, build_reader, train
 
-PRETRAINED = "pretrained"
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Calls = Callable[..., list[Any]]  # carries out many calls of a function: `at_once`, or a cluster
@@ -69,18 +67,18 @@ def plan(
 
 
 def carry_out(
-    planned: Sequence[Planned], *, out: Path, store: FeatureStore, device: str, workers: int | None
+    planned: Sequence[Planned], *, store: FeatureStore, device: str, workers: int | None
 ) -> None:
-    """Carry out the runs that are not finished; pre-training they share, in `out`, is done once.
+    """Carry out the runs that are not finished.
 
     Every text is encoded before the first run starts; for `workers` see `at_once`.
     """
     due = [run for run in planned if not (run.folder / CURRENT).exists()]
     if len(due) < len(planned):
-        log.info("%d of %d runs were in %s already", len(planned) - len(due), len(planned), out)
+        log.info("%d of %d runs are finished already", len(planned) - len(due), len(planned))
     for run in {(run.recipe, run.dataset.fingerprint): run for run in due}.values():
         encode(run.dataset, run.recipe, store=store, device=device)
-    run_one = partial(_carry_out, shared=out / PRETRAINED, store=store, device=device)
+    run_one = partial(_carry_out, store=store, device=device)
     at_once(run_one, due, workers=workers, device=device, label="Runs")
 
 

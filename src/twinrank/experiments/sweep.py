@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -161,18 +160,17 @@ def sweep(
     study = open_study(search, context)
     encode(search.dataset, search.recipe, store=context.store, device=context.device)
     trial = partial(run_trial, search, context, trials)
-    finished, waiting = 0, False
+    finished, known = 0, set[int]()
     with _database_errors(context.address):
         while (due := trials - count_trials(study, *DONE)) > 0:
             if free := range(due - count_trials(study, TrialState.RUNNING)):
                 options = {"workers": workers, "device": context.device, "label": "Trials"}
                 finished += sum(calls(trial, free, **options))
                 continue
-            if not waiting:  # for others, or until killed ones are known as such
+            if not known:  # wait for others, or until killed ones are known as such
                 log.info("waiting for %d trial(s) that another process began", due)
-                waiting = True
             time.sleep(1)
-            fail_killed(study, context.address)
+            fail_killed(study, known)
     log.info("%d of %d trials carried out in this call", finished, count_trials(study, *DONE))
     result = Sweep(search, study)
     if not count_trials(study, TrialState.COMPLETE):
@@ -208,7 +206,6 @@ def open_study(search: Search, context: TrialContext) -> optuna.Study:
             storage=storage,
             direction="minimize" if search.lower_is_better else "maximize",
             pruner=MedianPruner(MIN_TRIALS_TO_PRUNE, n_warmup_steps=MIN_EPOCHS_TO_PRUNE),
-            sampler=SeededSampler(search.seed),
             load_if_exists=True,
         )
         if not study.user_attrs:
@@ -246,31 +243,18 @@ def _database_errors(address: str) -> Iterator[None]:
         ) from None  # the driver's own error may hold the password
 
 
-def fail_killed(study: optuna.Study, address: str) -> None:
-    """Fail the running trials whose process gives no heartbeat any more; they are done again."""
-    fail_stale_trials(study)
-    # Optuna calls a trial stale by its last heartbeat: one that died before the first has none.
-    begun_before = datetime.now() - timedelta(seconds=DEAD_AFTER_S)
+def fail_killed(study: optuna.Study, known: set[int]) -> None:
+    """Fail the running trials whose process gives no heartbeat any more; they are done again.
+
+    Without a heartbeat a trial is never called stale. One that was killed before its first has
+    none, so each gets one as it is first seen: `known` holds the numbers of those that were.
+    """
+    storage: Any = study._storage
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if (trial.datetime_start or datetime.min) < begun_before:
-            query = sa.text("SELECT count(*) FROM trial_heartbeats WHERE trial_id = :id")
-            with sa.create_engine(address, poolclass=NullPool).connect() as connection:
-                heartbeats = connection.execute(query, {"id": trial._trial_id}).scalar()
-            if not heartbeats:
-                study.tell(trial.number, state=TrialState.FAIL)
-
-
-class SeededSampler(TPESampler):
-    """Parzen estimators, seeded for each trial by its number: no two draw alike, on any machine."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        self.seed = seed
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Seed the sampler anew."""
-        super().__init__(seed=1_000_003 * self.seed + trial.number)
-        super().before_trial(study, trial)
+        if trial.number not in known:
+            known.add(trial.number)
+            storage.record_heartbeat(trial._trial_id)
+    fail_stale_trials(study)
 
 
 def run_trial(search: Search, context: TrialContext, wanted: int, _: int = 0) -> bool:
@@ -295,6 +279,8 @@ def _measure_trial(search: Search, context: TrialContext, trial: optuna.Trial) -
     Raises:
         TrialPruned: if it is worse than others, or diverges.
     """
+    # Seeded by its number: no two trials draw alike, on any machine.
+    trial.study.sampler = TPESampler(seed=1_000_003 * search.seed + trial.number)
     source = f"trial {trial.number} of {search.name}"
     name = f"{search.recipe.name}-trial-{trial.number}"
     recipe = vary(search.recipe, suggest_values(trial, search.ranges), name=name, source=source)

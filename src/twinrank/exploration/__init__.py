@@ -1,6 +1,6 @@
 """What there is to see in a data set before anything is trained on it."""
 
 from twinrank.exploration.explore import Exploration, explore
-from twinrank.exploration.findings import Chart, Check, Finding, Table
+from twinrank.exploration.findings import Check, Finding
 
-__all__ = ["Chart", "Check", "Exploration", "Finding", "Table", "explore"]
+__all__ = ["Check", "Exploration", "Finding", "explore"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,8 +9,14 @@ import polars as pl
 
 from twinrank.data import SPLITS, answer_texts, section_texts
 from twinrank.data.texts import space_words
-from twinrank.evaluation.geometry import main_axes, measure_space
-from twinrank.exploration.findings import Chart, Check, Finding, Level, Table, enumerate_words
+from twinrank.evaluation.geometry import measure_space
+from twinrank.exploration.findings import (
+    Check,
+    Finding,
+    Level,
+    Table,
+    head_of_table,
+)
 from twinrank.exploration.neighbours import nearest
 from twinrank.exploration.sample import MAX_ROWS, Subject
 
@@ -27,9 +32,6 @@ TOKEN_LIMITS = (128, 256, 512)  # of encoders
 ANSWERS, SECTIONS = "the answers", "the sections of answers"
 
 MAX_PAIRED = 2_000  # labelled queries whose space is measured
-MAX_POINTS = 1_200  # queries of the plane, each with its text
-MAX_COLOURED_ANSWERS = 6
-OTHER_ANSWERS = "all other answers"
 
 PRIOR_WORDS = 500.0  # of no type, that every type is thought to hold, spread as all words are
 MAX_WORDS = 12  # of a type
@@ -41,28 +43,15 @@ def check_types(subject: Subject) -> Check:
     """Can every split train or measure, and is a type drowned by the others?"""
     splits = subject.description.splits
     kinds = sorted(splits["train"]["types"])
-    head = ["split", "queries", *kinds, "labels", "threads", "right answers"]
-    rows = [
-        [
-            name,
-            f"{split['queries']:,}",
-            *(f"{split['types'][k]['count']:,} ({split['types'][k]['share']:.0%})" for k in kinds),
-            *(f"{split[column]:,}" for column in ("labels", "threads", "answers")),
-        ]
-        for name, split in splits.items()
-    ]
     counts = {k: sum(split["types"][k]["count"] for split in splits.values()) for k in kinds}
     findings = [*_find_warnings(subject), *_find_balance(counts), *_find_unlabelled(subject)]
-    return Check("types", "Types and splits", findings, tables=[Table("Splits", [head, *rows])])
+    return Check("types", "Types and splits", findings)
 
 
 def _find_warnings(subject: Subject) -> Iterator[Finding]:
-    """Give the warnings of the data set's description, with the advice behind their colon."""
+    advice = "Mend it, or expect less there and wide intervals; `twinrank split` divides anew."
     for warning in subject.description.warnings:
-        text, _, advice = warning.partition(": ")
-        advice = advice or "expect less there, and wide intervals; `twinrank split` divides anew"
-        text, advice = (f"{part[0].upper()}{part[1:]}." for part in (text, advice))
-        yield Finding("data", "mend", text, advice, {})
+        yield Finding("data", "mend", f"{warning[0].upper()}{warning[1:]}.", advice, {})
 
 
 def _find_balance(counts: dict[str, int]) -> Iterator[Finding]:
@@ -117,7 +106,7 @@ def check_popularity(subject: Subject) -> Check:
         advice = "Hold every top-3 accuracy against that figure, and look at rare answers apart."
         figures["commonest_three_accuracy"] = right
     finding = Finding("answers", "know", f"{text}.", advice, figures)
-    return Check("popularity", heading, [finding], tables=[_list_commonest(subject)])
+    return Check("popularity", heading, [finding], [_list_commonest(subject)])
 
 
 def _list_commonest(subject: Subject) -> Table:
@@ -131,7 +120,7 @@ def _list_commonest(subject: Subject) -> Table:
     titles = subject.dataset.answers.select("title", answer="id")
     rows = titles.join(counts, on="answer").drop("answer").sort("len", "title", descending=True)
     cells = [[title, *(f"{n:,}" for n in ns)] for title, *ns in rows.head(MAX_COMMON_ROWS).rows()]
-    return Table("The commonest answers", [["answer", "labels", *types], *cells])
+    return "The commonest answers", [["answer", "labels", *types], *cells]
 
 
 def check_unused(subject: Subject) -> Check:
@@ -168,10 +157,10 @@ def check_unused(subject: Subject) -> Check:
         for answer, queries, query in unused.head(MAX_ROWS).rows()
     ]
     head = ["nearest to", "the answer, and a query"]
-    tables = [Table("Never right, and often nearest", [head, *cells], unused.height)]
+    table = head_of_table("Never right, and often nearest", [head, *cells], unused.height)
     finding = Finding("unused", level, f"{text}.", advice, figures)
     facts = {"answers": unused.height}
-    return Check("unused", heading, [finding], tables=tables if near else [], facts=facts)
+    return Check("unused", heading, [finding], folded=[table] if near else [], facts=facts)
 
 
 def check_lengths(subject: Subject) -> Check:
@@ -189,8 +178,8 @@ def check_lengths(subject: Subject) -> Check:
         quantiles = (f"{value:,.0f}" for value in np.quantile(counts, (0.5, 0.9, 1)))
         shares = ((float((counts > n).mean()), _measure_unread(counts, n)) for n in limits)
         rows.append([name, *quantiles, *(f"{share:.0%}" for pair in shares for share in pair)])
-    table = Table("Lengths in tokens", [head, *rows])
-    return Check("lengths", heading, [_find_unread(subject, tokens)], tables=[table])
+    tables = [("Lengths in tokens", [head, *rows])]
+    return Check("lengths", heading, [_find_unread(subject, tokens)], tables)
 
 
 def _count_tokens(subject: Subject) -> dict[str, np.ndarray]:
@@ -219,7 +208,7 @@ def _find_unread(subject: Subject, tokens: dict[str, np.ndarray]) -> Finding:
         cut = f"{unread[whole[0]]:.1%}"
         text = f"At a limit of {limit} tokens the encoder reads all but {cut} of what is longest."
         return Finding("lengths", "fine", text, "Nothing: what is cut is little.", figures)
-    shares = enumerate_words([f"{unread[name]:.0%} of the tokens of {name}" for name in much])
+    shares = ", ".join(f"{unread[name]:.0%} of the tokens of {name}" for name in much)
     text = f"At a limit of {limit} tokens the encoder never reads {shares}."
     ways = []
     if ANSWERS in much and SECTIONS in tokens:
@@ -254,24 +243,24 @@ def check_threads(subject: Subject) -> Check:
 def check_space(subject: Subject) -> Check:
     """Do the types lie apart in the raw features?"""
     sample, rng = subject.sample, np.random.default_rng(0)
-    heading, charts = "The raw features", [_draw_plane(subject)] if len(subject.sample) > 1 else []
+    heading = "The raw features"
     rows = rng.permutation(np.flatnonzero(sample.labelled))[:MAX_PAIRED]
     if len(rows) < 2:
-        return Check("space", heading, charts=charts)
+        return Check("space", heading)
     types, threads = (sample.frame[column][rows].to_list() for column in ("type", "thread"))
+    # Its figures of queries alone are read: features of answers are at length one here.
     measured = measure_space(
         sample.features[rows], sample.answer_points, sample.labels[rows], types, threads
     )
     names = ("type_auc", "type_share", "answer_share")
     figures = {name: value for name in names if (value := measured[name]) is not None}
     if len(figures) < len(names):
-        return Check("space", heading, charts=charts)
+        return Check("space", heading)
     auc, *shares = figures.values()
     type_share, answer_share = (round(share, 2) + 0 for share in shares)  # never "-0%"
     text = (
         f"A straight cut through the raw features tells the types apart with AUC {auc:.2f}; types "
-        f"hold {type_share:.0%} of the variance, answers {answer_share:.0%}. "
-        f"{_say_spreads(subject)}"
+        f"hold {type_share:.0%} of the variance, answers {answer_share:.0%}."
     )
     level: Level = "know" if auc >= TYPES_APART_AUC else "fine"
     advice = (
@@ -280,45 +269,7 @@ def check_space(subject: Subject) -> Check:
         if level == "know"
         else "Nothing: the encoder does not tell the types apart."
     )
-    return Check("space", heading, [Finding("space", level, text, advice, figures)], charts)
-
-
-def _say_spreads(subject: Subject) -> str:
-    """Say how widely each type lies about its own mean, beside all queries about theirs."""
-    sample, spreads = subject.sample, []
-    for kind in (None, *sample.types):
-        rows = slice(None) if kind is None else (sample.frame["type"] == kind).to_numpy()
-        features = sample.features[rows]
-        spreads.append(float(features.var(axis=0).sum()))
-    whole, *of_types = spreads
-    listed = (
-        f"{kind} {spread / whole:.2f}"
-        for kind, spread in zip(sample.types, of_types, strict=True)
-        if whole
-    )
-    return f"Variance within each type, beside that of all queries: {', '.join(listed)}."
-
-
-def _draw_plane(subject: Subject) -> Chart:
-    """Queries on the two main axes of their raw features, by type and by answer."""
-    sample, rng = subject.sample, np.random.default_rng(0)
-    fitted = sample.features[rng.permutation(len(sample))[:MAX_PAIRED]]
-    rows = np.sort(rng.permutation(len(sample))[:MAX_POINTS])
-    (plane,), shares = main_axes(fitted, 2, sample.features[rows])
-    titles, texts = sample.answers["title"], sample.frame[rows].select("type", "text").rows()
-    answers = [titles[int(r.indices[0])] if r.nnz else "no label" for r in sample.labels[rows]]
-    labelled = Counter(answer for answer in answers if answer != "no label")
-    coloured = [answer for answer, _ in labelled.most_common(MAX_COLOURED_ANSWERS)]
-    points = []
-    for (x, y), answer, (kind, text) in zip(plane.round(4).tolist(), answers, texts, strict=True):
-        name = answer if answer in coloured else OTHER_ANSWERS
-        point = {"x": x, "y": y, "hover": f"{answer}\n{kind}\n{text}"}
-        points.append({**point, "panel": "by type", "name": kind})
-        points.append({**point, "panel": "by answer", "name": name})
-    order = [*sample.types, OTHER_ANSWERS, *coloured]
-    points.sort(key=lambda point: order.index(point["name"]))  # those with a colour on top
-    across, up = (f"axis {i}: {share:.0%} of the variance" for i, share in enumerate(shares, 1))
-    return Chart("plane", points, across, up, grey=OTHER_ANSWERS)
+    return Check("space", heading, [Finding("space", level, text, advice, figures)])
 
 
 def check_words(subject: Subject) -> Check:
@@ -340,8 +291,7 @@ def check_words(subject: Subject) -> Check:
     )
     cells = [[kind, word, *(f"{n:.1f}" for n in numbers)] for kind, word, *numbers in words.rows()]
     head = ["type", "word", "z", "here", "elsewhere"]
-    table = Table("How often in 10,000 words", [head, *cells])
-    return Check("words", heading, [finding], tables=[table])
+    return Check("words", heading, [finding], [("How often in 10,000 words", [head, *cells])])
 
 
 def find_marking_words(texts: Sequence[str], types: Sequence[str]) -> pl.DataFrame:

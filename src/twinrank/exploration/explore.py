@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -11,8 +10,6 @@ from twinrank.encoding import Encoder, FeatureStore
 from twinrank.exploration import checks, leftovers, neighbours
 from twinrank.exploration.findings import Check, Finding, Level
 from twinrank.exploration.sample import Subject, draw_sample
-
-log = logging.getLogger(__name__)
 
 CHECKS = (
     neighbours.check_labels,
@@ -26,12 +23,6 @@ CHECKS = (
     checks.check_types,
     checks.check_space,
     checks.check_words,
-)
-# Those by limits that were chosen for mean-pooled features, and hold for no others.
-CHECKS_OF_MEANS = (
-    neighbours.check_labels,
-    neighbours.check_query_twins,
-    neighbours.check_answer_twins,
 )
 
 
@@ -49,28 +40,17 @@ class Exploration:
         return sorted(findings, key=lambda finding: get_args(Level).index(finding.level))
 
 
-def explore(
-    dataset: Dataset, encoder: Encoder, store: FeatureStore | None = None, *, pooling: str = "auto"
-) -> Exploration:
+def explore(dataset: Dataset, encoder: Encoder, store: FeatureStore | None = None) -> Exploration:
     """Look at a data set with the features of an encoder; nothing is trained.
 
     Args:
         dataset: with or without labels.
-        encoder: of the features.
+        encoder: of the features, which are the mean of the tokens: limits of checks hold for it.
         store: keeps the features; without one, each text is encoded anew.
-        pooling: of a text's tokens into its features: `mean`, or `cls`, by which neither near twins
-            nor doubtful labels are looked for; `auto` is the encoder's own.
 
     Raises:
         EncoderError, StoreError: if features cannot be had.
     """
-    pooling = encoder.pooling if pooling == "auto" else pooling
-    sample = draw_sample(dataset, encoder, store, pooling=pooling)
-    subject = Subject(dataset, describe(dataset), encoder, sample, pooling)
-    chosen = [check for check in CHECKS if pooling == "mean" or check not in CHECKS_OF_MEANS]
-    if len(chosen) < len(CHECKS):
-        log.warning(
-            "near twins and doubtful labels are not looked for: their limits hold for the mean of "
-            "tokens (--pooling mean)"
-        )
-    return Exploration(subject, tuple(check(subject) for check in chosen))
+    sample = draw_sample(dataset, encoder, store)
+    subject = Subject(dataset, describe(dataset), encoder, sample)
+    return Exploration(subject, tuple(check(subject) for check in CHECKS))

@@ -1,4 +1,4 @@
-"""What a check gives: findings for the terminal and for JSON, charts and tables for the page."""
+"""What a check gives: findings for the terminal and for JSON, tables for the page."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Level = Literal["mend", "know", "fine"]
+Table = tuple[str, Sequence[Sequence[str]]]  # title and rows, the head first
 
 
 @dataclass(frozen=True)
@@ -36,53 +37,24 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Chart:
-    """Points in a plane, a figure of a page.
-
-    Attributes:
-        caption: the name of the text that explains it, in the page's template.
-        rows: a point each: `panel`, `name` (of its series), `x`, `y`, and `hover`, of whose lines
-            the first is a heading.
-        grey: the name of the series without a colour.
-    """
-
-    caption: str
-    rows: Sequence[Mapping[str, Any]]
-    x_title: str
-    y_title: str
-    grey: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of a page, the head first; a line break in a cell is kept.
-
-    With a `total`, of which the first rows are shown, it is folded behind its title.
-    """
-
-    title: str
-    rows: Sequence[Sequence[str]]
-    total: int | None = None
-
-
-@dataclass(frozen=True)
 class Check:
-    """The findings of one topic, with the charts and tables of its section on the page.
+    """The findings of one topic, with the tables of its section on the page.
 
     Attributes:
         name: of the text that explains it, in the page's template.
-        facts: the values that this text names.
+        tables: those that the page shows; a line break in a cell is kept.
+        folded: those of which it shows the title, until it is opened.
+        facts: the values that the text names.
     """
 
     name: str
     heading: str
     findings: Sequence[Finding] = ()
-    charts: Sequence[Chart] = ()
     tables: Sequence[Table] = ()
+    folded: Sequence[Table] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def enumerate_words(words: Sequence[str]) -> str:
-    """Write words as an enumeration: one, two and three."""
-    *head, last = words
-    return f"{', '.join(head)} and {last}" if head else last
+def head_of_table(title: str, rows: Sequence[Sequence[str]], total: int) -> Table:
+    """Make a table of the first of `total` rows, which its title counts."""
+    return f"{title} ({len(rows) - 1:,} of {total:,})", rows

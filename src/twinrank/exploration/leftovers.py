@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from twinrank.data.cleaning import clean_chat, clean_mail
-from twinrank.exploration.findings import Check, Finding, Level, Table
+from twinrank.exploration.findings import Check, Finding, Level, head_of_table
 from twinrank.exploration.sample import MAX_ROWS, Subject, shorten
 
 MUCH_LEFT = 0.02  # of the queries, from which importing again is worth it
@@ -23,7 +23,11 @@ def check_leftovers(subject: Subject) -> Check:
     findings, tables = [], []
     for kind, names, clean in LEFTOVERS:
         pairs = [(type_, text, clean(text, Counter())) for type_, text in frame]
-        cut = [(type_, _find_cut(text, rest)) for type_, text, rest in pairs if rest != text]
+        cut = [
+            (type_, "\n".join((Counter(text.split("\n")) - Counter(rest.split("\n"))).elements()))
+            for type_, text, rest in pairs
+            if rest != text
+        ]
         if not cut:
             continue
         share = len(cut) / len(frame)
@@ -35,17 +39,5 @@ def check_leftovers(subject: Subject) -> Check:
         findings.append(Finding(f"{kind}s", level, text, advice, figures))
         rows = [[type_, shorten(lines)] for type_, lines in cut[:MAX_ROWS]]
         head = ["type", "what would be cut"]
-        tables.append(Table(f"By --clean-{kind}", [head, *rows], len(cut)))
-    return Check("leftovers", "What asks nothing", findings, tables=tables)
-
-
-def _find_cut(text: str, rest: str) -> str:
-    """Find the lines of a text that the rest does not have."""
-    remaining = Counter(rest.split("\n"))
-    lines = []
-    for line in text.split("\n"):
-        if remaining[line]:
-            remaining[line] -= 1
-        else:
-            lines.append(line)
-    return "\n".join(lines)
+        tables.append(head_of_table(f"By --clean-{kind}", [head, *rows], len(cut)))
+    return Check("leftovers", "What asks nothing", findings, folded=tables)

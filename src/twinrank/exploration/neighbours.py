@@ -13,7 +13,7 @@ import polars as pl
 from jaxtyping import Float, Int
 from scipy import sparse
 
-from twinrank.exploration.findings import Check, Finding, Level, Table
+from twinrank.exploration.findings import Check, Finding, Level, head_of_table
 from twinrank.exploration.sample import MAX_ROWS, Sample, Subject, shorten
 
 ROWS_PER_BLOCK = 512
@@ -114,11 +114,11 @@ def check_query_twins(subject: Subject) -> Check:
         for *pair, cosine in odd.select("row", "twin", "cosine").head(MAX_ROWS).rows()
     ]
     title, head = "Alike, but labelled with different answers", ["cosine", "two queries"]
-    tables = [Table(title, [head, *rows], odd.height)] if rows else []
+    tables = [head_of_table(title, [head, *rows], odd.height)] if rows else []
     counts = {"pairs": twins.height, "labelled": labelled.height, "agree": labelled["agree"].sum()}
     facts = {"cosine": TWIN_COSINE} | {name: count // 2 for name, count in counts.items()}
     heading = "Near twins among the queries"
-    return Check("query_twins", heading, findings, tables=tables, facts=facts)
+    return Check("query_twins", heading, findings, folded=tables, facts=facts)
 
 
 def _find_disagreement(labelled: pl.DataFrame) -> Iterator[Finding]:
@@ -194,9 +194,9 @@ def check_answer_twins(subject: Subject) -> Check:
         for row, twin, cosine in pairs.head(MAX_ROWS).rows()
     ]
     head = ["cosine", "two answers"]
-    tables = [Table("Answers that are nearly the same", [head, *rows], pairs.height)]
+    table = head_of_table("Answers that are nearly the same", [head, *rows], pairs.height)
     heading = "Near twins among the answers"
-    return Check("answer_twins", heading, [finding], tables=tables if rows else [])
+    return Check("answer_twins", heading, [finding], folded=[table] if rows else [])
 
 
 def check_labels(subject: Subject) -> Check:
@@ -230,9 +230,9 @@ def check_labels(subject: Subject) -> Check:
         for row in doubts.head(MAX_ROWS).iter_rows(named=True)
     ]
     head = ["odds", "a query, its label and the rival"]
-    tables = [Table("The most doubtful labels", [head, *rows], total)]
+    tables = [head_of_table("The most doubtful labels", [head, *rows], total)]
     facts = {"voters": VOTERS, "weight": ARTICLE_WEIGHT, "odds": MIN_ODDS}
-    return Check("labels", heading, [finding], tables=tables, facts=facts)
+    return Check("labels", heading, [finding], folded=tables, facts=facts)
 
 
 def find_doubtful_labels(sample: Sample) -> pl.DataFrame:

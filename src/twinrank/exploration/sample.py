@@ -79,16 +79,9 @@ class Subject:
     description: Description
     encoder: Encoder
     sample: Sample
-    pooling: str = "mean"
 
 
-def draw_sample(
-    dataset: Dataset,
-    encoder: Encoder,
-    store: FeatureStore | None = None,
-    *,
-    pooling: str = "mean",
-) -> Sample:
+def draw_sample(dataset: Dataset, encoder: Encoder, store: FeatureStore | None = None) -> Sample:
     """Read a data set, or at most so much of it, in memory that does not grow with it.
 
     Threads are drawn whole, but for the last. Answers that are right for a query come first.
@@ -101,7 +94,7 @@ def draw_sample(
     frame = frame.join(split_of, on="id", how="left", maintain_order="left")
     columns = _draw_answers(queries, rng)
     answers = dataset.answers[columns]
-    reader = Reader.build(encoder, EncoderSettings.model_validate({"pooling": pooling}), store)
+    reader = Reader.build(encoder, EncoderSettings(pooling="mean"), store)
     texts = [*reader.queries(queries.texts), *reader.passages(answers).rows]
     features = reader.features(texts, progress="Encoding")
     points = unit_vectors(features)

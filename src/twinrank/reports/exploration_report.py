@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import cycle
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import polars as pl
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from twinrank.exploration import Chart, Check, Exploration, Finding
-from twinrank.exploration.sample import MAX_CELL_LENGTH, MAX_ROWS, shorten
-from twinrank.files import write_file
-from twinrank.reports.figures import COLOURS, GREY, HOVER_LENGTH, draw, hover_text, styled
-from twinrank.reports.page import Note, Section, page, render_text
-from twinrank.reports.terminal import aligned
+from twinrank.evaluation.geometry import main_axes
+from twinrank.exploration import Exploration, Finding
+from twinrank.exploration.sample import MAX_CELL_LENGTH, MAX_ROWS, Sample, shorten
+from twinrank.reports.figures import (
+    COLOURS,
+    GREY,
+    HOVER_LENGTH,
+    Trace,
+    draw_planes,
+    hover_of,
+    hover_text,
+)
+from twinrank.reports.page import MARKS, Section, page, render_text
+from twinrank.reports.terminal import aligned, split_rows
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-MARKS = {"mend": "To mend", "know": "To know", "fine": "In order"}
 STYLES = {"mend": "yellow", "know": "cyan", "fine": "green"}
+MAX_FITTED, MAX_POINTS = 2_000, 1_200  # queries that the axes are of, and that are drawn
+MAX_COLOURED_ANSWERS = 6
+OTHER_ANSWERS, NO_LABEL = "all other answers", "no label"
 MAX_NAME_LENGTH = 42  # characters of a name in a legend
 
 
@@ -35,71 +47,67 @@ def findings_table(findings: Sequence[Finding]) -> TerminalTable:
     return table
 
 
-def write_exploration(file: Path, exploration: Exploration) -> Path:
-    """Write the page, and give its path.
-
-    Raises:
-        TwinrankError: if plotly or jinja2 is missing.
-    """
-    return write_file(file, exploration_page(exploration))
-
-
 def exploration_page(exploration: Exploration) -> str:
     """Make one HTML document: all findings on top, then a section for each topic."""
     subject = exploration.subject
-    shown = [check for check in exploration.checks if check.charts or check.tables]
-    heading_of = {finding.name: check.heading for check in shown for finding in check.findings}
-    notes = [
-        Note(f.level, MARKS[f.level], f.text, f.advice, heading_of.get(f.name))
-        for f in exploration.findings
-    ]
+    sections, heading_of = list[Section](), dict[str, str]()
+    for check in exploration.checks:
+        figures, tables = [], check.tables
+        if check.name == "space" and len(subject.sample) > 1:
+            figures = [(draw_features(subject.sample), *_explain("plane", points=MAX_POINTS))]
+        if check.name == "types":
+            tables = [("Queries by split and type", split_rows(subject.description))]
+        if figures or tables or check.folded:
+            about = _explain(check.name, **check.facts)
+            sections.append(Section(check.heading, about, figures, tables, folded=check.folded))
+            heading_of |= {finding.name: check.heading for finding in check.findings}
+    notes = [(finding, heading_of.get(finding.name)) for finding in exploration.findings]
     about = _explain("about", counts=subject.description.counts, sample=subject.sample)
     limits = {"cell": MAX_CELL_LENGTH, "hover": HOVER_LENGTH, "rows": MAX_ROWS}
-    method = _explain("method", encoder=subject.encoder, pooling=subject.pooling, **limits)
-    sections = [Section("What was found", about, notes=notes), *map(_make_section, shown)]
+    method = _explain("method", encoder=subject.encoder, **limits)
+    sections = [Section("What was found", about, notes=notes), *sections]
     sections.append(Section("How it was looked at", method))
     return page(f"A look at {subject.description.name}", sections)
 
 
-def _make_section(check: Check) -> Section:
-    figures = [(draw_chart(c), _explain(c.caption)[0]) for c in check.charts]
-    tables, folded = [], []
-    for table in check.tables:
-        if table.total is None:
-            tables.append((table.title, table.rows))
-        else:
-            count = f"{len(table.rows) - 1:,} of {table.total:,}"
-            folded.append((f"{table.title} ({count})", table.rows))
-    return Section(check.heading, _explain(check.name, **check.facts), figures, tables, (), folded)
-
-
 def _explain(macro: str, **facts: object) -> list[str]:
-    """Render the paragraphs of a check, or of a chart, from the template."""
+    """Render the paragraphs of a check, or of a figure, from the template."""
     return render_text("exploration.txt", macro, **facts).split("\n\n")
 
 
-def draw_chart(chart: Chart) -> Figure:
-    """Draw points in a plane; what people wrote is made harmless."""
-    from plotly import express
+def draw_features(sample: Sample) -> Figure:
+    """Draw queries on the two main axes of their raw features, by type and by answer."""
+    rng = np.random.default_rng(0)
+    fitted = sample.features[rng.permutation(len(sample))[:MAX_FITTED]]
+    rows = np.sort(rng.permutation(len(sample))[:MAX_POINTS])
+    (plane,), shares = main_axes(fitted, 2, sample.features[rows])
+    titles = sample.answers["title"]
+    answers = [titles[int(r.indices[0])] if r.nnz else NO_LABEL for r in sample.labels[rows]]
+    counts = Counter(answer for answer in answers if answer != NO_LABEL)
+    coloured = [answer for answer, _ in counts.most_common(MAX_COLOURED_ANSWERS)]
+    points = sample.frame[rows].with_columns(
+        x=pl.Series(plane[:, 0]),
+        y=pl.Series(plane[:, 1]),
+        answer=pl.Series(answers, dtype=pl.String),
+        name=pl.Series([a if a in coloured else OTHER_ANSWERS for a in answers], dtype=pl.String),
+    )
+    texts = (hover_of(column) for column in ("answer", "type", "text"))
+    points = points.with_columns(hover=pl.format("<b>{}</b><br>{}<br>{}", *texts))
+    groups = {
+        ("by type", "type"): dict(zip(sample.types, cycle(COLOURS), strict=False)),
+        ("by answer", "name"): {
+            OTHER_ANSWERS: GREY,
+            **dict(zip(coloured, cycle(COLOURS), strict=False)),
+        },
+    }
+    planes = {
+        title: ([_make_trace(points.filter(pl.col(by) == n), n, c) for n, c in of.items()], shares)
+        for (title, by), of in groups.items()
+    }
+    plot = draw_planes(planes, "")
+    return plot.update_layout(height=640, margin_b=180, legend_itemsizing="constant")
 
-    rows = [
-        {**row, "name": shorten(row["name"], MAX_NAME_LENGTH), "hover": _format_hover(row["hover"])}
-        for row in chart.rows
-    ]
-    names = dict.fromkeys(hover_text(row["name"]) for row in rows if row["name"] != chart.grey)
-    colours = {chart.grey: GREY, **dict(zip(names, cycle(COLOURS), strict=False))}
-    plot = draw(express.scatter, rows, color_discrete_map=colours, render_mode="svg")
-    styled(plot, "", height=640)
-    plot.update_traces(marker={"size": 5, "opacity": 0.6})
-    plot.update_layout(margin_b=180, legend_itemsizing="constant")
-    for update in (plot.update_xaxes, plot.update_yaxes):
-        update(zeroline=False)
-    plot.update_xaxes(title_text=chart.x_title)
-    plot.update_yaxes(title_text=chart.y_title)
-    return plot
 
-
-def _format_hover(text: str) -> str:
-    """Format a text for hovering; of several lines the first is a heading."""
-    first, *rest = (hover_text(line) for line in text.split("\n") if line)
-    return "<br>".join([f"<b>{first}</b>", *rest]) if rest else first
+def _make_trace(points: pl.DataFrame, name: str, colour: str) -> Trace:
+    marker = {"color": colour, "size": 5, "opacity": 0.6}
+    return points, {"name": hover_text(shorten(name, MAX_NAME_LENGTH)), "marker": marker}

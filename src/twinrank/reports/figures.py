@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 Json = dict[str, Any]
+Trace = tuple[pl.DataFrame, Json]  # points (x, y, hover) and their look
+Plane = tuple[Sequence[Trace], Iterable[float]]  # with the variance share of each axis
 
 # Okabe and Ito's colours that show on white and on black, the most different first.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
@@ -33,11 +35,36 @@ def hover_text(text: str) -> str:
     return "<br>".join(html.escape(line, quote=False) for line in lines)
 
 
-def panels(*titles: str) -> Figure:
-    """Make empty panels side by side; a narrow page stacks them."""
+def hover_of(column: str) -> pl.Expr:
+    """Make the texts of a column harmless for hovering, see `hover_text`."""
+    return pl.col(column).map_elements(hover_text, return_dtype=pl.String)
+
+
+def draw_planes(planes: Mapping[str, Plane], title: str) -> Figure:
+    """Draw planes side by side, by name: the traces of each, and how much each axis explains.
+
+    A trace with a `name` is in the legend, once, and hides all of its `legendgroup`.
+    """
     from plotly.subplots import make_subplots
 
-    return make_subplots(rows=1, cols=len(titles), subplot_titles=titles)
+    plot = make_subplots(rows=1, cols=len(planes), subplot_titles=[hover_text(n) for n in planes])
+    listed: set[str | None] = {None}
+    for column, (traces, shares) in enumerate(planes.values(), start=1):
+        for points, look in traces:
+            rounded = points.select(pl.col("x", "y").round_sig_figs(4))  # no finer than a pixel
+            trace: Json = {
+                **rounded.to_dict(as_series=False),
+                "hovertext": points["hover"].to_list(),
+            }
+            name = look.get("name")
+            trace |= {"mode": "markers", "hoverinfo": "text", "legendgroup": name, **look}
+            plot.add_scatter(**trace, showlegend=name not in listed, row=1, col=column)
+            listed.add(name)
+        across, upward = (f"axis {i}: {share:.0%} of variance" for i, share in enumerate(shares, 1))
+        plot.update_xaxes(title_text=across, zeroline=False, row=1, col=column)
+        anchor = f"x{column}" if column > 1 else "x"
+        plot.update_yaxes(title_text=upward, zeroline=False, scaleanchor=anchor, row=1, col=column)
+    return styled(plot, title, height=540)
 
 
 def styled(plot: Figure, title: str, *, height: int = 450) -> Figure:
@@ -76,7 +103,7 @@ def draw(
     """
     frame = pl.DataFrame(rows, infer_schema_length=None)
     labels = [column for column in ("name", "panel") if column in frame.columns]
-    frame = frame.with_columns(pl.col(labels).map_elements(hover_text, return_dtype=pl.String))
+    frame = frame.with_columns(map(hover_of, labels))
     look: Json = {"x": "x", "y": "y", "color": "name", "hover_name": "hover"}
     look |= {"color_discrete_sequence": COLOURS, "labels": {"name": ""}}
     if "panel" in labels:

@@ -7,19 +7,14 @@ from functools import partial
 from typing import Any
 
 import polars as pl
-from plotly import express
-from plotly.graph_objects import Figure
 
-from twinrank.evaluation import reliability
 from twinrank.experiments import Run
-from twinrank.reports.figures import GREY, draw, hover_text, styled
 from twinrank.reports.page import Rows, Section, render_text
-from twinrank.reports.terminal import figure, interval, silence_rows
+from twinrank.reports.terminal import figure, silence_rows
 
 Json = dict[str, Any]
 Table = tuple[str, Rows]
 
-MAX_POINTS = 2000  # of a scatter; of more, some are drawn by lot
 MAX_PAIRS = 12  # of answers mistaken for each other
 MAX_MISSES = 10  # in a table
 SILENT_BELOW = 0.4  # of the thresholds of a calibration, the one in the text
@@ -45,35 +40,7 @@ def make_confidence_section(runs: Sequence[Run]) -> list[Section]:
         for run in known
     ]
     paragraphs = [f"{run.name}: its {describe_silence(run)}." for run in known]
-    figures = [(draw_calibration(known), _text("calibration"))]
-    return [Section("Confidence", paragraphs, figures, tables)]
-
-
-def draw_calibration(runs: Sequence[Run]) -> Figure:
-    """Draw how true confidence is: a line a run, or each type of one."""
-    groups = {run.name: run.evaluation.per_query for run in runs}
-    if len(runs) == 1:
-        (queries,) = groups.values()
-        types = runs[0].evaluation.types
-        groups = {"overall": queries}
-        groups |= {kind: queries.filter(type=kind) for kind in types if len(types) > 1}
-    rows: list[Json] = []
-    for name, queries in groups.items():
-        sure, right = queries["confidence"].to_numpy(), queries["accuracy@1"].to_numpy() > 0
-        for b in reliability(sure, right):
-            low, high = b.interval if name == "overall" else (None, None)
-            hover = (
-                f"<b>{hover_text(name)}</b>, {b.queries:,} queries<br>confidence "
-                f"{figure(b.confidence)}, right first {figure(b.accuracy)} ({interval(b.interval)})"
-            )
-            row = {"name": name, "x": b.confidence, "y": b.accuracy, "low": low, "high": high}
-            rows.append({**row, "hover": hover})
-    plot = draw(express.line, rows, interval="y", markers=True)
-    line = {"color": GREY, "dash": "dot", "width": 1}
-    plot.add_shape(type="line", x0=0, y0=0, x1=1, y1=1, line=line)
-    plot.update_xaxes(title_text="confidence", range=[-0.03, 1.03])
-    plot.update_yaxes(title_text="right first", range=[-0.03, 1.03])
-    return styled(plot, "How true confidence is", height=500)
+    return [Section("Confidence", paragraphs, tables=tables)]
 
 
 def make_confusion_section(run: Run) -> Section:
@@ -118,8 +85,8 @@ def make_misses_section(run: Run) -> Section:
         "The surest of a wrong answer": run.mistakes.surest(MAX_MISSES),
     }
     tables = [(title, miss_rows(run, worst)) for title, worst in lists.items() if worst.height]
-    text = _text("misses", count=misses.height, listed=MAX_MISSES, limit=MAX_POINTS)
-    return Section(heading, text.split("\n\n"), [(draw_misses(run), _text("scatter"))], tables)
+    text = _text("misses", count=misses.height, listed=MAX_MISSES)
+    return Section(heading, text.split("\n\n"), tables=tables)
 
 
 def miss_rows(run: Run, misses: pl.DataFrame) -> Rows:
@@ -131,26 +98,3 @@ def miss_rows(run: Run, misses: pl.DataFrame) -> Rows:
         figures = (figure(miss[name]) for name in (*sure, "loss"))
         rows.append([*row, run.titles[miss["first"]], *figures])
     return rows
-
-
-def draw_misses(run: Run) -> Figure:
-    """Draw how far down the right answer of each miss is, and how sure the wrong one was."""
-    misses, titles = run.mistakes.misses, run.titles
-    x = "confidence" if "confidence" in misses.columns else "loss"
-    sample = misses.sample(min(MAX_POINTS, misses.height), seed=0).sort("type", maintain_order=True)
-    rows = [
-        {
-            "name": miss["type"],
-            "x": miss[x],
-            "y": miss["rank"],
-            "hover": f"right: <b>{hover_text(titles[miss['right']])}</b>, rank {miss['rank']:,}<br>"
-            f"given: <b>{hover_text(titles[miss['first']])}</b><br>{hover_text(miss['text'])}",
-        }
-        for miss in sample.to_dicts()
-    ]
-    plot = draw(express.scatter, rows)
-    plot.update_traces(marker={"size": 7, "opacity": 0.7})
-    plot.update_xaxes(title_text="confidence in the wrong answer" if x == "confidence" else x)
-    ticks = [m * 10**power for power in range(8) for m in (1, 2, 5)]
-    plot.update_yaxes(title_text="rank of the right answer", type="log", tickvals=ticks)
-    return styled(plot, "Misses")

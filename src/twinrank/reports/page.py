@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from plotly.graph_objects import Figure
 
+    from twinrank.exploration import Finding
+
 Rows = terminal.Rows  # the head first
 
 WRAPPED_FROM = 60  # characters of a cell that is wrapped,
 FOLDED_FROM = 300  # and of one that opens on a click
+MARKS = {"mend": "To mend", "know": "To know", "fine": "In order"}  # of the levels of findings
 PLOTLY_CONFIG = {
     "responsive": True,
     "displaylogo": False,
@@ -30,37 +33,19 @@ PLOTLY_CONFIG = {
 
 
 @dataclass(frozen=True)
-class Note:
-    """A finding, and the advice that follows from it.
-
-    Attributes:
-        tone: `mend`, `know` or `fine`: its colour.
-        mark: the same in a word or two.
-        says: the finding.
-        do: the advice; text between backticks is code.
-        to: the heading of the section with the details, if there is one.
-    """
-
-    tone: str
-    mark: str
-    says: str
-    do: str
-    to: str | None = None
-
-
-@dataclass(frozen=True)
 class Section:
     """A section of a page: its paragraphs, then its notes, its figures and its tables.
 
-    A figure has a caption, a table a title; a line break in a cell is kept. Of folded tables only
-    the title shows until it is opened.
+    A figure has a caption, a table a title; a line break in a cell is kept. A note is a finding, of
+    whose advice text between backticks is code, and the heading of the section with its details, if
+    there is one. Of folded tables only the title shows until it is opened.
     """
 
     heading: str
     paragraphs: Sequence[str] = ()
     figures: Sequence[tuple[Figure, str]] = ()
     tables: Sequence[tuple[str, Rows]] = ()
-    notes: Sequence[Note] = ()
+    notes: Sequence[tuple[Finding, str | None]] = ()
     folded: Sequence[tuple[str, Rows]] = ()
 
 
@@ -115,13 +100,16 @@ def _environment() -> Environment:
     environment.globals |= {
         "numeric": terminal.numeric_columns,
         "long": find_long_columns,
+        "MARKS": MARKS,
         "FOLDED_FROM": FOLDED_FROM,
     }
     environment.filters |= {
+        "difference": terminal.describe_difference,
         "figure": terminal.figure,
         "joined": terminal.join_words,
         "number": "{:,}".format,
         "percent": "{:.0%}".format,
+        "reached": terminal.reached,
     }
     return environment
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -13,16 +12,14 @@ from plotly import express
 from plotly.graph_objects import Figure
 
 from twinrank import __version__
-from twinrank.data import SPLITS, Description
+from twinrank.data import Description
 from twinrank.evaluation import View
 from twinrank.experiments import Examination, Run
 from twinrank.experiments.compare import TESTED
-from twinrank.files import write_file
 from twinrank.ranking.model_card import SELECTED, about, quality
 from twinrank.reports.figures import draw, hover_text, styled
-from twinrank.reports.geometry_report import centroid_figure, space_tables
+from twinrank.reports.geometry_report import draw_centroids, space_tables
 from twinrank.reports.mistakes_report import (
-    MAX_POINTS,
     describe_silence,
     make_confidence_section,
     make_confusion_section,
@@ -41,6 +38,7 @@ from twinrank.reports.terminal import (
     reached,
     signed,
     signed_interval,
+    split_rows,
     take_figure,
 )
 
@@ -48,6 +46,7 @@ Json = dict[str, Any]
 Table = tuple[str, Rows]
 
 MAX_PANELS = 3  # side by side
+MAX_POINTS = 2000  # of a scatter; of more, some are drawn by lot
 SIGNIFICANT = 0.05  # a corrected p-value below it shows a difference
 
 STAGES = {
@@ -58,15 +57,6 @@ STAGES = {
 LOSSES = {"train_loss": "training", "loss": "validation", "barlow_loss": "Barlow Twins"}
 
 _text = partial(render_text, "run_report.txt")
-
-
-def write_report(examination: Examination, file: Path) -> None:
-    """Write the page of some runs, whole or not at all.
-
-    Raises:
-        TwinrankError: if plotly or jinja2 is missing.
-    """
-    write_file(file, run_page(examination))
 
 
 def run_page(examination: Examination) -> str:
@@ -205,17 +195,9 @@ def _recipe_section(runs: Sequence[Run]) -> Section:
 
 
 def _data_section(data: Description) -> Section:
-    """Queries by type and split, then labels, threads and right answers."""
-    splits = data.splits
-    rows = [["queries", *splits]]
-    for kind in splits[SPLITS[0]]["types"]:
-        cells = [split["types"][kind] for split in splits.values()]
-        rows.append([kind, *(f"{cell['count']:,} ({cell['share']:.0%})" for cell in cells)])
-    for name in ("queries", "labels", "threads", "answers"):
-        label = "right answers" if name == "answers" else f"all {name}"
-        rows.append([label, *(f"{split[name]:,}" for split in splits.values())])
     paragraphs = _text("data", name=data.name, counts=data.counts, warnings=data.warnings)
-    return Section("Data", paragraphs.split("\n\n"), tables=[("Queries by split and type", rows)])
+    tables = [("Queries by split and type", split_rows(data))]
+    return Section("Data", paragraphs.split("\n\n"), tables=tables)
 
 
 def _learning_section(runs: Sequence[Run]) -> list[Section]:
@@ -258,24 +240,18 @@ def draw_curves(runs: Sequence[Run], stage: str, title: str) -> Figure:
 
 
 def _space_section(runs: Sequence[Run]) -> list[Section]:
-    spaces = {run.name: (run.geometry, run.views) for run in runs if run.geometry and run.views}
+    spaces = {run.name: run.geometry for run in runs if run.geometry}
+    views = {run.name: run.view for run in runs if run.view}
     if not spaces:
         return []
-    if len(runs) == 1:
-        panels = [(name, list(views)) for name, (_, views) in spaces.items()]
-    else:  # one view of each, side by side
-        firsts = [replace(views[0], name=hover_text(n)) for n, (_, views) in spaces.items()]
-        title = "centroids, then 2 dimensions"
-        panels = [(title, firsts[i : i + MAX_PANELS]) for i in range(0, len(firsts), MAX_PANELS)]
-    thinned = any(
-        max(view.queries.height, view.centroids.height) > MAX_POINTS
-        for _, views in panels
-        for view in views
-    )
-    caption = _text("space", thinned=thinned, limit=MAX_POINTS)
-    figures = [(centroid_figure(name, list(map(_thin, views))), caption) for name, views in panels]
-    tables = space_tables([(name, space) for name, (space, _) in spaces.items()])
-    return [Section("Geometry", figures=figures, tables=tables)]
+    names = list(views)
+    sizes = [max(view.queries.height, view.centroids.height) for view in views.values()]
+    caption = _text("space", thinned=max(sizes) > MAX_POINTS, limit=MAX_POINTS)
+    figures = [
+        (draw_centroids({name: _thin(views[name]) for name in names[i : i + MAX_PANELS]}), caption)
+        for i in range(0, len(names), MAX_PANELS)
+    ]
+    return [Section("Geometry", figures=figures, tables=space_tables(spaces))]
 
 
 def _thin(view: View) -> View:

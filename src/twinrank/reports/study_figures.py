@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import cycle
 from statistics import fmean
 from typing import Any
 
@@ -20,9 +21,11 @@ from twinrank.reports.figures import (
     PURPLE,
     RED,
     SKY,
+    Trace,
     draw,
+    draw_planes,
+    hover_of,
     hover_text,
-    panels,
     styled,
 )
 from twinrank.reports.study_findings import (
@@ -36,7 +39,7 @@ from twinrank.reports.study_findings import (
     judge_pretraining,
     pretrained_arms,
 )
-from twinrank.reports.terminal import metric_name, reached
+from twinrank.reports.terminal import reached
 
 Json = dict[str, Any]
 
@@ -51,27 +54,11 @@ LOSSES = {
 STRETCHES = 60  # of the steps, each averaged to a point of the figure
 
 
-def draw_figures(results: Json) -> dict[str, dict[str, Figure]]:
-    """Draw the figures under each heading of the page, each by the name of its caption.
-
-    A figure of which the results hold nothing is left out.
-    """
-    figures: dict[str, dict[str, Callable[[Json], Figure | None]]] = {
-        "In short": {"losses_figure": draw_losses},
-        "The controls": {"controls_figure": draw_controls},
-        "With fewer labels": {"labels_figure": draw_labels},
-    }
-    return {
-        heading: {name: plot for name, make in of.items() if (plot := make(results))}
-        for heading, of in figures.items()
-    }
-
-
 def draw_controls(results: Json) -> Figure | None:
     """Draw top-3 accuracy of what ranks right after pre-training, in the order of the story."""
     arms = arms_of(results)
     shown = [arms[name] for name in BATCHES if name in arms]
-    labels = [_wrap(describe_batches(arm)) for arm in shown]
+    labels = [describe_batches(arm).replace(", ", ",<br>", 1) for arm in shown]
     rows = []
     for arm, label in zip(shown, labels, strict=True):
         low, high = arm["intervals"]["overall"][TOP_3] or (None, None)
@@ -125,71 +112,32 @@ def _average_stretches(seeds: Sequence[Sequence[float]]) -> list[tuple[int, floa
     ]
 
 
-def draw_planes(pictured: Mapping[str, Signs]) -> Figure | None:
+def draw_queries_and_answers(pictured: Mapping[str, Signs]) -> Figure:
     """Draw queries and answers on the two main axes of the queries, a panel a recipe.
 
     The commonest first answers stand out, and tell their titles.
     """
-    if not pictured:
-        return None
-    plot = panels(*pictured)
-    for column, signs in enumerate(pictured.values(), start=1):
-        for trace in _plane_traces(signs, legend=column == 1):
-            plot.add_trace(trace, row=1, col=column)
-        across, upward = (
-            f"axis {i}, {e:.1%} of variance" for i, e in enumerate(signs.explained, 1)
-        )
-        plot.update_xaxes(title_text=across, row=1, col=column)
-        anchor = f"x{column}" if column > 1 else "x"
-        plot.update_yaxes(title_text=upward, scaleanchor=anchor, row=1, col=column)
-    return styled(plot, "The plane of the queries", height=520)
+    planes = {name: (_make_traces(signs), signs.explained) for name, signs in pictured.items()}
+    return draw_planes(planes, "The plane of the queries")
 
 
-def _plane_traces(signs: Signs, *, legend: bool) -> list[Any]:
-    from plotly.graph_objects import Scatter
-
-    hubs = {hub["id"]: hub["share"] for hub in signs.hubs}
-    plane = signs.plane.with_columns(pl.col("x", "y").round_sig_figs(4))
-    answers = pl.col("side") == "answer"
-    is_hub = answers & pl.col("id").is_in(list(hubs))
-    kinds = sorted(plane.filter(~answers)["type"].unique())
-    groups = {
-        "answers": (plane.filter(answers & ~is_hub), {"color": GREY, "symbol": "x", "size": 4})
-    }
-    for kind, colour in zip(kinds, COLOURS * len(kinds), strict=False):
-        rows = plane.filter(~answers & (pl.col("type") == kind))
-        groups[kind] = (rows, {"color": colour, "size": 4, "opacity": 0.5})
-    large = {"color": RED, "symbol": "star", "size": 14, "line": {"color": GREY, "width": 1}}
-    groups["commonest first answers"] = (plane.filter(is_hub), large)
-    traces = []
-    for name, (rows, marker) in groups.items():
-        hover = [hover_text(text) for text in rows["text"]]
-        if marker is large:
-            shares = (f"<br>first for {hubs[id_]:.0%} of the queries" for id_ in rows["id"])
-            hover = [f"<b>{text}</b>{share}" for text, share in zip(hover, shares, strict=True)]
-        look = {"mode": "markers", "marker": marker, "hoverinfo": "text", "hovertext": hover}
-        label = {"name": hover_text(name), "legendgroup": name, "showlegend": legend}
-        traces.append(Scatter(x=rows["x"].to_list(), y=rows["y"].to_list(), **look, **label))
-    return traces
-
-
-def draw_labels(results: Json) -> Figure | None:
-    """Draw quality by share of the training labels, with 95% intervals."""
-    shares = [row for row in results["fewer_labels"]["rows"] if not row["fewer_of"]]
-    rows = []
-    for metric in (TOP_3, MAP_10):
-        for row in sorted(shares, key=lambda row: row["share"]):
-            low, high = row["intervals"]["overall"][metric] or (None, None)
-            spot = {"panel": f"test {metric_name(metric)}", "name": row["name"]}
-            spot |= {"x": 100 * row["share"], "y": row["overall"][metric], "low": low, "high": high}
-            rows.append({**spot, "hover": f"{row['share']:.0%} of labels<br>{_describe_arm(row)}"})
-    if not rows:
-        return None
-    plot = draw(express.line, rows, interval="y", markers=True)
-    ticks = sorted({row["x"] for row in rows})
-    labels = [f"{tick:.0f}%" for tick in ticks]
-    plot.update_xaxes(type="log", tickvals=ticks, ticktext=labels, title_text="training labels")
-    return styled(plot, "With fewer labels")
+def _make_traces(signs: Signs) -> list[Trace]:
+    is_answer = pl.col("side") == "answer"
+    plane = signs.plane.select("x", "y", "type", "id", is_answer=is_answer, hover=hover_of("text"))
+    shares = pl.DataFrame(signs.hubs, schema={"id": pl.String, "share": pl.Float64})
+    about = "<b>{}</b><br>first for {}% of the queries"
+    percent = (100 * pl.col("share")).round().cast(pl.Int64)
+    hubs = plane.filter("is_answer").join(shares, on="id", maintain_order="left")
+    hubs = hubs.with_columns(hover=pl.format(about, "hover", percent))
+    others = plane.filter("is_answer").join(shares, on="id", how="anti", maintain_order="left")
+    traces = [(others, {"name": "answers", "marker": {"color": GREY, "symbol": "x", "size": 4}})]
+    queries = plane.filter(~pl.col("is_answer"))
+    for kind, colour in zip(sorted(queries["type"].unique()), cycle(COLOURS), strict=False):
+        marker = {"color": colour, "size": 4, "opacity": 0.5}
+        traces.append((queries.filter(type=kind), {"name": hover_text(kind), "marker": marker}))
+    line = {"color": GREY, "width": 1}
+    star = {"color": RED, "symbol": "star", "size": 14, "line": line}
+    return [*traces, (hubs, {"name": "commonest first answers", "marker": star})]
 
 
 def _describe_arm(arm: Json) -> str:
@@ -199,7 +147,3 @@ def _describe_arm(arm: Json) -> str:
         cells = " / ".join(reached(arm, metric, kind) for metric in (TOP_3, MAP_10))
         lines.append(f"{escape(kind or 'all queries', quote=False)}: {cells}")
     return "<br>".join(lines)
-
-
-def _wrap(label: str) -> str:
-    return label.replace(", ", ",<br>", 1)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Group
 from rich.text import Text
@@ -19,7 +19,7 @@ from twinrank.files import write_file
 from twinrank.recipe import recipe_summary
 from twinrank.reports.page import Section, page, render_text
 from twinrank.reports.study_expectations import list_expectations
-from twinrank.reports.study_figures import draw_figures, draw_planes
+from twinrank.reports.study_figures import draw_controls, draw_losses, draw_queries_and_answers
 from twinrank.reports.study_findings import (
     ACROSS,
     ACROSS_FROZEN,
@@ -30,25 +30,26 @@ from twinrank.reports.study_findings import (
     PUBLISHED_FROZEN,
     UNTRAINED,
     collect_findings,
-    loss_at_ends,
-    mean_loss,
     pretrained_arms,
+    summarise_losses,
 )
 from twinrank.reports.terminal import (
     difference_rows,
     figure,
     fill_table,
     interval,
-    reached,
 )
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
 
 Json = dict[str, Any]
 Rows = list[list[str]]
 
-PARTS = {"recipes": "Recipes", "controls": "Controls", "added": "Added"}
+MAX_PANELS = 3  # side by side
+PARTS = {
+    "recipes": "Recipes",
+    "controls": "Controls",
+    "reading": "What the encoder reads",
+    "added": "Added",
+}
 DISTANCES = {
     "centroid_distance": "centroid dist.",
     "centroid_distance_relative": "relative",
@@ -72,13 +73,6 @@ Barlow, zero-shot | 1.6 | .058
 Barlow, frozen, then dual | 1.07 | .032""",
 }
 
-TEXTS = {
-    "Why the loss is flat": "flatness",
-    "Where walking on it leads": "walking",
-    "Why the space looked better": "near",
-    "The controls": "controls",
-    "What the encoder reads": "reading",
-}
 # Figures of the table that sets what is near what against ranking.
 NEAR = {
     ("signs", "nearest_past_query"): "past query",
@@ -117,9 +111,8 @@ def write_study(results: Json, pictured: Mapping[str, Signs], folder: Path) -> l
     Raises:
         TwinrankError: if plotly or jinja2 is missing; results.json is there then.
     """
-    written = [write_file(folder / "results.json", json.dumps(results, indent=1) + "\n")]
-    written.append(write_file(folder / "index.html", study_page(results, pictured)))
-    return written
+    values = write_file(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    return [values, write_file(folder / "index.html", study_page(results, pictured))]
 
 
 def study_page(results: Json, pictured: Mapping[str, Signs]) -> str:
@@ -128,60 +121,61 @@ def study_page(results: Json, pictured: Mapping[str, Signs]) -> str:
     Raises:
         TwinrankError: if plotly or jinja2 is missing.
     """
-    figures, sections = draw_figures(results), []
-    tables = {
-        "Why the loss is flat": {"The loss: expected and measured": loss_rows(results)},
-        "Why the space looked better": {"Near, and ranked right": near_rows(results)},
+    names = list(pictured)
+    planes = [
+        draw_queries_and_answers({name: pictured[name] for name in names[i : i + MAX_PANELS]})
+        for i in range(0, len(names), MAX_PANELS)
+    ]
+    figures = {
+        "In short": [(draw_losses(results), "losses_figure")],
+        "Where walking on it leads": [(plot, "planes_figure") for plot in planes],
+        "The controls": [(draw_controls(results), "controls_figure")],
     }
+    tables = {
+        "Why the loss is flat": ("The loss: expected and measured", loss_rows(results)),
+        "Why the space looked better": ("Near, and ranked right", near_rows(results)),
+    }
+    sections = []
     for heading, lines in collect_findings(results).items():
-        about = []
-        if heading in TEXTS and lines:
-            about = _text(TEXTS[heading], results=results).split("\n\n")
-        plots = [(plot, _text(caption)) for caption, plot in figures.get(heading, {}).items()]
-        if heading == "Where walking on it leads":
-            plots = [(p, _text("planes_figure")) for p in _draw_all_planes(pictured)] + plots
-        rows = [(title, r) for title, r in tables.get(heading, {}).items() if len(r) > 1]
-        sections.append(Section(heading, [*about, *lines], plots, rows))
-    expectations = list_expectations(results)
+        plots = [(p, _text(caption)) for p, caption in figures.get(heading, ()) if p is not None]
+        rows = [tables[heading]] if heading in tables and len(tables[heading][1]) > 1 else []
+        sections.append(Section(heading, lines, plots, rows))
+    recipes = [["", "what it is"]]
+    recipes += [[a["name"], s] for a in results["arms"] if (s := recipe_summary(a["name"]))]
+    tried = _make_section("What was tried", "background", [("The recipes", recipes)])
+    sections.insert(1, tried)
+    expectations, title = list_expectations(results), "What they expected and guessed"
+    if len(expectations) > 1:
+        sections.insert(6, _make_section(title, "expectations", [(title, expectations)]))
     published = [
         (title, [[cell.strip() for cell in line.split("|")] for line in lines.splitlines()])
         for title, lines in PUBLISHED_TABLES.items()
     ]
     few = {len(row["seeds"]) for row in results["fewer_labels"]["rows"] if row["share"] < 1}
     few_seeds = min(few) if few - {results["seeds"]} else None
-    method = _text("method", results=results, few_seeds=few_seeds).split("\n\n")
-    recipes = [["", "what it is"]]
-    recipes += [[a["name"], s] for a in results["arms"] if (s := recipe_summary(a["name"]))]
-    background = _text("background").split("\n\n")
-    sections.insert(1, Section("What was tried", background, tables=[("The recipes", recipes)]))
-    if len(expectations) > 1:
-        title = "What they expected and guessed"
-        guesses = Section(title, [_text("expectations")], tables=[(title, expectations)])
-        sections.insert(6, guesses)
     sections += [
-        Section("What the published system reported", [_text("published")], tables=published),
+        _make_section("What the published system reported", "published", published),
         Section("All tables", tables=list(make_tables(results).items())),
-        Section("What is not reproduced", _text("seams").split("\n\n")),
-        Section("How it was measured", method),
+        _make_section("What is not reproduced", "seams"),
+        _make_section("How it was measured", "method", results=results, few_seeds=few_seeds),
     ]
     complete = [s for s in sections if s.paragraphs or s.figures or s.tables]
     return page(f"The published pre-training on {results['data']}", complete)
 
 
-def _draw_all_planes(pictured: Mapping[str, Signs]) -> list[Figure]:
-    """Draw the planes, three recipes a figure."""
-    names = list(pictured)
-    rows = [{n: pictured[n] for n in names[i : i + 3]} for i in range(0, len(names), 3)]
-    return [plot for row in rows if (plot := draw_planes(row))]
+def _make_section(
+    heading: str, macro: str, tables: Sequence[tuple[str, Rows]] = (), **values: object
+) -> Section:
+    return Section(heading, _text(macro, **values).split("\n\n"), tables=tables)
 
 
 def loss_rows(results: Json) -> Rows:
     """Make a row of each pre-training: its steps, and the loss, expected and measured."""
     rows = [["", "steps", "pairs", "random partners", "mean", "first tenth", "last tenth", "ratio"]]
     for arm in pretrained_arms(results):
-        expected, mean = arm["expected_loss"], mean_loss(arm)
-        cells = [f"{mean:,.1f}", *(f"{loss:,.1f}" for loss in loss_at_ends(arm))]
-        ratio = "-" if expected is None else figure(mean / expected)
+        expected, losses = arm["expected_loss"], summarise_losses(arm)
+        cells = [f"{loss:,.1f}" for loss in losses.values()]
+        ratio = "-" if expected is None else figure(losses["mean"] / expected)
         predicted = "-" if expected is None else f"{expected:,.1f}"
         steps = "0" if arm["name"] == NO_STEPS else f"{arm['steps']:,}"
         pairs = f"{arm['pairs_per_batch']:.1f}"
@@ -205,14 +199,8 @@ def make_tables(results: Json, *, brief: bool = False) -> dict[str, Rows]:
     for part, title in PARTS.items():
         if arms := [arm for arm in results["arms"] if arm["part"] == part]:
             tables[title] = quality_rows(arms, brief=brief)
-    if not brief:
-        tables["The loss: expected and measured"] = loss_rows(results)
-        tables["Near, and ranked right"] = near_rows(results)
-        tables["What they expected and guessed"] = list_expectations(results)
-        tables = {title: rows for title, rows in tables.items() if len(rows) > 1}
     minus = "with pre-training minus without"
-    if reading := [arm for arm in results["arms"] if arm["part"] == "reading"]:
-        tables["What the encoder reads"] = _reading_rows(results, reading)
+    if results["reading"]:
         tables["What the encoder reads: differences"] = difference_rows(results["reading"], "arm")
     if results["differences"]:
         tables[f"All labels: {minus}"] = difference_rows(results["differences"], "arm")
@@ -259,23 +247,6 @@ def quality_rows(arms: Sequence[Json], *, brief: bool = False) -> Rows:
 def with_spread(value: float, spread: float | None) -> str:
     """A mean over seeds with their standard deviation: .629±.017."""
     return figure(value) if spread is None else f"{figure(value)}±{figure(spread)}"
-
-
-def _reading_rows(results: Json, reading: Sequence[Json]) -> Rows:
-    """Recipes that read other parts of a text, below those that they are compared with."""
-    bases = {d["without"] for d in results["reading"]}
-    compared = [a for a in results["arms"] if a["name"] in bases and a["part"] != "reading"]
-    types = list(reading[0]["types"])
-    rows = [["top-3 accuracy (95%) / MAP@3", "reads", "tokens", "total", *types]]
-    for arm in (*compared, *reading):
-        cells = [
-            f"{reached(arm, 'accuracy@3', kind)} / "
-            f"{figure((arm['types'][kind] if kind else arm['overall'])['map@3'])}"
-            for kind in (None, *types)
-        ]
-        encoder = arm["recipe"]["encoder"]
-        rows.append([arm["name"], encoder["text"], str(encoder["max_tokens"]), *cells])
-    return rows
 
 
 def _share_rows(rows: Sequence[Json], kind: str | None) -> Rows:

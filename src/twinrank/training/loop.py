@@ -215,7 +215,6 @@ class TrainingRun:
     recipe: Recipe
     origin: Origin  # data, seed, and whether it is refit
     out: Path | None
-    shared: Path | None
     store: FeatureStore | None
     device: str
     on_record: OnRecord

@@ -24,32 +24,33 @@ from twinrank.training.distributed import is_main
 from twinrank.training.loop import Record
 
 PROJECT = "twinrank"  # where Weights & Biases and MLflow put runs, unless their variables say
+RANKER = "ranker"  # the stage of the figures that the finished ranker reaches
 
 Numbers = dict[str, float]
+Log = Callable[[Numbers, int, str], None]  # of an epoch of a stage: its numbers, by name
 
 
 class Tracker:
-    """Splits the records of a run into numbers, for functions that log them; by default, for none.
+    """Splits the records of a run into numbers, for a function that logs them; without it, none."""
 
-    `log` takes the numbers of an epoch, its number, and its stage; `finish` those of the ranker.
-    """
-
-    def __init__(
-        self,
-        log: Callable[[Numbers, int, str], None] = lambda numbers, epoch, stage: None,
-        finish: Callable[[Numbers], None] = lambda numbers: None,
-    ) -> None:
-        self._log, self._finish = log, finish
+    def __init__(self, log: Log | None = None) -> None:
+        self._log = log
 
     def epoch(self, record: Record) -> None:
         """Log the record of an epoch, as in `metrics.jsonl`."""
-        stage = record["stage"]
         figures = {name: value for name, value in record.items() if name not in ("stage", "epoch")}
-        self._log(_select_numbers(figures, f"{stage}/"), record["epoch"], stage)
+        self._log_numbers(figures, record["epoch"], record["stage"])
 
     def reached(self, quality: Mapping[str, Any] | None) -> None:
         """Log the quality of the finished ranker on the validation split, if there is one."""
-        self._finish(_select_numbers(quality or {}, "ranker/"))
+        self._log_numbers(quality or {}, 0, RANKER)
+
+    def _log_numbers(self, figures: Mapping[str, Any], epoch: int, stage: str) -> None:
+        """Log what is a number; an untrained epoch has no training loss."""
+        flat = _flatten(figures, f"{stage}/").items()
+        if self._log:
+            numbers = {name: float(v) for name, v in flat if isinstance(v, int | float)}
+            self._log(numbers, epoch, stage)
 
 
 @contextmanager
@@ -69,8 +70,8 @@ def tracking(
     check_tracker(name)
     data = {"data": dataset.name, "data_fingerprint": dataset.fingerprint}
     choices = {"seed": seed, **data, "recipe": recipe.values()}
-    with TRACKERS[name](f"{recipe.name}, seed {seed}", choices, out) as tracker:
-        yield tracker
+    with TRACKERS[name](f"{recipe.name}, seed {seed}", choices, out) as log:
+        yield Tracker(log)
 
 
 def check_tracker(name: str | None) -> None:
@@ -88,26 +89,27 @@ def check_tracker(name: str | None) -> None:
 
 
 @contextmanager
-def _open_tensorboard(name: str, choices: dict[str, Any], out: Path) -> Iterator[Tracker]:
+def _open_tensorboard(_: str, choices: dict[str, Any], out: Path) -> Iterator[Log]:
     """Write event files to the folder `tensorboard` of the run."""
-    del name
     from torch.utils.tensorboard import SummaryWriter
-
-    def log(numbers: Numbers, epoch: int, _: str) -> None:
-        for key, value in numbers.items():
-            writer.add_scalar(key, value, epoch)
-        writer.flush()
 
     # The epochs of earlier calls are logged again: TensorBoard is to forget them.
     with SummaryWriter(out / "tensorboard", purge_step=0) as writer:
         writer.add_text("choices", f"```json\n{json.dumps(choices, indent=2)}\n```")
-        yield Tracker(
-            log, lambda numbers: writer.add_hparams(_flatten(choices), numbers, run_name=".")
-        )
+
+        def log(numbers: Numbers, epoch: int, stage: str) -> None:
+            if stage == RANKER:
+                writer.add_hparams(_flatten(choices), numbers, run_name=".")
+            else:
+                for key, value in numbers.items():
+                    writer.add_scalar(key, value, epoch)
+            writer.flush()
+
+        yield log
 
 
 @contextmanager
-def _open_wandb(name: str, choices: dict[str, Any], out: Path) -> Iterator[Tracker]:
+def _open_wandb(name: str, choices: dict[str, Any], out: Path) -> Iterator[Log]:
     """Log a run of Weights & Biases, in the folder `wandb` of the run; offline without a key."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
@@ -124,14 +126,17 @@ def _open_wandb(name: str, choices: dict[str, Any], out: Path) -> Iterator[Track
     ) as run:
 
         def log(numbers: Numbers, epoch: int, stage: str) -> None:
+            if stage == RANKER:
+                run.summary.update(numbers)
+                return
             run.define_metric(f"{stage}/*", step_metric=f"{stage}/epoch")
             run.log({f"{stage}/epoch": epoch, **numbers})
 
-        yield Tracker(log, run.summary.update)
+        yield log
 
 
 @contextmanager
-def _open_mlflow(name: str, choices: dict[str, Any], out: Path) -> Iterator[Tracker]:
+def _open_mlflow(name: str, choices: dict[str, Any], out: Path) -> Iterator[Log]:
     """Log a run of MLflow, where its variables say; by default in `mlflow.db` right here."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
@@ -156,7 +161,7 @@ def _open_mlflow(name: str, choices: dict[str, Any], out: Path) -> Iterator[Trac
     with run:
         mlflow.set_tag("twinrank.out", str(out.resolve()))
         mlflow.log_params(rename(_flatten(choices)))
-        yield Tracker(log, lambda numbers: log(numbers, 0, "ranker"))
+        yield log
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -166,11 +171,6 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         flat |= _flatten(value, f"{name}/") if isinstance(value, Mapping) else {name: value}
     return flat
-
-
-def _select_numbers(values: Mapping[str, Any], prefix: str) -> Numbers:
-    """Select the numbers of nested values; an untrained epoch has no training loss."""
-    return {n: float(v) for n, v in _flatten(values, prefix).items() if isinstance(v, int | float)}
 
 
 TRACKERS = {"tensorboard": _open_tensorboard, "wandb": _open_wandb, "mlflow": _open_mlflow}

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from jaxtyping import Float
 
 from twinrank.arguments import check_type, count_of, path_of
@@ -78,7 +74,6 @@ def train(
     store: FeatureStore | None = None,
     resume: bool = True,
     refit: bool = True,
-    shared: Path | None = None,
     on_record: OnRecord = lambda record: None,
     device: str = "auto",
 ) -> Ranker:
@@ -99,8 +94,6 @@ def train(
         refit: once epochs, weights and confidence are chosen on validation, train the towers again
             on train and validation together, for as many epochs: nothing labelled is wasted, but
             nothing is left to measure on but test. `Origin.quality` is that of the ranker chosen.
-        shared: a folder where runs leave their pre-training for those that begin with the
-            same one.
         on_record: called with each record of `metrics.jsonl`, those of an earlier call first;
             an error that it raises ends the run, which can be gone on with.
         device: where encoder and towers run: `cpu`, `cuda`, `mps`, or `auto`.
@@ -125,7 +118,7 @@ def train(
         labelled=dataset.labelled(),
         refit=refit and bool(recipe.training) and "validation" in dataset.labels["split"],
     )
-    run = TrainingRun(dataset, recipe, origin, out, shared, store, device, on_record)
+    run = TrainingRun(dataset, recipe, origin, out, store, device, on_record)
     join_launched()
     return _build_ranker(run) if out is None else _train_into(out, run, resume=resume)
 
@@ -278,35 +271,13 @@ def _pretrain(run: TrainingRun, reader: Reader, data: TrainingData, pairs: Paire
         return measured
 
     trainer = Pretrainer(towers, pairs, validate, seed=seed)
-    with _pretraining_file(run, reader, data, pairs) as (file, identity):
-        history = run_stage(trainer, run, file, identity, label=f"Pre-training {recipe.name}")
+    file, identity = run.out and run.out / PRETRAINING_FILE, _identify_stage(run, reader)
+    history = run_stage(trainer, run, file, identity, label=f"Pre-training {recipe.name}")
     if is_main():
         for warning in warn_of_collapse(recipe.name, history):
             log.warning("%s", warning)
     towers.add_projector(None)
     return towers
-
-
-@contextmanager
-def _pretraining_file(
-    run: TrainingRun, reader: Reader, data: TrainingData, pairs: PairedQueries
-) -> Iterator[tuple[Path | None, dict[str, Any]]]:
-    """Give the checkpoint of a pre-training: in its run, or locked among those that runs share."""
-    if run.shared is None:
-        yield run.out and run.out / PRETRAINING_FILE, _identify_stage(run, reader)
-        return
-    assert run.recipe.towers  # noqa: S101 (the recipe's own validation)
-    settings = pairs.settings.model_dump(exclude={"use"})
-    tower_settings = run.recipe.towers.model_dump(exclude={"dual"})
-    digest = hashlib.sha256(json.dumps([settings, tower_settings, run.origin.seed]).encode())
-    groups = pairs.groups
-    arrays = (pairs.features, groups.query, groups.count, data.validation_features)
-    for array in (*arrays, data.answers.rows):
-        digest.update(array.tobytes())
-    name = digest.hexdigest()[:16]
-    run.shared.mkdir(parents=True, exist_ok=True)
-    with FileLock(run.shared / f"{name}.lock") if is_main() else nullcontext():
-        yield run.shared / f"{name}.safetensors", {"pretraining": name}
 
 
 def _identify_stage(run: TrainingRun, reader: Reader) -> dict[str, Any]:
