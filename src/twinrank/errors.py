@@ -107,10 +107,6 @@ class ClusterError(TwinrankError):
     """A Ray cluster that cannot be joined, or whose workers cannot do what is asked of them."""
 
 
-class PlanError(TwinrankError):
-    """A plan that cannot be made: its numbers make no sense, or its constants are not there."""
-
-
 class FeedbackError(TwinrankError):
     """A database of feedback that cannot be used, or holds nothing to learn from."""
 
