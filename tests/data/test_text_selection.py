@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from twinrank.data import Readable, readable_answers, split_sentences
+from twinrank.data.texts import Readable, readable_answers, split_sentences
 from twinrank.data.text_selection import Idf, Selection
 from twinrank.encoding import Encoder
 from twinrank.errors import TwinrankError

@@ -60,7 +60,7 @@ def test_what_is_measured_on_is_not_learned(help_centre, ids, split):
     assert (found.counts.held_out, found.learned.height) == (1, 0)
     # nor the other, unlabelled side of a ticket
     other = asked.with_columns(id=pl.lit("other"), text=pl.lit("the other side"))[:1]
-    queries = pl.concat([help_centre.queries, other.lazy()])
+    queries = pl.concat([help_centre.queries, other])
     wider = type(help_centre)("wider", help_centre.answers, queries, help_centre.labels)
     assert learned(wider, ids, verdict("The other side", ids[0])).counts.held_out == 1
 

@@ -40,7 +40,7 @@ def data(help_centre, tmp_path_factory):
     """Half of the labels of train, and verdicts that say the other half."""
     fewer = help_centre.fewer_labels(0.5)
     gone = help_centre.labels.join(fewer.labels, on=["query", "answer", "split"], how="anti")
-    told = gone.join(help_centre.queries.collect(), left_on="query", right_on="id")
+    told = gone.join(help_centre.queries, left_on="query", right_on="id")
     folder = tmp_path_factory.mktemp("data") / "half"
     stays = ~pl.col("id").is_in(gone["query"].implode())
     replace(fewer, queries=help_centre.queries.filter(stays)).save(folder)

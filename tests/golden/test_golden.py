@@ -125,7 +125,7 @@ def home(help_centre, tmp_path):
     right = help_centre.labels.group_by("query", maintain_order=True).agg(
         pl.col("answer").str.join(";")
     )
-    queries = help_centre.queries.collect().join(right, left_on="id", right_on="query", how="left")
+    queries = help_centre.queries.join(right, left_on="id", right_on="query", how="left")
     queries = queries.select("id", "type", "thread", "text", "answer")
     queries.write_csv(tmp_path / "queries.csv")
     (tmp_path / "ranges.toml").write_text("training.batch_size = {choices = [32, 64]}")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from twinrank.data.beir import QUERIES
 from twinrank.data.records import read_json_lines
@@ -29,10 +28,6 @@ class Forgotten:
     past_queries: int = 0
     learnings: int = 0
     notes: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
 
     def describe(self, *, dry_run: bool) -> str:
         """Return the counts in words."""

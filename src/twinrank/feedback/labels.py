@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import polars as pl
 
-from twinrank.data import Dataset
+from twinrank.data.dataset import Dataset
+from twinrank.data.validation import DEFAULT_TYPE
 from twinrank.feedback.verdicts import Verdict, feedback_id, standing_verdicts, text_key
 
-DEFAULT_TYPE = "query"  # as of a data set's query without a type
 LABEL_SCHEMA = dict.fromkeys(("id", "type", "thread", "text", "answer"), pl.String)
 
 
@@ -33,10 +33,6 @@ class LabelCounts:
     known: int
     held_back: int
     learned: int
-
-    def as_dict(self) -> dict[str, int]:
-        """Return plain JSON values."""
-        return asdict(self)
 
     def __str__(self) -> str:
         """Return the counts in words, without those that are 0."""
@@ -125,7 +121,7 @@ def _find_texts(dataset: Dataset, keys: Collection[str]) -> tuple[set[str], dict
         measured=(pl.col("split") != "train").any(),
         answers=pl.col("answer").filter(pl.col("split") == "train"),
     )
-    queries = dataset.queries.select("id", "thread", "text").collect(engine="streaming")
+    queries = dataset.queries.select("id", "thread", "text")
     queries = queries.join(labels, on="id", how="left").with_columns(
         pl.col("measured").any().over("thread")
     )

@@ -8,15 +8,16 @@ import logging
 import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 from pydantic import TypeAdapter
 
-from twinrank.data import NO_METADATA, Dataset
-from twinrank.encoding import FeatureStore
+from twinrank.data.dataset import Dataset
+from twinrank.data.validation import NO_METADATA
+from twinrank.encoding.feature_store import FeatureStore
 from twinrank.errors import FeedbackError, RankerError
 from twinrank.evaluation import Difference, Evaluation, differences, evaluate
 from twinrank.feedback.labels import LabelCounts, Labels, make_labels
@@ -89,7 +90,7 @@ class Learning:
         """Return plain JSON values."""
         return {
             "ranker": str(self.ranker),
-            "feedback": self.counts.as_dict(),
+            "feedback": asdict(self.counts),
             "compared": [comparison.as_dict() for comparison in self.compared],
             "worse": list(self.worse),
             "notes": list(self.notes),
@@ -323,7 +324,7 @@ def _add_labels(base: Dataset, answers: pl.DataFrame, labels: Labels) -> Dataset
     queries = labels.learned.drop("answer").with_columns(metadata=pl.lit(NO_METADATA))
     return replace(
         dataset,
-        queries=pl.concat([dataset.queries, queries.lazy()]),
+        queries=pl.concat([dataset.queries, queries]),
         labels=pl.concat([dataset.labels, added]),
         folder=None,
     )
@@ -356,7 +357,7 @@ def _compare(
     rows = labels.held_back
     feedback = replace(
         measured,
-        queries=rows.drop("answer").lazy(),
+        queries=rows.drop("answer"),
         labels=rows.select(query="id", answer="answer", split=pl.lit("test")),
     )
     compared.append(Compared.measure("feedback", old, new, feedback, "test"))

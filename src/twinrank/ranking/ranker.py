@@ -15,7 +15,7 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 
 from twinrank.arguments import AnyPath, Texts, check_type, path_of, texts_of
-from twinrank.data import NO_METADATA
+from twinrank.data.validation import NO_METADATA
 from twinrank.encoding import Store
 from twinrank.errors import ArgumentError, NoAnswerIndexError, OtherAnswerIndexError, RankerError
 from twinrank.ranking import folder

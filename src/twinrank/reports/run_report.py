@@ -13,7 +13,8 @@ from plotly import express
 from plotly.graph_objects import Figure
 
 from twinrank import __version__
-from twinrank.data import SPLITS, Description
+from twinrank.data import Description
+from twinrank.data.beir import SPLITS
 from twinrank.evaluation import View
 from twinrank.experiments import Examination, Run
 from twinrank.experiments.compare import TESTED
