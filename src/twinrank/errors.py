@@ -14,6 +14,11 @@ class TwinrankError(Exception):
     """Base of all errors that are the input's fault: the command line shows it, exits 2."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error, or the name of its type where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing wrong in one line of a file.

@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 
-from twinrank.errors import ClusterError, TwinrankError
+from twinrank.errors import ClusterError, TwinrankError, first_line
 
 LOCAL = "local"
 LOCAL_OPTIONS: dict[str, Any] = {
@@ -126,8 +126,3 @@ def worker_error(cause: BaseException) -> Exception:
     if isinstance(cause, TwinrankError):
         return cause
     return ClusterError(f"a worker failed: {first_line(cause)}")
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error; those of Ray have many."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

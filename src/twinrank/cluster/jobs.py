@@ -20,10 +20,10 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from twinrank.cluster.connection import Slot, first_line, worker_error
+from twinrank.cluster.connection import Slot, worker_error
 from twinrank.data import Dataset
 from twinrank.encoding import Encoder, FeatureStore
-from twinrank.errors import ClusterError, TwinrankError
+from twinrank.errors import ClusterError, TwinrankError, first_line
 from twinrank.experiments.runs import encode
 from twinrank.progress import progress_bar
 from twinrank.recipe import Recipe

