@@ -80,10 +80,6 @@ class StoreError(TwinrankError):
     """A feature store that cannot be read or written."""
 
 
-class RecipeError(TwinrankError):
-    """A recipe that does not exist or does not validate."""
-
-
 class DivergedError(TwinrankError):
     """A training, or a fit on validation, whose numbers are no longer finite."""
 
@@ -102,14 +98,6 @@ class NoAnswerIndexError(AnswerIndexError):
 
 class OtherAnswerIndexError(AnswerIndexError):
     """A place that holds the answer indexes of other rankers, and not this one's."""
-
-
-class SweepError(TwinrankError):
-    """A sweep whose storage cannot be used, or holds another sweep."""
-
-
-class ClusterError(TwinrankError):
-    """A Ray cluster that cannot be joined, or whose workers cannot do what is asked of them."""
 
 
 class FeedbackError(TwinrankError):
