@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from twinrank.data.text_files import find_form_fault
 from twinrank.encoding.sentence_settings import (
     SETTINGS_FILES,
     SentenceSettings,
@@ -34,7 +35,6 @@ HUB_FILES = (
     *TOKENIZER_FILES,
     *SETTINGS_FILES,
 )
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # how the file in place of a large begins
 
 # Models whose first position is not 0 but the one after the padding token's id.
 POSITIONS_AFTER_PAD = {"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl"}
@@ -199,12 +199,9 @@ def _read_settings(file: Path) -> dict[str, Any]:
 
 
 def _refuse_lfs_pointer(file: Path) -> None:
-    with suppress(OSError), file.open("rb") as stream:  # the reader of the file reports that
-        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
-            raise EncoderError(
-                f"{file}: a Git LFS pointer, not the file itself; run `git lfs pull` where it was "
-                "cloned"
-            )
+    fault = find_form_fault(file)
+    if fault and "Git LFS" in fault.what:
+        raise EncoderError(f"{fault}")
 
 
 def _find_on_hub(name: str, *, fetch: bool) -> Path:
