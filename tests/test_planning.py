@@ -14,6 +14,7 @@ from twinrank.cli.common import app
 from twinrank.encoding import Encoder, FeatureStore
 from twinrank.errors import TwinrankError
 from twinrank.planning import (
+    CONSTANTS,
     Machine,
     Shape,
     Workload,
@@ -23,7 +24,6 @@ from twinrank.planning import (
     format_duration,
     plan,
     read_shape,
-    stored_text_bytes,
 )
 from twinrank.ranking import Passages
 from twinrank.recipe import Recipe
@@ -142,7 +142,7 @@ def test_a_step_multiplies_what_torch_counts(even):
     with FlopCounterMode(display=False) as counter:
         passages = Passages(towers.answer(features), owner, 40)
         towers.scores(towers.query(queries), passages, past).sum().backward()
-    assert count_step(w, sampled=False)[0] == pytest.approx(counter.get_total_flops(), rel=0.02)
+    assert count_step(w, CORES, sampled=False)["step_flop"] == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 def test_the_store_takes_the_bytes_that_are_planned(tiny_model, tmp_path):
@@ -154,7 +154,8 @@ def test_the_store_takes_the_bytes_that_are_planned(tiny_model, tmp_path):
 
     store = FeatureStore(tmp_path, batches=batches)
     store.features(encoder, [f"text number {i}" for i in range(3_000)], "mean")
-    planned = 3_000 * stored_text_bytes(encoder.width)
+    disk = CONSTANTS["encode"]["disk"]
+    planned = 3_000 * (disk["texts"] + encoder.width * disk["text_floats"])
     (file,) = tmp_path.glob("*.sqlite")
     assert file.stat().st_size == pytest.approx(planned, rel=0.1)
 
@@ -175,7 +176,7 @@ def test_a_plan_is_a_table_and_its_assumptions():
     shown = run(*SIZES, "--gpu", "h200").stdout
     assert "100,000,000 answers" in shown and "H200 141 GB SXM" in shown
     assert "does not fit" in shown and " ! serving, all answers takes " in shown
-    for source in ("measured: ", "published: ", "assumed: ", "not planned: "):
+    for source in ("measured: ", "published: ", "assumed, as ", "not planned: "):
         assert f" - {source}" in shown
     both = run(*SIZES, "--gpu", "h200", "--cpu", "8")
     assert both.exit_code == 2 and "not both" in both.stderr

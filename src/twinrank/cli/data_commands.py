@@ -298,7 +298,7 @@ def plan(
     """Estimate what a size takes that is not at hand: memory, disk, hours, machines.
 
     Times of a processor come from constants that were measured on one core, those of a GPU from
-    its published peak and an assumed share of it. What each figure rests on is said below.
+    its published peak and an assumed share of it. What the figures rest on is said below.
 
     Example: `twinrank plan --answers 1e8 --queries 1e9 --qps 5000 --gpu h200`
 
