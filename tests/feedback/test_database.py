@@ -81,10 +81,7 @@ def test_what_is_added_comes_back_in_order(feedback, address):
 
 
 def test_verdicts_of_a_scope_are_found_and_counted_alone(feedback, address):
-    """Also after a version that knew no scope, whose verdicts are nobody's."""
     assert feedback.add(verdict("old"))
-    with feedback._engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE twinrank_verdicts DROP COLUMN scope")
     with closing(Feedback.open(address, create=False)) as again:
         for key, scope in [("mine", "a"), ("yours", "b"), ("ours", "a")]:
             assert again.add(replace(verdict(key), scope=scope))

@@ -14,10 +14,11 @@ from tests.ranker_files import all_files, version_folder
 from tests.ranking.test_storage import smaller
 from twinrank.cli import main
 from twinrank.errors import FeedbackError, RankerError
-from twinrank.feedback import Verdict, feedback_id
+from twinrank.feedback import Verdict
 from twinrank.feedback.database import Feedback
 from twinrank.feedback.forget import expire, forget
 from twinrank.feedback.learning import learning_folder
+from twinrank.feedback.verdicts import feedback_id
 from twinrank.ranking import Ranker
 
 NOW = datetime.now(UTC)

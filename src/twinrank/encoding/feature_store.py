@@ -34,10 +34,7 @@ ROWS_PER_READ = 1_024  # in a transaction, so that a commit need not wait long
 BUSY_TIMEOUT_S = 60.0
 WARN_AFTER_S = 1.0
 MAX_RECENT_TEXTS = 65_536  # 384 wide that is 100 MB
-TABLES = (
-    "encoder (fingerprint TEXT PRIMARY KEY, name TEXT, max_tokens INTEGER, precision TEXT)",
-    "features (key BLOB PRIMARY KEY, cls BLOB NOT NULL, mean BLOB NOT NULL)",
-)
+TABLE = "features (key BLOB PRIMARY KEY, cls BLOB NOT NULL, mean BLOB NOT NULL)"
 
 # Encodes texts, and yields row numbers (n) with their features (n, 2, d) as they are ready.
 Batches = Callable[[Encoder, Sequence[str]], Iterator[tuple[np.ndarray, np.ndarray]]]
@@ -113,8 +110,7 @@ class FeatureStore:
         ):
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
             connection.execute("PRAGMA cache_spill = OFF")  # others read until a commit
-            for table in TABLES:
-                connection.execute(f"CREATE TABLE IF NOT EXISTS {table}")
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {TABLE}")
             yield connection
 
     def _read(
@@ -149,14 +145,12 @@ class FeatureStore:
     def _encode(self, encoder: Encoder, texts: Sequence[str], progress: str | None) -> None:
         """Encode texts, and commit their features every few seconds."""
         encode = self._batches or (lambda encoder, texts: encoder.batches(texts))
-        about = (encoder.fingerprint, encoder.name, encoder.max_tokens, encoder.precision)
         uncommitted_bytes, last_commit = 0, time.monotonic()
         with (
             progress_bar(progress, len(texts)) as advance,
             self._open(encoder.fingerprint) as connection,
             connection,
         ):
-            connection.execute("INSERT OR IGNORE INTO encoder VALUES (?, ?, ?, ?)", about)
             for rows, features in encode(encoder, texts):
                 pairs = zip(rows, features.astype(np.float32), strict=True)
                 records = ((hash_text(texts[row]), *pair) for row, pair in pairs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from twinrank.data.text_files import find_form_fault
 from twinrank.encoding.sentence_settings import (
     SETTINGS_FILES,
     SentenceSettings,
+    read_json,
     read_sentence_settings,
 )
 from twinrank.errors import EncoderError, first_line
@@ -181,14 +181,7 @@ def _find_tokenizer(folder: Path) -> tuple[Path, ...]:
 def _read_settings(file: Path) -> dict[str, Any]:
     """Read a JSON object of settings, and refuse one by which transformers would run its code."""
     _refuse_lfs_pointer(file)
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EncoderError(
-            f"{file}: cannot be read: {error}; give the folder of a Hugging Face model"
-        ) from None
-    if not isinstance(settings, dict):
-        raise EncoderError(f"{file}: not a JSON object; restore the file")
+    settings: dict[str, Any] = read_json(file)
     kernels = str(settings.get("attn_implementation") or settings.get("_attn_implementation") or "")
     if settings.get("auto_map") or "/" in kernels:
         raise EncoderError(

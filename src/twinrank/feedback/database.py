@@ -45,7 +45,7 @@ VERDICTS = sa.Table(
     sa.Column("ranker", sa.Text),
     sa.Column("at", sa.DateTime, nullable=False),  # UTC
     sa.Column("date", sa.Date, nullable=False),  # of `at`: SQLite and PostgreSQL agree on no cast
-    sa.Column("scope", sa.Text),  # null in rows of before it was there
+    sa.Column("scope", sa.Text, nullable=False),
     sa.Index("twinrank_verdicts_date", "date"),
 )
 TRAFFIC = sa.Table(
@@ -99,7 +99,6 @@ class Feedback:
                     f"{feedback.address}: holds no feedback; check the address: "
                     "the service makes it when it starts"
                 )
-            feedback._add_scope()
         return feedback
 
     def add(self, verdict: Verdict) -> bool:
@@ -290,13 +289,6 @@ class Feedback:
                     raise
                 time.sleep(RETRY_S)
 
-    def _add_scope(self) -> None:
-        """Add the column to a table that was made without it, unless another process does."""
-        columns = sa.inspect(self._engine).get_columns(VERDICTS.name)
-        if "scope" not in {column["name"] for column in columns}:
-            with suppress(SQLAlchemyError), self._engine.begin() as connection:
-                connection.exec_driver_sql(f"ALTER TABLE {VERDICTS.name} ADD COLUMN scope TEXT")
-
 
 def _select_verdicts(scope: str) -> sa.Select[Any]:
     """Select the verdicts of a scope; empty: of all."""
@@ -311,25 +303,22 @@ def make_storable(text: str) -> str:
 
 def _row_of(verdict: Verdict) -> dict[str, Any]:
     at = verdict.at.astimezone(UTC)
+    names = ("key", "text", "type", "answer", "ranker", "scope")
+    texts: dict[str, str | None] = {name: getattr(verdict, name) for name in names}
     return {
-        "key": make_storable(verdict.key),
-        "text": make_storable(verdict.text),
-        "type": make_storable(verdict.type),
-        "answer": None if verdict.answer is None else make_storable(verdict.answer),
+        **{name: text and make_storable(text) for name, text in texts.items()},
         "right": verdict.right,
         "place": verdict.rank,
         "shown": verdict.shown and [make_storable(answer) for answer in verdict.shown],
-        "ranker": None if verdict.ranker is None else make_storable(verdict.ranker),
         "at": at.replace(tzinfo=None),
         "date": at.date(),
-        "scope": make_storable(verdict.scope),
     }
 
 
 def _verdict_of(row: sa.Row[Any]) -> Verdict:
     shown, at = None if row.shown is None else tuple(row.shown), row.at.replace(tzinfo=UTC)
     fields = (row.key, row.text, row.type, row.answer, row.right, shown, row.ranker, at)
-    return Verdict(*fields, row.scope or "")
+    return Verdict(*fields, row.scope)
 
 
 def _read_verdicts(connection: sa.Connection, query: sa.Select[Any]) -> list[Verdict]:

@@ -17,7 +17,7 @@ from twinrank.files import write_file
 if TYPE_CHECKING:
     from twinrank.evaluation import Evaluation
     from twinrank.experiments import Comparison
-    from twinrank.feedback import Learning
+    from twinrank.feedback.learning import Learning
     from twinrank.ranking import RankedAnswer, Ranker
 
 Json = Mapping[str, Any]
@@ -160,7 +160,7 @@ def ranking_table(
 
 def learning_table(learning: Learning) -> Group:
     """Show what was learned; the old and the new ranker by type; which stands now, and why."""
-    from twinrank.feedback import METRIC
+    from twinrank.feedback.learning import METRIC
 
     head = Text(f"{learning.counts.verdicts:,} verdicts: {learning.counts}\n")
     why = ": the new one is worse" if learning.worse else ""
