@@ -18,6 +18,7 @@ import numpy as np
 from twinrank.data.dataset import Dataset
 from twinrank.data.texts import answer_texts, section_texts
 from twinrank.encoding.encoder import Encoder
+from twinrank.encoding.feature_store import COMMIT_BYTES
 from twinrank.encoding.model_files import resolve
 from twinrank.errors import TwinrankError
 from twinrank.ranking.faiss_index import kind_for
@@ -222,7 +223,8 @@ def plan(workload: Workload, machine: Machine, *, within_hours: float = 24.0) ->
         note = f"{counts['texts']:.3g} texts, {counts['tokens']:.3g} tokens; disk of the feature store"
         encode = _estimate("encode", counts, machine, note=note)
         machines = max(1, math.ceil(encode.seconds / (3600 * within_hours)))
-        stages.append(replace(encode, machines=machines))
+        memory = encode.memory + min(COMMIT_BYTES, encode.disk)
+        stages.append(replace(encode, memory=memory, machines=machines))
     if recipe.training:
         stages.append(_train(workload, machine, counts))
     if recipe.words or recipe.fused:
