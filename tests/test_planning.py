@@ -107,7 +107,10 @@ def test_training_and_index_are_as_they_would_be_at_that_size(even):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda even: plan(replace(even, answers=0), CORES), "answers is 0; give a number of 1 or more"),
+        (
+            lambda even: plan(replace(even, answers=0), CORES),
+            "answers is 0; give a number of 1 or more",
+        ),
         (lambda even: plan(even, CORES, within_hours=0.0), "within is 0"),
         (lambda even: find_machine(gpu="h900"), "no GPU is called 'h900' here; choose one of a100"),
         (lambda even: plan(even, find_machine(memory_gb=float("nan"))), "memory is nan"),
@@ -142,7 +145,9 @@ def test_a_step_multiplies_what_torch_counts(even):
     with FlopCounterMode(display=False) as counter:
         passages = Passages(towers.answer(features), owner, 40)
         towers.scores(towers.query(queries), passages, past).sum().backward()
-    assert count_step(w, CORES, sampled=False)["step_flop"] == pytest.approx(counter.get_total_flops(), rel=0.02)
+    assert count_step(w, CORES, sampled=False)["step_flop"] == pytest.approx(
+        counter.get_total_flops(), rel=0.02
+    )
 
 
 def test_the_store_takes_the_bytes_that_are_planned(tiny_model, tmp_path):

@@ -220,7 +220,9 @@ def plan(workload: Workload, machine: Machine, *, within_hours: float = 24.0) ->
             raise TwinrankError(f"{name} is {value:g}; give a number of {least:g} or more")
     recipe, counts, stages = workload.recipe, _count(workload, machine), list[Requirement]()
     if recipe.encoder:
-        note = f"{counts['texts']:.3g} texts, {counts['tokens']:.3g} tokens; disk of the feature store"
+        note = (
+            f"{counts['texts']:.3g} texts, {counts['tokens']:.3g} tokens; disk of the feature store"
+        )
         encode = _estimate("encode", counts, machine, note=note)
         machines = max(1, math.ceil(encode.seconds / (3600 * within_hours)))
         memory = encode.memory + min(COMMIT_BYTES, encode.disk)
@@ -371,14 +373,15 @@ def _list_assumptions(w: Workload, machine: Machine) -> tuple[str, ...]:
     kind = "assumed: work on a processor divides over its cores without loss"
     if gpu:
         kind = (
-            f"published: {gpu['name']}: {gpu['memory_gb']:g} GB, {gpu['bf16_tflop_s']:g} TFLOP/s in "
-            f"bf16 without sparsity, {gpu['fp32_tflop_s']:g} in fp32; a GPU's figures are estimates "
-            "from these, and none was measured"
+            f"published: {gpu['name']}: {gpu['memory_gb']:g} GB, {gpu['bf16_tflop_s']:g} TFLOP/s "
+            f"in bf16 without sparsity, {gpu['fp32_tflop_s']:g} in fp32; a GPU's figures are "
+            "estimates from these, and none was measured"
         )
     return (
-        f"{w.source}: {w.sections:.3g} passages an answer, {w.passage_tokens:,.0f} tokens a passage "
-        f"and {w.query_tokens:,.0f} a query, {w.validation:,.0f} validation queries{epochs}",
-        f"measured: on {source['on']}, {source['date']}; planning_constants.toml says each constant",
+        f"{w.source}: {w.sections:.3g} passages an answer, "
+        f"{w.passage_tokens:,.0f} tokens a passage and {w.query_tokens:,.0f} a query, {w.validation:,.0f} validation queries{epochs}",
+        f"measured: on {source['on']}, {source['date']}; each constant is in "
+        "planning_constants.toml",
         kind,
         NOT_PLANNED,
     )

@@ -56,7 +56,10 @@ def test_a_gpu_that_no_machine_has_is_said(encoder):
 
 def test_an_address_where_nobody_listens_is_refused_at_once(monkeypatch):
     monkeypatch.setattr("ray.is_initialized", lambda: False)
-    with pytest.raises(TwinrankError, match="start one by `ray start --head`"), connected("[::1]:1"):
+    with (
+        pytest.raises(TwinrankError, match="start one by `ray start --head`"),
+        connected("[::1]:1"),
+    ):
         pass
 
 

@@ -81,6 +81,7 @@ def test_without_the_library_torch_encodes_silently(tiny_model, monkeypatch, cap
 
 def test_a_model_that_cannot_be_converted_is_torchs(tiny_model, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "twinrank")
+
     def fail(*_):
         raise ValueError("no such operation\nat all")
 

@@ -47,8 +47,8 @@ class Trainable(nn.Module):
         self._files, device = encoder.files, encoder.device
         if self._files.settings.layers or self._files.settings.lower_case:
             raise EncoderError(
-                f"{encoder.name}: has layers on top of its pooling, or lower-cases texts beside its "
-                "tokenizer, and cannot be tuned; leave out [tuning], or take another encoder"
+                f"{encoder.name}: has layers on top of its pooling, or lower-cases texts beside "
+                "its tokenizer, and cannot be tuned; leave out [tuning], or take another encoder"
             )
         self._network = TorchBackend(
             self._files, precision=encoder.precision, device=device, trained=True

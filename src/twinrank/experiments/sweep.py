@@ -177,7 +177,9 @@ def sweep(
     result = Sweep(search, study)
     if not count_trials(study, TrialState.COMPLETE):
         reasons = "; ".join(f"trial {number}: {why}" for number, why in result.failed.items())
-        raise TwinrankError(f"{search.name}: no trial reached a figure ({reasons}); mend the ranges")
+        raise TwinrankError(
+            f"{search.name}: no trial reached a figure ({reasons}); mend the ranges"
+        )
     return result
 
 

@@ -108,7 +108,9 @@ def vary(recipe: Recipe, values: Mapping[str, Value], *, name: str, source: str)
     for path, value in values.items():
         table, _, field = path.partition(".")
         if not isinstance(plain.get(table), dict):
-            raise TwinrankError(f"{source}: {path}: the recipe {recipe.name} has no [{table}] table")
+            raise TwinrankError(
+                f"{source}: {path}: the recipe {recipe.name} has no [{table}] table"
+            )
         plain[table][field] = value
     return Recipe.validated(plain, source=source)
 
