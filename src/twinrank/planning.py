@@ -31,6 +31,18 @@ MAX_SAMPLED_TEXTS = 2_000  # whose tokens are counted
 MEASURED_HNSW_VECTORS = 10_000
 TIMES_SCORED = 3  # validation queries: for the weights, for confidence, for the model card
 HOST_CORES, HOST_GB, GB_A_CORE = 16, 192.0, 4.0  # of a machine: beside a GPU, or without one
+# What a plan rests on.
+TEXTS = (
+    "{source}: {sections:.3g} passages an answer, {passage_tokens:,.0f} tokens a passage and "
+    "{query_tokens:,.0f} a query, {validation:,.0f} validation queries"
+)
+MEASURED = "measured: on {on}, {date}; planning_constants.toml has each constant"
+PUBLISHED = (
+    "published: {name}: {memory_gb:g} GB at {bandwidth_gb_s:,g} GB/s, {bf16_tflop_s:g} TFLOP/s in "
+    "bf16 without sparsity, {fp32_tflop_s:g} in fp32; a GPU's figures are estimates from these, "
+    "and none was measured"
+)
+UNDIVIDED = "assumed: work on a processor divides over its cores without loss"
 NOT_PLANNED = (
     "not planned: reading and checking the data set, choosing sentences, validation between "
     "epochs, networks, copies for safety, retries"
@@ -298,17 +310,20 @@ def count_step(w: Workload, machine: Machine, *, sampled: bool) -> Counts:
     flop = 5 * 2 * width**2 * (passages + batch)
     flop += 2 * batch * width * (3 * passages + 2 * past + pool)
     offsets = w.answers if w.recipe.towers and w.recipe.towers.offsets else 0.0
+    scores, floats = batch * (passages + past + pool), width * (passages + offsets)
     return {
         "step_flop": flop,
         "step_fp32_s": flop / (1e12 * machine.gpu.get("fp32_tflop_s", math.inf)),
-        "step_scores": batch * (passages + past + pool),
-        "step_floats": width * (passages + offsets),
+        "step_scores": scores,
+        "step_floats": floats,
+        "step_bytes_s": 4 * (scores + floats) / (1e9 * machine.gpu.get("bandwidth_gb_s", math.inf)),
     }
 
 
 def _add(stage: str, kind: str, counts: Counts) -> float:
     """Add up the memory, disk or seconds of a stage by its constants."""
-    return sum(amount * counts[name] for name, amount in CONSTANTS[stage].get(kind, {}).items())
+    amounts: dict[str, float] = CONSTANTS[stage].get(kind, {})
+    return sum(amount * counts[name] for name, amount in amounts.items())
 
 
 def _estimate(
@@ -368,21 +383,11 @@ def _serve(w: Workload, machine: Machine, counts: Counts, *, indexed: bool) -> R
 
 def _list_assumptions(w: Workload, machine: Machine) -> tuple[str, ...]:
     """Say what the figures rest on, a line each."""
-    source, gpu = CONSTANTS["source"], machine.gpu
     epochs = f", {w.epochs:,.0f} epochs" if w.epochs else ""
-    kind = "assumed: work on a processor divides over its cores without loss"
-    if gpu:
-        kind = (
-            f"published: {gpu['name']}: {gpu['memory_gb']:g} GB, {gpu['bf16_tflop_s']:g} TFLOP/s "
-            f"in bf16 without sparsity, {gpu['fp32_tflop_s']:g} in fp32; a GPU's figures are "
-            "estimates from these, and none was measured"
-        )
     return (
-        f"{w.source}: {w.sections:.3g} passages an answer, "
-        f"{w.passage_tokens:,.0f} tokens a passage and {w.query_tokens:,.0f} a query, {w.validation:,.0f} validation queries{epochs}",
-        f"measured: on {source['on']}, {source['date']}; each constant is in "
-        "planning_constants.toml",
-        kind,
+        TEXTS.format(**vars(w)) + epochs,
+        MEASURED.format(**CONSTANTS["source"]),
+        PUBLISHED.format(**machine.gpu) if machine.gpu else UNDIVIDED,
         NOT_PLANNED,
     )
 

@@ -47,20 +47,18 @@ class Description:
 
 def describe(dataset: Dataset) -> Description:
     """Count what a data set holds."""
-    rows = dataset.queries.select("id", "type", "thread")
+    heads = dataset.queries.select("id", "type", "thread")
     labels = dataset.labels.cast({"split": pl.String}).join(
-        rows.select("type", "thread", query="id"), on="query"
+        heads.select("type", "thread", query="id"), on="query"
     )
     split_of = labels.select("split", id="query").unique()
-    queries = rows.join(split_of, on="id", how="left").with_columns(
+    queries = heads.join(split_of, on="id", how="left").with_columns(
         pl.col("split").fill_null(UNLABELLED)
     )
-    texts = {"answers": answer_texts(dataset.answers), "queries": dataset.queries["text"]}
-    markup = {
-        name: count
-        for name, of_kind in texts.items()
-        if (count := int(pl.Series(of_kind, dtype=pl.String).str.contains(MARKUP).sum()))
-    }
+    answers = pl.Series(answer_texts(dataset.answers), dtype=pl.String)
+    texts = {"answers": answers, "queries": dataset.queries["text"]}
+    markup = {name: int(rows.str.contains(MARKUP).sum()) for name, rows in texts.items()}
+    markup = {name: count for name, count in markup.items() if count}
     splits = {
         name: _count_split(queries, labels, name, dataset.types) for name in (*SPLITS, UNLABELLED)
     }
