@@ -116,9 +116,7 @@ ZENDESK = HelpDesk(
 INTERCOM = HelpDesk(
     documentation="https://developers.intercom.com/docs/references/rest-api/api.intercom.io/articles",
     kinds={
-        TRANSLATION: Kind(
-            "type=article_content title", f"title text=body locale=@key url {DATES}"
-        ),
+        TRANSLATION: Kind("type=article_content title", f"title text=body locale=@key url {DATES}"),
         ANSWER: Kind(
             "type=article,internal_article title",
             f"id title text=body url {DATES} locale=default_locale|locale "
@@ -188,8 +186,7 @@ ZAMMAD = HelpDesk(
         ),
         ANSWER: Kind(
             "id category_id published_at|internal_at|archived_at|translation_ids",
-            f"id tags {DATES} "
-            "category=category_id>category.translation_ids>category_title.title",
+            f"id tags {DATES} category=category_id>category.translation_ids>category_title.title",
         ),
         "category": Kind("id knowledge_base_id translation_ids"),
         "category_title": Kind("category_id title"),

@@ -36,12 +36,7 @@ class Trainable(nn.Module):
     """
 
     def __init__(
-        self,
-        encoder: Encoder,
-        pooling: str,
-        *,
-        rank: int | None,
-        held_tokens: int,
+        self, encoder: Encoder, pooling: str, *, rank: int | None, held_tokens: int
     ) -> None:
         super().__init__()
         self._files, device = encoder.files, encoder.device
@@ -50,9 +45,8 @@ class Trainable(nn.Module):
                 f"{encoder.name}: has layers on top of its pooling, or lower-cases texts beside "
                 "its tokenizer, and cannot be tuned; leave out [tuning], or take another encoder"
             )
-        self._network = TorchBackend(
-            self._files, precision=encoder.precision, device=device, trained=True
-        )
+        precision = encoder.precision
+        self._network = TorchBackend(self._files, precision=precision, device=device, trained=True)
         if rank:
             self._network.model = _with_lora(self._network.model, rank)
         self.model = self._network.model
