@@ -105,7 +105,7 @@ class FeatureStore:
         """Open an encoder's file, or make it; one that may not be written is read."""
         file = self._file(fingerprint)
         with (
-            _storage_errors(file),
+            _storage_errors(file, sqlite3.Error),  # any OSError is of what encodes
             closing(sqlite3.connect(file, BUSY_TIMEOUT_S)) as connection,
         ):
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
@@ -168,7 +168,7 @@ class FeatureStore:
     def _lock(self, fingerprint: str) -> Iterator[None]:
         """Hold the lock of one encoder's file; the system frees it if the holder is killed."""
         lock = FileLock(self.root / f"{fingerprint}.lock")
-        with _storage_errors(self.root):
+        with _storage_errors(self.root, OSError):
             self.root.mkdir(parents=True, exist_ok=True)
             try:
                 lock.acquire(timeout=WARN_AFTER_S)
@@ -227,11 +227,11 @@ def hash_text(text: str) -> bytes:
 
 
 @contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
+def _storage_errors(path: Path, kind: type[Exception]) -> Iterator[None]:
     """Turn a refusal of the system, or of SQLite, into one line with the fix."""
     try:
         yield
-    except (OSError, sqlite3.Error) as error:
+    except kind as error:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             raise StoreError(
