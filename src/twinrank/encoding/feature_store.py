@@ -7,12 +7,11 @@ by several machines in a shared one. One run at a time encodes for an encoder, u
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -86,8 +85,6 @@ class FeatureStore:
                 self._encode(encoder, list(dict.fromkeys(texts[row] for row in new)), progress)
                 if read(new):
                     raise StoreError(f"{self.root}: lacks what was just stored; run the same again")
-        with suppress(OSError):  # a store that may only be read is used all the same
-            os.utime(self._file(encoder.fingerprint))
         return features
 
     def count_texts(self, encoder: Encoder) -> int:
