@@ -234,9 +234,7 @@ class _Import:
             kind = cells.get("type") or (read.type if isinstance(read, _Text) else None)
             text = self.take("queries", read)
             parts = [cells.get("title"), text.text if isinstance(text, Marked) else text]
-            odd = [
-                part for part in parts if part and not isinstance(part, str)
-            ]  # no text
+            odd = [part for part in parts if part and not isinstance(part, str)]  # no text
             text = odd[0] if odd else "\n".join(f"{part}" for part in parts if part)
             metadata = _merge(cells["metadata"], type=kind, thread=cells.get("thread"))
             name = cells.get("id") if has_ids else f"q{line}"
