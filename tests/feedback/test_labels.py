@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinrank.feedback import Verdict
-from twinrank.feedback.labels import make_labels
+from twinrank.feedback.labels import describe_counts, make_labels
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -53,7 +53,7 @@ def test_the_last_word_says_what_is_right(help_centre, ids):
         0,
     )
     assert (counts["texts"], counts["taken_back"], counts["learned"]) == (6, 2, 4)
-    assert "5 verdicts on what is wrong, which are no labels" in str(counts)
+    assert "5 verdicts on what is wrong, which are no labels" in describe_counts(counts)
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
