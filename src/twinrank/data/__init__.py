@@ -11,6 +11,7 @@ from twinrank.data.dataset import Queries as Queries
 from twinrank.data.splitting import split as split
 from twinrank.data.statistics import Description as Description
 from twinrank.data.statistics import describe as describe
+from twinrank.data.texts import answer_texts as answer_texts
 from twinrank.data.trec import read_run as read_run
 from twinrank.data.trec import write_run as write_run
 
