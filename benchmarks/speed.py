@@ -58,7 +58,7 @@ def measure_encoding(run: Run, dataset: Dataset, turns: int) -> None:
     encoder = Encoder("all-MiniLM-L6-v2")
     peer = SentenceTransformer(str(resolve(encoder.name).folder), device=encoder.device)
     peer.max_seq_length = encoder.max_tokens
-    queries = dataset.queries.lazy().collect()
+    queries = dataset.queries
     for kind in dataset.types:
         texts = queries.filter(pl.col("type") == kind)["text"]
         chosen = texts.sample(min(ENCODED_TEXTS, len(texts)), seed=0).to_list()

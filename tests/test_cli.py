@@ -333,7 +333,7 @@ def test_names_in_brackets_are_shown_as_they_are(files, marked, tmp_path):
     out = tmp_path / "[run]"
     trained = twinrank("train", marked, "--recipe", files["bm25"], "--out", out, COLUMNS="120")
     measured = twinrank("evaluate", out, marked, COLUMNS="120")
-    described = twinrank("describe", marked, "--encoder", "none", COLUMNS="120")
+    described = twinrank("describe", marked, COLUMNS="120")
     options = ("--recipes", files["bm25"], "--seeds", 1, "--out", tmp_path)
     compared = twinrank("compare", marked, *options, COLUMNS="120")
     for done in (trained, measured, described, compared):

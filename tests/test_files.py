@@ -2,7 +2,6 @@ import logging
 import resource
 from contextlib import contextmanager
 
-import faiss
 import numpy as np
 import polars as pl
 import pytest
@@ -11,16 +10,19 @@ from safetensors.numpy import save_file
 from twinrank.console import VisibleFormatter, visible
 from twinrank.errors import TwinrankError
 from twinrank.files import new_folder, read_text, write_file
+from twinrank.ranking import Passages
+from twinrank.ranking.faiss_index import FaissIndex
 
 LONG = "x" * 20_000
-INDEX = faiss.IndexFlatIP(8)
-INDEX.add(np.zeros((1_000, 8), np.float32))
+INDEX = FaissIndex(8, "flat")
+ROWS = np.arange(1_000)
+INDEX.add(ROWS, Passages(np.zeros((1_000, 8), np.float32), ROWS, 1_000))
 CONTENTS = {
     "text": LONG,
     "bytes": LONG.encode(),
     "safetensors": lambda file: save_file({"a": np.zeros(9_000)}, file),
     "polars": pl.DataFrame({"a": [LONG]}).write_ndjson,
-    "faiss": lambda file: faiss.write_index(INDEX, str(file)),
+    "faiss": INDEX.write,
 }
 
 
@@ -45,6 +47,12 @@ def test_a_full_disk_leaves_the_old_file_alone(content, tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["page.html"]
     assert file.read_text() == "old"
     write_file(file, content)
+
+
+def test_a_fault_of_the_program_is_no_failure_to_write(tmp_path):
+    with pytest.raises(RecursionError), new_folder(tmp_path / "folder"):
+        raise RecursionError
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_leaves_no_half_folder(tmp_path):

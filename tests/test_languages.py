@@ -80,7 +80,7 @@ def test_one_word_of_a_sentence_without_spaces_finds_its_title():
 
 
 def test_words_of_the_help_centre_are_those_of_bm25s(help_centre):
-    texts = [*help_centre.answer_texts(), *help_centre.queries.collect()["text"]]
+    texts = [*help_centre.answer_texts(), *help_centre.queries["text"]]
     plain = bm25s.tokenize(texts, stopwords=[], return_ids=False, show_progress=False)
     assert [words_of(text, "other") if text else [] for text in texts[:200]] == plain[:200]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from twinrank.errors import RecipeError
+from twinrank.errors import TwinrankError
 from twinrank.recipe import Recipe, recipe_names
 
 
@@ -49,5 +49,5 @@ def test_values_make_the_same_recipe_again():
 )
 def test_what_cannot_be_carried_out_is_refused(tables, message):
     values = {k: v for k, v in recipe(**tables).items() if v is not None}
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(TwinrankError, match=message):
         Recipe.validated(values, source="mine.toml")

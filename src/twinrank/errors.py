@@ -14,6 +14,11 @@ class TwinrankError(Exception):
     """Base of all errors that are the input's fault: the command line shows it, exits 2."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error, or the name of its type where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing wrong in one line of a file.
@@ -75,10 +80,6 @@ class StoreError(TwinrankError):
     """A feature store that cannot be read or written."""
 
 
-class RecipeError(TwinrankError):
-    """A recipe that does not exist or does not validate."""
-
-
 class DivergedError(TwinrankError):
     """A training, or a fit on validation, whose numbers are no longer finite."""
 
@@ -97,18 +98,6 @@ class NoAnswerIndexError(AnswerIndexError):
 
 class OtherAnswerIndexError(AnswerIndexError):
     """A place that holds the answer indexes of other rankers, and not this one's."""
-
-
-class SweepError(TwinrankError):
-    """A sweep whose storage cannot be used, or holds another sweep."""
-
-
-class ClusterError(TwinrankError):
-    """A Ray cluster that cannot be joined, or whose workers cannot do what is asked of them."""
-
-
-class PlanError(TwinrankError):
-    """A plan that cannot be made: its numbers make no sense, or its constants are not there."""
 
 
 class FeedbackError(TwinrankError):

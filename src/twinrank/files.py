@@ -14,7 +14,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from twinrank.errors import TwinrankError
+from twinrank.errors import TwinrankError, first_line
 
 Content = str | bytes | Callable[[Path], object]
 UNFINISHED = ".*.tmp"  # matches what a kill can leave
@@ -74,8 +74,8 @@ def failures_of(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, SafetensorError, RuntimeError) as error:  # FAISS raises the last
-        line = next(iter(str(error).splitlines()), type(error).__name__)
+    except (OSError, SafetensorError) as error:
+        line = first_line(error)
         known = re.search(r"\(os error (\d+)\)", line)  # safetensors and Polars name it so
         code = getattr(error, "errno", None) or (int(known[1]) if known else None)
         what = os.strerror(code) if code else line
@@ -95,13 +95,12 @@ def _temporary_name(path: Path) -> Iterator[Path]:
         raise
 
 
-def read_text(file: Path, what: str, error: type[TwinrankError] = TwinrankError) -> str:
+def read_text(file: Path, what: str) -> str:
     """Read a file that a user wrote: UTF-8, with a byte order mark or without.
 
     Args:
         file: to read.
         what: the kind of file, for the error: "recipe file".
-        error: to raise.
 
     Raises:
         TwinrankError: if there is no such file, or it is not UTF-8; it names the place.
@@ -109,9 +108,9 @@ def read_text(file: Path, what: str, error: type[TwinrankError] = TwinrankError)
     try:
         content = file.read_bytes()
     except (FileNotFoundError, IsADirectoryError):
-        raise error(f"{file}: no such {what}; check the path") from None
+        raise TwinrankError(f"{file}: no such {what}; check the path") from None
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
         line = content.count(b"\n", 0, fault.start) + 1
-        raise error(f"{file}:{line}: not UTF-8; save the {what} as UTF-8") from None
+        raise TwinrankError(f"{file}:{line}: not UTF-8; save the {what} as UTF-8") from None

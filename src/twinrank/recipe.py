@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from twinrank.arguments import path_of
-from twinrank.errors import RecipeError
+from twinrank.errors import TwinrankError
 from twinrank.files import read_text
 from twinrank.languages import LANGUAGE_CODES
 
@@ -264,25 +264,25 @@ class Recipe(_Settings):
         """Load a named recipe, or the one in a TOML file; a recipe is returned as it is.
 
         Raises:
-            RecipeError: if there is no such recipe, or it does not validate.
+            TwinrankError: if there is no such recipe, or it does not validate.
         """
         if isinstance(name_or_file, Recipe):
             return name_or_file
         source = str(path_of(name_or_file, "a recipe's name or file"))
         if source.endswith(".toml"):
-            name, toml = Path(source).stem, read_text(Path(source), "recipe file", RecipeError)
+            name, toml = Path(source).stem, read_text(Path(source), "recipe file")
         elif source in recipe_names():
             packaged = resources.files("twinrank") / "recipes" / f"{source}.toml"
             name, toml = source, packaged.read_text(encoding="utf-8")
         else:
-            raise RecipeError(
+            raise TwinrankError(
                 f"no recipe is called {source!r}; choose one of {', '.join(recipe_names())}, "
                 "or give a file that ends in .toml"
             )
         try:
             values: dict[str, Any] = tomllib.loads(toml)
         except tomllib.TOMLDecodeError as error:
-            raise RecipeError(f"{source}: not valid TOML: {error}") from None
+            raise TwinrankError(f"{source}: not valid TOML: {error}") from None
         return cls.validated({"name": name, **values}, source=source)
 
     @classmethod
@@ -297,7 +297,7 @@ class Recipe(_Settings):
                 is_unknown = fault["type"] == "extra_forbidden"
                 message = "no such field, or none any more; leave it out"
                 faults.append(f"{field}: {message if is_unknown else fault['msg']}")
-            raise RecipeError(f"{source}: {'; '.join(faults)}") from None
+            raise TwinrankError(f"{source}: {'; '.join(faults)}") from None
 
     def values(self) -> dict[str, Any]:
         """Plain JSON values, without what is absent."""

@@ -6,7 +6,7 @@ import pytest
 from tests.test_cli import twinrank
 from twinrank.cluster import connected, encode_on_cluster
 from twinrank.encoding import Encoder, FeatureStore
-from twinrank.errors import ClusterError, EncoderError
+from twinrank.errors import EncoderError, TwinrankError
 
 
 @pytest.fixture
@@ -44,19 +44,22 @@ def test_an_encoder_that_workers_do_not_have_is_one_line(encoder, monkeypatch):
     assert "\n" not in str(raised.value)
     encoder.name = name
     monkeypatch.setitem(encoder.__dict__, "identity", "0" * 64)
-    with pytest.raises(ClusterError, match="another encoder of this name"):
+    with pytest.raises(TwinrankError, match="another encoder of this name"):
         list(encode_on_cluster(encoder, texts_of(3), device="cpu"))
 
 
 @pytest.mark.usefixtures("whole_cluster")
 def test_a_gpu_that_no_machine_has_is_said(encoder):
-    with pytest.raises(ClusterError, match="choose --device cpu"):
+    with pytest.raises(TwinrankError, match="choose --device cpu"):
         list(encode_on_cluster(encoder, texts_of(3), device="cuda"))
 
 
 def test_an_address_where_nobody_listens_is_refused_at_once(monkeypatch):
     monkeypatch.setattr("ray.is_initialized", lambda: False)
-    with pytest.raises(ClusterError, match="start one by `ray start --head`"), connected("[::1]:1"):
+    with (
+        pytest.raises(TwinrankError, match="start one by `ray start --head`"),
+        connected("[::1]:1"),
+    ):
         pass
 
 

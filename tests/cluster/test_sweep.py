@@ -6,7 +6,7 @@ from optuna.trial import TrialState
 
 from twinrank.cluster import calls_on_cluster, check_shared
 from twinrank.encoding import FeatureStore
-from twinrank.errors import ClusterError
+from twinrank.errors import TwinrankError
 from twinrank.experiments import sweep as sweeping
 from twinrank.experiments.sweep import (
     Search,
@@ -53,9 +53,9 @@ def test_a_node_killed_in_a_sweep_costs_time_alone(second_node, search, tmp_path
 def test_a_file_of_trials_serves_one_machine_alone(monkeypatch):
     check_shared(None)
     check_shared("sqlite:////tmp/trials.db")
-    with pytest.raises(ClusterError, match="whole path"):
+    with pytest.raises(TwinrankError, match="whole path"):
         check_shared("sqlite:///trials.db")
     monkeypatch.setattr("socket.gethostname", lambda: "another")
     check_shared("postgresql://twinrank@db/sweeps")
-    with pytest.raises(ClusterError, match="--storage postgresql"):
+    with pytest.raises(TwinrankError, match="--storage postgresql"):
         check_shared(None)

@@ -7,7 +7,7 @@ from twinrank.errors import DataError
 
 
 def types(dataset):
-    return dataset.queries.select("id", "type", "text").collect()
+    return dataset.queries.select("id", "type", "text")
 
 
 def test_short_conversations_become_questions_in_all_splits(help_centre, tmp_path, caplog):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.data.test_dataset import CORPUS, QUERIES, write
-from twinrank.data import Dataset, read_texts
+from twinrank.data import Dataset
+from twinrank.data.records import read_texts
 from twinrank.errors import DataError, Fault, TwinrankError
 
 TRAIN = [("q1", "a1", 1), ("q2", "a2", 1)]

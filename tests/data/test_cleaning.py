@@ -101,7 +101,7 @@ def test_import_cleans_and_says_what_it_cut(tmp_path, caplog):
     for row in queries:
         del row["text"]
     dataset = imported(tmp_path, queries=queries, clean=["mail", "redact"])
-    texts = dict(dataset.queries.select("id", "text").collect().rows())
+    texts = dict(dataset.queries.select("id", "text").rows())
     assert texts == {
         "q1": "Where is it?",
         "q3": "> all\n> quoted",
@@ -161,7 +161,7 @@ def test_metadata_are_redacted_and_ids_stay(tmp_path):
     (folder / "queries.jsonl").write_text(json.dumps(record))
     (folder / "corpus.jsonl").write_text('{"_id": "a", "text": "Call 20 12 34 56"}')
     dataset = clean_queries(Dataset.load(folder), ["redact"])
-    (query,) = dataset.queries.collect().rows(named=True)
+    (query,) = dataset.queries.rows(named=True)
     assert (query["id"], query["thread"]) == ("20 12 34 56", "anna@post.example")
     assert json.loads(query["metadata"]) == {"mobile": "[phone]", "open": True}
     assert dataset.answers["text"].to_list() == ["Call 20 12 34 56"]

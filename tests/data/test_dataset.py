@@ -4,7 +4,8 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from twinrank.data import Dataset, answer_texts
+from twinrank.data import Dataset
+from twinrank.data.texts import answer_texts
 from twinrank.errors import DataError
 
 
@@ -76,7 +77,7 @@ METADATA = {
 
 
 def metadata_of(dataset):
-    rows = [*dataset.answers.rows(named=True), *dataset.queries.collect().rows(named=True)]
+    rows = [*dataset.answers.rows(named=True), *dataset.queries.rows(named=True)]
     return {row["id"]: json.loads(row["metadata"]) for row in rows}
 
 
@@ -91,7 +92,7 @@ def test_a_round_trip_loses_nothing_but_what_was_left_out(graded, tmp_path, in_p
     assert again.fingerprint == dataset.fingerprint
     for name in ("answers", "judgements", "labels"):
         assert getattr(again, name).equals(getattr(dataset, name))
-    assert again.queries.collect().equals(dataset.queries.collect())
+    assert again.queries.equals(dataset.queries)
     files = contents(out)
     again.save(out)
     assert contents(out) == files
@@ -105,7 +106,7 @@ def test_dividing_in_place_keeps_grades_and_all_fields(graded):
     again = Dataset.load(graded)
     assert metadata_of(again) == METADATA
     assert again.types == ("question",)
-    assert again.queries.collect()["thread"].to_list() == ["q1", "7", "q3"]
+    assert again.queries["thread"].to_list() == ["q1", "7", "q3"]
     judged = {
         ("q1", "a1"): (1.0, "validation"),
         ("q1", "a3"): (2.0, "validation"),
@@ -152,7 +153,7 @@ def test_the_fingerprint_leaves_metadata_out(tmp_path):
     )
     first = Dataset.load(write(tmp_path / "a", CORPUS, plain))
     other = Dataset.load(write(tmp_path / "b", CORPUS, with_fields))
-    assert not first.queries.collect().equals(other.queries.collect())
+    assert not first.queries.equals(other.queries)
     assert first.fingerprint == other.fingerprint
 
 

@@ -74,7 +74,7 @@ def imported(out, source, files=None, **options):
 
 
 def texts(dataset):
-    return dict(dataset.queries.select("id", "text").collect().rows())
+    return dict(dataset.queries.select("id", "text").rows())
 
 
 @pytest.mark.parametrize("source", HELP_DESKS)
@@ -89,7 +89,7 @@ def test_an_export_becomes_a_labelled_data_set(tmp_path, caplog, source):
     assert {m["visibility"] for m in metadata} == {"public"}
     assert all(m.get("updated_at") for m in metadata if source != "discourse")
     for id, text in texts(dataset).items():
-        kind = dataset.queries.collect().filter(id=id)["type"][0]
+        kind = dataset.queries.filter(id=id)["type"][0]
         assert (kind == "conversation") == ("\nAgent: " in text), text
         assert (kind == "question") or text.startswith("User: ") or source == "confluence"
     assert Dataset.load(tmp_path / "out", strict=True).fingerprint == dataset.fingerprint

@@ -53,7 +53,7 @@ def faults_of(tmp_path, **tables):
 
 
 def rows(dataset):
-    return dataset.queries.select("id", "type", "thread", "text").collect().rows()
+    return dataset.queries.select("id", "type", "thread", "text").rows()
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -438,7 +438,7 @@ def test_columns_that_no_field_reads_are_kept_and_named(tmp_path, caplog):
         "u",
         '{"brand": "b", "locale": "da"}',
     )
-    [row] = dataset.queries.collect().rows(named=True)
+    [row] = dataset.queries.rows(named=True)
     assert row["thread"] == "t7"
     assert json.loads(row["metadata"]) == {"ticket type": "x", "answr": "a"}
     text = "columns kept in metadata: ticket type, answr, metadata; read one by --column FIELD=NAME"
@@ -463,6 +463,6 @@ def test_splits_threads_and_long_texts_are_taken_as_they_are(tmp_path):
         query(id="q2", thread="8.0", split="test"),
     ]
     dataset = imported(tmp_path, queries=queries, suffix=".csv")
-    assert [len(text) for text in dataset.queries.collect()["text"]] == [299_999, 1]
-    assert dataset.queries.collect()["thread"].to_list() == ["007", "8"]
+    assert [len(text) for text in dataset.queries["text"]] == [299_999, 1]
+    assert dataset.queries["thread"].to_list() == ["007", "8"]
     assert dataset.labels["split"].to_list() == ["validation", "test"]

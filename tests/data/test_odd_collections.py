@@ -409,7 +409,7 @@ def test_it_loads_and_says_what_was_left_out(folder, name):
     dataset = Dataset.load(folder)
     assert {
         "answers": dataset.answers.height,
-        "queries": dataset.queries.collect().height,
+        "queries": dataset.queries.height,
         "labels": dataset.labels.height,
     } == SOUND | counts
     sentences = [sentence.partition(": ")[2] for sentence in dataset.left_out]

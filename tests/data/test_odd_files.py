@@ -260,7 +260,7 @@ def test_a_list_of_messages_becomes_a_conversation(tmp_path, suffix, chat, role)
     dataset = import_tables(
         tmp_path / "out", answers=tmp_path / "a.csv", queries=tmp_path / f"q{suffix}"
     )
-    assert dataset.queries.select("type", "text").collect().rows() == [
+    assert dataset.queries.select("type", "text").rows() == [
         ("conversation", f"User: hi\n{role}: yes?"),
         ("question", "User: hi"),
     ]

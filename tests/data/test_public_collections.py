@@ -52,7 +52,7 @@ def test_a_data_set_of_hugging_face(hub, tmp_path, caplog):
         ("q4", "a4", "validation"),
     ]
     assert set(dataset.judgements["score"]) == {2.0}
-    assert json.loads(dataset.queries.collect()["metadata"][0]) == {"lang": "en"}
+    assert json.loads(dataset.queries["metadata"][0]) == {"lang": "en"}
     for said in (
         "judgements not read of the splits other",
         "answers without title and text left out: 1, the first in line 5",
@@ -94,7 +94,7 @@ def test_a_collection_of_ir_datasets_and_one_split_of_it(tmp_path):
     assert dataset.answers["text"].to_list() == [a["text"] for a in CORPUS]
     part = import_collection(tmp_path / "part", "ir_datasets:mine/train")
     assert part.labels.rows() == [(q, a, "train") for q, a, _ in TRAIN]
-    assert part.queries.collect()["id"].to_list() == ["q1", "q2"]
+    assert part.queries["id"].to_list() == ["q1", "q2"]
 
 
 @pytest.mark.usefixtures("registered")

@@ -21,7 +21,7 @@ def dataset(rows):
     return Dataset(
         name="made",
         answers=pl.DataFrame({"id": answers}, schema={"id": pl.String}),
-        queries=pl.LazyFrame(queries, schema=QUERIES, orient="row"),
+        queries=pl.DataFrame(queries, schema=QUERIES, orient="row"),
         labels=pl.DataFrame(labels, schema=LABELS, orient="row"),
     )
 
@@ -35,7 +35,7 @@ def one_a_thread(sizes, kinds=("question",)):
 
 
 def thread_splits(divided):
-    threads = dict(divided.queries.select("id", "thread").collect().iter_rows())
+    threads = dict(divided.queries.select("id", "thread").iter_rows())
     found = defaultdict(set)
     for query, _, name in divided.labels.iter_rows():
         found[threads[query]].add(name)
@@ -47,7 +47,7 @@ def thread_counts(divided):
 
 
 def answer_counts(divided):
-    threads = dict(divided.queries.select("id", "thread").collect().iter_rows())
+    threads = dict(divided.queries.select("id", "thread").iter_rows())
     rows = {(answer, threads[query], name) for query, answer, name in divided.labels.iter_rows()}
     return Counter((answer, name) for answer, _, name in rows)
 
@@ -123,7 +123,7 @@ def test_rare_answers_give_their_part_and_a_single_thread_stays_in_train():
 
 def test_types_are_divided_alike():
     divided = split(one_a_thread([40] * 20, kinds=("question", "conversation")))
-    kinds = dict(divided.queries.select("id", "type").collect().iter_rows())
+    kinds = dict(divided.queries.select("id", "type").iter_rows())
     counts = Counter((kinds[query], name) for query, _, name in divided.labels.iter_rows())
     for kind in ("question", "conversation"):
         assert counts[kind, "validation"] + counts[kind, "test"] == pytest.approx(120, abs=20)

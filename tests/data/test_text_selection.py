@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from twinrank.data import Readable, readable_answers, split_sentences
 from twinrank.data.text_selection import Idf, Selection
+from twinrank.data.texts import Readable, readable_answers, split_sentences
 from twinrank.encoding import Encoder
 from twinrank.errors import TwinrankError
 from twinrank.languages import LANGUAGE_CODES

@@ -12,6 +12,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules
 
 from twinrank.encoding import Encoder, FeatureStore
+from twinrank.encoding.trainable import Trainable
 from twinrank.errors import EncoderError
 from twinrank.ranking.reader import Reader, complete, reader_of
 from twinrank.recipe import EncoderSettings, Recipe
@@ -122,7 +123,7 @@ def test_layers_are_part_of_the_encoder_but_stored_features_are_below(tiny_model
     assert (other.width, other.dim) == (32, 16)
     assert other.encode(TEXTS).shape == (4, 2, 32)
     with pytest.raises(EncoderError, match="cannot be tuned"):
-        other.trainable("mean", rank=None, held_tokens=1)
+        Trainable(other, "mean", rank=None, held_tokens=1)
 
 
 def edit(name, change):

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from tests.postgres import empty_database
 from tests.processes import results
 from twinrank.encoding import FeatureStore
-from twinrank.errors import SweepError
+from twinrank.errors import TwinrankError
 from twinrank.experiments import sweep as sweeping
 from twinrank.experiments.sweep import Search, TrialContext, find_database, open_study, sweep
 from twinrank.experiments.sweep_ranges import Choices, Ranges, vary
@@ -123,7 +123,7 @@ def test_the_worst_type_is_maximised(search, tmp_path):
 
 def test_another_sweep_does_not_go_on_in_the_same_folder(found, home, search):
     assert found.trials
-    with pytest.raises(SweepError, match=r"sweep\.db: holds another sweep; choose"):
+    with pytest.raises(TwinrankError, match=r"sweep\.db: holds another sweep; choose"):
         found_in(home, replace(search, seed=1))
 
 
@@ -139,7 +139,7 @@ def test_another_sweep_does_not_go_on_in_the_same_folder(found, home, search):
 def test_a_database_that_cannot_be_used_is_one_line_without_the_password(
     search, tmp_path, url, message
 ):
-    with pytest.raises(SweepError, match=message) as caught:
+    with pytest.raises(TwinrankError, match=message) as caught:
         found_in(tmp_path, search, storage=url)
     assert "secret" not in "".join(traceback.format_exception(caught.value))
 
@@ -154,7 +154,7 @@ def test_a_trial_that_diverges_says_why_and_is_never_the_best(search, tmp_path):
     assert len(found.trials) + len(found.failed) == 6
     assert "lower the recipe's training.learning_rate" in found.as_dict()["failed"][0]["why"]
     alone = {"training.learning_rate": Choices(choices=(1e34, 1e35))}
-    with pytest.raises(SweepError, match=r"no trial reached a figure \(trial 0: "):
+    with pytest.raises(TwinrankError, match=r"no trial reached a figure \(trial 0: "):
         found_in(tmp_path / "alone", replace(tried, ranges=Ranges(alone)), trials=2)
 
 

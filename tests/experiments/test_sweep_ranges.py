@@ -1,6 +1,6 @@
 import pytest
 
-from twinrank.errors import RecipeError
+from twinrank.errors import TwinrankError
 from twinrank.experiments.sweep_ranges import Between, Choices, Ranges
 from twinrank.recipe import Recipe
 
@@ -51,7 +51,7 @@ def test_without_a_file_it_is_the_handovers_four():
         *("dropout", "learning_rate", "batch_size", "weight_decay")
     ]
     assert usual.start(Recipe.load("handover-dual"))["training.learning_rate"] == 1.4e-3
-    with pytest.raises(RecipeError, match=r"--ranges\): .*bm25 has no \[towers\] table"):
+    with pytest.raises(TwinrankError, match=r"--ranges\): .*bm25 has no \[towers\] table"):
         Ranges.load(None, Recipe.load("bm25"))
 
 
@@ -82,5 +82,5 @@ def test_a_recipe_beyond_the_ranges_is_no_start(load):
     ],
 )
 def test_a_range_that_is_none_is_one_line_with_the_file_and_the_mend(load, toml, message):
-    with pytest.raises(RecipeError, match=r"ranges\.toml: .*" + message):
+    with pytest.raises(TwinrankError, match=r"ranges\.toml: .*" + message):
         load(toml)

@@ -41,7 +41,7 @@ def dataset(queries, labels, answers=(("a1", "One", "text of one"),)):
     return Dataset(
         name="made",
         answers=pl.DataFrame(rows, schema=ANSWERS, orient="row"),
-        queries=pl.LazyFrame(queries, schema=QUERIES, orient="row"),
+        queries=pl.DataFrame(queries, schema=QUERIES, orient="row"),
         labels=pl.DataFrame(labels, schema=LABELS, orient="row"),
     )
 

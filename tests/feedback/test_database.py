@@ -97,6 +97,11 @@ def test_verdicts_of_a_scope_are_found_and_counted_alone(feedback, address):
         assert [day.requests for day in again.statistics(1, scope="a").days] == [0]
 
 
+def test_words_are_found_in_whatever_case_they_stand(feedback):
+    assert feedback.add(replace(verdict("k"), text="Jeg vil ÆNDRE min aftale"))
+    assert feedback.search("ændre")[1] == 1
+
+
 def test_a_verdict_that_is_taken_back_is_gone_and_its_key_is_free(feedback, address):
     kept, mistaken, better = verdict("kept"), verdict("k"), verdict("k", right=False)
     assert feedback.add(kept)

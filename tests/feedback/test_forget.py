@@ -1,6 +1,7 @@
 """Erasing what people wrote: no file of the ranker, of a learning or of the database has it."""
 
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -13,10 +14,11 @@ from tests.ranker_files import all_files, version_folder
 from tests.ranking.test_storage import smaller
 from twinrank.cli import main
 from twinrank.errors import FeedbackError, RankerError
-from twinrank.feedback import Verdict, feedback_id
+from twinrank.feedback import Verdict
 from twinrank.feedback.database import Feedback
 from twinrank.feedback.forget import expire, forget
 from twinrank.feedback.learning import learning_folder
+from twinrank.feedback.verdicts import feedback_id
 from twinrank.ranking import Ranker
 
 NOW = datetime.now(UTC)
@@ -123,6 +125,19 @@ def test_a_text_that_another_verdict_has_stays_when_one_goes_by_key(folder, feed
     feedback.add(verdict("again", f" {text.upper()}"))
     assert forget(folder, feedback, key="k").past_queries == 0
     assert text in Ranker.load(folder).past.texts
+
+
+def test_the_data_is_searched_where_it_moved_along_with_the_ranker(
+    folder, help_centre_folder, text, tmp_path
+):
+    before, now = tmp_path / "before", tmp_path / "now"
+    shutil.copytree(help_centre_folder, before / "data")
+    ranker = Ranker.load(folder)
+    ranker.origin = ranker.origin.model_copy(update={"folder": str(before / "data")})
+    ranker.save(before / "ranker")
+    before.rename(now)
+    [note] = forget(now / "ranker", None, text=text, dry_run=True).notes
+    assert note.startswith(f"{now.resolve()}") and "queries.jsonl: 1 such queries stay" in note
 
 
 def test_all_past_queries_can_go(folder):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinrank.feedback import Verdict
-from twinrank.feedback.labels import make_labels
+from twinrank.feedback.labels import describe_counts, make_labels
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -46,23 +46,28 @@ def test_the_last_word_says_what_is_right(help_centre, ids):
         ("not the other", a),
     ]
     counts = found.counts
-    assert (counts.verdicts, counts.replaced, counts.wrong, counts.unknown) == (17, 7, 5, 0)
-    assert (counts.texts, counts.taken_back, counts.learned) == (6, 2, 4)
-    assert "5 verdicts on what is wrong, which are no labels" in str(counts)
+    assert (counts["verdicts"], counts["replaced"], counts["wrong"], counts["unknown"]) == (
+        17,
+        7,
+        5,
+        0,
+    )
+    assert (counts["texts"], counts["taken_back"], counts["learned"]) == (6, 2, 4)
+    assert "5 verdicts on what is wrong, which are no labels" in describe_counts(counts)
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_what_is_measured_on_is_not_learned(help_centre, ids, split):
     asked = help_centre.split(split).frame
     texts = asked["text"].to_list()
-    assert learned(help_centre, ids, *(verdict(t, ids[0]) for t in texts)).counts.learned == 0
+    assert learned(help_centre, ids, *(verdict(t, ids[0]) for t in texts)).counts["learned"] == 0
     found = learned(help_centre, ids, verdict(texts[0].upper(), ids[0]))
-    assert (found.counts.held_out, found.learned.height) == (1, 0)
+    assert (found.counts["held_out"], found.learned.height) == (1, 0)
     # nor the other, unlabelled side of a ticket
     other = asked.with_columns(id=pl.lit("other"), text=pl.lit("the other side"))[:1]
-    queries = pl.concat([help_centre.queries, other.lazy()])
+    queries = pl.concat([help_centre.queries, other])
     wider = type(help_centre)("wider", help_centre.answers, queries, help_centre.labels)
-    assert learned(wider, ids, verdict("The other side", ids[0])).counts.held_out == 1
+    assert learned(wider, ids, verdict("The other side", ids[0])).counts["held_out"] == 1
 
 
 def test_what_train_holds_already_is_known_unless_it_is_labelled_otherwise(help_centre, ids):
@@ -70,9 +75,9 @@ def test_what_train_holds_already_is_known_unless_it_is_labelled_otherwise(help_
     text = train.texts[0]
     row = train.labels[[0]].toarray()[0]
     right, other = ids[int(row.argmax())], ids[int(row.argmin())]
-    assert learned(help_centre, ids, verdict(text, right)).counts.known == 1
+    assert learned(help_centre, ids, verdict(text, right)).counts["known"] == 1
     found = learned(help_centre, ids, verdict(text, other), hold_back=0.999)
-    assert (found.counts.known, found.counts.learned, found.counts.held_back) == (0, 1, 0)
+    assert (found.counts["known"], found.counts["learned"], found.counts["held_back"]) == (0, 1, 0)
 
 
 def test_a_type_nobody_gave(help_centre, ids):
@@ -95,9 +100,18 @@ def test_every_text_is_counted_once_and_held_back_for_good(help_centre, ids, sai
     said, more = ([verdict(*one) for one in some] for some in (said, more))
     found = learned(help_centre, ids, *said, hold_back=share)
     counts = found.counts
-    parts = (counts.taken_back, counts.held_out, counts.known, counts.held_back, counts.learned)
-    assert sum(parts) == counts.texts
-    assert (counts.learned, counts.held_back) == (found.learned.height, found.held_back.height)
+    parts = (
+        counts["taken_back"],
+        counts["held_out"],
+        counts["known"],
+        counts["held_back"],
+        counts["learned"],
+    )
+    assert sum(parts) == counts["texts"]
+    assert (counts["learned"], counts["held_back"]) == (
+        found.learned.height,
+        found.held_back.height,
+    )
     both = pl.concat([found.learned, found.held_back])
     assert both["id"].is_unique().all()
     assert set(both["answer"]) <= set(ids)

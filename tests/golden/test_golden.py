@@ -37,7 +37,7 @@ EXACT = os.environ.get("TWINRANK_GOLDEN") == "exact"
 FIGURES, SCORES = (1e-6, 1e-6) if EXACT else (1e-3, 2e-4)  # tolerances
 VARYING = {"bytes", "fingerprint", "last_use", "precision", "seconds"}
 COMMANDS = {  # carried out in this order: later ones read what earlier ones left
-    "describe": "describe {data} --encoder {encoder} --max-tokens 32",
+    "describe": "describe {data}",
     "explore": "explore {data} --out {home}/e.html --encoder {encoder} --max-tokens 32",
     "import": "import {home}/imported --answers {home}/answers.csv --queries {home}/queries.csv",
     "split": "split {home}/imported --out {home}/split --test 0.2 --seed 1",
@@ -125,7 +125,7 @@ def home(help_centre, tmp_path):
     right = help_centre.labels.group_by("query", maintain_order=True).agg(
         pl.col("answer").str.join(";")
     )
-    queries = help_centre.queries.collect().join(right, left_on="id", right_on="query", how="left")
+    queries = help_centre.queries.join(right, left_on="id", right_on="query", how="left")
     queries = queries.select("id", "type", "thread", "text", "answer")
     queries.write_csv(tmp_path / "queries.csv")
     (tmp_path / "ranges.toml").write_text("training.batch_size = {choices = [32, 64]}")

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from twinrank.data import split_sentences, titled_sections
+from twinrank.data.texts import split_sentences, titled_sections
 from twinrank.ranking import Explainer
 from twinrank.ranking.explanation import MIN_SENTENCE_CHARACTERS, SENTENCES_A_STEP
 

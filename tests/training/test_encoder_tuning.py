@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from twinrank.encoding import Encoder
+from twinrank.encoding.trainable import Trainable
 from twinrank.errors import DivergedError
 from twinrank.ranking import Passages
 from twinrank.recipe import TuningSettings
@@ -23,7 +24,7 @@ def encoder(tiny_model):
 
 def build_trainable(encoder, *, rank=None, held_tokens=10_000):
     torch.manual_seed(0)
-    return encoder.trainable("mean", rank=rank, held_tokens=held_tokens)
+    return Trainable(encoder, "mean", rank=rank, held_tokens=held_tokens)
 
 
 def tokenize(encoder, dataset):

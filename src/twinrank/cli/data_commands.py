@@ -45,7 +45,7 @@ CleanChat = Annotated[
 def _show_description(description: Description, *, json: bool) -> None:
     from twinrank.cli.dataset_tables import dataset_tables
 
-    show(description.as_dict() if json else dataset_tables(description))
+    show(vars(description) if json else dataset_tables(description))
 
 
 @app.command("import", rich_help_panel=PANEL)
@@ -168,24 +168,17 @@ def split(
 @app.command(rich_help_panel=PANEL)
 def describe(
     data: Data,
-    encoder: EncoderName = "all-MiniLM-L6-v2",
-    max_tokens: MaxTokens = 128,
     strict: Strict = False,
     json: AsJson = False,
 ) -> None:
-    """Show what a data set holds: counts, balance of types, lengths, and what to beware of.
-
-    Lengths are also counted in tokens of an encoder; with `--encoder none` they are not.
+    """Show what a data set holds: counts, balance of types, and what to beware of.
 
     Example: `twinrank describe examples/help-centre`
     """
     from twinrank.data import Dataset
     from twinrank.data import describe as describe_data
-    from twinrank.encoding import Encoder
 
-    count = None if encoder == "none" else Encoder(encoder, max_tokens=max_tokens).count_tokens
-    description = describe_data(Dataset.load(data, strict=strict), count, max_tokens)
-    _show_description(description, json=json)
+    _show_description(describe_data(Dataset.load(data, strict=strict)), json=json)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -248,7 +241,7 @@ def encode(
     Example: `twinrank encode data/mine --ray 10.0.0.5:6379`
     """
     from twinrank.data import Dataset
-    from twinrank.errors import RecipeError
+    from twinrank.errors import TwinrankError
     from twinrank.experiments.runs import encode as encoded
     from twinrank.ranking import encoder_of
     from twinrank.recipe import Recipe
@@ -257,7 +250,7 @@ def encode(
     chosen = Recipe.load(recipe)
     if not chosen.encoder or chosen.tuning:
         reason = "tunes an encoder of its own" if chosen.tuning else "takes no encoder"
-        raise RecipeError(f"{chosen.name} {reason}: there is nothing to encode ahead of a run")
+        raise TwinrankError(f"{chosen.name} {reason}: there is nothing to encode ahead of a run")
     dataset = Dataset.load(data, strict=strict)
     encoder = encoder_of(chosen, device)
     with feature_store(ray, device=device, workers=workers) as store:
@@ -303,7 +296,7 @@ def plan(
     """Estimate what a size takes that is not at hand: memory, disk, hours, machines.
 
     Times of a processor come from constants that were measured on one core, those of a GPU from
-    its published peak and an assumed share of it. What each figure rests on is said below.
+    its published peak and an assumed share of it. What the figures rest on is said below.
 
     Example: `twinrank plan --answers 1e8 --queries 1e9 --qps 5000 --gpu h200`
 

@@ -88,7 +88,7 @@ def rank(
 def _read_texts(text: str | None, file: Path | None) -> list[str]:
     """Read the texts to rank, of which none is empty."""
     if file:
-        from twinrank.data import read_texts
+        from twinrank.data.records import read_texts
 
         return read_texts(file)
     if text is None:

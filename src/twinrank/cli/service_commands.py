@@ -213,4 +213,4 @@ def forget(
             before=before and before.replace(tzinfo=UTC),
             dry_run=dry_run,
         )
-    show(forgotten.as_dict() if json else forgotten.describe(dry_run=dry_run))
+    show(vars(forgotten) if json else forgotten.describe(dry_run=dry_run))

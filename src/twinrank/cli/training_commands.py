@@ -289,8 +289,8 @@ def learn(
 
     from twinrank.encoding import FeatureStore
     from twinrank.extras import check_installed
-    from twinrank.feedback import learn as learned
-    from twinrank.feedback import roll_back
+    from twinrank.feedback.learning import learn as learned
+    from twinrank.feedback.learning import roll_back
     from twinrank.reports.terminal import learning_table
 
     if rollback:

@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 
-from twinrank.errors import ClusterError, TwinrankError
+from twinrank.errors import TwinrankError, first_line
 
 LOCAL = "local"
 LOCAL_OPTIONS: dict[str, Any] = {
@@ -31,7 +31,7 @@ def connected(address: str) -> Iterator[None]:
             one of this machine alone, which begins and ends here and listens to this machine alone.
 
     Raises:
-        ClusterError: if no cluster answers there.
+        TwinrankError: if no cluster answers there.
     """
     # Ray reads them as it starts: it reports nothing to its makers, and warns of nothing that is
     # right for us.
@@ -47,7 +47,7 @@ def connected(address: str) -> Iterator[None]:
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
     except (OSError, RuntimeError, ValueError) as error:
-        raise ClusterError(
+        raise TwinrankError(
             f"{address}: no Ray cluster can be joined there ({first_line(error)}); start one by "
             "`ray start --head`, or try --ray local"
         ) from error
@@ -76,15 +76,15 @@ class Slot:
         """Choose a core; or a GPU, if `device` asks for one, or is `auto` and there are some.
 
         Raises:
-            ClusterError: if the cluster has none.
+            TwinrankError: if the cluster has none.
         """
         resources = ray.cluster_resources()
         cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
         needs_gpu = device.startswith("cuda") or (device == "auto" and gpus > 0)
         if needs_gpu and not gpus:
-            raise ClusterError("no machine of the cluster has a GPU; choose --device cpu")
+            raise TwinrankError("no machine of the cluster has a GPU; choose --device cpu")
         if not cores:
-            raise ClusterError("no machine of the cluster lends a core; see `ray status`")
+            raise TwinrankError("no machine of the cluster lends a core; see `ray status`")
         if needs_gpu:
             return cls("cuda", {"num_cpus": 1, "num_gpus": 1}, gpus)
         return cls("cpu", {"num_cpus": 1}, cores)
@@ -97,25 +97,25 @@ def check_shared(storage: str | None) -> None:
         storage: its address, as SQLAlchemy writes it; None is SQLite in the sweep's folder.
 
     Raises:
-        ClusterError: if it is a file, and the cluster more than this machine; or if the file's
+        TwinrankError: if it is a file, and the cluster more than this machine; or if the file's
             path is relative, and would be another where workers run.
     """
     if storage is not None and not storage.startswith("sqlite"):
         return
     check_one_machine("storage")
     if storage is not None and not storage.partition(":///")[2].startswith("/"):
-        raise ClusterError(f"{storage}: give the file's whole path, sqlite:////...")
+        raise TwinrankError(f"{storage}: give the file's whole path, sqlite:////...")
 
 
 def check_one_machine(option: str) -> None:
     """Refuse SQLite, for the database of an option, on a cluster that is more than this machine.
 
     Raises:
-        ClusterError: if it is.
+        TwinrankError: if it is.
     """
     hosts = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
     if others := hosts - {socket.gethostname()}:
-        raise ClusterError(
+        raise TwinrankError(
             f"SQLite serves one machine, and the cluster has {len(others)} more: give a database "
             f"that all of them reach, --{option} postgresql://..."
         )
@@ -125,9 +125,4 @@ def worker_error(cause: BaseException) -> Exception:
     """Return what a worker raised, to be raised in this process."""
     if isinstance(cause, TwinrankError):
         return cause
-    return ClusterError(f"a worker failed: {first_line(cause)}")
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error; those of Ray have many."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return TwinrankError(f"a worker failed: {first_line(cause)}")

@@ -20,10 +20,10 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from twinrank.cluster.connection import Slot, first_line, worker_error
+from twinrank.cluster.connection import Slot, worker_error
 from twinrank.data import Dataset
 from twinrank.encoding import Encoder, FeatureStore
-from twinrank.errors import ClusterError, TwinrankError
+from twinrank.errors import TwinrankError, first_line
 from twinrank.experiments.runs import encode
 from twinrank.progress import progress_bar
 from twinrank.recipe import Recipe
@@ -61,7 +61,7 @@ def calls_on_cluster(
         label: of the progress bar.
 
     Raises:
-        ClusterError: if a call was lost with its worker, and again `RETRIES` times.
+        TwinrankError: if a call was lost with its worker, and again `RETRIES` times.
     """
     slot = Slot.of(device)
     results: dict[int, Result] = {}
@@ -89,7 +89,7 @@ def encode_on_cluster(
         Row numbers (n) in `texts`, and their features (n, 2, d).
 
     Raises:
-        ClusterError: if a machine has another encoder under that name, or workers die again and
+        TwinrankError: if a machine has another encoder under that name, or workers die again and
             again.
         EncoderError: if a worker cannot load or run it.
     """
@@ -128,7 +128,7 @@ def train_on_cluster(
         workers: processes; None means one for each core.
 
     Raises:
-        ClusterError: if processes die again and again, or a machine does not see `out`.
+        TwinrankError: if processes die again and again, or a machine does not see `out`.
         TwinrankError: if the training cannot be carried out.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
@@ -162,7 +162,7 @@ def train_on_cluster(
                 if isinstance(cause, TwinrankError):
                     raise cause from None
             if attempt == RETRIES:
-                raise ClusterError(
+                raise TwinrankError(
                     f"the training was lost {attempt + 1} times ({first_line(causes[0])}); run the "
                     "same again with fewer --workers: it goes on from the last checkpoint"
                 ) from error
@@ -188,7 +188,7 @@ def _call_all(
             except RayTaskError as error:
                 raise worker_error(error.cause) from None
             except LOST as error:
-                raise ClusterError(
+                raise TwinrankError(
                     f"a call lost its worker {RETRIES + 1} times; the logs of Ray on their "
                     "machines say why"
                 ) from error
@@ -209,7 +209,7 @@ def _encode(
     """Encode texts in a worker, by the same encoder as in the process that asks."""
     encoder = _load_encoder(*settings)
     if encoder.fingerprint != fingerprint:
-        raise ClusterError(
+        raise TwinrankError(
             f"{encoder.name}: a machine of the cluster has another encoder of this name "
             f"({encoder.fingerprint[:12]}, not {fingerprint[:12]}); copy it to all machines"
         )

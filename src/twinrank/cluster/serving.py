@@ -20,14 +20,8 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from starlette.types import ASGIApp
 
-from twinrank.cluster.connection import (
-    LOCAL,
-    Slot,
-    check_one_machine,
-    connected,
-    first_line,
-)
-from twinrank.errors import ClusterError, ServeError
+from twinrank.cluster.connection import LOCAL, Slot, check_one_machine, connected
+from twinrank.errors import ServeError, TwinrankError, first_line
 from twinrank.feedback.engine import file_of
 from twinrank.ranking import is_milvus
 from twinrank.service.app import in_process
@@ -73,7 +67,7 @@ def serve_on_cluster(settings: Settings, address: str, announce: Callable[[str],
         _clear_cluster()
         slot = Slot.of(settings.device)
         if settings.workers > slot.count:
-            raise ClusterError(
+            raise TwinrankError(
                 f"the cluster has room for {slot.count} replicas; give --workers {slot.count} "
                 "or fewer, or more machines"
             )
@@ -86,9 +80,9 @@ def serve_on_cluster(settings: Settings, address: str, announce: Callable[[str],
             announce(place)
             while NAME in serve.status().applications:
                 time.sleep(CHECK_EVERY_S)
-            raise ClusterError("the service was ended by somebody else; start it again")
+            raise TwinrankError("the service was ended by somebody else; start it again")
         except (RayError, RayServeException, TimeoutError) as error:
-            raise ClusterError(
+            raise TwinrankError(
                 f"the cluster no longer answers ({first_line(error)}); start again"
             ) from error
         finally:
@@ -104,10 +98,10 @@ def _clear_cluster() -> None:
     """End replicas that a command left behind which was killed.
 
     Raises:
-        ClusterError: if Ray Serve runs somebody else's application.
+        TwinrankError: if Ray Serve runs somebody else's application.
     """
     if others := sorted(set(serve.status().applications) - {NAME}):
-        raise ClusterError(
+        raise TwinrankError(
             f"Ray Serve runs {', '.join(others)} on this cluster, behind a proxy that others "
             "have set up; use another cluster, or end it by `serve shutdown`"
         )
@@ -134,7 +128,7 @@ def _start(settings: Settings, slot: Slot, port: int) -> None:
     """Start the replicas, and wait until they answer.
 
     Raises:
-        ClusterError: if none can begin.
+        TwinrankError: if none can begin.
     """
 
     def build() -> ASGIApp:  # within a function, so that it is sent with its settings
@@ -169,7 +163,7 @@ def _start(settings: Settings, slot: Slot, port: int) -> None:
         app = serve.status().applications.get(NAME)
         messages = [deployment.message for deployment in app.deployments.values()] if app else []
         reason = (messages or [f"{error}"])[0].strip().splitlines()[-1]  # below Ray's traceback
-        raise ClusterError(f"no replica can begin: {reason}") from None
+        raise TwinrankError(f"no replica can begin: {reason}") from None
 
 
 def _is_any(host: str) -> bool:

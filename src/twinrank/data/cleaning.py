@@ -118,7 +118,7 @@ def clean_queries(dataset: Dataset, steps: Collection[str]) -> Dataset:
     if unknown := {*steps} - {*STEPS}:
         names, known = ", ".join(sorted(unknown)), ", ".join(STEPS)
         raise TwinrankError(f"no way to clean is called {names}; give {known}")
-    queries, done = dataset.queries.collect(), Counter[str]()
+    queries, done = dataset.queries, Counter[str]()
     sentences: list[str] = []
     before = queries["text"].to_list()
     if "mail" in steps or "chat" in steps:
@@ -138,7 +138,7 @@ def clean_queries(dataset: Dataset, steps: Collection[str]) -> Dataset:
     is_there = pl.col("query").is_in(queries["id"].implode())
     return replace(
         dataset,
-        queries=queries.lazy(),
+        queries=queries,
         labels=dataset.labels.filter(is_there),
         judgements=dataset.judgements.filter(is_there),
         folder=None,

@@ -76,7 +76,7 @@ class Dataset:
 
     name: str
     answers: pl.DataFrame
-    queries: pl.LazyFrame
+    queries: pl.DataFrame
     labels: pl.DataFrame
     judgements: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=JUDGEMENTS_SCHEMA))
     folder: Path | None = None
@@ -126,7 +126,7 @@ class Dataset:
         return cls(
             name=name,
             answers=answers.frame(),
-            queries=queries.frame().lazy(),
+            queries=queries.frame(),
             labels=judgements.filter(pl.col("score") > 0).select("query", "answer", "split"),
             judgements=judgements,
             left_out=left_out,
@@ -149,7 +149,7 @@ class Dataset:
             raise DataError([Fault(path, None, what, "choose another folder for the data set")])
         if self.left_out:
             log.warning("%s: written without the rows that were left out when it was read", path)
-        for name, rows in ((beir.ANSWERS, self.answers), (beir.QUERIES, self.queries.collect())):
+        for name, rows in ((beir.ANSWERS, self.answers), (beir.QUERIES, self.queries)):
             write_file(path / name, partial(beir.write_rows, rows))
             (path / f"{name}.gz").unlink(missing_ok=True)
         self.save_labels(path)
@@ -157,7 +157,7 @@ class Dataset:
     def save_labels(self, path: Path) -> None:
         """Write the qrels files alone, where answers and queries are there as they were read."""
         before, written = beir.find_qrels(path, []).values(), []
-        divided = self._divide_judgements(self.queries.collect())
+        divided = self._divide_judgements()
         for (split,), judged in divided.group_by("split"):
             file = path / "qrels" / f"{split}.tsv"
             written.append(write_file(file, partial(beir.write_qrels, judged)))
@@ -165,16 +165,16 @@ class Dataset:
             if file not in written:
                 file.unlink()
 
-    def _divide_judgements(self, queries: pl.DataFrame) -> pl.DataFrame:
+    def _divide_judgements(self) -> pl.DataFrame:
         """Return all judgements, in the order they were read, with the splits that labels have now.
 
         What is no label goes where the labels of its thread are.
         """
         pair = ["query", "answer"]
-        is_there = _is_in("query", queries["id"]) & _is_in("answer", self.answers["id"])
+        is_there = _is_in("query", self.queries["id"]) & _is_in("answer", self.answers["id"])
         read = self.judgements.filter(is_there).with_row_index("row")
         labels = self.labels.join(read.drop("split"), on=pair, how="left")
-        threads = queries.select("thread", query="id")
+        threads = self.queries.select("thread", query="id")
         split_of = labels.join(threads, on="query").select("thread", now="split").unique()
         rest = read.filter(pl.col("score") <= 0).join(threads, on="query", how="left")
         rest = rest.join(split_of, on="thread", how="left")
@@ -208,8 +208,7 @@ class Dataset:
         """
         train = pl.col("split") == "train"
         asked = self.queries.filter(_is_in("id", self.labels.filter(~train)["query"]))
-        threads = asked.select("thread").collect()["thread"]
-        return self._queries(~_is_in("thread", threads), self.labels.filter(train))
+        return self._queries(~_is_in("thread", asked["thread"]), self.labels.filter(train))
 
     def fewer_labels(self, share: float, *, kind: str | None = None, seed: int = 0) -> Dataset:
         """The same data with the labels of a share of the threads in train alone.
@@ -222,8 +221,7 @@ class Dataset:
             seed: another draws other threads.
         """
         train = self.labels.filter(pl.col("split") == "train")
-        asked = self.queries.filter(_is_in("id", train["query"]))
-        queries = asked.select("id", "type", "thread").collect()
+        queries = self.queries.filter(_is_in("id", train["query"]))
         threads = queries["thread"].unique().sort()
         order = np.random.default_rng(seed).permutation(len(threads))
         loses = _is_in("thread", threads[order[math.ceil(share * len(threads)) :]])
@@ -235,11 +233,11 @@ class Dataset:
     @cached_property
     def types(self) -> tuple[str, ...]:
         """The types there are, in alphabetical order."""
-        return tuple(self.queries.select(pl.col("type").unique().sort()).collect()["type"])
+        return tuple(self.queries["type"].unique().sort())
 
     def labelled(self) -> dict[str, dict[str, int]]:
         """How many labelled queries there are, by split and type."""
-        types = self.queries.select("type", query="id").collect(engine="streaming")
+        types = self.queries.select("type", query="id")
         asked = self.labels.select("query", "split").unique().join(types, on="query")
         counts = asked.group_by("split", "type").len().sort("type").rows()
         by_split = {name: {kind: n for s, kind, n in counts if s == name} for name in SPLITS}
@@ -250,7 +248,7 @@ class Dataset:
         """sha256 (16 hex digits) of what a ranker learns from: all but the metadata."""
         content = hashlib.sha256()
         labels = self.labels.sort("split", "query", "answer")
-        for rows in (self.answers, self.queries.collect(), labels):
+        for rows in (self.answers, self.queries, labels):
             rows = rows.drop("metadata", strict=False)
             for part in rows.iter_slices(ROWS_HASHED_AT_ONCE):
                 content.update(part.write_ndjson().encode())
@@ -261,7 +259,7 @@ class Dataset:
         return answer_texts(self.answers)
 
     def _queries(self, is_chosen: pl.Expr, labels: pl.DataFrame) -> Queries:
-        frame = self.queries.filter(is_chosen).collect(engine="streaming")
+        frame = self.queries.filter(is_chosen)
         rows = frame.select(query="id").with_row_index("row")
         columns = self.answers.select(answer="id").with_row_index("column")
         scores = self.judgements.select("query", "answer", "score").unique(["query", "answer"])

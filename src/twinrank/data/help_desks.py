@@ -5,7 +5,8 @@ One more is one more entry of `HELP_DESKS`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 SET: Final = ("any value but none, false and empty",)
@@ -18,7 +19,7 @@ Rule = tuple[str, Path, tuple[object, ...]]  # a state, a path, and the values t
 
 ANSWER, TRANSLATION, QUERY, MESSAGE, MACRO = "answer", "translation", "query", "message", "macro"
 PUBLIC = "public"
-DATES = {"created_at": "created_at", "updated_at": "updated_at"}
+DATES = "created_at updated_at"
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,18 @@ class Kind:
     Attributes:
         needs: the fields that such an object has, blanks between; `a|b` is one of two, `a=b,c` one
             of two values. An object is of the first kind in the table that it fits.
-        fields: ours, and the paths to theirs. Those that no reader below names are metadata.
+        reads: our fields, blanks between, each with the path to theirs: `title=name|subject`, or
+            `title` where the two are called alike. Those that no reader below names are metadata.
     """
 
     needs: str
-    fields: dict[str, Path] = field(default_factory=dict)
+    reads: str = ""
+
+    @cached_property
+    def fields(self) -> dict[str, Path]:
+        """Paths by our fields."""
+        pairs = (word.partition("=") for word in self.reads.split())
+        return {name: path or name for name, _, path in pairs}
 
 
 @dataclass(frozen=True)
@@ -63,38 +71,26 @@ ZENDESK = HelpDesk(
     kinds={
         TRANSLATION: Kind(
             "source_id locale title body",
-            {
-                **{"of": "source_id", "title": "title", "text": "body", "locale": "locale"},
-                **{"url": "html_url", **DATES},
-            },
+            f"of=source_id title text=body locale url=html_url {DATES}",
         ),
         MESSAGE: Kind(
             "public author_id|author body|html_body|plain_body",
-            {
-                **{"id": "id", "of": "ticket_id", "text": "html_body|body|plain_body"},
-                **{"author": "author_id|author.id", "at": "created_at", "macro": "macro_id"},
-            },
+            "id of=ticket_id text=html_body|body|plain_body author=author_id|author.id "
+            "at=created_at macro=macro_id",
         ),
-        "use": Kind("macro_id type", {"of": "ticket_id", "macro": "macro_id"}),
+        "use": Kind("macro_id type", "of=ticket_id macro=macro_id"),
         ANSWER: Kind(
             "title body section_id|locale|draft|html_url",
-            {
-                **{"id": "id", "title": "title|name", "text": "body", "url": "html_url"},
-                **{"locale": "locale", "brand": "brand_id>brand.name|brand_id", **DATES},
-                "section": "section_id>section.name",
-                "category": "section_id>section.category_id>category.name",
-                "labels": "label_names",
-            },
+            f"id title=title|name text=body url=html_url locale {DATES} labels=label_names "
+            "brand=brand_id>brand.name|brand_id section=section_id>section.name "
+            "category=section_id>section.category_id>category.name",
         ),
-        MACRO: Kind("title actions", {"id": "id", "title": "title", "text": "actions.value"}),
+        MACRO: Kind("title actions", "id title text=actions.value"),
         QUERY: Kind(
             "id subject|raw_subject|description status|requester_id|comments",
-            {
-                **{"id": "id", "title": "raw_subject|subject", "text": "description", **DATES},
-                **{"requester": "requester_id|requester.id", "macro": "macro_ids|macro_id"},
-                **{"brand": "brand_id>brand.name|brand_id", "channel": "via.channel"},
-                **{"status": "status", "tags": "tags"},
-            },
+            f"id title=raw_subject|subject text=description {DATES} status tags "
+            "requester=requester_id|requester.id macro=macro_ids|macro_id channel=via.channel "
+            "brand=brand_id>brand.name|brand_id",
         ),
         "user": Kind("id role"),
         "segment": Kind("id user_type"),
@@ -120,32 +116,18 @@ ZENDESK = HelpDesk(
 INTERCOM = HelpDesk(
     documentation="https://developers.intercom.com/docs/references/rest-api/api.intercom.io/articles",
     kinds={
-        TRANSLATION: Kind(
-            "type=article_content title",
-            {"title": "title", "text": "body", "locale": "@key", "url": "url", **DATES},
-        ),
+        TRANSLATION: Kind("type=article_content title", f"title text=body locale=@key url {DATES}"),
         ANSWER: Kind(
             "type=article,internal_article title",
-            {
-                **{"id": "id", "title": "title", "text": "body", "url": "url", **DATES},
-                "locale": "default_locale|locale",
-                "collection": "parent_id>collection.name|parent_ids>collection.name",
-            },
+            f"id title text=body url {DATES} locale=default_locale|locale "
+            "collection=parent_id>collection.name|parent_ids>collection.name",
         ),
-        MESSAGE: Kind(
-            "author body",
-            {
-                **{"id": "id", "text": "body", "author": "author.id", "at": "created_at"},
-            },
-        ),
+        MESSAGE: Kind("author body", "id text=body author=author.id at=created_at"),
         QUERY: Kind(
             "type=conversation,ticket id",
-            {
-                **{"id": "id", "title": "source.subject|ticket_attributes._default_title_|title"},
-                **{"text": "ticket_attributes._default_description_", **DATES},
-                **{"channel": "source.type", "status": "state", "tags": "tags.tags.name"},
-                "requester": "source.author.id",
-            },
+            "id title=source.subject|ticket_attributes._default_title_|title "
+            f"text=ticket_attributes._default_description_ {DATES} channel=source.type "
+            "status=state tags=tags.tags.name requester=source.author.id",
         ),
         "collection": Kind("type=collection,section id name"),
     },
@@ -165,27 +147,18 @@ FRESHDESK = HelpDesk(
     kinds={
         MESSAGE: Kind(
             "incoming body|body_text",
-            {
-                **{"id": "id", "of": "ticket_id", "text": "body|body_text", "author": "user_id"},
-                "at": "created_at",
-            },
+            "id of=ticket_id text=body|body_text author=user_id at=created_at",
         ),
         QUERY: Kind(
             "id subject description|description_text|requester_id",
-            {
-                **{"id": "id", "title": "subject", "text": "description|description_text", **DATES},
-                **{"requester": "requester_id", "status": "status", "tags": "tags"},
-                **{"product": "product_id", "channel": "source", "ticket_type": "type"},
-            },
+            f"id title=subject text=description|description_text {DATES} requester=requester_id "
+            "status tags product=product_id channel=source ticket_type=type",
         ),
         ANSWER: Kind(
             "id title description|description_text",
-            {
-                **{"id": "id", "title": "title", "text": "description|description_text"},
-                **{"url": "url", "locale": "language|language_code|locale", "tags": "tags"},
-                **{"folder": "folder_id>folder.name", "category": "category_id>category.name"},
-                **DATES,
-            },
+            "id title text=description|description_text url tags "
+            f"locale=language|language_code|locale folder=folder_id>folder.name "
+            f"category=category_id>category.name {DATES}",
         ),
         "folder": Kind("id name visibility"),
         "category": Kind("id name"),
@@ -199,37 +172,27 @@ FRESHDESK = HelpDesk(
     roles=(("User", "incoming", (True,)), ("Agent", "incoming", (False,))),
 )
 
-CATEGORY_OF_ZAMMAD = "category_id>category.translation_ids>category_title.title"
 ZAMMAD = HelpDesk(
     documentation="https://docs.zammad.org/en/latest/api/knowledgebase.html",
     kinds={
         MESSAGE: Kind(
-            "ticket_id body",
-            {
-                **{"id": "id", "of": "ticket_id", "text": "body", "author": "created_by_id"},
-                "at": "created_at",
-            },
+            "ticket_id body", "id of=ticket_id text=body author=created_by_id at=created_at"
         ),
         TRANSLATION: Kind(
             "answer_id title",
-            {
-                **{"of": "answer_id", "title": "title", **DATES},
-                "text": "content_id>content.body|content.body|content_attributes.body",
-                "locale": "kb_locale_id>language.system_locale_id>locale.locale|kb_locale_id",
-            },
+            f"of=answer_id title {DATES} "
+            "text=content_id>content.body|content.body|content_attributes.body "
+            "locale=kb_locale_id>language.system_locale_id>locale.locale|kb_locale_id",
         ),
         ANSWER: Kind(
             "id category_id published_at|internal_at|archived_at|translation_ids",
-            {"id": "id", "category": CATEGORY_OF_ZAMMAD, "tags": "tags", **DATES},
+            f"id tags {DATES} category=category_id>category.translation_ids>category_title.title",
         ),
         "category": Kind("id knowledge_base_id translation_ids"),
         "category_title": Kind("category_id title"),
         QUERY: Kind(
             "id title number|customer_id",
-            {
-                **{"id": "id", "title": "title", "requester": "customer_id", **DATES},
-                **{"status": "state", "group": "group", "tags": "tags"},
-            },
+            f"id title requester=customer_id {DATES} status=state group tags",
         ),
         "language": Kind("id system_locale_id"),
         "locale": Kind("id locale name"),
@@ -257,23 +220,13 @@ DISCOURSE = HelpDesk(
     kinds={
         QUERY: Kind(
             "id title post_stream",
-            {
-                **{
-                    "id": "id",
-                    "title": "title",
-                    "requester": "user_id|details.created_by.id",
-                    "tags": "tags",
-                    **DATES,
-                },
-                **{"category": "category_id>category.name", "slug": "slug"},
-            },
+            f"id title requester=user_id|details.created_by.id tags {DATES} "
+            "category=category_id>category.name slug",
         ),
         MESSAGE: Kind(
             "post_number cooked|raw",
-            {
-                **{"id": "id", "of": "topic_id", "text": "cooked|raw", "at": "created_at"},
-                **{"author": "user_id|username", "number": "post_number"},
-            },
+            "id of=topic_id text=cooked|raw at=created_at author=user_id|username "
+            "number=post_number",
         ),
         "category": Kind("id name slug"),
     },
@@ -296,15 +249,11 @@ CONFLUENCE = HelpDesk(
     kinds={
         ANSWER: Kind(
             "id title body",
-            {
-                **{"id": "id", "title": "title", "url": "_links.webui"},
-                "text": "body.storage.value|body.view.value|body.export_view.value|body.styled_view"
-                ".value",
-                "space": "space.name|spaceId>space.name|space.key|spaceId",
-                "labels": "metadata.labels.results.name|labels.results.name",
-                "created_at": "createdAt|history.createdDate",
-                "updated_at": "version.createdAt|version.when",
-            },
+            "id title url=_links.webui "
+            "text=body.storage.value|body.view.value|body.export_view.value|body.styled_view.value "
+            "space=space.name|spaceId>space.name|space.key|spaceId "
+            "labels=metadata.labels.results.name|labels.results.name "
+            "created_at=createdAt|history.createdDate updated_at=version.createdAt|version.when",
         ),
         "space": Kind("id key name"),
     },

@@ -153,7 +153,7 @@ def cast_short(dataset: Dataset, below: int) -> Dataset:
         raise DataError([Fault(file, None, what, "leave cast_below out")])
     is_conversation = pl.col("type") == CONVERSATION
     is_short = is_conversation & (pl.col("text").str.len_chars() < below)
-    total, short = dataset.queries.select(is_conversation.sum(), s=is_short.sum()).collect().row(0)
+    total, short = dataset.queries.select(is_conversation.sum(), s=is_short.sum()).row(0)
     log.info(
         "%s of %s conversations have fewer than %d characters, and are questions now",
         *(f"{short:,}", f"{total:,}", below),
@@ -327,7 +327,7 @@ class _Import:
         skip_faulty: bool,
     ) -> Dataset:
         """Write the data set, unless there are faults, and say what was done."""
-        is_empty = dataset.answers.is_empty() or dataset.queries.collect().is_empty()
+        is_empty = dataset.answers.is_empty() or dataset.queries.is_empty()
         if self.faults and (is_empty or not skip_faulty):
             order = self.files.index
             raise DataError(sorted(self.faults, key=lambda fault: (order(fault.file), fault.line)))

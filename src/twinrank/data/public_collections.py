@@ -14,7 +14,7 @@ from twinrank.data.beir import ANSWERS, QREL_COLUMNS, SPELLINGS, SPLITS
 from twinrank.data.dataset import Dataset
 from twinrank.data.records import Record
 from twinrank.data.validation import Judgement, check_judgements, check_rows, describe_outcomes
-from twinrank.errors import DataError, Fault, TwinrankError
+from twinrank.errors import DataError, Fault, TwinrankError, first_line
 from twinrank.extras import check_installed
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ def _read_hugging_face(id_: str) -> _Collection:
         qrels = next((name for name in QRELS if name in configurations), None)
         judged = load_dataset(id_, qrels) if qrels else load_dataset(f"{id_}-qrels")
     except (OSError, ValueError) as error:
-        line = next(iter(str(error).splitlines()), type(error).__name__)
+        line = first_line(error)
         raise TwinrankError(f"hf:{id_}: {line}; check the id, and the connection") from None
     splits = {SPELLINGS.get(name, name): rows for name, rows in judged.items()}
     if others := splits.keys() - {*SPLITS}:

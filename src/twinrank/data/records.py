@@ -26,7 +26,7 @@ from twinrank.data.text_files import (
     open_unpacked,
     suffix_of,
 )
-from twinrank.errors import DataError, Fault
+from twinrank.errors import DataError, Fault, first_line
 from twinrank.extras import check_installed
 from twinrank.progress import progress_bar
 
@@ -325,7 +325,7 @@ def _read_excel(file: Path, faults: list[Fault]) -> Iterator[tuple[int, Record]]
         names = book.sheet_names
         frame = book.load_sheet(0).to_polars()
     except (fastexcel.FastExcelError, ValueError) as error:
-        what = f"not readable as Excel ({str(error).splitlines()[0]})"
+        what = f"not readable as Excel ({first_line(error)})"
         faults.append(Fault(file, None, what, "check the file, or save it as CSV UTF-8"))
         return
     if len(names) > 1:
@@ -348,7 +348,7 @@ def _read_parquet(file: Path, faults: list[Fault]) -> Iterator[tuple[int, Record
     try:
         frame = pl.read_parquet(file, glob=False)
     except pl.exceptions.PolarsError as error:
-        what = f"not readable as Parquet ({str(error).splitlines()[0]})"
+        what = f"not readable as Parquet ({first_line(error)})"
         faults.append(Fault(file, None, what, "check the file"))
         return
     yield from enumerate(frame.iter_rows(named=True), 1)

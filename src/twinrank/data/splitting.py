@@ -44,7 +44,7 @@ def split(
             f"validation {validation:g} and test {test:g} leave nothing for train; "
             "give shares from 0 that add up to less than 1"
         )
-    queries = dataset.queries.select("id", "type", "thread").collect()
+    queries = dataset.queries.select("id", "type", "thread")
     labelled = dataset.labels.join(queries, left_on="query", right_on="id", maintain_order="left")
     threads = _sort_threads(labelled, seed)
     leaving = round(threads.height * (validation + test))

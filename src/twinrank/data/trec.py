@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int
 
 from twinrank.arguments import AnyPath, path_of
 from twinrank.data.records import Record, as_integer, read_lines
@@ -115,13 +114,10 @@ def write_run(path: AnyPath, run: pl.DataFrame, tag: str = "twinrank") -> None:
         pl.lit(tag).alias("tag"),
     )
     scores, below = table["score"].to_numpy(writable=True), np.float32(-np.inf)
-    for rows in _rows_by_rank(table["rank"].to_numpy())[1:]:
+    ranks = table["rank"].to_numpy()
+    by_rank = np.split(np.argsort(ranks, kind="stable"), np.cumsum(np.bincount(ranks)[1:-1]))
+    for rows in by_rank[1:]:
         scores[rows] = np.minimum(scores[rows], np.nextafter(scores[rows - 1], below))
     table = table.with_columns(score=pl.Series(scores))
     style: dict[str, Any] = {"separator": " ", "include_header": False, "quote_style": "never"}
     write_file(file, partial(table.write_csv, **style))
-
-
-def _rows_by_rank(ranks: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " rows"]]:
-    """Return the rows of each rank, from rank 1."""
-    return np.split(np.argsort(ranks, kind="stable"), np.cumsum(np.bincount(ranks)[1:-1]))

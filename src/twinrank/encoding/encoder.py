@@ -23,7 +23,6 @@ from twinrank.progress import progress_bar
 if TYPE_CHECKING:
     from twinrank.encoding.openvino_backend import OpenVinoBackend
     from twinrank.encoding.torch_backend import TorchBackend
-    from twinrank.encoding.trainable import Trainable
 
 POOLINGS = ("cls", "mean")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -72,9 +71,9 @@ class Encoder:
         path_of(name, "name")
         self.name = str(name)
         self.max_tokens = count_of(max_tokens, "max_tokens")
-        self._files = resolve(self.name)
+        self.files = resolve(self.name)
         self._choices = (precision, device, backend)
-        self.width = self._files.dim
+        self.width = self.files.dim
         if self.max_tokens < 3:
             raise EncoderError(
                 f"max_tokens {max_tokens} is too few: two are special; give 3 or more"
@@ -90,18 +89,18 @@ class Encoder:
         ):
             if value not in choices:
                 raise EncoderError(f"{option} {value!r} is unknown; choose {' or '.join(choices)}")
-        self._tokenizer = load_tokenizer(self._files)
+        self._tokenizer = load_tokenizer(self.files)
         self._tokenizer.enable_truncation(self.max_tokens)
 
     @property
     def longest(self) -> int | None:
         """How many tokens it could read, if it says so."""
-        return self._files.position_limit
+        return self.files.position_limit
 
     @property
     def dim(self) -> int:
         """Width of what `head` gives; that of `encode` is `width`."""
-        dense = self._files.settings.dense
+        dense = self.files.settings.dense
         return dense[-1].width if dense else self.width
 
     @property
@@ -111,7 +110,7 @@ class Encoder:
         Raises:
             EncoderError: if it is one that is not computed here.
         """
-        pooling = self._files.settings.pooling
+        pooling = self.files.settings.pooling
         if pooling not in POOLINGS:
             raise EncoderError(
                 f"{self.name}: pools by {pooling}, which is not computed here; give "
@@ -122,16 +121,16 @@ class Encoder:
     @property
     def query_prompt(self) -> str:
         """What it was trained to read before a query."""
-        return self._files.settings.query_prompt
+        return self.files.settings.query_prompt
 
     @property
     def document_prompt(self) -> str:
         """What it was trained to read before an answer."""
-        return self._files.settings.document_prompt
+        return self.files.settings.document_prompt
 
     def check_prompts(self) -> None:
         """Refuse prompts where their tokens are to be left out of the pooling."""
-        if not self._files.settings.includes_prompt:
+        if not self.files.settings.includes_prompt:
             raise EncoderError(
                 f"{self.name}: leaves prompts out of its pooling (include_prompt = false), which "
                 "is not computed here; give query_prompt = '' and document_prompt = ''"
@@ -139,7 +138,7 @@ class Encoder:
 
     def list_differences(self, choices: Mapping[str, Any]) -> list[str]:
         """Say where choices differ from the encoder's own settings, a line each."""
-        settings = self._files.settings
+        settings = self.files.settings
         if settings.file is None:
             if choices["pooling"] == "auto":
                 return ["the encoder has no modules.json: pooling is mean, without prompts"]
@@ -155,7 +154,7 @@ class Encoder:
 
     def head(self, features: np.ndarray) -> np.ndarray:
         """Apply the layers on top of pooled features (n, width): gives (n, dim)."""
-        for layer in self._files.settings.layers:
+        for layer in self.files.settings.layers:
             features = layer(features)
         return features
 
@@ -172,7 +171,7 @@ class Encoder:
     @cached_property
     def identity(self) -> str:
         """sha256 (hex) of what the encoder is: weights, config, tokenizer and max_tokens."""
-        return self._files.digest(self.max_tokens)
+        return self.files.digest(self.max_tokens)
 
     @property
     def fingerprint(self) -> str:
@@ -225,31 +224,9 @@ class Encoder:
         sequences = tokenise(self._uncut_tokenizer, _as_list(texts))
         return np.array([len(sequence) for sequence in sequences], np.int64)
 
-    def trainable(self, pooling: str, *, rank: int | None, held_tokens: int) -> Trainable:
-        """Make a copy of the model whose weights are trained, or LoRA matrices of a rank.
-
-        Args:
-            pooling: of its features.
-            rank: of LoRA's matrices; None trains every weight.
-            held_tokens: tokens of a call held for the way back; those beyond are encoded twice.
-
-        Raises:
-            EncoderError: if the weights cannot be loaded, or LoRA's library is not installed.
-        """
-        from twinrank.encoding.trainable import Trainable  # imports torch and transformers
-
-        if self._files.settings.layers or self._files.settings.lower_case:
-            raise EncoderError(
-                f"{self.name}: has layers on top of its pooling, or lower-cases texts beside its "
-                "tokenizer, and cannot be tuned; leave out [tuning], or take another encoder"
-            )
-        number = POOLINGS.index(pooling)
-        kind = (self.precision, self.device)
-        return Trainable(self._files, *kind, pooling=number, rank=rank, held_tokens=held_tokens)
-
     @cached_property
     def _uncut_tokenizer(self) -> Tokenizer:
-        return load_tokenizer(self._files)
+        return load_tokenizer(self.files)
 
     @cached_property
     def _backend(self) -> TorchBackend | OpenVinoBackend:
@@ -268,7 +245,7 @@ class Encoder:
             from twinrank.encoding.openvino_backend import ConversionError, open_openvino
 
             try:
-                return open_openvino(self._files, self.precision, network_folder(self.identity))
+                return open_openvino(self.files, self.precision, network_folder(self.identity))
             except (ConversionError, ImportError, OSError, RuntimeError) as error:
                 message = f"{self.name}: openvino cannot compute it"
                 if backend == "openvino":
@@ -276,7 +253,7 @@ class Encoder:
                 log.warning("%s, so torch does: %s", message, error)
         from twinrank.encoding.torch_backend import TorchBackend
 
-        return TorchBackend(self._files, precision=self.precision, device=self.device)
+        return TorchBackend(self.files, precision=self.precision, device=self.device)
 
 
 def resolve_device(device: str) -> str:

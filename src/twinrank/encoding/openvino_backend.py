@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import cache
 from importlib import import_module
@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from twinrank.encoding.batches import map_in_threads, pad
 from twinrank.encoding.model_files import EncoderFiles
+from twinrank.errors import first_line
 from twinrank.files import UNFINISHED, new_folder
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ TELEMETRY = "openvino_telemetry"
 # own limit of 5000 its memory doubles. This many are as fast.
 MAX_CACHED_KERNELS = 512
 MIN_COSINE = 0.9999  # of a converted network's features to torch's, both in fp32
-FOLDER, MODEL, REFUSAL = "network", "network.xml", "refusal.txt"
+FOLDER, MODEL = "network", "network.xml"
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +148,7 @@ def open_openvino(files: EncoderFiles, precision: str, home: Path) -> OpenVinoBa
         home: the folder of this encoder in the cache.
 
     Raises:
-        ConversionError: if it cannot be converted; that is cached too, and not tried again.
+        ConversionError: if it cannot be converted.
         RuntimeError: if OpenVINO cannot compile it.
         EncoderError: if torch cannot load the model.
     """
@@ -163,8 +164,6 @@ def open_openvino(files: EncoderFiles, precision: str, home: Path) -> OpenVinoBa
 
 def _read(folder: Path) -> openvino.Model | None:
     """Read a converted network; None where there is none, or a damaged one."""
-    if (folder / REFUSAL).exists():
-        raise ConversionError((folder / REFUSAL).read_text(encoding="utf-8"))
     try:
         return core().read_model(folder / MODEL) if (folder / MODEL).exists() else None
     except RuntimeError:
@@ -172,26 +171,16 @@ def _read(folder: Path) -> openvino.Model | None:
 
 
 def _convert_into(folder: Path, files: EncoderFiles) -> openvino.Model:
-    """Convert a model and cache it; or cache why that is not possible."""
+    """Convert a model, and cache it."""
     for leftover in (folder, *folder.parent.glob(UNFINISHED)):  # damaged, or of a kill
         shutil.rmtree(leftover, ignore_errors=True)
-    save = load_openvino().save_model
-    try:
-        model = _convert(files)
-    except ConversionError as error:
-        reason = str(error)
-        _write(folder, lambda new: (new / REFUSAL).write_text(reason, encoding="utf-8"))
-        raise
-    _write(folder, lambda new: save(model, new / MODEL, compress_to_fp16=False))
-    return _read(folder) or model  # that of the file needs no copy of its weights in memory
-
-
-def _write(folder: Path, fill: Callable[[Path], object]) -> None:
+    model = _convert(files)
     try:
         with new_folder(folder) as new:
-            fill(new)
-    except OSError as error:
-        log.warning("%s: what was converted cannot be kept there: %s", folder, error.strerror)
+            load_openvino().save_model(model, new / MODEL, compress_to_fp16=False)
+    except (OSError, RuntimeError) as error:  # OpenVINO raises the latter
+        log.warning("%s: what was converted cannot be kept there: %s", folder, first_line(error))
+    return _read(folder) or model  # that of the file needs no copy of its weights in memory
 
 
 def _convert(files: EncoderFiles) -> openvino.Model:
@@ -208,7 +197,7 @@ def _convert(files: EncoderFiles) -> openvino.Model:
         backend = OpenVinoBackend(model, pad_id=files.pad, precision="fp32")
         features = backend.features(sequences[2:])
     except Exception as error:  # whatever tracing, converting or compiling find wrong with it
-        raise ConversionError(next(iter(str(error).splitlines()), type(error).__name__)) from error
+        raise ConversionError(first_line(error)) from error
     expected = network.features(sequences[2:])
     norms = np.linalg.norm(features, axis=-1) * np.linalg.norm(expected, axis=-1)
     cosine = float(((features * expected).sum(axis=-1) / norms).min())

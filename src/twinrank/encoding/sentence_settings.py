@@ -118,7 +118,7 @@ def read_sentence_settings(folder: Path) -> SentenceSettings:
     file = folder / MODULES
     if not file.is_file():
         return SentenceSettings()
-    modules = _read_json(file, list)
+    modules = read_json(file, list)
     pooling: dict[str, Any] = {}
     transformer = folder
     layers: list[Layer] = []
@@ -127,7 +127,7 @@ def read_sentence_settings(folder: Path) -> SentenceSettings:
         if kind == "Transformer":
             transformer = folder / path
         elif kind == "Pooling":
-            pooling = _read_json(folder / path / "config.json")
+            pooling = read_json(folder / path / "config.json")
         elif kind == "Dense":
             layers.append(_read_dense(folder / path))
         elif kind == "Normalize":
@@ -135,7 +135,7 @@ def read_sentence_settings(folder: Path) -> SentenceSettings:
     while layers and layers[-1] is normalise:
         layers.pop()
     optional = (folder / PROMPTS, transformer / TRANSFORMER)
-    about, reading = (_read_json(file) if file.is_file() else {} for file in optional)
+    about, reading = (read_json(file) if file.is_file() else {} for file in optional)
     prompts = about.get("prompts") or {}
     return SentenceSettings(
         file=file,
@@ -149,13 +149,18 @@ def read_sentence_settings(folder: Path) -> SentenceSettings:
     )
 
 
-def _read_json(file: Path, kind: type = dict) -> Any:  # noqa: ANN401 (of the kind asked for)
+def read_json(file: Path, kind: type = dict) -> Any:  # noqa: ANN401 (of the kind asked for)
+    """Read a JSON object, or a list."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise EncoderError(f"{file}: cannot be read: {error}; restore the file") from None
+        raise EncoderError(
+            f"{file}: cannot be read: {error}; restore the file, or give the folder of a Hugging "
+            "Face model"
+        ) from None
     if not isinstance(content, kind):
-        raise EncoderError(f"{file}: not a JSON {kind.__name__}; restore the file")
+        name = "object" if kind is dict else "list"
+        raise EncoderError(f"{file}: not a JSON {name}; restore the file")
     return content
 
 
@@ -183,7 +188,7 @@ def _name_pooling(config: dict[str, Any]) -> str:
 
 
 def _read_dense(folder: Path) -> Dense:
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     name = config.get("activation_function", "torch.nn.modules.activation.Tanh")
     plain = config.get("module_input_name", "sentence_embedding") == "sentence_embedding"
     if name not in ACTIVATIONS or not plain or config.get("use_residual"):

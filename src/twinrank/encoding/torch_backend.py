@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from twinrank.encoding.batches import map_in_threads, pad
 from twinrank.encoding.model_files import EncoderFiles
-from twinrank.errors import EncoderError
+from twinrank.errors import EncoderError, first_line
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -58,7 +58,7 @@ class TorchBackend:
                     output_loading_info=True,
                 )
         except Exception as error:  # whatever transformers or safetensors find wrong with it
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            reason = first_line(error)
             raise EncoderError(f"{files.folder}: cannot be loaded: {reason}") from error
         # transformers fills missing weights with random numbers; only the pooler's are not used.
         missing_keys = [key for key in loading["missing_keys"] if not key.startswith("pooler.")]

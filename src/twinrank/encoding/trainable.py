@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from twinrank.encoding.batches import plan_batches, tokens_a_batch
-from twinrank.encoding.model_files import EncoderFiles
+from twinrank.encoding.encoder import POOLINGS, Encoder
 from twinrank.encoding.torch_backend import TorchBackend, quiet_transformers
 from twinrank.errors import EncoderError
 
@@ -23,36 +23,35 @@ from twinrank.errors import EncoderError
 class Trainable(nn.Module):
     """A copy of an encoder whose weights are trained; always without dropout.
 
+    Its weights are fp32; products are computed in the encoder's precision.
+
     Args:
-        files: of the encoder it starts from.
-        precision: bf16 computes products in it; the weights are fp32 in any case.
-        device: where.
-        pooling: the number of the pooling that is read.
+        encoder: that it starts from.
+        pooling: that is read.
         rank: of LoRA's matrices, which alone are trained then; none trains every weight.
         held_tokens: padded tokens of a call whose activations are held for the way back.
 
     Raises:
-        EncoderError: if the weights cannot be loaded, or peft is not installed.
+        EncoderError: if it cannot be tuned or loaded, or peft is not installed.
     """
 
     def __init__(
-        self,
-        files: EncoderFiles,
-        precision: str,
-        device: str,
-        *,
-        pooling: int,
-        rank: int | None,
-        held_tokens: int,
+        self, encoder: Encoder, pooling: str, *, rank: int | None, held_tokens: int
     ) -> None:
         super().__init__()
-        self._files = files
-        self._network = TorchBackend(files, precision=precision, device=device, trained=True)
+        self._files, device = encoder.files, encoder.device
+        if self._files.settings.layers or self._files.settings.lower_case:
+            raise EncoderError(
+                f"{encoder.name}: has layers on top of its pooling, or lower-cases texts beside "
+                "its tokenizer, and cannot be tuned; leave out [tuning], or take another encoder"
+            )
+        precision = encoder.precision
+        self._network = TorchBackend(self._files, precision=precision, device=device, trained=True)
         if rank:
             self._network.model = _with_lora(self._network.model, rank)
         self.model = self._network.model
-        self.dim = files.dim
-        self._pooling = pooling
+        self.dim = encoder.width
+        self._pooling = POOLINGS.index(pooling)
         self._budget = tokens_a_batch(device)
         self._held_tokens = held_tokens
 
@@ -96,20 +95,16 @@ class Trainable(nn.Module):
         return pooled_rows
 
     def save(self, folder: Path) -> None:
-        """Write the encoder as it is now, with its tokenizer, as a folder that appears whole."""
-        partial = folder.with_name(f".{folder.name}.tmp")
-        shutil.rmtree(partial, ignore_errors=True)
+        """Write the encoder as it is now, with its tokenizer, into a folder."""
         model = self.model
         if hasattr(model, "merge_and_unload"):
             model = copy.deepcopy(model).merge_and_unload()
         with quiet_transformers():
-            model.save_pretrained(partial)
-        for file in partial.glob("*.safetensors"):  # by itself it is its owner's alone
-            shutil.copymode(partial / "config.json", file)
+            model.save_pretrained(folder)
+        for file in folder.glob("*.safetensors"):  # by itself it is its owner's alone
+            shutil.copymode(folder / "config.json", file)
         for file in self._files.tokenizer:
-            shutil.copyfile(file, partial / file.name)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+            shutil.copyfile(file, folder / file.name)
 
     def _features(self, sequences: Sequence[np.ndarray]) -> Float[Tensor, "n d"]:
         return self._network.pooled(sequences)[:, self._pooling]

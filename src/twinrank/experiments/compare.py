@@ -107,7 +107,7 @@ def compare(
     `out/<recipe>-<digest of recipe and data>/seed-<n>`; for `workers` see `at_once`.
 
     Raises:
-        RecipeError: if two recipes have one name.
+        TwinrankError: if two recipes have one name.
     """
     planned = plan(dataset, recipes, seeds=range(seeds), out=out)
     carry_out(planned, store=store, device=device, workers=workers)

@@ -21,7 +21,7 @@ from twinrank import progress
 from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
 from twinrank.encoding.encoder import resolve_device
-from twinrank.errors import RecipeError
+from twinrank.errors import TwinrankError
 from twinrank.ranking.storage import CURRENT
 from twinrank.recipe import Recipe
 from twinrank.training import TrainingData, build_reader, train
@@ -51,10 +51,10 @@ def plan(
     Each has the folder `out/<recipe>-<digest of recipe and data>/seed-<n>`.
 
     Raises:
-        RecipeError: if two recipes have one name.
+        TwinrankError: if two recipes have one name.
     """
     if len({recipe.name for recipe in recipes}) < len(recipes):
-        raise RecipeError("two recipes have the same name; give each its own")
+        raise TwinrankError("two recipes have the same name; give each its own")
     numbers, runs = tuple(seeds), list[Planned]()
     for recipe in recipes:
         choices = json.dumps([recipe.values(), dataset.fingerprint], sort_keys=True)

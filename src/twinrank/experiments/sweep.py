@@ -39,7 +39,7 @@ from sqlalchemy.pool import NullPool
 from twinrank.addresses import hide_passwords, read_address, show_address
 from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
-from twinrank.errors import DivergedError, SweepError
+from twinrank.errors import DivergedError, TwinrankError, first_line
 from twinrank.experiments.runs import Calls, at_once, encode
 from twinrank.experiments.sweep_ranges import Choices, Ranges, vary
 from twinrank.recipe import Keep, Recipe
@@ -111,7 +111,7 @@ def find_database(address: str | None, out: Path) -> str:
     """Give the address of the database of trials; without one a SQLite file in `out`.
 
     Raises:
-        SweepError: if it is no address, one in memory, or its driver is missing.
+        TwinrankError: if it is no address, one in memory, or its driver is missing.
     """
     if address is None:
         out.mkdir(parents=True, exist_ok=True)
@@ -119,16 +119,16 @@ def find_database(address: str | None, out: Path) -> str:
     try:
         url = read_address(address)
     except ValueError as error:
-        raise SweepError(
+        raise TwinrankError(
             f"the address of the storage is {error}; give sqlite:///FILE or "
             "postgresql://USER@HOST/NAME"
         ) from None
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-        raise SweepError("a storage in memory would lose the sweep; give sqlite:///FILE")
+        raise TwinrankError("a storage in memory would lose the sweep; give sqlite:///FILE")
     try:
         url.get_dialect().import_dbapi()
     except (ImportError, NoSuchModuleError) as error:
-        raise SweepError(
+        raise TwinrankError(
             f"{show_address(url)}: {error}; install its driver: pip install 'twinrank[sweep]' "
             "brings those of SQLite and PostgreSQL"
         ) from None
@@ -152,7 +152,7 @@ def sweep(
     `calls` carries them out, so many `workers` at once. Other machines have to reach the database.
 
     Raises:
-        SweepError: if the database cannot be used or holds another sweep, or no trial reached a
+        TwinrankError: if the database cannot be used or holds another sweep, or no trial reached a
             figure.
         DataError: if there is no validation split.
     """
@@ -175,7 +175,9 @@ def sweep(
     result = Sweep(search, study)
     if not count_trials(study, TrialState.COMPLETE):
         reasons = "; ".join(f"trial {number}: {why}" for number, why in result.failed.items())
-        raise SweepError(f"{search.name}: no trial reached a figure ({reasons}); mend the ranges")
+        raise TwinrankError(
+            f"{search.name}: no trial reached a figure ({reasons}); mend the ranges"
+        )
     return result
 
 
@@ -183,7 +185,7 @@ def open_study(search: Search, context: TrialContext) -> optuna.Study:
     """Open the study of a search; whoever creates it queues the recipe's own values.
 
     Raises:
-        SweepError: if the database cannot be used, or is a file that holds another sweep.
+        TwinrankError: if the database cannot be used, or is a file that holds another sweep.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
@@ -200,7 +202,7 @@ def open_study(search: Search, context: TrialContext) -> optuna.Study:
         names = optuna.get_all_study_names(storage)
         if names and search.name not in names and address == find_database(None, context.out):
             shown = show_address(read_address(address))
-            raise SweepError(f"{shown}: holds another sweep; choose another folder (--out)")
+            raise TwinrankError(f"{shown}: holds another sweep; choose another folder (--out)")
         study = optuna.create_study(
             study_name=search.name,
             storage=storage,
@@ -232,13 +234,13 @@ def _hold_lock(address: str) -> Iterator[None]:
 
 @contextmanager
 def _database_errors(address: str) -> Iterator[None]:
-    """Raise errors of the database as a `SweepError` of one line, without its password."""
+    """Raise errors of the database as an error of one line, without its password."""
     try:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
         url = read_address(address)
-        reason = hide_passwords(str(error.__cause__ or error).strip().splitlines()[0], url)
-        raise SweepError(
+        reason = hide_passwords(first_line(error.__cause__ or error), url)
+        raise TwinrankError(
             f"{show_address(url)}: {reason}; check the address, and run the same again: it goes on"
         ) from None  # the driver's own error may hold the password
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from twinrank.errors import RecipeError
+from twinrank.errors import TwinrankError
 from twinrank.files import read_text
 from twinrank.recipe import Recipe
 
@@ -73,18 +73,18 @@ class Ranges:
             batch_size = {choices = [32, 64, 128]}
 
         Raises:
-            RecipeError: that names the file, the field and the mend, if a range is none, or a
+            TwinrankError: that names the file, the field and the mend, if a range is none, or a
                 value of it is none that the recipe may have.
         """
         source = str(file) if file else "the usual ranges (give others with --ranges)"
         try:
-            text = read_text(file, "file of ranges", RecipeError) if file else ""
+            text = read_text(file, "file of ranges") if file else ""
             tables = tomllib.loads(text) if file else USUAL_RANGES
         except tomllib.TOMLDecodeError as error:
-            raise RecipeError(f"{file}: not valid TOML: {error}") from None
+            raise TwinrankError(f"{file}: not valid TOML: {error}") from None
         fields = {path: _check(path, v, recipe, source) for path, v in _list_fields(tables)}
         if not fields:
-            raise RecipeError(f"{source}: no ranges; {EXAMPLE}")
+            raise TwinrankError(f"{source}: no ranges; {EXAMPLE}")
         return cls(fields)
 
     def values(self) -> dict[str, Any]:
@@ -102,13 +102,15 @@ def vary(recipe: Recipe, values: Mapping[str, Value], *, name: str, source: str)
     """Give the recipe other values of some fields, and another name.
 
     Raises:
-        RecipeError: if that is no recipe.
+        TwinrankError: if that is no recipe.
     """
     plain = recipe.values() | {"name": name}
     for path, value in values.items():
         table, _, field = path.partition(".")
         if not isinstance(plain.get(table), dict):
-            raise RecipeError(f"{source}: {path}: the recipe {recipe.name} has no [{table}] table")
+            raise TwinrankError(
+                f"{source}: {path}: the recipe {recipe.name} has no [{table}] table"
+            )
         plain[table][field] = value
     return Recipe.validated(plain, source=source)
 
@@ -126,14 +128,14 @@ def _check(path: str, value: object, recipe: Recipe, source: str) -> Range:
     """Check a range, and give its numbers the type of its field.
 
     Raises:
-        RecipeError: if the recipe has no such field, or a value is none of its values.
+        TwinrankError: if the recipe has no such field, or a value is none of its values.
     """
     kind = Choices if isinstance(value, Mapping) and "choices" in value else Between
     try:
         given: Range = kind.model_validate(value)
     except ValidationError as error:
         faults = [".".join(map(str, (path, *f["loc"]))) + f": {f['msg']}" for f in error.errors()]
-        raise RecipeError(f"{source}: {'; '.join(faults)}; {EXAMPLE}") from None
+        raise TwinrankError(f"{source}: {'; '.join(faults)}; {EXAMPLE}") from None
     typed = []
     for limit in given.choices if isinstance(given, Choices) else (given.low, given.high):
         where = f"{source}: {path} = {limit!r}"

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import polars as pl
 
-from twinrank.data import SPLITS, answer_texts, section_texts
-from twinrank.data.texts import space_words
+from twinrank.data.beir import SPLITS
+from twinrank.data.texts import answer_texts, section_texts, space_words
 from twinrank.evaluation.geometry import measure_space
 from twinrank.exploration.findings import (
     Check,
@@ -111,7 +111,7 @@ def check_popularity(subject: Subject) -> Check:
 
 def _list_commonest(subject: Subject) -> Table:
     """List the answers with most labels, and how many of each type they have."""
-    kinds = subject.dataset.queries.select("id", "type").collect(engine="streaming")
+    kinds = subject.dataset.queries.select("id", "type")
     labels = subject.dataset.labels.join(kinds, left_on="query", right_on="id")
     types = sorted(labels["type"].unique())
     counts = labels.group_by("answer").agg(

@@ -88,7 +88,7 @@ def draw_sample(dataset: Dataset, encoder: Encoder, store: FeatureStore | None =
     """
     rng = np.random.default_rng(0)
     split_of = dataset.labels.select(pl.col("query").alias("id"), "split").unique("id")
-    heads = dataset.queries.select("id", "thread").collect(engine="streaming")
+    heads = dataset.queries.select("id", "thread")
     queries = dataset.select(heads["id"].gather(_draw_threads(heads, split_of["id"], rng)))
     frame = queries.frame.select("id", "type", "thread", "text")
     frame = frame.join(split_of, on="id", how="left", maintain_order="left")

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from twinrank.addresses import hide_passwords, show_address
-from twinrank.errors import FeedbackError
+from twinrank.errors import FeedbackError, first_line
 from twinrank.feedback.engine import SQLITE, check_file, create_engine, file_of, parse_address
 from twinrank.feedback.feedback_statistics import (
     DayAndType,
@@ -257,7 +257,7 @@ class Feedback:
         try:
             yield
         except (SQLAlchemyError, sqlite3.Error, UnicodeError) as error:
-            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            reason = first_line(error.__cause__ or error)
             reason = hide_passwords(reason, self._engine.url)
             raise FeedbackError(
                 f"{self.address}: {reason}; check that the database is there and may be written to"
@@ -311,18 +311,15 @@ def make_storable(text: str) -> str:
 
 def _row_of(verdict: Verdict) -> dict[str, Any]:
     at = verdict.at.astimezone(UTC)
+    names = ("key", "text", "type", "answer", "ranker", "scope")
+    texts: dict[str, str | None] = {name: getattr(verdict, name) for name in names}
     return {
-        "key": make_storable(verdict.key),
-        "text": make_storable(verdict.text),
-        "type": make_storable(verdict.type),
-        "answer": None if verdict.answer is None else make_storable(verdict.answer),
+        **{name: text and make_storable(text) for name, text in texts.items()},
         "right": verdict.right,
         "place": verdict.rank,
         "shown": verdict.shown and [make_storable(answer) for answer in verdict.shown],
-        "ranker": None if verdict.ranker is None else make_storable(verdict.ranker),
         "at": at.replace(tzinfo=None),
         "date": at.date(),
-        "scope": make_storable(verdict.scope),
     }
 
 

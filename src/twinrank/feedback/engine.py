@@ -87,6 +87,7 @@ def create_engine(address: URL) -> Engine:
 
 def _log_ahead(connection: sqlite3.Connection, _: object) -> None:
     """Make a commit one append to a log, synced to disk, for which no reader waits."""
+    connection.create_function("lower", 1, str.lower, deterministic=True)  # its own knows ASCII
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
         connection.execute(f"PRAGMA {pragma}")
 

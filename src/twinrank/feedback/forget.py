@@ -5,12 +5,11 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from twinrank.data.beir import QUERIES
+from twinrank.data.beir import QUERIES, find_rows
 from twinrank.data.records import read_json_lines
 from twinrank.errors import FeedbackError
 from twinrank.feedback.database import Feedback, make_storable
@@ -29,10 +28,6 @@ class Forgotten:
     past_queries: int = 0
     learnings: int = 0
     notes: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
 
     def describe(self, *, dry_run: bool) -> str:
         """Return the counts in words."""
@@ -141,16 +136,15 @@ def _build_matcher(text: str | None, pattern: str | None) -> Matches | None:
 
 def _find_elsewhere(path: Path, matches: Matches | None, keys: set[str]) -> list[str]:
     """Return notes on such texts in the operator's own files: the data set, and pages."""
-    notes = []
-    data = read_manifest(path).origin.folder
-    file = Path(data or "") / QUERIES
-    if data and file.is_file():
+    notes, manifest = [], read_manifest(path)
+    folder = manifest.find_folder("data", path)
+    if folder and (file := find_rows(folder, QUERIES)).is_file():
         queries = [f"{record.get('text')}" for _, record, _ in read_json_lines(file, [])]
         is_such = matches or (lambda query: text_key(query) in keys)
         if count := sum(map(is_such, queries)):
             notes.append(f"{file}: {count:,} such queries stay; remove them before you train again")
-    elif data:
-        notes.append(f"{data}: the data set is not there; look in it yourself")
+    elif manifest.origin.folder:
+        notes.append(f"{manifest.origin.folder}: the data set is not there; look in it yourself")
     for page in sorted(path.glob("*.html")):
         content = text_key(html.unescape(page.read_text(encoding="utf-8", errors="replace")))
         if any(key in content for key in keys):

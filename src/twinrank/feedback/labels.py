@@ -3,63 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 import polars as pl
 
-from twinrank.data import Dataset
+from twinrank.data.dataset import Dataset
+from twinrank.data.validation import DEFAULT_TYPE
 from twinrank.feedback.verdicts import Verdict, feedback_id, standing_verdicts, text_key
 
-DEFAULT_TYPE = "query"  # as of a data set's query without a type
 LABEL_SCHEMA = dict.fromkeys(("id", "type", "thread", "text", "answer"), pl.String)
 
 
-@dataclass(frozen=True)
-class LabelCounts:
-    """Counts of verdicts, then of texts; `texts` is the sum of the five counts below it.
-
-    Texts are those with an answer that was said to be right, spaces and case aside. For the
-    meaning of the others see `__str__`.
-    """
-
-    verdicts: int
-    replaced: int
-    wrong: int
-    unknown: int
-    texts: int
-    taken_back: int
-    held_out: int
-    known: int
-    held_back: int
-    learned: int
-
-    def as_dict(self) -> dict[str, int]:
-        """Return plain JSON values."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        """Return the counts in words, without those that are 0."""
-        words = {
-            "texts learned": self.learned,
-            "held back to measure on": self.held_back,
-            "labelled so already": self.known,
-            "that validation or test ask about": self.held_out,
-            "whose right answer was said to be wrong later": self.taken_back,
-            "verdicts in whose place a later one stands": self.replaced,
-            "verdicts on what is wrong, which are no labels": self.wrong,
-            "on answers that the ranker does not have": self.unknown,
-        }
-        return ", ".join(f"{count:,} {meaning}" for meaning, count in words.items() if count)
+COUNTS = {  # of texts, then of verdicts, in words
+    "learned": "texts learned",
+    "held_back": "held back to measure on",
+    "known": "labelled so already",
+    "held_out": "that validation or test ask about",
+    "taken_back": "whose right answer was said to be wrong later",
+    "replaced": "verdicts in whose place a later one stands",
+    "wrong": "verdicts on what is wrong, which are no labels",
+    "unknown": "on answers that the ranker does not have",
+}
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Labelled queries to train on, and others to measure on; columns as in `LABEL_SCHEMA`."""
+    """Labelled queries to train on, and others to measure on; columns as in `LABEL_SCHEMA`.
+
+    Counts are those of `COUNTS`, and how many `verdicts` and `texts` there are in all; texts are
+    those with an answer that was said to be right, spaces and case aside.
+    """
 
     learned: pl.DataFrame
     held_back: pl.DataFrame
-    counts: LabelCounts
+    counts: dict[str, int]
 
 
 def make_labels(
@@ -108,15 +86,20 @@ def make_labels(
     return Labels(
         learned=pl.DataFrame(rows["learned"], schema=LABEL_SCHEMA),
         held_back=pl.DataFrame(rows["held_back"], schema=LABEL_SCHEMA),
-        counts=LabelCounts(
-            verdicts=len(verdicts),
-            replaced=len(verdicts) - len(remaining),
-            wrong=sum(not verdict.right for verdict in remaining),
-            unknown=sum(v.answer is not None and v.answer not in known for v in remaining),
-            texts=len(keys),
+        counts={
+            "verdicts": len(verdicts),
+            "replaced": len(verdicts) - len(remaining),
+            "wrong": sum(not verdict.right for verdict in remaining),
+            "unknown": sum(v.answer is not None and v.answer not in known for v in remaining),
+            "texts": len(keys),
             **{name: len(group) for name, group in rows.items()},
-        ),
+        },
     )
+
+
+def describe_counts(counts: Mapping[str, int]) -> str:
+    """Say what became of verdicts and their texts, without counts of 0."""
+    return ", ".join(f"{counts[name]:,} {words}" for name, words in COUNTS.items() if counts[name])
 
 
 def _find_texts(dataset: Dataset, keys: Collection[str]) -> tuple[set[str], dict[str, set[str]]]:
@@ -125,7 +108,7 @@ def _find_texts(dataset: Dataset, keys: Collection[str]) -> tuple[set[str], dict
         measured=(pl.col("split") != "train").any(),
         answers=pl.col("answer").filter(pl.col("split") == "train"),
     )
-    queries = dataset.queries.select("id", "thread", "text").collect(engine="streaming")
+    queries = dataset.queries.select("id", "thread", "text")
     queries = queries.join(labels, on="id", how="left").with_columns(
         pl.col("measured").any().over("thread")
     )

@@ -15,11 +15,12 @@ from typing import Any
 import polars as pl
 from pydantic import TypeAdapter
 
-from twinrank.data import NO_METADATA, Dataset
-from twinrank.encoding import FeatureStore
+from twinrank.data.dataset import Dataset
+from twinrank.data.validation import NO_METADATA
+from twinrank.encoding.feature_store import FeatureStore
 from twinrank.errors import FeedbackError, RankerError
 from twinrank.evaluation import Difference, Evaluation, differences, evaluate
-from twinrank.feedback.labels import LabelCounts, Labels, make_labels
+from twinrank.feedback.labels import Labels, describe_counts, make_labels
 from twinrank.feedback.verdicts import Verdict
 from twinrank.files import write_file
 from twinrank.ranking import (
@@ -79,7 +80,7 @@ class Learning:
     """The outcome of learning from feedback; where the new ranker is `worse`, the old one stays."""
 
     ranker: Path
-    counts: LabelCounts
+    counts: dict[str, int]  # see `Labels`
     compared: tuple[Compared, ...] = ()
     worse: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -89,7 +90,7 @@ class Learning:
         """Return plain JSON values."""
         return {
             "ranker": str(self.ranker),
-            "feedback": self.counts.as_dict(),
+            "feedback": self.counts,
             "compared": [comparison.as_dict() for comparison in self.compared],
             "worse": list(self.worse),
             "notes": list(self.notes),
@@ -300,10 +301,12 @@ def _find_learned(path: Path, dataset: Dataset) -> str | None:
 
 
 def _set_origin(
-    new: Ranker, base: Dataset, dataset: Dataset, counts: LabelCounts, hold_back: float
+    new: Ranker, base: Dataset, dataset: Dataset, counts: dict[str, int], hold_back: float
 ) -> None:
     """Record the data set as the ranker's origin, and what it learned apart from it."""
-    learned = Learned(fingerprint=dataset.fingerprint, queries=counts.learned, hold_back=hold_back)
+    learned = Learned(
+        fingerprint=dataset.fingerprint, queries=counts["learned"], hold_back=hold_back
+    )
     folder = str(base.folder.resolve()) if base.folder else None
     update = {"data_fingerprint": base.fingerprint, "folder": folder, "learned": learned}
     new.origin = new.origin.model_copy(update=update)
@@ -314,10 +317,10 @@ def _add_labels(base: Dataset, answers: pl.DataFrame, labels: Labels) -> Dataset
 
     An answer that is new since and has no label is not trained on: the ranker ranks newcomers.
     """
-    if not labels.counts.learned:
+    if not labels.counts["learned"]:
         raise FeedbackError(
-            f"{labels.counts.verdicts:,} verdicts hold nothing to learn: {labels.counts}; collect "
-            "more, or hold back less of them"
+            f"{labels.counts['verdicts']:,} verdicts hold nothing to learn: "
+            f"{describe_counts(labels.counts)}; collect more, or hold back less of them"
         )
     trained = base.answers["id"].to_list() + labels.learned["answer"].to_list()
     dataset = _select_answers(base, answers.filter(pl.col("id").is_in(trained)))
@@ -325,7 +328,7 @@ def _add_labels(base: Dataset, answers: pl.DataFrame, labels: Labels) -> Dataset
     queries = labels.learned.drop("answer").with_columns(metadata=pl.lit(NO_METADATA))
     return replace(
         dataset,
-        queries=pl.concat([dataset.queries, queries.lazy()]),
+        queries=pl.concat([dataset.queries, queries]),
         labels=pl.concat([dataset.labels, added]),
         folder=None,
     )
@@ -356,7 +359,7 @@ def _compare(
     rows = labels.held_back
     feedback = replace(
         measured,
-        queries=rows.drop("answer").lazy(),
+        queries=rows.drop("answer"),
         labels=rows.select(query="id", answer="answer", split=pl.lit("test")),
     )
     compared.append(Compared.measure("feedback", old, new, feedback, "test"))

@@ -13,8 +13,7 @@ import polars as pl
 import Stemmer
 from jaxtyping import Bool, Float, Int
 
-from twinrank.data import answer_texts
-from twinrank.data.texts import WORD, space_words
+from twinrank.data.texts import WORD, answer_texts, space_words
 from twinrank.errors import RankerError
 from twinrank.ranking.signals import QueryBatch
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from twinrank.data import split_sentences, titled_sections
+from twinrank.data.texts import split_sentences, titled_sections
 from twinrank.errors import RankerError
 from twinrank.ranking.bm25 import Bm25
 from twinrank.ranking.ranker import Ranker

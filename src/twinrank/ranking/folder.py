@@ -12,8 +12,9 @@ import numpy as np
 import polars as pl
 from safetensors.numpy import save_file
 
-from twinrank.data import answer_texts, read_answers, write_answers
+from twinrank.data.beir import read_answers, write_answers
 from twinrank.data.text_selection import Idf
+from twinrank.data.texts import answer_texts
 from twinrank.encoding import Store, resolve
 from twinrank.errors import AnswerIndexError, EncoderError, RankerError
 from twinrank.files import write_file

@@ -15,9 +15,15 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 
 from twinrank.arguments import AnyPath, Texts, check_type, path_of, texts_of
-from twinrank.data import NO_METADATA
+from twinrank.data.validation import NO_METADATA
 from twinrank.encoding import Store
-from twinrank.errors import ArgumentError, NoAnswerIndexError, OtherAnswerIndexError, RankerError
+from twinrank.errors import (
+    ArgumentError,
+    NoAnswerIndexError,
+    OtherAnswerIndexError,
+    RankerError,
+    first_line,
+)
 from twinrank.ranking import folder
 from twinrank.ranking.answer_index import (
     LOCAL,
@@ -326,7 +332,7 @@ class Ranker(Contents):
         try:
             columns = answers.with_columns(**empty).cast(self.answers.schema)
         except pl.exceptions.PolarsError as error:
-            raise ArgumentError(f"the answers: {str(error).splitlines()[0]}; {mend}") from None
+            raise ArgumentError(f"the answers: {first_line(error)}; {mend}") from None
         if columns["id"].null_count() or (columns["id"] == "").any():
             raise ArgumentError("an answer has no id; give each one")
         former = self.answers.select("id", former="metadata")

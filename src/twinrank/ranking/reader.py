@@ -13,15 +13,15 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from twinrank.data import (
-    Dataset,
+from twinrank.data.dataset import Dataset
+from twinrank.data.text_selection import Idf, Selection
+from twinrank.data.texts import (
     Readable,
     answer_texts,
     readable_answers,
     readable_sections,
     section_texts,
 )
-from twinrank.data.text_selection import Idf, Selection
 from twinrank.encoding import POOLINGS, Encoder, Store
 from twinrank.languages import detect_language
 from twinrank.recipe import EncoderSettings, Recipe

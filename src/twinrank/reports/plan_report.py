@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from rich.console import Group
+from rich.filesize import decimal
 from rich.text import Text
 
-from twinrank.planning import Plan, format_duration, format_size
+from twinrank.planning import Plan, format_duration
 from twinrank.reports.terminal import fill_table
 
 
@@ -19,16 +20,12 @@ def plan_table(plan: Plan) -> Group:
     )
     rows, warnings = [["", "memory", "disk", "time, one machine", "machines", ""]], []
     for needs in plan.stages:
-        memory, disk = format_size(needs.memory), format_size(needs.disk) if needs.disk else ""
+        memory, disk, room = (decimal(int(n)) for n in (needs.memory, needs.disk, needs.room))
         machines = f"{needs.machines:,}" if needs.fits else "does not fit"
-        rows.append(
-            [needs.stage, memory, disk, format_duration(needs.seconds), machines, needs.note]
-        )
+        time, disk = format_duration(needs.seconds), disk if needs.disk else ""
+        rows.append([needs.stage, memory, disk, time, machines, needs.note])
         if not needs.fits:
-            warning = (
-                f" ! {needs.stage} takes {memory} in one machine, which has "
-                f"{format_size(needs.room)}: {needs.mend}"
-            )
-            warnings.append(Text(warning, "yellow"))
+            warning = f" ! {needs.stage} takes {memory} in one machine, which has {room}"
+            warnings.append(Text(f"{warning}: {needs.mend}", "yellow"))
     table = fill_table(Text(title), rows, left={0, 5})
     return Group(table, *warnings, *(Text(f" - {line}") for line in plan.assumptions))

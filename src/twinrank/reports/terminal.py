@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from twinrank.data import Description
     from twinrank.evaluation import Evaluation
     from twinrank.experiments import Comparison
-    from twinrank.feedback import Learning
+    from twinrank.feedback.learning import Learning
     from twinrank.ranking import RankedAnswer, Ranker
 
 Json = Mapping[str, Any]
@@ -169,9 +169,11 @@ def ranking_table(
 
 def learning_table(learning: Learning) -> Group:
     """Show what was learned; the old and the new ranker by type; which stands now, and why."""
-    from twinrank.feedback import METRIC
+    from twinrank.feedback.labels import describe_counts
+    from twinrank.feedback.learning import METRIC
 
-    head = Text(f"{learning.counts.verdicts:,} verdicts: {learning.counts}\n")
+    counted = describe_counts(learning.counts)
+    head = Text(f"{learning.counts['verdicts']:,} verdicts: {counted}\n")
     why = ": the new one is worse" if learning.worse else ""
     outcome = f"{learning.ranker}: the old ranker stays{why}"
     if learning.replaced:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 from starlette.exceptions import HTTPException
 
-from twinrank.data import NO_METADATA
+from twinrank.data.validation import NO_METADATA
 from twinrank.encoding import RecentFeatures
 from twinrank.errors import RankerError, TwinrankError
 from twinrank.ranking import (

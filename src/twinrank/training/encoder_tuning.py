@@ -221,7 +221,8 @@ def tune_encoder(run: TrainingRun, out: Path) -> Path:
     texts = TokenizedTexts.read(run, encoder)
     with torch.random.fork_rng():
         torch.manual_seed(run.origin.seed)
-        trainable = encoder.trainable(
+        trainable = Trainable(
+            encoder,
             recipe.encoder.pooling,
             rank=settings.rank if settings.method == "lora" else None,
             held_tokens=settings.held_tokens,

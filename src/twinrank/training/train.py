@@ -15,7 +15,7 @@ from jaxtyping import Float
 from twinrank.arguments import check_type, count_of, path_of
 from twinrank.data import Dataset, Queries
 from twinrank.encoding import FeatureStore
-from twinrank.errors import DivergedError, RecipeError
+from twinrank.errors import DivergedError, TwinrankError
 from twinrank.ranking import (
     CURRENT,
     Origin,
@@ -99,7 +99,7 @@ def train(
         device: where encoder and towers run: `cpu`, `cuda`, `mps`, or `auto`.
 
     Raises:
-        RecipeError: if the recipe tunes the encoder, and there is no `out` to leave it in.
+        TwinrankError: if the recipe tunes the encoder, and there is no `out` to leave it in.
         DataError: if a split the recipe needs has no labels, or no queries make a pair.
         RankerError: if `out` holds something of another training, and `resume` is true.
         DivergedError: if losses or scores are no longer finite.
@@ -108,7 +108,7 @@ def train(
     recipe, seed = Recipe.load(recipe), count_of(seed, "seed")
     out = None if out is None else path_of(out, "out")
     if recipe.tuning and out is None:
-        raise RecipeError(f"{recipe.name} tunes the encoder; give a folder (out) to leave it in")
+        raise TwinrankError(f"{recipe.name} tunes the encoder; give a folder (out) to leave it in")
     recipe = complete(recipe, dataset)
     origin = Origin(
         data=dataset.name,
