@@ -45,6 +45,12 @@ def ask(page: Page, text: str = QUESTION) -> None:
     page.get_by_label("Your question").press("Enter")
 
 
+def ask_and_wait(page: Page) -> None:
+    """Ask, and wait until the page shows the new ranking: the former one goes with its panels."""
+    ask(page)
+    expect(page.locator("#results")).to_have_attribute("aria-busy", "false")
+
+
 @pytest.fixture(scope="session")
 def ranker_folder(help_centre, recipes, tmp_path_factory) -> Path:
     """A ranker with every channel, trained on the tiny encoder."""
