@@ -156,19 +156,24 @@ def train_on_cluster(
             trainer.fit()
             return
         except TrainingFailedError as error:
-            failures = getattr(error, "worker_failures", {0: error}).values()
-            causes = [getattr(failure, "_base_exc", failure) for failure in failures]
-            for cause in causes:
-                if isinstance(cause, TwinrankError):
-                    raise cause from None
-            if attempt == RETRIES:
-                raise ClusterError(
-                    f"the training was lost {attempt + 1} times ({first_line(causes[0])}); run the "
-                    "same again with fewer --workers: it goes on from the last checkpoint"
-                ) from error
+            cause = _read_cause(error)
             log.info("a worker was lost; going on from the last checkpoint")
         finally:
             shutil.rmtree(out / ".ray", ignore_errors=True)
+    raise ClusterError(
+        f"the training was lost {RETRIES + 1} times ({first_line(cause)}); run the same again with "
+        "fewer --workers: it goes on from the last checkpoint"
+    )
+
+
+def _read_cause(error: Exception) -> BaseException:
+    """Return why a training failed; what a process of it raised as a clear line is raised again."""
+    failures = getattr(error, "worker_failures", {0: error}).values()
+    causes = [getattr(failure, "_base_exc", failure) for failure in failures]
+    for cause in causes:
+        if isinstance(cause, TwinrankError):
+            raise cause from None
+    return causes[0]
 
 
 def _call_all(
