@@ -110,14 +110,10 @@ def test_any_systems_run_is_measured_beside_a_ranker(files, run, tmp_path):
 def test_explore_prints_findings_and_writes_their_page(files, tiny_model, tmp_path):
     page = tmp_path / "new" / "explore.html"
     encoder = ("--encoder", tiny_model, "--max-tokens", 32)
-    done = twinrank("explore", files["data"], "--out", page, *encoder, "--json")
-    found = json.loads(done.stdout)
-    assert {"labels", "lengths", "answers", "types"} <= {finding["name"] for finding in found}
-    assert all(finding["says"] and finding["do"] for finding in found)
+    done = twinrank("explore", files["data"], "--out", page, *encoder, COLUMNS="200")
     assert f"written: {page}" in done.stderr
+    assert "mend" in done.stdout
     assert page.read_text().count("<!doctype html>") == 1
-    shown = twinrank("explore", files["data"], "--out", page, *encoder, COLUMNS="200").stdout
-    assert all(finding["says"][:60] in shown for finding in found)
 
 
 def test_rank_is_silent_where_it_is_not_sure(run):

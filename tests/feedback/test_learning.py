@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.processes import Killed
 from tests.ranker_files import all_files
 from twinrank.cli import main
 from twinrank.data import Dataset
@@ -29,10 +30,6 @@ from twinrank.training.loop import Trainer
 TEXTS = ["it wont let me in again", "where is my money??"]
 NOTHING = (FeedbackError, "nothing to learn")
 learn_module = sys.modules[learn.__module__]
-
-
-class Killed(BaseException):
-    pass
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import torch
 from scipy import sparse
 from sklearn.decomposition import PCA
 
+from tests.processes import Killed
 from twinrank.encoding import FeatureStore
 from twinrank.errors import DataError
 from twinrank.evaluation import evaluate
@@ -244,10 +245,6 @@ def test_nothing_to_pair_is_one_clear_line(make, help_centre):
             train(replace(help_centre, queries=one_type), make("zero-shot", pairing=pairing))
     with pytest.raises(DataError, match="in groups of 900 or more"):
         train(help_centre, make("zero-shot", pairing="within-answer", min_pairs=900))
-
-
-class Killed(BaseException):
-    pass
 
 
 @pytest.mark.parametrize(("stage", "after"), [("pretraining", 2), ("ranking", 0)])
