@@ -240,6 +240,7 @@ def test_of_those_who_add_or_take_back_one_verdict_one_did(feedback):
     assert feedback.verdicts() == []
 
 
+@pytest.mark.slow
 def test_twenty_killed_writers_lose_nothing_they_acknowledged(address):
     acknowledged = []
     for batch in range(5):

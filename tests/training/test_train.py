@@ -104,10 +104,10 @@ def test_compare_measures_each_recipe_and_does_nothing_twice(
     recipes, help_centre, tmp_path, monkeypatch
 ):
     chosen, store = list(recipes.values()), FeatureStore()
-    first = compare(help_centre, chosen, seeds=2, out=tmp_path, store=store)
+    first = compare(help_centre, chosen, seeds=2, out=tmp_path, store=store, workers=1)
     assert [entry.seeds for entry in first.entries] == [(0,), (0,), (0, 1), (0, 1)]
     monkeypatch.setattr(Trainer, "run", None)
-    second = compare(help_centre, chosen, seeds=2, out=tmp_path, store=store)
+    second = compare(help_centre, chosen, seeds=2, out=tmp_path, store=store, workers=1)
     assert json.dumps(first.as_dict()) == json.dumps(second.as_dict())
     towers = first.as_dict()["recipes"][2]
     seeds = [towers["seeds"][s]["overall"]["map@10"] for s in ("0", "1")]

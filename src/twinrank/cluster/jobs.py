@@ -169,7 +169,7 @@ def train_on_cluster(
 def _read_cause(error: Exception) -> BaseException:
     """Return why a training failed; what a process of it raised as a clear line is raised again."""
     failures = getattr(error, "worker_failures", {0: error}).values()
-    causes = [getattr(failure, "_base_exc", failure) for failure in failures]
+    causes: list[BaseException] = [getattr(f, "_base_exc", f) for f in failures]
     for cause in causes:
         if isinstance(cause, TwinrankError):
             raise cause from None
