@@ -51,7 +51,10 @@ def data(help_centre, tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(data, recipes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "ranker"
-    train(Dataset.load(data[0]), recipes["fused"], seed=3, out=folder, store=FeatureStore())
+    values = recipes["fused"].values()
+    values["training"]["epochs"] = 4
+    recipe = Recipe.validated(values, source="test")
+    train(Dataset.load(data[0]), recipe, seed=3, out=folder, store=FeatureStore())
     return folder
 
 

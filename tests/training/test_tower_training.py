@@ -73,19 +73,10 @@ def check_equal(towers, others, **tolerance):
             assert torch.equal(tensor, others.state_dict()[name]), name
 
 
-@pytest.mark.parametrize(
-    ("kind", "dual", "index"),
-    [
-        *(
-            ("residual", False, "exact"),
-            ("residual", True, "stale"),
-            ("residual", False, "sampled"),
-        ),
-        *(("projection", True, "exact"), ("projection", False, "stale")),
-        ("projection", True, "sampled"),
-    ],
-)
-def test_training_lowers_the_loss(kind, dual, index):
+@pytest.mark.parametrize("index", ["exact", "stale", "sampled"])
+@pytest.mark.parametrize("kind", ["residual", "projection"])
+def test_training_lowers_the_loss(kind, index):
+    dual = (kind == "projection") != (index == "stale")
     answers = {"answer_batch": 5, "answer_sample": 6}
     _, history = train_towers(kind=kind, dual=dual, index=index, epochs=20, **answers)
     losses = [record["loss"] for record in history]
