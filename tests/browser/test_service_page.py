@@ -239,6 +239,7 @@ def test_it_fits_and_can_be_read_by_all(visit, service, width, scheme):
     page.locator(".thumb.up").first.click()
     page.get_by_text("Options").click()
     page.get_by_text("None of these is right").click()
+    expect(page.get_by_label("The right one is")).to_be_focused()  # keys go there from now on
     page.keyboard.type("invoice")
     page.get_by_role("listbox").get_by_role("option").first.wait_for()
     page.locator(".whole mark").first.wait_for()

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
+from itertools import islice
 from pathlib import Path
+
+from joblib import Parallel, delayed
 
 from twinrank.data import trec
 from twinrank.data.records import NotTextError, Record, as_text, read_records
 from twinrank.errors import Fault, TwinrankError
 
 log = logging.getLogger(__name__)
+
+Convert = Callable[[object, bool], object]
+Row = tuple[int, Record]
+
+LARGE_TABLE = 20_000_000  # bytes; below, to start processes takes longer than they save
+ROWS_AT_ONCE = 250
 
 NEEDED = {  # of each group at least one
     "answer": (("answer_id",), ("answer_text", "answer_title", "answer_sections")),
@@ -88,7 +97,7 @@ class Table:
 
     file: Path
     kind: str
-    rows: list[tuple[int, Record]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
 
     def has(self, name: str) -> bool:
         """Say whether any row has something in a field."""
@@ -100,7 +109,7 @@ def read_table(
     kind: str,
     columns: Columns,
     faults: list[Fault],
-    convert: Callable[[object, bool], object] | None = None,
+    convert: Convert | None = None,
 ) -> Table:
     """Read a table of one kind: `answer`, `query` or `label`.
 
@@ -112,7 +121,8 @@ def read_table(
         columns: what its columns are called.
         faults: added to.
         convert: called with each text of a row, and whether its column is called Markdown; what
-            it gives takes the text's place. So no text is in memory twice.
+            it gives takes the text's place. Of a large table all cores convert the rows, so it is
+            a function of a module. No text is in memory twice.
     """
     prefix = f"{kind}_"
     asked = {name: v.split("|") for name, v in asdict(columns).items() if name.startswith(prefix)}
@@ -125,13 +135,12 @@ def read_table(
         if is_trec
         else read_records(file, faults, may_be_old=True)
     )
-    for line, record in records:
-        names |= dict.fromkeys(record)
-        cells = {name: _clean(value) for name, value in record.items()}
-        for name in record:
-            if convert and cells[name] and _normalise(name) in texts:
-                cells[name] = convert(cells[name], "markdown" in _normalise(name))
-        table.rows.append((line, cells))
+    is_large = file.is_file() and file.stat().st_size > LARGE_TABLE
+    read = Parallel(n_jobs=-1 if convert and is_large else 1, return_as="generator")
+    for rows in read(delayed(_convert)(rows, texts, convert) for rows in _batches(records)):
+        for _, cells in rows:
+            names |= dict.fromkeys(cells)
+        table.rows += rows
     if not table.rows:
         if len(faults) == known:
             faults.append(Fault(file, None, "no rows to import", "check the file"))
@@ -148,6 +157,24 @@ def read_table(
         message = "%s: columns %s: %s; read one by --column FIELD=NAME"
         log.info(message, file, done, ", ".join(unread))
     return table
+
+
+def _batches(records: Iterable[Row]) -> Iterator[list[Row]]:
+    rows = iter(records)
+    while batch := [*islice(rows, ROWS_AT_ONCE)]:
+        yield batch
+
+
+def _convert(rows: list[Row], texts: set[str], convert: Convert | None) -> list[Row]:
+    """Clean all cells of some rows, and convert those of the columns that hold texts."""
+    converted: list[Row] = []
+    for line, record in rows:
+        cells = {name: _clean(value) for name, value in record.items()}
+        for name, value in cells.items():
+            if convert and value and _normalise(name) in texts:
+                cells[name] = convert(value, "markdown" in _normalise(name))
+        converted.append((line, cells))
+    return converted
 
 
 def _as_metadata(cells: Record, unread: Iterable[str], fields: Iterable[str]) -> Record:

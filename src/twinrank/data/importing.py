@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
@@ -185,7 +187,8 @@ class _Import:
             files["label"] = path_of(labels, "labels")
             self.columns = replace(self.columns, query_answer="")
         self.files = [*files.values()]
-        convert = {"answer": self.convert_answer, "query": self.convert_query}
+        keep = self.keep_markup
+        convert = {kind: partial(_read_text, keep_markup=keep) for kind in ("answer", "query")}
         tables = {
             kind: read_table(file, kind, self.columns, self.faults, convert.get(kind))
             for kind, file in files.items()
@@ -195,26 +198,6 @@ class _Import:
             raise DataError(self.faults)
         return tables
 
-    def convert_answer(self, value: object, is_markdown: bool) -> object:
-        """Take the markup out of an answer's text."""
-        if self.keep_markup or not isinstance(value, str):
-            return value
-        marked = read_markup(value, is_markdown=is_markdown)
-        self.markup.add("answers", marked)
-        return marked if marked.sections else marked.text
-
-    def convert_query(self, value: object, is_markdown: bool = False) -> object:
-        """Take the markup out of a query's text, and make a conversation of a list of messages."""
-        messages = read_messages(value)
-        if messages is not None:
-            text = write_messages(messages, lambda text: f"{self.convert_query(text)}")
-            return _Chat(text, CONVERSATION if len(messages) > 1 else QUESTION)
-        if self.keep_markup or not isinstance(value, str):
-            return value
-        marked = read_markup(value, is_markdown=is_markdown)
-        self.markup.add("queries", marked)
-        return marked.text
-
     def read_answers(self, table: Table) -> Iterator[tuple[int, Record]]:
         """Give answers as BEIR has them, the rows of one answer's sections joined."""
         rows_of: dict[object, list[tuple[int, Record]]] = {}
@@ -223,24 +206,49 @@ class _Import:
             rows_of.setdefault((by_id and cells.get("id")) or line, []).append((line, cells))
         for rows in rows_of.values():
             line, cells = rows[0]
-            text: object = cells.get("text")
+            texts = [self.take("answers", cells.get("text")) for _, cells in rows]
+            text: object = texts[0]
             sections = self.clean_sections(parse_cell(cells.get("sections")))
             if by_id:
-                cells = {name: next((c[name] for _, c in rows if c[name]), None) for name in cells}
-                parts = [(c["section"], c.get("text")) for _, c in rows]
+                titles = [cells["section"] for _, cells in rows]
                 sections = [
                     {"title": title, "text": part.text if isinstance(part, Marked) else part}
-                    for title, part in parts
+                    for title, part in zip(titles, texts, strict=True)
                 ]
+                cells = {name: next((c[name] for _, c in rows if c[name]), None) for name in cells}
                 text = None
             elif isinstance(text, Marked):
-                sections, text = sections or text.sections, text.text
+                sections, text = sections or text.sections or None, text.text
             title = cells.get("title")
             if isinstance(title, str) and not self.keep_markup:
                 title = strip_markup(title)
             metadata = _merge(cells["metadata"], url=cells.get("url"), sections=sections)
             text = text or _join_sections(sections)
             yield line, {"_id": cells.get("id"), "title": title, "text": text, "metadata": metadata}
+
+    def read_queries(self, table: Table) -> Iterator[tuple[int, Record]]:
+        """Give queries as BEIR has them; the title goes before the text."""
+        has_ids = table.has("id")
+        for line, cells in table.rows:
+            read = cells.get("text")
+            kind = cells.get("type") or (read.type if isinstance(read, _Text) else None)
+            text = self.take("queries", read)
+            parts = [cells.get("title"), text.text if isinstance(text, Marked) else text]
+            odd = [
+                part for part in parts if part and not isinstance(part, str)
+            ]  # no text
+            text = odd[0] if odd else "\n".join(f"{part}" for part in parts if part)
+            metadata = _merge(cells["metadata"], type=kind, thread=cells.get("thread"))
+            name = cells.get("id") if has_ids else f"q{line}"
+            name = as_integer(name) if isinstance(name, str) else name
+            yield line, {"_id": name, "text": text, "metadata": metadata}
+
+    def take(self, noun: str, cell: object) -> object:
+        """Give what stood in a cell without its markup, and count it."""
+        if not isinstance(cell, _Text):
+            return cell
+        self.markup.add(noun, cell.marked)
+        return cell.marked
 
     def clean_sections(self, sections: object) -> object:
         """Take the markup out of sections that the data give."""
@@ -267,7 +275,7 @@ class _Import:
             labels: Numbered = enumerate(export.labels, 1)
         else:
             asked = tables["query"]
-            file, records = asked.file, [*_read_queries(asked)]
+            file, records = asked.file, [*self.read_queries(asked)]
             queries = check_rows("query", records, file, self.faults, needs_type=asked.has("type"))
             rows = [*zip(records, asked.rows, strict=True)]
             splits = {f"{record['_id']}": cells.get("split") for (_, record), (_, cells) in rows}
@@ -339,12 +347,26 @@ class _Import:
         return replace(dataset, folder=self.out)
 
 
-@dataclass(frozen=True)
-class _Chat:
-    """A conversation that stood in a cell as a list of messages."""
+class _Text(NamedTuple):
+    """What stood in a cell: a text, or messages as a text and the type of query that they are."""
 
-    text: str
-    type: str
+    marked: Marked
+    type: str | None = None
+
+
+def _read_text(value: object, is_markdown: bool, *, keep_markup: bool) -> object:
+    """Read a text without its markup, or a list of messages; leave what is neither to the check."""
+
+    def read(text: str) -> Marked:
+        return Marked(text, [], "") if keep_markup else read_markup(text, is_markdown=is_markdown)
+
+    messages = read_messages(value)
+    if messages is not None:
+        turns = [(role, read(text)) for role, text in messages]
+        text = write_messages((role, turn.text) for role, turn in turns)
+        kind = next((turn.kind for _, turn in turns if turn.kind), "")
+        return _Text(Marked(text, [], kind), CONVERSATION if len(messages) > 1 else QUESTION)
+    return _Text(read(value)) if isinstance(value, str) else value
 
 
 def _merge(metadata: Record | None, **known: object) -> Record:
@@ -361,21 +383,6 @@ def _join_sections(sections: object) -> str:
         else:
             lines.append(part)
     return "\n".join(f"{line}" for line in lines if line)
-
-
-def _read_queries(table: Table) -> Iterator[tuple[int, Record]]:
-    """Give queries as BEIR has them; the title goes before the text."""
-    has_ids = table.has("id")
-    for line, cells in table.rows:
-        chat = cells.get("text")
-        if isinstance(chat, _Chat):
-            cells = {**cells, "text": chat.text, "type": cells.get("type") or chat.type}
-        texts = [cells[name] for name in ("title", "text") if cells.get(name)]
-        odd = [text for text in texts if not isinstance(text, str)]  # left to the check to name
-        metadata = _merge(cells["metadata"], type=cells.get("type"), thread=cells.get("thread"))
-        name = cells.get("id") if has_ids else f"q{line}"
-        name = as_integer(name) if isinstance(name, str) else name
-        yield line, {"_id": name, "text": odd[0] if odd else "\n".join(texts), "metadata": metadata}
 
 
 def _set_splits(judged: Numbered, file: Path, faults: list[Fault]) -> Iterator[tuple[int, Record]]:

@@ -239,9 +239,8 @@ def _divide(text: str) -> tuple[str, list[Section]]:
     """Make lines, rows and cells of the marks, and sections of the headings."""
     lines = (" ".join(line.split()) for line in text.split(LINE))
     text = "\n".join(line for line in lines if line)
-    if FIRST_CELL in text or CELL in text:
-        text = re.sub(rf"\s?{CELL}\s?", " | ", text)
-        text = re.sub(rf"\s?{FIRST_CELL}\s?", "\n", text)
+    text = " | ".join(map(str.strip, text.split(CELL)))
+    text = "\n".join(map(str.strip, text.split(FIRST_CELL)))
     before, *parts = text.split(TITLE)
     sections: list[Section] = [{"title": "", "text": before.replace(END_OF_TITLE, "").strip()}]
     for part in parts:
