@@ -1,7 +1,8 @@
-"""Processes that begin at once: for tests that kill them, or have all of them do the same."""
+"""Processes that begin at once or are killed, and the wait for what becomes of them."""
 
 import multiprocessing
 import os
+import time
 from contextlib import suppress
 
 IMPORTED = ("pytest", "hypothesis", "twinrank.experiments.sweep", "twinrank.feedback.database")
@@ -11,6 +12,20 @@ if os.name == "posix":
     _CONTEXT.set_forkserver_preload(list(IMPORTED))
 else:
     _CONTEXT = multiprocessing.get_context("spawn")
+
+PATIENCE_S = 180  # other tests share the cores
+
+
+class Killed(BaseException):
+    """In the place of a kill, where a test goes on in the same process."""
+
+
+def until(condition):
+    """Wait until something is so."""
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def started(function, *args):

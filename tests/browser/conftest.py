@@ -13,7 +13,6 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.serving_help import serving
-from twinrank.training import train
 
 expect.set_options(timeout=30_000)  # ms: other tests may share the cores
 
@@ -45,12 +44,16 @@ def ask(page: Page, text: str = QUESTION) -> None:
     page.get_by_label("Your question").press("Enter")
 
 
+def ask_and_wait(page: Page) -> None:
+    """Ask, and wait until the page shows the new ranking: the former one goes with its panels."""
+    ask(page)
+    expect(page.locator("#results")).to_have_attribute("aria-busy", "false")
+
+
 @pytest.fixture(scope="session")
-def ranker_folder(help_centre, recipes, tmp_path_factory) -> Path:
-    """A ranker with every channel, trained on the tiny encoder."""
-    folder = tmp_path_factory.mktemp("served") / "ranker"
-    train(help_centre, recipes["fused"], out=folder)
-    return folder
+def ranker_folder(trained, tmp_path_factory) -> Path:
+    """A ranker with every channel, whose answers may be changed."""
+    return shutil.copytree(trained, tmp_path_factory.mktemp("served") / "ranker")
 
 
 @pytest.fixture(scope="session")

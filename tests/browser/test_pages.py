@@ -2,6 +2,7 @@
 
 import plotly.graph_objects as go
 import pytest
+from playwright.sync_api import expect
 from plotly.subplots import make_subplots
 
 from twinrank.reports.page import Note, Section, page
@@ -73,7 +74,7 @@ def test_a_folded_table_opens_by_keyboard_and_keeps_its_lines(look, file):
     assert not cell.is_visible()
     opened.page.get_by_text("Open me").focus()
     opened.page.keyboard.press("Enter")
-    assert cell.is_visible()
+    expect(cell).to_be_visible()
     assert cell.inner_text().startswith("Two lines,\nas written.")
     assert opened.too_wide <= 0
 

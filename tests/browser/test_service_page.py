@@ -7,7 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.browser.conftest import QUESTION, ask
+from tests.browser.conftest import QUESTION, ask, ask_and_wait
 
 pytestmark = pytest.mark.slow
 
@@ -154,7 +154,7 @@ def test_none_of_these_by_keyboard(visit, service):
     expect(page.get_by_role("button", name="Store it")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator(".good")).to_contain_text("Stored: the right one is “Add VAT")
-    ask(page)
+    ask_and_wait(page)
     page.get_by_text("None of these is right").click()
     page.get_by_role("button", name="I do not know which").click()
     expect(page.locator(".good")).to_contain_text("Stored: none of these")

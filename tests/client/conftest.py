@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shutil
 
 import httpx
 import pytest
@@ -9,7 +10,6 @@ import pytest
 from tests.asynchronous import run
 from tests.serving_help import serving
 from twinrank import AsyncClient, Client
-from twinrank.training import train
 
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # before anything imports it
 
@@ -17,9 +17,9 @@ READ, WRITE = "read-" + "r" * 16, "write-" + "w" * 16
 
 
 @pytest.fixture(scope="session")
-def service(help_centre, recipes, tmp_path_factory):
+def service(trained, tmp_path_factory):
     home = tmp_path_factory.mktemp("served")
-    train(help_centre, recipes["fused"], out=home / "ranker")
+    shutil.copytree(trained, home / "ranker")
     (home / "keys").write_text(f"read {READ}\nwrite {WRITE}\n")
     with serving(home / "ranker", home / "feedback.db", "--keys", str(home / "keys")) as running:
         yield running

@@ -12,8 +12,8 @@ from haystack.utils import Secret
 from tests.asynchronous import run
 from tests.client.conftest import READ, WRITE
 from twinrank import AsyncClient, Client
-from twinrank.client import ClientError, Ranked
-from twinrank.client.answer_passages import Passage, PassageReader
+from twinrank.client import ClientError, Ranked, Section
+from twinrank.client.answer_passages import PassageReader
 from twinrank.client.haystack import TwinrankRetriever as Component
 from twinrank.client.langchain import TwinrankRetriever as Retriever
 from twinrank.service.schemas import Answer
@@ -84,29 +84,19 @@ def test_an_answer_that_is_deleted_meanwhile_is_left_out_and_said(client, best, 
     assert f"{best[1].id!r} is left out" in caplog.text
 
 
-def ranked(section=None, sentence=None):
-    given = {"rank": 1, "id": "a", "title": "T", "url": None, "score": 1.0, "confidence": None}
-    more = {"section": section, "sentence": sentence, "channels": None, "past_queries": []}
-    return Ranked.model_validate(given | more)
-
-
-@pytest.mark.parametrize(
-    ("section", "sentence", "read"),
-    [
+def test_which_section_is_read():
+    """The one that holds the sentence, by its title where several do; else the whole answer."""
+    parts = [{"title": "A", "text": "Same here. a"}, {"title": "B ", "text": "Same here. b"}]
+    answer = Answer.model_construct(
+        text="the whole", title="T", sections=[Section(**p) for p in parts]
+    )
+    for section, sentence, read in [
         ("B", "Same here.", "Same here. b"),
-        ("A", "Same here.", "Same here. a"),
         (None, "Same here.", "Same here. a"),  # its title is the answer's own
         (None, "Elsewhere.", "the whole"),
-        (None, None, "the whole"),
-    ],
-)
-def test_which_section_is_read(section, sentence, read):
-    parts = [{"title": "A", "text": "Same here. a"}, {"title": "B ", "text": "Same here. b"}]
-    answer = Answer.model_validate(
-        {"id": "a", "title": "T", "text": "the whole", "url": None, "sections": parts}
-    )
-    each = ranked(section, sentence)
-    assert PassageReader("section")._read_texts([each], [answer]) == [Passage(each, read)]
+    ]:
+        ranked = Ranked.model_construct(section=section, sentence=sentence)
+        assert PassageReader("section")._choose_text(ranked, answer) == read
 
 
 def test_an_answer_with_no_text_is_its_title(service):

@@ -100,14 +100,6 @@ def test_a_retry_sends_the_same_again(made):
     assert b'"key":"' in first
 
 
-def test_an_answer_that_an_earlier_attempt_may_have_deleted_is_deleted(made):
-    missing = refused(404, "there is no answer 'a'")
-    script = Script(LOST[1], missing)
-    assert made(URL, lambda c: c.delete_answer("a"), transport=script.transport) is None
-    with pytest.raises(ClientError, match="no answer 'a'"):
-        made(URL, lambda c: c.delete_answer("a"), transport=Script(missing).transport)
-
-
 def test_no_service_is_said_with_its_address(made):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"

@@ -90,13 +90,6 @@ def test_a_deletion_is_undone(service, made):
         made(service.url, lambda c: c.restore_answer("never"), key=WRITE)
 
 
-@pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])
-def test_no_proxy_stands_before_this_machine(service, made, monkeypatch, name):
-    monkeypatch.setenv(name, "http://127.0.0.1:1")
-    for url in (service.url, service.url.replace("127.0.0.1", "localhost")):
-        assert made(url, lambda c: c.ready(), retries=0).ready
-
-
 def test_feedback_whose_reply_is_lost_is_stored_once(service, made):
     before = made(service.url, lambda c: c.stats(), key=WRITE).verdicts
     ask = {"answer": "nw-101", "right": True, "shown": ["nw-104", "nw-101"], "type": "question"}

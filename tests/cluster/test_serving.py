@@ -8,7 +8,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.service.test_server import PATIENCE_S, QUERY, kept, served, until
+from tests.processes import PATIENCE_S, until
+from tests.service.test_server import QUERY, kept, served
 from tests.test_cli import twinrank
 from twinrank.client import Client
 from twinrank.service.settings import Settings

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.test_importing import imported
@@ -48,6 +48,7 @@ LINES = [
 ]
 
 
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from(LINES) | st.text(max_size=20), max_size=12).map("\n".join))
 def test_cleaning_cuts_whole_lines_and_never_all_of_a_question(text):
     for clean in (clean_mail, clean_chat):

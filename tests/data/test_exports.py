@@ -13,8 +13,6 @@ from twinrank.data import Dataset, import_exports
 from twinrank.data.article_links import ArticleLinks
 from twinrank.data.help_desks import HELP_DESKS
 from twinrank.errors import DataError, TwinrankError
-from twinrank.recipe import Recipe
-from twinrank.training import train
 
 HERE = Path(__file__).parent / "exports"
 LABELS = {
@@ -235,17 +233,3 @@ def test_a_url_names_an_article_on_any_host(url):
 )
 def test_hostile_messages_take_time_in_proportion(text):
     ArticleLinks().take_out(text)
-
-
-@pytest.mark.parametrize("source", HELP_DESKS)
-def test_a_ranker_is_trained_on_an_export_and_asked(tmp_path, source):
-    dataset = imported(tmp_path / "out", source)
-    ranker = train(dataset, Recipe.load("bm25"), out=tmp_path / "run")
-    queries = dataset.split("train")
-    ranked = ranker.rank(queries.texts, k=3)
-    right = dict(dataset.labels.select("query", "answer").rows())
-    hits = [
-        right[id] in [a.id for a in answers]
-        for id, answers in zip(queries.frame["id"], ranked, strict=True)
-    ]
-    assert sum(hits) >= len(hits) / 2

@@ -286,42 +286,23 @@ def test_a_faulty_label_is_named_and_left_out_if_asked(tmp_path, changes, what):
 
 
 FILE_FAULTS = [
-    ("q.csv", b"id,text\n1,a\n2,b,c\n3,d\n", 3, "3 fields, but the header has 2"),
-    ("q.csv", b"id,text\n1,a\n2\n3,d\n", 3, "1 fields, but the header has 2"),
-    ("q.csv", "id,text\n1,å\n2,".encode() + b"\xff\n3,d\n", 3, "the line is not UTF-8"),
-    ("q.csv", b'id,text\n1,a\n2,"b\n3,d\n', None, "that begins in line 3"),
-    ("q.csv", b"id,text,id\n1,a,2\n", 2, "_id is a list, not text"),
-    ("q.tsv", b'id\ttext\n1\ta\n2\t"b\n3\td\n', None, "that begins in line 3"),
-    ("q.csv", b"PK\x03\x04", None, "an Excel file, or a ZIP archive"),
-    ("q.jsonl", b'[{"id": 1}]', None, "JSON, but not one object a line"),
-    ("q.csv.gz", b"\x1f\x8b", None, "cannot be unpacked"),
-    ("q.csv", b"", None, "the file is empty"),
-    ("q.csv", b"id,text\n", None, "no rows to import"),
-    ("q.jsonl", b'{"id": 1, "text": "a"}\n\n{"id": 2\n{"id": 3, "text": "d"}', 3, "not JSON"),
-    ("q.parquet", b"PAR1", None, "not readable as Parquet"),
-    ("q.xlsx", b"", None, "not readable as Excel"),
-    ("q.doc", b"x", None, "a table cannot be a .doc"),
+    ("q.csv", b"id,text\n1,a\n2,b,c\n3,d\n", "3 fields, but the header has 2"),
+    ("q.csv", b"id,text\n1,a\n2\n3,d\n", "1 fields, but the header has 2"),
+    ("q.csv", "id,text\n1,å\n2,".encode() + b"\xff\n3,d\n", "the line is not UTF-8"),
+    ("q.jsonl", b'{"id": 1, "text": "a"}\n\n{"id": 2\n{"id": 3, "text": "d"}', "not JSON"),
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "line", "what"), FILE_FAULTS)
-def test_a_file_that_breaks_is_named_and_other_rows_kept_if_asked(
-    tmp_path, name, content, line, what
-):
+@pytest.mark.parametrize(("name", "content", "what"), FILE_FAULTS)
+def test_a_line_that_breaks_is_named_and_other_rows_kept_if_asked(tmp_path, name, content, what):
     file = tmp_path / name
     file.write_bytes(content)
     answers = write(tmp_path / "answers.csv", ANSWERS)
     with pytest.raises(DataError) as caught:
         import_tables(tmp_path / "out", answers=answers, queries=file)
     fault = caught.value.faults[0]
-    assert (fault.file, fault.line) == (file, line)
+    assert (fault.file, fault.line) == (file, 3)
     assert what in fault.what
-    if line is None:  # what follows is not known: nothing to keep
-        with pytest.raises(DataError):
-            import_tables(tmp_path / "out", answers=answers, queries=file, skip_faulty=True)
-        return
-    if content.count(b"\n") < 3:
-        return
     dataset = import_tables(tmp_path / "out", answers=answers, queries=file, skip_faulty=True)
     assert [row[0] for row in rows(dataset)] == ["1", "3"]
 
@@ -359,32 +340,6 @@ def test_ids_join_in_every_format(tmp_path, suffix, given):
     queries = [{"id": "q1", "text": "help", "answer": given}]
     dataset = imported(tmp_path, answers=answers, queries=queries, suffix=suffix)
     assert dataset.labels.rows() == [("q1", "12", "train")]
-
-
-EXCEL = "id,title,body,,\r\na1,Reset,Text,,\r\n,,,,\r\na2,Plan,More,,\r\n"
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        EXCEL.encode(),
-        EXCEL.encode("utf-16"),
-        EXCEL.replace("\r\n", "\r").encode(),
-        ("sep=;\r\n" + EXCEL.replace(",", ";")).encode("utf-8-sig"),
-        EXCEL.replace(",", "\t").encode("utf-16"),
-        EXCEL.replace(",", "|").encode(),
-        EXCEL.replace(",", ";").replace(";;", ';"some, of, many, more";', 1).encode(),
-        b"id,title,body,Comment,Comment\na1,Reset,Text,x,y\na2,Plan,More\n",
-    ],
-)
-def test_tables_as_spreadsheets_and_trackers_write_them(tmp_path, content):
-    (tmp_path / "a.csv").write_bytes(content)
-    queries = write(tmp_path / "q.csv", [query(answer="a2")])
-    dataset = import_tables(tmp_path / "out", answers=tmp_path / "a.csv", queries=queries)
-    assert dataset.answers.select("id", "title", "text").rows() == [
-        ("a1", "Reset", "Text"),
-        ("a2", "Plan", "More"),
-    ]
 
 
 def test_texts_with_markup_are_counted(tmp_path):

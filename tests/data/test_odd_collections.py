@@ -75,11 +75,6 @@ LOADED = {
         {},
         ["repeated rows left out: 1, the first in line 5"],
     ),
-    "all documents twice": (
-        {C: lines(*CORPUS, *CORPUS)},
-        {},
-        ["repeated rows left out: 4, the first in line 5"],
-    ),
     "a document twice with other words": (
         {C: lines(*CORPUS, {**CORPUS[0], "text": "Call us."})},
         {},
@@ -128,24 +123,6 @@ LOADED = {
         {},
         [],
     ),
-    "ids that are numbers": (
-        {
-            C: lines(*({**c, "_id": int(c["_id"][1:])} for c in CORPUS)),
-            TR: qrels(("q1", 1, 1), ("q2", 2, 1)),
-            TE: qrels(("q3", 3, 1), ("q4", 4, 1)),
-        },
-        {},
-        [],
-    ),
-    "ids that pandas made floats": (
-        {
-            C: lines(*({**c, "_id": float(c["_id"][1:])} for c in CORPUS)),
-            TR: qrels(("q1", "1.0", 1), ("q2", "2.0", 1)),
-            TE: qrels(("q3", "3", 1), ("q4", "4", 1)),
-        },
-        {},
-        [],
-    ),
     "blank lines between": ({C: lines(*CORPUS[:2], "\n", " \n", *CORPUS[2:], "\n\n")}, {}, []),
     "a line that was cut": (
         {C: lines(*CORPUS) + '{"_id": "a5", "title": "Cut'},
@@ -187,6 +164,7 @@ LOADED = {
         {},
         [],
     ),
+    "line ends of an old Mac": ({C: lines(*CORPUS, end="\r")}, {}, []),
     "a byte order mark": ({C: "\ufeff" + lines(*CORPUS), TR: "\ufeff" + qrels(*TRAIN)}, {}, []),
     "UTF-16": ({C: lines(*CORPUS).encode("utf-16")}, {}, []),
     "no line end at the end": ({C: lines(*CORPUS)[:-1], TE: qrels(*TEST)[:-1]}, {}, []),
@@ -200,11 +178,6 @@ LOADED = {
         {TE: qrels(("q99", "a1", 1), *TEST)},
         {},
         ["judgements of unknown query ids left out: 1, the first in line 2"],
-    ),
-    "labels of neither": (
-        {TE: qrels(*TEST, ("q99", "a99", 1))},
-        {},
-        ["judgements of unknown query ids left out", "judgements of unknown answer ids left out"],
     ),
     "scores with a point": ({TR: qrels(("q1", "a1", "1.0"), ("q2", "a2", "1.0"))}, {}, []),
     "scores with commas of words": (
@@ -346,6 +319,13 @@ REFUSED = {
     "an empty corpus": ({C: ""}, "corpus.jsonl: holds no answer"),
     "queries of blank lines": ({Q: "\n\n"}, "queries.jsonl: holds no query"),
     "an array": ({C: json.dumps(CORPUS, indent=1)}, "JSON, but not one object a line"),
+    "an object over lines": ({C: json.dumps(CORPUS[0], indent=1)}, "JSON, but not one"),
+    "gzip": ({Q: gzip.compress(b"{}")}, "a file packed with gzip"),
+    "zip": ({C: b"PK\x03\x04 and more"}, "an Excel file, or a ZIP archive"),
+    "cut UTF-16": (
+        {C: ("\ufeff" + lines(*CORPUS)).encode("utf-16-le")[:-1]},
+        "not UTF-16 (truncated data)",
+    ),
     "a comma after each object": (
         {C: lines(*CORPUS, end=",\n")},
         "more lines are faulty (4) than can be used (0)",

@@ -94,6 +94,11 @@ SOUND = {  # file name: its content; all are the same two answers
     "first-sheet.xlsx": excel(("A", [HEAD, *CELLS]), ("B", [["x"], ["y"]])),
     "excel-gaps.xlsx": excel(("A", [HEAD, CELLS[0], ["", "", ""], CELLS[1]])),
     "excel-spare.xlsx": excel(("A", [[*HEAD, "", ""], *CELLS])),
+    "quoted-separators.csv": b'id;title;body;"some, of, many"\na1;Log in;Tryk p\xc3\xa5 knappen;\n'
+    b"a2;Pay;Gr\xc3\xb6\xc3\x9fe;\n",
+    "twice-a-column.csv": CSV.replace("body\n", "body,Comment,Comment\n")
+    .replace("knappen\n", "knappen,x,y\n")
+    .encode(),
     "html.csv": CSV.replace("Tryk på", "<p>Tryk p&aring;</p>").encode(),
 }
 FAULTY = {  # file name: its content, and what the line says

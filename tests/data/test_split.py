@@ -1,6 +1,5 @@
 from collections import Counter, defaultdict
 
-import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -142,18 +141,6 @@ def test_the_division_is_the_same_in_every_release():
         **{"a0-0": "test", "a0-3": "validation", "a1-0": "test"},
         **{"a1-3": "validation", "a2-0": "validation", "a2-3": "test"},
     }
-
-
-def test_shares_hold_for_threads_of_several_answers_and_skewed_answers():
-    rng = np.random.default_rng(0)
-    rows = []
-    for thread in range(
-        2000
-    ):  # several queries and answers a thread, answers as skewed as real ones
-        right = {f"a{int(a)}" for a in rng.zipf(1.5, 2) if a < 300} or {"a1"}
-        rows += [(f"{thread}-{i}", k, f"t{thread}", sorted(right)) for i, k in enumerate("qc")]
-    divided = split(dataset(rows))
-    assert thread_counts(divided) == {"train": 1400, "validation": 300, "test": 300}
 
 
 def test_shares_that_cannot_be_are_refused_and_shortage_is_said(caplog):

@@ -14,7 +14,7 @@ from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.evaluation import centroid_view, geometry
-from twinrank.evaluation.geometry import main_axes, measure_space, type_auc
+from twinrank.evaluation.geometry import measure_space, type_auc
 from twinrank.training import train
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -180,17 +180,6 @@ def test_no_space_is_refused(recipes, help_centre):
     for measured in (geometry, centroid_view):
         with pytest.raises(RankerError, match=r"ranks by words .* take a recipe with an encoder"):
             measured(words, help_centre)
-
-
-@pytest.mark.parametrize("shape", [(30, 8), (5, 8), (8, 1)])
-def test_main_axes_are_scikit_learns(shape):
-    points = np.random.default_rng(0).normal(size=shape)
-    (plane,), shares = main_axes(points, 3, points)
-    pca = PCA(min(3, *shape), svd_solver="full").fit(points)
-    count = pca.n_components_
-    np.testing.assert_allclose(plane[:, :count], pca.transform(points), atol=1e-9)
-    np.testing.assert_allclose(shares[:count], pca.explained_variance_ratio_, atol=1e-9)
-    assert not plane[:, count:].any() and not shares[count:].any()
 
 
 def test_the_view_of_the_centroids(ranker, help_centre):

@@ -79,13 +79,6 @@ def test_the_best_recipe_loads_and_reaches_the_same_again(found, help_centre, tm
     assert first.user_attrs["quality"] == ranker.origin.quality
 
 
-def test_importances_are_shares(found):
-    shares = list(found.importances.values())
-    assert found.importances.keys() == set(found.search.ranges.fields)
-    assert shares == sorted(shares, reverse=True)
-    assert sum(shares) == pytest.approx(1)
-
-
 def test_a_second_call_does_only_what_is_missing(found, home, search):
     before = [(trial.number, trial.value, trial.params) for trial in found.study.trials]
     assert found_in(home, search, trials=12).study.trials == found.study.trials

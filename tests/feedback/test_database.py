@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.postgres import empty_database
 from tests.processes import heard, started
 from twinrank.errors import FeedbackError
-from twinrank.feedback import Verdict
+from twinrank.feedback import Verdict, database
 from twinrank.feedback.database import Feedback
 from twinrank.feedback.feedback_statistics import Day, Traffic
 
@@ -217,12 +217,13 @@ def test_what_is_said_of_one_query_counts_once(feedback, said, right, learnable,
     assert (stats.learnable, len(stats.misses)) == (learnable, misses)
 
 
-def test_erased_verdicts_are_in_no_file(tmp_path):
+def test_erased_verdicts_are_in_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "MAX_KEYS_PER_STATEMENT", 50)
     with closing(Feedback.open(str(tmp_path / "f.db"))) as feedback:
-        for n in range(1_200):
+        for n in range(120):
             feedback.add(Verdict(f"{n}", f"secret {LONG}", "q", None, False))
         feedback.remove("0")  # as some builds of SQLite leave it
-        feedback.erase([f"{n}" for n in range(1, 1_200)])
+        feedback.erase([f"{n}" for n in range(1, 120)])
         assert sum(b"secret" in file.read_bytes() for file in tmp_path.iterdir()) == 0
         assert feedback.verdicts() == []
 
@@ -237,24 +238,15 @@ def test_a_file_is_its_owners_alone_and_keeps_its_retention(tmp_path):
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_threads_share_one_store(feedback):
-    def work(name):
-        for n in range(20):
-            feedback.add(verdict(f"{name}-{n}"))
-            feedback.add(verdict(f"shared-{n}"))
-
-    threads = [threading.Thread(target=work, args=(name,)) for name in "abcdefgh"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(feedback.verdicts()) == 8 * 20 + 20
-    with ThreadPoolExecutor(8) as pool:  # of those that take back the same verdict, one did
-        keys = [f"shared-{n}" for n in range(20) for _ in range(4)]
+def test_of_those_who_add_or_take_back_one_verdict_one_did(feedback):
+    keys = [f"{n}" for n in range(20) for _ in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(lambda key: feedback.add(verdict(key)), keys)) == 20
         assert sum(pool.map(feedback.remove, keys)) == 20
-    assert len(feedback.verdicts()) == 8 * 20
+    assert feedback.verdicts() == []
 
 
+@pytest.mark.slow
 def test_twenty_killed_writers_lose_nothing_they_acknowledged(address):
     acknowledged = []
     for batch in range(5):

@@ -12,7 +12,7 @@ from filelock import Timeout
 
 from tests.ranker_files import all_files, version_folder
 from tests.ranking.test_storage import smaller
-from twinrank.cli import main
+from tests.test_cli import twinrank
 from twinrank.errors import FeedbackError, RankerError
 from twinrank.feedback import Verdict
 from twinrank.feedback.database import Feedback
@@ -182,19 +182,12 @@ def test_what_cannot_be_meant_is_refused(folder, asked, said):
         forget(folder, None, **asked)
 
 
-def test_the_command_counts_and_erases_and_names_pages(folder, feedback, text, monkeypatch, capsys):
+def test_the_command_counts_and_erases_and_names_pages(folder, feedback, text):
     (folder / "report.html").write_text(f"<p>{text}</p>")
-
-    def run(*more):
-        monkeypatch.setattr("sys.argv", ["twinrank", "forget", str(folder), "--text", text, *more])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert ended.value.code == 0
-        return capsys.readouterr().out
-
-    assert "would be erased: 1 verdicts; 1 past queries" in run("--dry-run")
+    command = ("forget", folder, "--text", text)
+    assert "would be erased: 1 verdicts; 1 past queries" in twinrank(*command, "--dry-run").stdout
     assert len(feedback.verdicts()) == 2
-    shown = run("--json")
+    shown = twinrank(*command, "--json").stdout
     assert json.loads(shown)["verdicts"] == 1
     assert "report.html: shows such a text; delete it" in shown
     assert files_with(text, folder) == ["report.html"]

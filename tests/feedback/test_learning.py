@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.processes import Killed
 from tests.ranker_files import all_files
-from twinrank.cli import main
+from tests.test_cli import twinrank
 from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
 from twinrank.errors import AnswerIndexError, FeedbackError, RankerError
@@ -30,10 +31,6 @@ from twinrank.training.loop import Trainer
 TEXTS = ["it wont let me in again", "where is my money??"]
 NOTHING = (FeedbackError, "nothing to learn")
 learn_module = sys.modules[learn.__module__]
-
-
-class Killed(BaseException):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +52,10 @@ def data(help_centre, tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(data, recipes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "ranker"
-    train(Dataset.load(data[0]), recipes["fused"], seed=3, out=folder, store=FeatureStore())
+    values = recipes["fused"].values()
+    values["training"]["epochs"] = 4
+    recipe = Recipe.validated(values, source="test")
+    train(Dataset.load(data[0]), recipe, seed=3, out=folder, store=FeatureStore())
     return folder
 
 
@@ -142,16 +142,16 @@ def test_too_few_to_tell_by_leave_the_old_ranker_and_that_is_said(folder, learne
     assert learned(data[1][:12], hold_back=0.0).replaced
 
 
-def test_what_is_too_old_is_erased_before_anything_is_learned(folder, data, monkeypatch, capsys):
+def test_what_is_too_old_is_erased_before_anything_is_learned(folder, data):
     long_ago = datetime.now(UTC) - timedelta(366)
     with closing(Feedback.open(f"{folder}.feedback.db")) as feedback:
         for verdict in data[1][:3]:
             feedback.add(replace(verdict, at=long_ago))
         for option, left in (("--dry-run", 3), ("--json", 0)):
-            assert run(monkeypatch, "learn", folder, option) == 2
-            said = capsys.readouterr().err
-            assert "3 verdicts older than 365 days" in said
-            assert "no verdicts yet" in said
+            done = twinrank("learn", folder, option, check=False)
+            assert done.returncode == 2
+            assert "3 verdicts older than 365 days" in done.stderr
+            assert "no verdicts yet" in done.stderr
             assert len(feedback.verdicts()) == left
 
 
@@ -342,37 +342,25 @@ def test_a_ranker_with_its_own_encoder_tunes_it_anew(recipe_files, data, tmp_pat
     assert Ranker.load(out).rank(TEXTS, k=1)
 
 
-def run(monkeypatch, *args):
-    monkeypatch.setattr("sys.argv", ["twinrank", *map(str, args)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return ended.value.code
-
-
-def test_the_command(folder, data, monkeypatch, capsys):
-    assert run(monkeypatch, "learn", folder) == 2
-    assert "ranker.feedback.db: there is no such file" in capsys.readouterr().err
-    feedback = Feedback.open(f"{folder}.feedback.db")
-    feedback.add(data[1][0])
-    feedback.remove(data[1][0].key)
-    assert run(monkeypatch, "learn", folder) == 2
-    assert "no verdicts yet" in capsys.readouterr().err
-    for verdict in data[1]:
-        feedback.add(verdict)
-    feedback.close()
-    assert run(monkeypatch, "learn", folder, "--dry-run") == 0
-    shown = capsys.readouterr().out
+def test_the_command(folder, data):
+    done = twinrank("learn", folder, check=False)
+    assert (done.returncode, "feedback.db: there is no such file" in done.stderr) == (2, True)
+    with closing(Feedback.open(f"{folder}.feedback.db")) as feedback:
+        feedback.add(data[1][0])
+        feedback.remove(data[1][0].key)
+        done = twinrank("learn", folder, check=False)
+        assert (done.returncode, "no verdicts yet" in done.stderr) == (2, True)
+        for verdict in data[1]:
+            feedback.add(verdict)
+    shown = twinrank("learn", folder, "--dry-run").stdout
     assert "the old ranker stays" in " ".join(shown.split())  # lines are as wide as a screen
     assert all(f"  {kind}" in shown for kind in ("overall", "conversation", "question"))
-    assert run(monkeypatch, "learn", folder, "--margin", 1, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
+    told = json.loads(twinrank("learn", folder, "--margin", 1, "--json").stdout)
     assert told["feedback"]["verdicts"] == len(data[1])
     assert told["replaced"] is not bool(told["worse"])
-    if told["replaced"]:
-        assert run(monkeypatch, "learn", folder, "--rollback") == 0
-        assert "is in place again" in " ".join(capsys.readouterr().out.split())
-    else:
-        assert run(monkeypatch, "learn", folder, "--rollback") == 2
+    done = twinrank("learn", folder, "--rollback", check=False)
+    assert (done.returncode == 0) is told["replaced"]
+    assert ("is in place again" in " ".join(done.stdout.split())) is told["replaced"]
 
 
 @pytest.mark.parametrize(

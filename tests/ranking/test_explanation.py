@@ -78,7 +78,7 @@ def test_an_answer_of_a_title_alone_has_that_as_its_sentence(ranker):
     assert (proof.section, proof.sentence, proof.past_queries) == (None, "Zeppelins", ())
 
 
-@pytest.mark.parametrize("ranker", ["towers", "fused"], indirect=True)
+@pytest.mark.parametrize("ranker", ["fused"], indirect=True)
 def test_what_warmed_up_is_not_encoded_again(ranker, monkeypatch):
     monkeypatch.setattr(ranker.dense.reader, "store", None)
     explainer = Explainer(ranker)

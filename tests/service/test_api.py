@@ -1,7 +1,6 @@
 import json
 import logging
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from threading import Event
@@ -10,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.processes import until
 from tests.ranker_files import edit_manifest
 from tests.service.conftest import keys_file
 from twinrank.encoding import RecentFeatures
@@ -18,7 +18,6 @@ from twinrank.feedback.database import Feedback
 from twinrank.ranking import CURRENT, Ranker
 from twinrank.service import live_ranker, prometheus
 from twinrank.service.logs import log_as_json
-from twinrank.service.prometheus import Metrics
 
 TEXT = "it wont let me in again"
 NEW = {"title": "Zeppelins", "text": "Moor your zeppelin with a rope."}
@@ -284,20 +283,15 @@ def test_feedback_is_stored_once_for_each_key(client, settings):
     ]
 
 
-@pytest.mark.parametrize("key", ["a/b", "ø b?c#d"])
-def test_a_verdict_is_taken_back_by_its_key(client, settings, key):
+def test_a_verdict_is_taken_back_by_its_key(client):
+    key = "ø b/?c#d"
     place = f"/v1/feedback/{quote(key, safe='')}"
     verdict = {"key": key, "text": TEXT, "right": False}
     for _ in range(2):  # its key is free again
         assert client.post("/v1/feedback", json=verdict).status_code == 201
-        assert client.get("/v1/stats").json()["verdicts"] == 1
         reply = client.delete(place)
         assert (reply.status_code, reply.content) == (204, b"")
-        assert client.get("/v1/stats").json()["days"] == []
-    again = client.delete(place)
-    assert again.status_code == 404
-    assert again.json() == {"detail": f"there is no verdict {key!r}; check the key"}
-    assert Feedback.open(settings.feedback).verdicts() == []
+        assert client.get("/v1/stats").json()["verdicts"] == 0
     assert client.delete(f"/v1/feedback/{'k' * 65}").status_code == 422
 
 
@@ -387,10 +381,7 @@ def test_what_is_deleted_can_be_restored_for_a_time(service, settings, folder, m
     client = service(settings.model_copy(update={"restore_days": days}))
     id_ = listed(client)[0]["id"]
     assert client.delete(f"/v1/answers/{id_}").status_code == 204
-    end = time.monotonic() + 60
-    while Ranker.load(folder).removed:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until(lambda: not Ranker.load(folder).removed)
     assert client.post(f"/v1/answers/{id_}/restore").status_code == 404
 
 
@@ -451,28 +442,18 @@ def test_prometheus_is_told_of_routes_and_types_never_of_texts(client):
         assert text not in told
 
 
-def test_figures_of_a_replica_have_its_name():
-    counted = Metrics("here:7")
-    counted.queries.labels("question").inc()
-    counted.seconds.labels("/v1/rank").observe(0.3)
-    told = counted.render()[0].decode()
-    assert 'twinrank_queries_total{replica="here:7",type="question"} 1.0' in told
-    bucket = 'twinrank_request_seconds_bucket{le="0.5",replica="here:7",route="/v1/rank"} 1.0'
-    assert bucket in told
-
-
 def test_prometheus_is_told_that_a_newer_ranker_cannot_be_loaded(
     service, settings, folder, monkeypatch
 ):
     monkeypatch.setattr(live_ranker, "FOLLOW_EVERY_S", 0.1)
     monkeypatch.setattr(live_ranker, "RETRY_LOAD_S", 0.1)
     client = service(settings)
-    wait_for(client, "\ntwinrank_ranker_refused 0.0")
+    until(lambda: "\ntwinrank_ranker_refused 0.0" in client.get("/metrics").text)
     good = (folder / CURRENT).read_text()
     (folder / CURRENT).write_text("{}")
-    wait_for(client, "\ntwinrank_ranker_refused 1.0")
+    until(lambda: "\ntwinrank_ranker_refused 1.0" in client.get("/metrics").text)
     (folder / CURRENT).write_text(good)
-    wait_for(client, "\ntwinrank_ranker_refused 0.0")
+    until(lambda: "\ntwinrank_ranker_refused 0.0" in client.get("/metrics").text)
 
 
 def test_methods_that_clients_invent_make_no_figures(client):
@@ -500,13 +481,6 @@ def test_work_in_the_background_that_fails_is_logged_and_begins_again(
     assert twice.wait(30)
     assert "work in the background failed" in caplog.text
     assert "a bad row" in caplog.text
-
-
-def wait_for(client, line):
-    end = time.monotonic() + 60
-    while line not in client.get("/metrics").text:
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def test_every_line_of_the_log_is_json(capsys):

@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.exceptions import HTTPException
 
 from tests.asynchronous import run
-from twinrank.service.batching import Batcher, BusyError
+from twinrank.service.batching import Batcher
 
 
 def make_batcher(work, **limits):
@@ -86,11 +87,13 @@ def test_a_request_that_is_given_up_is_not_worked_on():
 def test_more_than_may_wait_is_refused_at_once():
     async def ask():
         batcher = make_batcher(lambda items: items, max_waiting=4)
-        with pytest.raises(BusyError):
+        with pytest.raises(HTTPException, match="too many queries wait"):
             await batcher(["a"] * 5)
         greedy = asyncio.create_task(batcher(["b"] * 2, "greedy"))
         await asyncio.sleep(0)
-        with pytest.raises(BusyError):  # one client may not take all places
+        with pytest.raises(
+            HTTPException, match="too many queries wait"
+        ):  # one client may not take all places
             await batcher(["b"], "greedy")
         replies = [await batcher(["c"] * 2, "other"), await greedy]
         return [*replies, await batcher(["a"] * 4)]

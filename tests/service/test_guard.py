@@ -255,3 +255,14 @@ def test_every_answer_has_the_headers_that_make_it_safe(reader, path):
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
     assert len(headers["x-request-id"]) == 32
+
+
+def test_behind_the_proxy_of_a_cluster_a_request_keeps_its_id(service, settings, caplog):
+    caplog.set_level("INFO", "twinrank.access")
+    given = {"X-Request-ID": "the-proxys"}
+    for proxied in (True, False):
+        client = service(settings.model_copy(update={"proxied": proxied}))
+        reply = rank(client, headers=given)
+        assert ("x-request-id" in reply.headers) is not proxied  # else there would be two
+        assert ('"request": "the-proxys"' in caplog.text) is proxied
+        caplog.clear()

@@ -17,6 +17,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.processes import PATIENCE_S, until
 from tests.ranker_files import edit_manifest, version_folder
 from twinrank.encoding import FeatureStore
 from twinrank.feedback.database import Feedback
@@ -26,7 +27,6 @@ pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("TWINRANK_KILLS", "1"))
 QUERY = {"text": "it wont let me in again", "k": 1, "explain": False}
-PATIENCE_S = 180  # other tests share the cores
 
 
 @contextmanager
@@ -55,16 +55,15 @@ def served(folder, *options):
 
 def ready(address):
     """What the service says of itself, as soon as it answers."""
-    end = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            reply = httpx.get(f"{address}/readyz", timeout=PATIENCE_S)
-            if reply.status_code == 200:
-                return reply.json()
-        except httpx.TransportError:
-            pass
-        assert time.monotonic() < end, "the service did not answer"
-        time.sleep(0.1)
+    replies = []
+
+    def answers():
+        with suppress(httpx.TransportError):
+            replies.append(httpx.get(f"{address}/readyz", timeout=PATIENCE_S))
+        return replies and replies[-1].status_code == 200
+
+    until(answers)
+    return replies[-1].json()
 
 
 def workers(process):
@@ -103,13 +102,6 @@ class Load(threading.Thread):
     def __exit__(self, *_):
         self.over = True
         self.join(PATIENCE_S)
-
-
-def until(condition):
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

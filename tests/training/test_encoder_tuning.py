@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.processes import Killed
 from twinrank.encoding import Encoder
 from twinrank.encoding.trainable import Trainable
 from twinrank.errors import DivergedError
@@ -121,10 +122,6 @@ def test_with_all_passages_fresh_a_step_follows_the_exact_gradient(encoder, help
         # Adam's first step is the sign of the gradient: where that is noise, so is the step.
         clear = slice(None) if expected.grad is None else expected.grad.abs() > 1e-6
         torch.testing.assert_close(weight[clear], expected[clear], atol=1e-6, rtol=1e-4, msg=name)
-
-
-class Killed(BaseException):
-    pass
 
 
 @pytest.mark.parametrize(("after", "rank"), [(0, None), (3, 4)])

@@ -121,18 +121,3 @@ def test_over_all_matchings_the_loss_is_flat_whatever_the_features(n, d, seed, o
         for order in permutations(range(n))
     ]
     assert np.mean(losses) == pytest.approx(flat_loss(n, d, off_diagonal))
-
-
-@pytest.mark.parametrize(("n", "d", "off_diagonal"), [(16, 30, 5e-3), (40, 8, 0.1), (64, 20, 5e-3)])
-def test_partners_drawn_at_random_give_the_flat_loss(n, d, off_diagonal):
-    f, g = views(n, d)
-    g = g + 2 * f  # a head that would have much to learn of true pairs
-    rng = np.random.default_rng(1)
-    losses = [
-        barlow_twins(f, g[rng.permutation(n)], off_diagonal=off_diagonal).item()
-        for _ in range(2000)
-    ]
-    error = np.std(losses) / np.sqrt(len(losses))
-    assert abs(np.mean(losses) - flat_loss(n, d, off_diagonal)) < 4 * error
-    true_pairs = barlow_twins(f, g, off_diagonal=off_diagonal).item()
-    assert true_pairs < flat_loss(n, d, off_diagonal) - 10 * error

@@ -1,5 +1,3 @@
-import tracemalloc
-
 import numpy as np
 import polars as pl
 from hypothesis import given
@@ -31,15 +29,6 @@ def rng(seed=0):
 def naive_groups(group, kind):
     members = {g: np.flatnonzero(group == g) for g in set(group.tolist())}
     return {g: rows for g, rows in members.items() if len(set(kind[rows].tolist())) > 1}
-
-
-@given(memberships())
-def test_groups_are_those_with_two_types(sample):
-    group, kind = sample
-    groups, naive = groups_of(group, kind), naive_groups(group, kind)
-    assert len(groups) == len(naive)
-    assert sorted(groups.query.tolist()) == sorted(np.concatenate([[], *naive.values()]).tolist())
-    assert groups.alone == len(group) - len(groups.query)
 
 
 @given(memberships(), st.integers(0, 100))
@@ -144,16 +133,3 @@ def test_threads_need_no_labels():
         frozenset({1, 3}),
     }
     assert groups.alone == 1
-
-
-def test_a_million_threads_are_a_few_arrays():
-    n = 1_000_000
-    frame = pl.DataFrame({"thread": np.arange(n) // 2, "type": np.arange(n) % 2})
-    groups = Groups.by_thread(frame.cast(pl.String))
-    tracemalloc.start()
-    first = next(pair_across(groups, 256, rng()))
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert len(first) == 256
-    # A Python tuple of two integers takes 120 bytes or more; all arrays together take less.
-    assert peak < 130 * n

@@ -7,6 +7,7 @@ import torch
 from scipy import sparse
 from sklearn.decomposition import PCA
 
+from tests.processes import Killed
 from twinrank.encoding import FeatureStore
 from twinrank.errors import DataError
 from twinrank.evaluation import evaluate
@@ -172,7 +173,7 @@ def is_equal(state, other):
     [
         ("zero-shot", {"pairing": "thread", "projector": 16}),
         ("inherit", {"dual": True}),
-        ("inherit", {"dual": True, "pairing": "within-answer"}),
+        pytest.param("inherit", {"dual": True, "pairing": "within-answer"}, marks=pytest.mark.slow),
         ("freeze", {"kind": "projection", "dual": True, "pairing": "within-answer"}),
         ("freeze", {"pairing": "thread", "projector": 16}),
         ("joint", {"pairing": "thread", "projector": 16, "weight": 0.1}),
@@ -209,7 +210,7 @@ def test_inheriting_starts_where_pretraining_ended(make, help_centre, tmp_path):
 
 @pytest.mark.parametrize("pairing", ["thread", "across-answers", "within-answer"])
 def test_no_pairing_reads_held_out_queries_and_that_by_thread_no_label(make, help_centre, pairing):
-    recipe = make("zero-shot", pairing=pairing)
+    recipe = make("zero-shot", pairing=pairing, epochs=1)
     held_out = [q for s in ("validation", "test") for q in help_centre.split(s).frame["id"]]
     scrambled = pl.when(pl.col("id").is_in(held_out)).then(pl.lit("nothing")).otherwise("text")
     labels = help_centre.labels
@@ -247,11 +248,9 @@ def test_nothing_to_pair_is_one_clear_line(make, help_centre):
         train(help_centre, make("zero-shot", pairing="within-answer", min_pairs=900))
 
 
-class Killed(BaseException):
-    pass
-
-
-@pytest.mark.parametrize(("stage", "after"), [("pretraining", 2), ("ranking", 0)])
+@pytest.mark.parametrize(
+    ("stage", "after"), [("pretraining", 2), pytest.param("ranking", 0, marks=pytest.mark.slow)]
+)
 def test_killed_in_either_stage_it_goes_on_to_the_same_bits(
     make, help_centre, tmp_path, monkeypatch, stage, after
 ):
@@ -278,7 +277,7 @@ def test_killed_in_either_stage_it_goes_on_to_the_same_bits(
 @pytest.mark.parametrize(
     ("changes", "axis", "says"),
     [
-        ({"pairing": "within-answer"}, 0.2, "it has learned nothing"),
+        ({"pairing": "within-answer", "epochs": 4}, 0.2, "it has learned nothing"),
         ({"shuffled": True}, 0.2, "it has learned nothing"),
         ({}, 0.2, None),
         ({}, 0.97, "97% of the variance of the pre-trained vectors lies on one axis"),

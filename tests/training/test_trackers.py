@@ -53,6 +53,7 @@ def test_tensorboard_holds_every_epoch_once_after_a_second_call(help_centre, rec
     assert reached.value == pytest.approx(quality["map@10"])
 
 
+@pytest.mark.slow
 def test_mlflow_holds_choices_epochs_and_what_was_reached(
     help_centre, recipe, tmp_path, monkeypatch
 ):

@@ -9,6 +9,7 @@ import torch
 from scipy import sparse
 from scipy.special import logsumexp
 
+from tests.processes import Killed
 from twinrank.encoding import Encoder, FeatureStore
 from twinrank.errors import DataError, DivergedError, RankerError
 from twinrank.evaluation import METRICS
@@ -19,10 +20,6 @@ from twinrank.training.loop import Trainer
 from twinrank.training.tower_modules import Towers
 from twinrank.training.train import _fit_scale
 from twinrank.training.training_data import build_reader
-
-
-def without_seconds(folder):
-    return [{k: v for k, v in r.items() if k != "seconds"} for r in read_records(folder)]
 
 
 def test_a_run_is_a_ranker_with_its_metrics(recipes, help_centre, tmp_path):
@@ -37,8 +34,8 @@ def test_a_run_is_a_ranker_with_its_metrics(recipes, help_centre, tmp_path):
     assert not (tmp_path / "checkpoint.safetensors").exists()
 
 
-class Killed(BaseException):
-    pass
+def without_seconds(folder):
+    return [{k: v for k, v in r.items() if k != "seconds"} for r in read_records(folder)]
 
 
 def test_what_was_chosen_is_trained_again_on_validation_too(recipes, help_centre, tmp_path):
@@ -77,7 +74,7 @@ def test_validation_is_added_to_train_as_if_it_were_labelled_there(recipes, help
     assert (same == (threads[:, None] == threads)).all()
 
 
-@pytest.mark.parametrize("after", [0, 1, 3, -1])
+@pytest.mark.parametrize("after", [1, -1])
 def test_a_killed_run_goes_on_to_the_same_bits(recipes, help_centre, tmp_path, monkeypatch, after):
     recipe, store = recipes["towers"], FeatureStore()
     train(help_centre, recipe, out=tmp_path / "whole", store=store)
@@ -122,6 +119,9 @@ def test_another_training_does_not_go_on_in_the_same_folder(
 
     with nullcontext() if finished else pytest.raises(Killed):
         train(help_centre, recipe, out=tmp_path, store=store, on_record=die)
+    if not finished:
+        with pytest.raises(RankerError, match="training has not finished"):
+            read_manifest(tmp_path)
     with pytest.raises(RankerError, match="another seed"):
         train(help_centre, recipe, seed=1, out=tmp_path, store=store)
     ranker = train(help_centre, recipe, seed=1, out=tmp_path, store=store, resume=False)
@@ -172,10 +172,10 @@ def test_compare_measures_each_recipe_and_does_nothing_twice(
     recipes, help_centre, tmp_path, monkeypatch
 ):
     chosen, store = list(recipes.values()), FeatureStore()
-    first = compare(help_centre, chosen, seeds=2, out=tmp_path, store=store)
+    first = compare(help_centre, chosen, seeds=2, out=tmp_path, store=store, workers=1)
     assert [entry.seeds for entry in first.entries] == [(0,), (0,), (0, 1), (0, 1)]
     monkeypatch.setattr(Trainer, "run", None)
-    second = compare(help_centre, chosen, seeds=2, out=tmp_path, store=store)
+    second = compare(help_centre, chosen, seeds=2, out=tmp_path, store=store, workers=1)
     assert json.dumps(first.as_dict()) == json.dumps(second.as_dict())
     towers = first.as_dict()["recipes"][2]
     seeds = [towers["seeds"][s]["overall"]["map@10"] for s in ("0", "1")]

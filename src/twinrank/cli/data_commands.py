@@ -40,6 +40,44 @@ CleanMail = Annotated[
 CleanChat = Annotated[
     bool, typer.Option("--clean-chat", help="Cut what the chat program and bots say to everybody.")
 ]
+Export = Annotated[
+    list[Path] | None, typer.Argument(metavar="[FILE]...", help="With --from: the export.")
+]
+Source = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="SOURCE",
+        help="Whose export the files are: zendesk, intercom, freshdesk, zammad, discourse or "
+        "confluence. Or public data without files: ir_datasets:ID, hf:ID.",
+    ),
+]
+QueriesTable = Annotated[
+    Path | None, FileOption(help="Table of queries: CSV, JSON, JSONL, Excel or Parquet.")
+]
+LabelsTable = Annotated[
+    Path | None, FileOption(help="Table of right answers, if the queries do not name them.")
+]
+ColumnNames = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FIELD=NAME", help="A column's name: query_text=body; repeat."),
+]
+Redact = Annotated[
+    bool,
+    typer.Option("--redact", help="Replace e-mail addresses, phone and other numbers of people."),
+]
+CastBelow = Annotated[
+    int | None, typer.Option(min=1, help="Make questions of conversations with fewer characters.")
+]
+IncludeUnpublished = Annotated[
+    bool, typer.Option("--include-unpublished", help="Drafts and internal articles too.")
+]
+KeepMarkup = Annotated[
+    bool, typer.Option("--keep-markup", help="Leave HTML and Markdown as they are.")
+]
+SkipFaulty = Annotated[
+    bool, typer.Option("--skip-faulty", help="Leave out rows that cannot be used.")
+]
 
 
 def _show_description(description: Description, *, json: bool) -> None:
@@ -51,51 +89,20 @@ def _show_description(description: Description, *, json: bool) -> None:
 @app.command("import", rich_help_panel=PANEL)
 def import_(
     out: Annotated[Path, typer.Argument(file_okay=False, help="Folder for the data set.")],
-    files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE]...", help="With --from: the export.")
-    ] = None,
-    from_: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="SOURCE",
-            help="Whose export the files are: zendesk, intercom, freshdesk, zammad, discourse or "
-            "confluence. Or public data without files: ir_datasets:ID, hf:ID.",
-        ),
-    ] = None,
-    queries: Annotated[
-        Path | None, FileOption(help="Table of queries: CSV, JSON, JSONL, Excel or Parquet.")
-    ] = None,
+    files: Export = None,
+    from_: Source = None,
+    queries: QueriesTable = None,
     answers: Annotated[Path | None, FileOption(help="Table of answers.")] = None,
-    labels: Annotated[
-        Path | None, FileOption(help="Table of right answers, if the queries do not name them.")
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FIELD=NAME", help="A column's name: query_text=body; repeat."),
-    ] = None,
+    labels: LabelsTable = None,
+    column: ColumnNames = None,
     separator: Annotated[str, typer.Option(help="Between several right answers.")] = ";",
     clean_mail: CleanMail = False,
     clean_chat: CleanChat = False,
-    redact: Annotated[
-        bool,
-        typer.Option(
-            "--redact", help="Replace e-mail addresses, phone and other numbers of people."
-        ),
-    ] = False,
-    cast_below: Annotated[
-        int | None,
-        typer.Option(min=1, help="Make questions of conversations with fewer characters."),
-    ] = None,
-    include_unpublished: Annotated[
-        bool, typer.Option("--include-unpublished", help="Drafts and internal articles too.")
-    ] = False,
-    keep_markup: Annotated[
-        bool, typer.Option("--keep-markup", help="Leave HTML and Markdown as they are.")
-    ] = False,
-    skip_faulty: Annotated[
-        bool, typer.Option("--skip-faulty", help="Leave out rows that cannot be used.")
-    ] = False,
+    redact: Redact = False,
+    cast_below: CastBelow = None,
+    include_unpublished: IncludeUnpublished = False,
+    keep_markup: KeepMarkup = False,
+    skip_faulty: SkipFaulty = False,
     json: AsJson = False,
 ) -> None:
     """Make a data set of tables of answers and queries, or of what a help desk exports.

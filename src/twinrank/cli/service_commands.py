@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -200,17 +200,11 @@ def forget(
     from twinrank.feedback import forget as forgetting
     from twinrank.feedback.database import Feedback
 
+    asked: dict[str, Any] = {"text": text, "pattern": pattern, "key": key}
+    asked["before"] = before and before.replace(tzinfo=UTC)
     url = feedback or default_feedback(ranker)
     exists = feedback is not None or Path(url).exists()
     database = closing(Feedback.open(url, create=False)) if exists else nullcontext()
     with database as opened:
-        forgotten = forgetting.forget(
-            ranker,
-            opened,
-            text=text,
-            pattern=pattern,
-            key=key,
-            before=before and before.replace(tzinfo=UTC),
-            dry_run=dry_run,
-        )
+        forgotten = forgetting.forget(ranker, opened, **asked, dry_run=dry_run)
     show(vars(forgotten) if json else forgotten.describe(dry_run=dry_run))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -47,6 +47,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume/--fresh", help="Go on from what OUT holds, or start over.")
     ] = True,
+    refit: Annotated[
+        bool, typer.Option(help="In the end, train again on train and validation together.")
+    ] = True,
     track: Track = None,
     ray: Ray = None,
     workers: RayWorkers = None,
@@ -56,8 +59,10 @@ def train(
 ) -> None:
     """Carry out a recipe: encode what is new, fit the towers, leave a ranker.
 
-    Run the same command again after a kill and it goes on from the last epoch. With --ray, workers
-    of a cluster encode, and share every step of the fitting; all of them have to see OUT.
+    Epochs, weights and confidence are chosen on validation; then it trains again on train and
+    validation together. Run the same command again after a kill and it goes on from the last
+    epoch. With --ray, workers of a cluster encode, and share every step of the fitting; all of
+    them have to see OUT.
 
     Example: `twinrank train examples/help-centre --recipe even --out runs/first`
 
@@ -77,28 +82,14 @@ def train(
         feature_store(ray, device=device) as store,
         tracking(track, dataset, chosen, seed=seed, out=out) as tracker,
     ):
+        how: dict[str, Any] = {"seed": seed, "out": out, "store": store, "refit": refit}
         if ray and chosen.towers:
             from twinrank.cluster import train_on_cluster
 
-            train_on_cluster(
-                dataset,
-                chosen,
-                seed=seed,
-                out=out,
-                store=store,
-                resume=resume,
-                workers=workers,
-            )
+            train_on_cluster(dataset, chosen, **how, resume=resume, workers=workers)
             resume = True  # what the cluster has left is read below
         ranker = train_ranker(
-            dataset,
-            chosen,
-            seed=seed,
-            out=out,
-            store=store,
-            resume=resume,
-            on_record=tracker.epoch,
-            device=device,
+            dataset, chosen, **how, resume=resume, on_record=tracker.epoch, device=device
         )
         tracker.reached(ranker.origin.quality)
     summary = {"ranker": str(out), "recipe": chosen.name, **ranker.origin.model_dump()}
@@ -153,33 +144,16 @@ def compare(
     dataset = Dataset.load(data, strict=strict)
     warn_of_few(dataset.labelled().get(split, {}), split)
     home = out or Path("runs") / dataset.name
-    store = FeatureStore()
+    how: dict[str, Any] = {"seeds": seeds, "split": split, "workers": workers, "device": device}
+    how |= {"out": home, "store": FeatureStore()}
     if study:
         from twinrank.reports.study_report import study_tables, write_study
 
-        studied = run_study(
-            dataset,
-            added=chosen,
-            seeds=seeds,
-            split=split,
-            out=home,
-            store=store,
-            device=device,
-            workers=workers,
-        )
+        studied = run_study(dataset, added=chosen, **how)
         written = write_study(studied.results, studied.pictured, home / study)
         show(studied.results if json else study_tables(studied.results))
     else:
-        comparison = compared(
-            dataset,
-            chosen,
-            seeds=seeds,
-            split=split,
-            out=home,
-            store=store,
-            device=device,
-            workers=workers,
-        )
+        comparison = compared(dataset, chosen, **how)
         written = write_comparison(comparison, home)
         show(comparison.as_dict() if json else comparison_table(comparison))
     for path in written:
@@ -293,8 +267,9 @@ def learn(
     from twinrank.feedback.learning import roll_back
     from twinrank.reports.terminal import learning_table
 
+    how: dict[str, Any] = {"index": index, "store": FeatureStore(), "device": device}
     if rollback:
-        former = roll_back(ranker, index=index, store=FeatureStore(), device=device)
+        former = roll_back(ranker, **how)
         summary = {"ranker": str(ranker), **former.origin.model_dump()}
         done = f"{ranker}: the ranker that was replaced is in place again, the other is kept"
         show(summary if json else done)
@@ -311,14 +286,6 @@ def learn(
             typer.echo(f"{what}; `serve --keep-feedback-days` says how long", err=True)
         verdicts = opened.verdicts()[old if dry_run else 0 :]
     learning = learned(
-        ranker,
-        verdicts,
-        data=data,
-        hold_back=hold_back,
-        margin=margin,
-        dry_run=dry_run,
-        index=index,
-        store=FeatureStore(),
-        device=device,
+        ranker, verdicts, data=data, hold_back=hold_back, margin=margin, dry_run=dry_run, **how
     )
     show(learning.as_dict() if json else learning_table(learning))

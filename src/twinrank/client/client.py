@@ -8,9 +8,8 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeAlias, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
@@ -40,7 +39,6 @@ TIMEOUT_S, CONNECT_TIMEOUT_S = 30.0, 5.0  # a connection that is lost in the net
 RETRIES = 3
 FIRST_PAUSE_S = 0.25  # doubled with each attempt
 MAX_CONNECTIONS = 16  # with more, httpx is busier with its connections than with requests
-BATCH_BYTES = 500_000  # of queries in one request: half of a service's default limit
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 # uvicorn's reply where no answer came: from Ray's proxy, when a replica dies under a request.
 BROKEN_OFF = (500, b"Internal Server Error")
@@ -383,8 +381,6 @@ class _Service:
             "base_url": address,
             "headers": headers,
             "limits": httpx.Limits(max_connections=MAX_CONNECTIONS),
-            # A proxy of the environment ($HTTP_PROXY) is another machine, with its own loopback.
-            "mounts": {f"all://{netloc}": None} if _is_loopback(address.host) else None,
         }
 
 
@@ -488,19 +484,12 @@ def _describe(outcome: Outcome) -> str:
     return f"{outcome.status_code} {outcome.reason_phrase}".strip()
 
 
-def _batch_calls(calls: Sequence[Call[Ranking]]) -> Iterator[Call[list[Ranking]]]:
+def _batch_calls(calls: Sequence[Call[Ranking]]) -> list[Call[list[Ranking]]]:
     """Put calls of `rank` together in order, as many as a service takes."""
-    batch: list[object] = []
-    size = 0
-    for call in calls:
-        length = len(f"{call.body}".encode(errors="replace"))  # as JSON it is about as long
-        if batch and (len(batch) == MAX_BATCH_QUERIES or size + length > BATCH_BYTES):
-            yield Call("POST", "/v1/rank", _RANKINGS.validate_json, body=batch)
-            batch, size = [], 0
-        batch.append(call.body)
-        size += length
-    if batch:
-        yield Call("POST", "/v1/rank", _RANKINGS.validate_json, body=batch)
+    bodies = [call.body for call in calls]
+    starts = range(0, len(bodies), MAX_BATCH_QUERIES)
+    parts = [bodies[start : start + MAX_BATCH_QUERIES] for start in starts]
+    return [Call("POST", "/v1/rank", _RANKINGS.validate_json, body=part) for part in parts]
 
 
 def _query_fields(query: Query) -> dict[str, object]:
@@ -520,13 +509,6 @@ def _quote_name(name: str) -> str:
     if not segment:
         raise ClientError("the id or key is empty, or no text; give an answer's or a verdict's")
     return segment.replace(".", "%2E") if name in {".", ".."} else segment  # a path loses dots
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _ignore(_: bytes) -> None:

@@ -111,6 +111,7 @@ def train_on_cluster(
     out: Path,
     store: FeatureStore,
     resume: bool = True,
+    refit: bool = True,
     workers: int | None = None,
 ) -> None:
     """Train a ranker into a folder by processes of the cluster, on CPUs, as under torchrun.
@@ -119,17 +120,18 @@ def train_on_cluster(
     as there is room for.
 
     Args:
-        dataset: see `train`, and so for `recipe`, `seed` and `resume`.
+        dataset: see `train`, and so for `recipe`, `seed`, `resume` and `refit`.
         recipe: with towers.
         seed: decides everything random.
         out: all machines have to see this folder.
         store: of features; a machine that does not see its folder encodes for itself.
         resume: go on from what `out` holds of this very training.
+        refit: train again on train and validation together.
         workers: processes; None means one for each core.
 
     Raises:
-        TwinrankError: if processes die again and again, or a machine does not see `out`.
-        TwinrankError: if the training cannot be carried out.
+        TwinrankError: if processes die again and again, a machine does not see `out`, or the
+            training cannot be carried out.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -139,6 +141,7 @@ def train_on_cluster(
     out.mkdir(parents=True, exist_ok=True)
     encode(dataset, recipe, store=store, device="cpu")
     settings = {"dataset": dataset, "recipe": recipe, "seed": seed, "out": out, "store": store}
+    settings["refit"] = refit
     for attempt in range(RETRIES + 1):
         room = Slot.of("cpu").count
         # As many as there is room for: a machine may be gone. Ray's types lack the tuple.
@@ -156,19 +159,24 @@ def train_on_cluster(
             trainer.fit()
             return
         except TrainingFailedError as error:
-            failures = getattr(error, "worker_failures", {0: error}).values()
-            causes = [getattr(failure, "_base_exc", failure) for failure in failures]
-            for cause in causes:
-                if isinstance(cause, TwinrankError):
-                    raise cause from None
-            if attempt == RETRIES:
-                raise TwinrankError(
-                    f"the training was lost {attempt + 1} times ({first_line(causes[0])}); run the "
-                    "same again with fewer --workers: it goes on from the last checkpoint"
-                ) from error
+            cause = _read_cause(error)
             log.info("a worker was lost; going on from the last checkpoint")
         finally:
             shutil.rmtree(out / ".ray", ignore_errors=True)
+    raise TwinrankError(
+        f"the training was lost {RETRIES + 1} times ({first_line(cause)}); run the same again with "
+        "fewer --workers: it goes on from the last checkpoint"
+    )
+
+
+def _read_cause(error: Exception) -> BaseException:
+    """Return why a training failed; what a process of it raised as a clear line is raised again."""
+    failures = getattr(error, "worker_failures", {0: error}).values()
+    causes: list[BaseException] = [getattr(f, "_base_exc", f) for f in failures]
+    for cause in causes:
+        if isinstance(cause, TwinrankError):
+            raise cause from None
+    return causes[0]
 
 
 def _call_all(

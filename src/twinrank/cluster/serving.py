@@ -7,9 +7,7 @@ one machine share: the ranker's folder, and the database of feedback.
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -109,7 +107,7 @@ def _clear_cluster() -> None:
 
 
 def _resolve_paths(settings: Settings) -> Settings:
-    """Return the settings with whole paths, since replicas run in other folders.
+    """Return the settings of replicas: with whole paths, since they run in other folders.
 
     Raises:
         ServeError: if the index is a file that one process has.
@@ -119,9 +117,9 @@ def _resolve_paths(settings: Settings) -> Settings:
             f"{settings.index}: a file of Milvus Lite has one process, and replicas are "
             "several; give --index local, or a Milvus server"
         )
-    if file := file_of(settings.feedback):
-        return settings.model_copy(update={"feedback": str(file.resolve())})
-    return settings
+    file = file_of(settings.feedback)
+    feedback = str(file.resolve()) if file else settings.feedback
+    return settings.model_copy(update={"feedback": feedback, "proxied": True})
 
 
 def _start(settings: Settings, slot: Slot, port: int) -> None:
@@ -132,8 +130,7 @@ def _start(settings: Settings, slot: Slot, port: int) -> None:
     """
 
     def build() -> ASGIApp:  # within a function, so that it is sent with its settings
-        replica = f"{socket.gethostname()}:{os.getpid()}"
-        return in_process(settings, replica=replica)
+        return in_process(settings)
 
     logged = {"enable_access_log": False}  # the application has its own
     serve.start(

@@ -60,13 +60,19 @@ def about(ranker: Contents) -> dict[str, str]:
         data += (
             f". Of those in train, {origin.learned.queries:,} were labelled by people's feedback"
         )
+    again = (
+        " Epochs, weights and confidence were chosen on the validation split, of which the quality "
+        "below is; then it was trained again on train and validation together."
+        if origin.refit
+        else ""
+    )
     return {
         "What it is": (
             f"It ranks {ranker.answers.height:,} answers for what people write to support, so that "
             f"the one that solves it comes first. Made by twinrank {__version__} with the recipe "
             f"{recipe.name}, seed {origin.seed}."
         ),
-        "How it was made": f"{_made(recipe)} Every choice is in manifest.json.",
+        "How it was made": f"{_made(recipe)}{again} Every choice is in manifest.json.",
         "Data": f"{data}.",
         "Intended use": (
             "To suggest these answers, several at a time, to people who ask in the language and "
@@ -100,13 +106,15 @@ def _made(recipe: Recipe) -> str:
             f"answers {encoder.answers}{', tuned for this data' if recipe.tuning else ''})"
         )
     if towers:
-        parts.append(f"{'two towers' if towers.dual else 'one tower'} of the kind {towers.kind}")
+        members = f", each of {towers.members} members" if towers.members > 1 else ""
+        number = "two towers" if towers.dual else "one tower"
+        parts.append(f"{number} of the kind {towers.kind}{members}")
     if pretraining:
         parts.append(f"Barlow Twins on pairs {pretraining.pairing}, used so: {pretraining.use}")
     if recipe.memory:
         parts.append("past queries")
     if recipe.words:
-        parts.append("words, by BM25")
+        parts.append("words, by BM25" + (" and by a classifier" if recipe.memory else ""))
     return f"It ranks by {'; '.join(parts)}."
 
 

@@ -55,11 +55,11 @@ class FrozenTowers:
         """The inverse temperature, positive."""
         return np.float32(np.exp(self.tensors["log_scale"]))
 
-    def project_queries(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    def project_queries(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n e"]:
         """Map features of queries to vectors."""
         return self._project("query_tower", features)
 
-    def project_answers(self, features: Float[np.ndarray, "v d"]) -> Float[np.ndarray, "v d"]:
+    def project_answers(self, features: Float[np.ndarray, "v d"]) -> Float[np.ndarray, "v e"]:
         """Map features of answers' passages to vectors."""
         return self._project("answer_tower" if self.dual else "query_tower", features)
 
@@ -86,14 +86,14 @@ class FrozenTowers:
         votes: np.ndarray = weight * np.log1p(sums, out=sums)
         return votes
 
-    def _project(self, tower: str, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    def _project(self, tower: str, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n e"]:
         chunks = []
         for start in range(0, max(1, len(features)), ROWS_A_CHUNK):
             chunk = features[start : start + ROWS_A_CHUNK]
             chunks.append(self._apply(tower, self._apply("base", chunk) if self.base else chunk))
         return np.concatenate(chunks)
 
-    def _apply(self, tower: str, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    def _apply(self, tower: str, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n e"]:
         if self.kind == "projection":
             hidden = self._standardise(f"{tower}.1", self._multiply(f"{tower}.0", x))
             hidden = self._multiply(f"{tower}.4", np.maximum(hidden, 0))

@@ -107,7 +107,8 @@ def quality_table(ranker: Ranker, path: Path) -> Table | Text:
     rows = [["", *map(metric_name, metrics)]]
     for name, figures in {"overall": quality, **quality["types"]}.items():
         rows.append([name, *(figure(figures[metric]) for metric in metrics)])
-    return fill_table(f"{title}; on the validation split:", rows)
+    again = "\nThen trained again on train and validation together." if ranker.origin.refit else ""
+    return fill_table(f"{title}; on the validation split:{again}", rows)
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:

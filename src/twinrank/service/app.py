@@ -26,12 +26,11 @@ from twinrank.errors import FeedbackError, TwinrankError
 from twinrank.feedback.database import Feedback
 from twinrank.feedback.forget import expire
 from twinrank.service.access import Keys, RateLimiter
-from twinrank.service.batching import BusyError
 from twinrank.service.guard import CONTENT_SECURITY_POLICY, RETRY, Guard
-from twinrank.service.live_ranker import LiveRanker, UnsavedError
+from twinrank.service.live_ranker import LiveRanker
 from twinrank.service.logs import log_as_json
 from twinrank.service.prometheus import Metrics, TrafficCounter
-from twinrank.service.routes import TAGS, Service, router
+from twinrank.service.routes import TAGS, Service, api, probes
 from twinrank.service.settings import Settings
 
 EXPIRE_EVERY_S = 3600.0
@@ -43,15 +42,6 @@ SWAGGER = Path(fastapi_offline.__file__).parent / "static"
 DOCS_POLICY = CONTENT_SECURITY_POLICY.replace(
     "style-src 'self'", "style-src 'self' 'unsafe-inline'"
 )
-# Status and words of each error; those without words have their own, and none is logged.
-ERRORS: dict[type[Exception], tuple[int, str]] = {
-    BusyError: (503, ""),
-    FeedbackError: (503, "the database cannot be reached; try again soon"),
-    UnsavedError: (
-        503,
-        "the change could not be saved, and is undone; the service's log says why",
-    ),
-}
 
 log = logging.getLogger(__name__)
 
@@ -66,13 +56,10 @@ def from_environment() -> FastAPI:
         sys.exit(1)
 
 
-def in_process(settings: Settings, *, replica: str = "") -> FastAPI:
-    """Create the application of a process that does nothing else, and logs on stderr.
-
-    Args, Raises: see `create_app`.
-    """
+def in_process(settings: Settings) -> FastAPI:
+    """Create the application of a process that does nothing else, and logs on stderr."""
     log_as_json()
-    app = create_app(settings, replica=replica)
+    app = create_app(settings)
     # A third of a million objects stay as they are: each time that the garbage collector looks
     # through them again, all requests wait for a fifth of a second.
     gc.collect()
@@ -80,12 +67,8 @@ def in_process(settings: Settings, *, replica: str = "") -> FastAPI:
     return app
 
 
-def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
+def create_app(settings: Settings) -> FastAPI:
     """Create the application of a ranker.
-
-    Args:
-        settings: of the service.
-        replica: see `Metrics`.
 
     Raises:
         TwinrankError: if the ranker, the keys or the database cannot be used.
@@ -94,7 +77,7 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
     feedback = Feedback.open(settings.feedback)
     if settings.keep_feedback_days:
         feedback.set_retention(settings.keep_feedback_days)
-    metrics, rate = Metrics(replica), RateLimiter(settings.rate)
+    metrics, rate = Metrics(), RateLimiter(settings.rate)
     ranker, traffic = LiveRanker(settings, metrics), TrafficCounter(feedback)
     service = Service(settings, ranker, feedback, traffic, metrics, rate)
 
@@ -122,12 +105,11 @@ def create_app(settings: Settings, *, replica: str = "") -> FastAPI:
         lifespan=lifespan,
     )
     app.state.service = service
-    app.include_router(router)
+    for router in (api, probes):
+        app.include_router(router)
     _add_pages(app)
-    _document_keys(app, required=keys is not None)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
-    for kind in ERRORS:
-        app.add_exception_handler(kind, _answer_error)
+    app.add_exception_handler(FeedbackError, _answer_unreachable)
     app.add_middleware(Guard, settings=settings, keys=keys, rate=rate, metrics=metrics)
     if settings.origins:  # around the guard, which refuses what browsers ask beforehand
         app.add_middleware(
@@ -190,17 +172,6 @@ def _add_pages(app: FastAPI) -> None:
         return FileResponse(STATIC / "docs.html", headers=headers)
 
 
-def _document_keys(app: FastAPI, *, required: bool) -> None:
-    """Describe keys in the OpenAPI document; `/docs` then has a field for one."""
-    schema = app.openapi()  # which is computed once
-    schema["components"]["securitySchemes"] = {
-        "key": {"type": "http", "scheme": "bearer", "description": "A key of yours."}
-    }
-    for path, operations in schema["paths"].items():
-        for operation in operations.values() if path.startswith("/v1/") else ():
-            operation["security"] = [{"key": []}] if required else [{}, {"key": []}]
-
-
 async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 (as it was registered)
     content_type = request.headers.get("content-type", "")
@@ -216,8 +187,6 @@ async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": f"{faults[0]}{more}"}, 422)
 
 
-async def _answer_error(_: Request, error: Exception) -> JSONResponse:
-    status, detail = next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)
-    if detail:
-        log.error("%s", error)
-    return JSONResponse({"detail": detail or f"{error}"}, status, RETRY if status == 503 else None)
+async def _answer_unreachable(_: Request, error: Exception) -> JSONResponse:
+    log.error("%s", error)
+    return JSONResponse({"detail": "the database cannot be reached; try again soon"}, 503, RETRY)

@@ -12,15 +12,15 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Generic, TypeVar
 
+from starlette.exceptions import HTTPException
+
+from twinrank.service.guard import RETRY
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 FILL_WAIT_S = 0.002  # for a batch as large as the last
-
-
-class BusyError(Exception):
-    """The service has too much to do; says why, and to try again."""
 
 
 @dataclass(order=True)
@@ -83,10 +83,10 @@ class Batcher(Generic[Item, Result]):
         """Return the results of a client's items, which may be worked on in several batches.
 
         Raises:
-            BusyError: if too much waits.
+            HTTPException: 503 if too much waits.
         """
         if self._waiting[client] + len(items) > self._max_waiting - self._waiting.total():
-            raise BusyError("too many queries wait; try again soon")
+            raise HTTPException(503, "too many queries wait; try again soon", RETRY)
         loop = asyncio.get_running_loop()
         self._requests[client] += 1
         self._waiting[client] += len(items)

@@ -156,7 +156,9 @@ class _Request:
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, settings: Settings) -> None:
-        self.id = uuid4().hex
+        # The proxy of a cluster gives a request its id, and tells the client.
+        given = Headers(scope=scope).get("x-request-id", "")[:64] if settings.proxied else ""
+        self.id = given or uuid4().hex
         self.began_s = time.perf_counter()
         self.status = 0
         self.method: str = scope["method"]
@@ -169,6 +171,7 @@ class _Request:
         }
         self._receive = receive
         self._send = send
+        self._names_id = not given
         self._timeout_s, self._max_bytes = settings.timeout_s, settings.body_bytes
         self._bytes = 0
         self._read = False
@@ -196,7 +199,8 @@ class _Request:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = self.id
+            if self._names_id:
+                headers["X-Request-ID"] = self.id
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
         elif self.method == "HEAD":

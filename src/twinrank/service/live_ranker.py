@@ -28,6 +28,7 @@ from twinrank.ranking import (
     writing,
 )
 from twinrank.service.batching import Batcher
+from twinrank.service.guard import RETRY
 from twinrank.service.prometheus import Metrics
 from twinrank.service.schemas import Past, Ranked, Ranking, RankRequest
 from twinrank.service.settings import Settings
@@ -42,10 +43,6 @@ RETRY_LOAD_S = 10.0  # before a ranker that could not be loaded is tried again
 NO_EVIDENCE = Evidence(None, None)
 
 log = logging.getLogger(__name__)
-
-
-class UnsavedError(Exception):
-    """A change that could not be written to the ranker's folder, and is undone."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +82,7 @@ class LoadedRanker:
         """
         folder, device, store = settings.ranker, settings.device, RecentFeatures()
         if settings.index is None:
-            fingerprint = read_pointer(
-                folder
-            ).version  # first: what changes from here is loaded again
+            fingerprint = read_pointer(folder).version  # what changes from here is loaded again
             ranker = Ranker.load(folder, store=store, device=device)
         else:
             with writing(folder):
@@ -308,13 +303,9 @@ class LiveRanker:
         """Load the ranker if the folder has another one.
 
         Raises:
-            UnsavedError: if it cannot be loaded.
+            HTTPException: 503 if it cannot be loaded.
         """
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.run_in_executor(self._changing_thread, self._catch_up)
-        except (TwinrankError, OSError) as error:
-            raise UnsavedError(f"{error}") from error
+        await self._change(lambda _: None)
 
     async def read_ahead(self) -> None:
         """Encode the sentences of all answers while nobody asks, so that no query waits for it."""
@@ -331,10 +322,11 @@ class LiveRanker:
         Until then the former one answers. A folder that cannot be loaded is tried again: the
         cause may be outside it, such as the index, memory or an encoder.
         """
+        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(FOLLOW_EVERY_S)
             try:
-                await self.catch_up()
+                await loop.run_in_executor(self._changing_thread, self._catch_up)
                 self._metrics.refused.set(0)
                 if any(record.at <= self._expiry() for record in self.current.ranker.removed):
                     await self._change(lambda _: True)  # every change drops what is expired
@@ -403,4 +395,6 @@ class LiveRanker:
                     )
                 return result
         except (TwinrankError, OSError) as error:
-            raise UnsavedError(f"{self._folder}: {error}") from error
+            log.error("%s: %s", self._folder, error)
+            undone = "the change could not be saved, and is undone; the service's log says why"
+            raise HTTPException(503, undone, RETRY) from error

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections import Counter as Multiset
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from datetime import UTC, date, datetime
 
 from prometheus_client import (
@@ -15,11 +15,9 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
-    Metric,
     generate_latest,
     multiprocess,
 )
-from prometheus_client.registry import Collector
 
 from twinrank.errors import FeedbackError
 from twinrank.feedback.database import Feedback
@@ -36,16 +34,13 @@ log = logging.getLogger(__name__)
 
 
 class Metrics:
-    """Prometheus metrics of one process, by route, type and outcome; never by text.
+    """Prometheus metrics by route, type and outcome, never by text.
 
-    Args:
-        replica: name of this process if it shows its own figures alone, or empty if the figures
-            of all processes with the same `SHARED_FOLDER` are added up.
+    Those of all processes with the same `SHARED_FOLDER` are added up.
     """
 
-    def __init__(self, replica: str = "") -> None:
+    def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        self._replica = replica
         self.requests = Counter(
             "twinrank_requests", "Requests.", ["route", "method", "status"], registry=registry
         )
@@ -76,30 +71,10 @@ class Metrics:
     def render(self) -> tuple[bytes, str]:
         """Return the figures in Prometheus' text format, and its content type."""
         registry = self._registry
-        if self._replica:
-            registry = CollectorRegistry()
-            registry.register(_ReplicaCollector(self._registry, self._replica))
-        elif os.environ.get(SHARED_FOLDER):
+        if os.environ.get(SHARED_FOLDER):
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry), CONTENT_TYPE_LATEST
-
-
-class _ReplicaCollector(Collector):
-    """The figures of a registry, labelled with the name of the replica."""
-
-    def __init__(self, registry: CollectorRegistry, replica: str) -> None:
-        self._registry = registry
-        self._replica = replica
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics."""
-        for metric in self._registry.collect():
-            metric.samples = [
-                sample._replace(labels={**sample.labels, "replica": self._replica})
-                for sample in metric.samples
-            ]
-            yield metric
 
 
 class TrafficCounter:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Body, Depends, HTTPException, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.security import HTTPBearer
 from pydantic import Discriminator, Field, Tag
 from starlette.convertors import PathConvertor, register_url_convertor
 
@@ -26,7 +27,6 @@ from twinrank.service.prometheus import Metrics, TrafficCounter, counted_type
 from twinrank.service.schemas import (
     MAX_BATCH_QUERIES,
     ONE_LINE,
-    Alive,
     Answer,
     FeedbackRequest,
     Found,
@@ -55,10 +55,7 @@ OneOrMore = Annotated[
 AnswerId = Annotated[Id, Path(description="Of an answer; one line.", pattern=ONE_LINE)]
 VerdictKey = Annotated[Key, Path(description="Of a verdict, as it was sent with it.")]
 Responses = dict[int | str, dict[str, Any]]
-ALWAYS = documented(400, 401, 403, 422, 429, 503)
-WITH_BODY = ALWAYS | documented(408, 413, 415)
-MISSING = ALWAYS | documented(404)
-PROBE = documented(400, 403, 503)
+WITH_BODY, MISSING = documented(408, 413, 415), documented(404)
 NEW: Responses = {201: {"model": Answer, "description": "It is new."}}
 DUPLICATE: Responses = {200: {"model": Stored, "description": "This verdict was there."}}
 TAGS = [
@@ -74,13 +71,17 @@ AnyQuestion = TypeVar("AnyQuestion", bound=Question)
 
 
 class TextConvertor(PathConvertor):
-    """Takes any text in a path: an id with a line feed is invalid, and no unknown path."""
+    """Takes any text in a path: an id that ends with a line feed is invalid, and not cut."""
 
     regex = r"[\s\S]*"
 
 
 register_url_convertor("text", TextConvertor())
-router = APIRouter()
+# The guard looks at keys; here they are described.
+bearer = HTTPBearer(scheme_name="key", description="A key of yours.", auto_error=False)
+ALWAYS = documented(400, 401, 403, 422, 429, 503)
+api = APIRouter(dependencies=[Depends(bearer)], responses=ALWAYS)
+probes = APIRouter(tags=["health"], responses=documented(400, 403, 503))
 
 
 @dataclass
@@ -158,7 +159,7 @@ Shared = Annotated[Service, Depends(get_service)]
 Visible = Annotated[Filter, Depends(get_visible)]
 
 
-@router.post("/v1/rank", responses=WITH_BODY, tags=["ranking"])
+@api.post("/v1/rank", responses=WITH_BODY, tags=["ranking"])
 async def rank(
     body: OneOrMore, request: Request, service: Shared, visible: Visible
 ) -> Ranking | list[Ranking]:
@@ -182,7 +183,7 @@ async def rank(
     return rankings if isinstance(body, list) else rankings[0]
 
 
-@router.get("/v1/answers", responses=ALWAYS, tags=["answers"])
+@api.get("/v1/answers", tags=["answers"])
 async def answers(
     service: Shared,
     visible: Visible,
@@ -196,13 +197,13 @@ async def answers(
     return FoundAnswers(answers=[Found(**row) for row in found_rows], total=total)
 
 
-@router.get("/v1/answers/{id:text}", responses=MISSING, tags=["answers"])
+@api.get("/v1/answers/{id:text}", responses=MISSING, tags=["answers"])
 async def answer(id: AnswerId, service: Shared, visible: Visible) -> Answer:
     """An answer with its text."""
     return service.find_answer(id, visible)
 
 
-@router.put("/v1/answers/{id:text}", responses=WITH_BODY | NEW, tags=["answers"])
+@api.put("/v1/answers/{id:text}", responses=WITH_BODY | NEW, tags=["answers"])
 async def put(
     id: AnswerId,
     body: NewAnswer,
@@ -229,7 +230,7 @@ async def put(
     return service.find_answer(id, visible)
 
 
-@router.delete("/v1/answers/{id:text}", status_code=204, responses=MISSING, tags=["answers"])
+@api.delete("/v1/answers/{id:text}", status_code=204, responses=MISSING, tags=["answers"])
 async def delete(id: AnswerId, request: Request, service: Shared, visible: Visible) -> Response:
     """Forget an answer; for some days it can be restored."""
     if not await service.ranker.delete(id, visible):
@@ -238,7 +239,7 @@ async def delete(id: AnswerId, request: Request, service: Shared, visible: Visib
     return Response(status_code=204)
 
 
-@router.post("/v1/answers/{id:text}/restore", responses=MISSING | documented(409), tags=["answers"])
+@api.post("/v1/answers/{id:text}/restore", responses=MISSING | documented(409), tags=["answers"])
 async def restore(id: AnswerId, request: Request, service: Shared, visible: Visible) -> Answer:
     """Bring back an answer that was deleted, with its past queries.
 
@@ -249,7 +250,7 @@ async def restore(id: AnswerId, request: Request, service: Shared, visible: Visi
     return service.find_answer(id, visible)
 
 
-@router.post(
+@api.post(
     "/v1/feedback",
     status_code=201,
     responses=WITH_BODY | documented(404, 409) | DUPLICATE,
@@ -303,7 +304,7 @@ async def _is_stored(service: Service, verdict: Verdict) -> bool:
     return stored is not None
 
 
-@router.get("/v1/feedback", responses=ALWAYS, tags=["feedback"])
+@api.get("/v1/feedback", tags=["feedback"])
 async def verdicts(
     service: Shared,
     visible: Visible,
@@ -326,7 +327,7 @@ async def verdicts(
     return FoundVerdicts.model_validate({"verdicts": page, "total": total})
 
 
-@router.delete("/v1/feedback/{key:text}", status_code=204, responses=MISSING, tags=["feedback"])
+@api.delete("/v1/feedback/{key:text}", status_code=204, responses=MISSING, tags=["feedback"])
 async def take_back(
     key: VerdictKey, request: Request, service: Shared, visible: Visible
 ) -> Response:
@@ -339,7 +340,7 @@ async def take_back(
     return Response(status_code=204)
 
 
-@router.get("/v1/stats", responses=ALWAYS, tags=["feedback"])
+@api.get("/v1/stats", tags=["feedback"])
 async def stats(
     service: Shared, visible: Visible, days: Annotated[int, Query(ge=1, le=3650)] = 30
 ) -> Statistics:
@@ -360,13 +361,13 @@ async def stats(
     return Statistics(**dict(statistics), ranker=current.fingerprint)
 
 
-@router.get("/healthz", responses=PROBE, tags=["health"])
-async def healthz() -> Alive:
+@probes.get("/healthz")
+async def healthz() -> dict[str, bool]:
     """Whether the process lives."""
-    return Alive()
+    return {"alive": True}
 
 
-@router.get("/readyz", responses=PROBE, tags=["health"])
+@probes.get("/readyz")
 async def readyz(service: Shared) -> Ready:
     """Whether queries are answered, and by which ranker."""
     current = service.ranker.current
@@ -374,7 +375,7 @@ async def readyz(service: Shared) -> Ready:
     return Ready(ready=True, ranker=current.fingerprint, answers=answer_count)
 
 
-@router.get("/metrics", include_in_schema=False)
+@probes.get("/metrics", include_in_schema=False)
 async def metrics(service: Shared) -> Response:
     """Return the figures for Prometheus."""
     text, media_type = await run_in_threadpool(service.metrics.render)

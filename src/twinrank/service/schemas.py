@@ -338,12 +338,6 @@ class Ready(BaseModel):
     answers: int
 
 
-class Alive(BaseModel):
-    """A process that lives."""
-
-    alive: bool = True
-
-
 class Statistics(FeedbackStatistics):
     """What the admin view shows."""
 

@@ -85,7 +85,7 @@ class Committee(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(Residual(dim, dropout) for _ in range(members))
 
-    def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n {len(self.members)}*d"]:
+    def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         """Return the vectors of all members."""
         vectors = torch.cat([member(features) for member in self.members], dim=-1)
         return functional.normalize(vectors, dim=-1)
@@ -194,12 +194,12 @@ class Towers(nn.Module):
         if self.answer_tower is not None:
             self.answer_tower.load_state_dict(state)
 
-    def query(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    def query(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         """Return vectors of queries."""
         vectors: Tensor = self.query_tower(features if self.base is None else self.base(features))
         return vectors
 
-    def answer(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    def answer(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         """Return vectors of answers, by the tower of the queries if there is no other."""
         tower = self.query_tower if self.answer_tower is None else self.answer_tower
         vectors: Tensor = tower(features if self.base is None else self.base(features))
@@ -207,7 +207,7 @@ class Towers(nn.Module):
 
     def project(
         self, tower: Callable[[Tensor], Tensor], features: Float[Tensor, "n d"]
-    ) -> Float[Tensor, "n d"]:
+    ) -> Float[Tensor, "n e"]:
         """Return what `query` or `answer` gives, each of several processes passing its part.
 
         Projections standardise over the rows that they are given: every process passes them all.
@@ -323,7 +323,7 @@ class Memory(nn.Module):
 
 def in_chunks(
     tower: Callable[[Tensor], Tensor], features: Float[Tensor, "n d"]
-) -> Float[Tensor, "n d"]:
+) -> Float[Tensor, "n e"]:
     """Return what a tower in use makes of any number of rows, in bounded memory."""
     return torch.cat([tower(part) for part in features.split(ROWS_A_CHUNK)])
 

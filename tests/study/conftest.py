@@ -33,7 +33,8 @@ CHOICES = {
 
 
 @pytest.fixture(scope="package")
-def study(tiny_model, help_centre, tmp_path_factory):
+def home(tiny_model, tmp_path_factory):
+    """The folder of the runs; as long as it is in use, a study has the choices above."""
     load = Recipe.load
 
     def tiny(name):
@@ -49,7 +50,11 @@ def study(tiny_model, help_centre, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recipe, "load", tiny)
-        out = tmp_path_factory.mktemp("study")
         for name, value in CHOICES.items():
             patch.setattr(handover_study, name, value)
-        return run_study(help_centre, seeds=2, out=out, store=FeatureStore(), workers=1)
+        yield tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(scope="package")
+def study(help_centre, home):
+    return run_study(help_centre, seeds=2, out=home, store=FeatureStore(), workers=1)

@@ -6,9 +6,8 @@ from plotly.offline import get_plotlyjs
 from rich.console import Console
 
 from tests.reports.test_page import Seen, drawn
-from twinrank.reports.figures import hover_text
 from twinrank.reports.study_expectations import list_expectations
-from twinrank.reports.study_figures import draw_controls, draw_losses, draw_queries_and_answers
+from twinrank.reports.study_figures import draw_controls
 from twinrank.reports.study_findings import collect_findings, judge_pretraining
 from twinrank.reports.study_report import study_page, study_tables, write_study
 from twinrank.reports.terminal import figure, reached
@@ -70,29 +69,6 @@ def test_figures_draw_the_results(results):
         shown = arm(results, name)
         bounds = shown["intervals"]["overall"]["accuracy@3"]
         assert values[round(shown["overall"]["accuracy@3"], 9)] == pytest.approx(bounds)
-
-
-def test_losses_are_drawn_beside_their_flat_constant(results):
-    name = "handover-barlow-zero-shot"
-    label = "one answer a batch, as published"
-    lines = [trace for trace in draw_losses(results).data if trace.name == label]
-    dotted = [line for line in lines if line.line.dash == "dot"]
-    assert list(dotted[0].y) == [arm(results, name)["expected_loss"]] * 2
-    (full,) = (line for line in lines if line not in dotted)
-    losses = arm(results, name)["losses"]
-    length = max(1, len(losses[0]) // 60)
-    first = [loss for seed in losses for loss in seed[:length]]
-    assert full.y[0] == pytest.approx(sum(first) / len(first))
-
-
-def test_a_plane_shows_answers_and_the_commonest_first_ones_by_title(study):
-    traces = draw_queries_and_answers(study.pictured).data
-    stars = [trace for trace in traces if trace.name == "commonest first answers"]
-    assert len(stars) == len(study.pictured)
-    hub = study.pictured["handover-barlow-freeze"].hubs[0]
-    labels = [text for text in stars[1].hovertext if hover_text(hub["title"]) in text]
-    assert labels and f"{hub['share']:.0%}" in labels[0]
-    assert {"answers", "question", "conversation"} <= {trace.name for trace in traces}
 
 
 def test_every_guess_of_theirs_has_figures_and_a_verdict(results):
