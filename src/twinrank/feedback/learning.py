@@ -154,10 +154,10 @@ def learn(
         is_held_back = hold_back > 0 or not has_test
         too_few = is_held_back and labels.held_back.height < MIN_HELD_BACK_QUERIES
         if too_few:
-            other = ", or --hold-back 0 to go by the test split alone" if has_test else ""
+            choice = ", or --hold-back 0 to go by the test split alone" if has_test else ""
             notes.append(
                 f"too few to tell: {labels.held_back.height} of the {MIN_HELD_BACK_QUERIES} texts "
-                f"that must be held back to show a difference; collect more feedback{other}"
+                f"that must be held back to show a difference; collect more feedback{choice}"
             )
         replaced = not (worse or too_few or dry_run)
         if replaced:
