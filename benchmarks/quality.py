@@ -12,6 +12,9 @@ Every system and seed leaves its result in the folder, and a second call compute
 missing. Run it as
 
     python benchmarks/quality.py DATA [--peers all] [--recipes a,b] [--seeds 3] [--out FOLDER]
+
+To choose between recipes, give `--fold N`: it measures on a fifth of the threads that train and
+validation ask about, and never reads test.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median, stdev
@@ -42,6 +46,7 @@ from twinrank.evaluation import METRICS, Evaluation, differences, holm, measure,
 
 TESTED = ("accuracy@3", "map@10")
 TIMED_QUERIES = 50
+FOLDS = 5
 QUICK_PEERS = "bm25s,encoder,logistic,svm"
 MAIN_RECIPES = "bm25,zero-shot,handover-dual,residual,even"
 
@@ -54,10 +59,13 @@ def main(
     encoder: Annotated[str, typer.Option(help="Of the peers.")] = "all-MiniLM-L6-v2",
     max_tokens: Annotated[int, typer.Option(min=3, help="Peers cut texts there.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Of peers that tune it.")] = 5e-5,
+    fold: Annotated[int | None, typer.Option(min=0, max=FOLDS - 1, help="Instead of test.")] = None,
     out: Annotated[Path | None, typer.Option(help="Default: runs/DATA/quality.")] = None,
 ) -> None:
     """Print and write the quality, training time and latency of every system."""
     dataset = Dataset.load(data)
+    if fold is not None:
+        dataset = divide_anew(dataset, fold)
     out = out or Path("runs") / dataset.name / "quality"
     settings = {"encoder": encoder, "max_tokens": max_tokens, "learning_rate": learning_rate}
     identity = {**settings, "encoder": Encoder(encoder).identity, "data": dataset.fingerprint}
@@ -90,6 +98,30 @@ def main(
             result = _measure_once(file, partial(_carry_out, dataset, recipe, seed), dataset)
             results.setdefault(ours[-1], []).append(result)
     _report(dataset, results, ours, settings, out)
+
+
+def divide_anew(dataset: Dataset, fold: int) -> Dataset:
+    """Return the labels of train and validation with one fold of their threads as test.
+
+    The next fold is validation, the rest train. All that test asks about, by thread, is gone.
+    """
+    asked = dataset.labels.filter(pl.col("split") == "test")["query"]
+    threads = dataset.queries.filter(pl.col("id").is_in(asked.implode()))["thread"]
+    queries = dataset.queries.filter(~pl.col("thread").is_in(threads.unique().implode()))
+    labels = dataset.labels.filter(pl.col("query").is_in(queries["id"].implode()))
+    labels = labels.join(queries.select("thread", query="id"), on="query", maintain_order="left")
+    names = labels["thread"].unique().sort()
+    folds = np.random.default_rng(0).permutation(len(names)) % FOLDS
+    labels = labels.join(pl.DataFrame({"thread": names, "fold": folds}), on="thread")
+    split = (
+        pl.when(pl.col("fold") == fold)
+        .then(pl.lit("test"))
+        .when(pl.col("fold") == (fold + 1) % FOLDS)
+        .then(pl.lit("validation"))
+        .otherwise(pl.lit("train"))
+    )
+    labels = labels.with_columns(split=split).select(dataset.labels.columns)
+    return replace(dataset, queries=queries, labels=labels, folder=None)
 
 
 def _list_names(names: str) -> list[str]:

@@ -140,7 +140,7 @@ def test_a_step_multiplies_what_torch_counts(even):
     w = replace(even, answers=40.0, sections=5.0, queries=300.0)
     towers = Towers.for_recipe(w.recipe, w.encoder.width)
     features, queries = torch.randn(200, w.encoder.width), torch.randn(128, w.encoder.width)
-    past = Past(torch.randn(300, w.vector_width), torch.arange(300), torch.arange(300) % 40)
+    past = Past(torch.randn(300, w.encoder.width), torch.arange(300), torch.arange(300) % 40)
     owner = np.repeat(np.arange(40), 5)
     with FlopCounterMode(display=False) as counter:
         passages = Passages(towers.answer(features), owner, 40)

@@ -121,11 +121,6 @@ class Workload:
     epochs: float
     source: str  # of the lengths of texts and the number of validation queries
 
-    @property
-    def vector_width(self) -> int:
-        """Numbers in the vector of a passage or a query."""
-        return self.encoder.width * (self.recipe.towers.members if self.recipe.towers else 1)
-
 
 def build_workload(
     recipe: Recipe,
@@ -282,11 +277,11 @@ def _count(w: Workload, machine: Machine) -> Counts:
         "text_floats": (passages + queries) * width,
         "query_floats": w.queries * width,
         "vectors": vectors,
-        "floats": vectors * w.vector_width,
+        "floats": vectors * width,
         "doublings": doublings,
         "vector_doublings": vectors * doublings,
         "past": past,
-        "past_floats": past * w.vector_width,
+        "past_floats": past * width,
         "held_tokens": held_tokens,
         "word_tokens": held_tokens if w.recipe.words else 0.0,
         "worded_answers": w.answers if w.recipe.words or w.recipe.memory else 0.0,
@@ -306,13 +301,13 @@ def count_step(w: Workload, machine: Machine, *, sampled: bool) -> Counts:
     projections of answers, scores, and votes of past queries for answers that are not in it, but
     looks through a pool of old vectors.
     """
-    settings, width = w.recipe.training or TrainingSettings(), w.vector_width
+    settings, width = w.recipe.training or TrainingSettings(), w.encoder.width
     batch = min(settings.batch_size, w.queries)
     share = min(1.0, (batch + settings.answer_sample) / w.answers) if sampled else 1.0
     pool = min(POOL_FACTOR * settings.answer_sample, w.answers) if sampled else 0.0
     passages = share * w.answers * w.sections
     past = share * w.queries if w.recipe.memory else 0.0
-    flop = 5 * 2 * width * w.encoder.width * (passages + batch)
+    flop = 5 * 2 * width**2 * (passages + batch)
     flop += 2 * batch * width * (3 * passages + 2 * past + pool)
     offsets = w.answers if w.recipe.towers and w.recipe.towers.offsets else 0.0
     scores, floats = batch * (passages + past + pool), width * (passages + offsets)

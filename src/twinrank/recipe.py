@@ -81,17 +81,11 @@ class TowerSettings(_Settings):
     """The trained heads that map features into the space where scores are dot products."""
 
     kind: Literal["projection", "residual"] = "residual"  # see `training.tower_modules`
-    members: Positive = 1  # residual towers side by side, each trained from another start
     dual: bool = False  # whether answers have a tower of their own
     dropout: Rate = 0.1  # while training
     # Whether each answer of training also learns a vector, which is added to those that its text
     # gives it; an answer that comes later has none.
     offsets: bool = False
-
-    @model_validator(mode="after")
-    def _settings_fit_together(self) -> TowerSettings:
-        self._refuse_idle({"members": self.kind != "residual"}, f"kind = {self.kind!r}")
-        return self
 
 
 class MemorySettings(_Settings):
@@ -235,8 +229,6 @@ class Recipe(_Settings):
             raise ValueError("[words] and [memory] stand beside towers with a [training] table")
         if self.memory and self.towers and self.towers.kind != "residual":
             raise ValueError('[memory] takes towers of kind "residual": it compares unit vectors')
-        if self.pretraining and self.towers and self.towers.members > 1:
-            raise ValueError("[pretraining] is of one tower: leave members out")
         if self.pretraining and self.pretraining.use == "zero-shot":
             if not self.towers or self.towers.dual or self.training:
                 raise ValueError(

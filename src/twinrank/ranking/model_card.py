@@ -106,9 +106,7 @@ def _made(recipe: Recipe) -> str:
             f"answers {encoder.answers}{', tuned for this data' if recipe.tuning else ''})"
         )
     if towers:
-        members = f", each of {towers.members} members" if towers.members > 1 else ""
-        number = "two towers" if towers.dual else "one tower"
-        parts.append(f"{number} of the kind {towers.kind}{members}")
+        parts.append(f"{'two towers' if towers.dual else 'one tower'} of the kind {towers.kind}")
     if pretraining:
         parts.append(f"Barlow Twins on pairs {pretraining.pairing}, used so: {pretraining.use}")
     if recipe.memory:

@@ -30,14 +30,12 @@ class FrozenTowers:
 
     Attributes:
         tensors: the weights, by torch's names.
-        members: of each tower.
         dual: whether answers have a tower of their own.
         base: whether a frozen tower comes before the others.
     """
 
     tensors: Mapping[str, np.ndarray]
     kind: Kind
-    members: int = 1
     dual: bool = False
     base: bool = False
 
@@ -47,19 +45,18 @@ class FrozenTowers:
         if recipe.towers is None:
             return cls(tensors, "none")
         base = recipe.pretraining is not None and recipe.pretraining.use == "freeze"
-        towers = recipe.towers
-        return cls(tensors, towers.kind, towers.members, dual=towers.dual, base=base)
+        return cls(tensors, recipe.towers.kind, dual=recipe.towers.dual, base=base)
 
     @property
     def scale(self) -> np.float32:
         """The inverse temperature, positive."""
         return np.float32(np.exp(self.tensors["log_scale"]))
 
-    def project_queries(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n e"]:
+    def project_queries(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
         """Map features of queries to vectors."""
         return self._project("query_tower", features)
 
-    def project_answers(self, features: Float[np.ndarray, "v d"]) -> Float[np.ndarray, "v e"]:
+    def project_answers(self, features: Float[np.ndarray, "v d"]) -> Float[np.ndarray, "v d"]:
         """Map features of answers' passages to vectors."""
         return self._project("answer_tower" if self.dual else "query_tower", features)
 
@@ -86,14 +83,14 @@ class FrozenTowers:
         votes: np.ndarray = weight * np.log1p(sums, out=sums)
         return votes
 
-    def _project(self, tower: str, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n e"]:
+    def _project(self, tower: str, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
         chunks = []
         for start in range(0, max(1, len(features)), ROWS_A_CHUNK):
             chunk = features[start : start + ROWS_A_CHUNK]
             chunks.append(self._apply(tower, self._apply("base", chunk) if self.base else chunk))
         return np.concatenate(chunks)
 
-    def _apply(self, tower: str, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n e"]:
+    def _apply(self, tower: str, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
         if self.kind == "projection":
             hidden = self._standardise(f"{tower}.1", self._multiply(f"{tower}.0", x))
             hidden = self._multiply(f"{tower}.4", np.maximum(hidden, 0))
@@ -101,14 +98,6 @@ class FrozenTowers:
         unit = scale_to_unit(x)
         if self.kind == "none":
             return unit
-        if self.members == 1:
-            return self._correct(tower, unit)
-        parts = [self._correct(f"{tower}.members.{i}", unit) for i in range(self.members)]
-        vectors: np.ndarray = np.concatenate(parts, axis=1) / np.float32(self.members**0.5)
-        return vectors
-
-    def _correct(self, tower: str, unit: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-        """Apply one residual tower to unit features."""
         hidden = self._multiply(f"{tower}.mlp.1", unit * unit.shape[1] ** 0.5)
         hidden *= 0.5 * (1 + erf(hidden * 0.5**0.5))  # GELU
         return scale_to_unit(unit + self._multiply(f"{tower}.mlp.4", hidden))

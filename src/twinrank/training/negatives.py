@@ -141,8 +141,7 @@ class SampledIndex(ExactIndex):
             owner = torch.as_tensor(passages.owner, device=device)
             sums = rows.new_zeros(passages.answers, towers.dim).index_add_(0, owner, rows)
             rows = sums / owner.bincount()[:, None]
-        offsets = towers.scaled_offsets()
-        self.stale = rows if offsets is None else rows + offsets
+        self.stale = rows if towers.offsets is None else rows + towers.offsets
         towers.train()
 
     def candidates(

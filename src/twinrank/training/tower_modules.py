@@ -74,23 +74,6 @@ class Residual(nn.Module):
         return functional.normalize(x + self.mlp(x * x.shape[-1] ** 0.5), dim=-1)
 
 
-class Committee(nn.Module):
-    """Residual towers side by side; their vectors, end to end, make one of unit length.
-
-    A dot product is the mean of the members' cosines: an ensemble (Hansen and Salamon 1990) that
-    is searched as one tower is.
-    """
-
-    def __init__(self, dim: int, dropout: float, members: int) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(Residual(dim, dropout) for _ in range(members))
-
-    def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
-        """Return the vectors of all members."""
-        vectors = torch.cat([member(features) for member in self.members], dim=-1)
-        return functional.normalize(vectors, dim=-1)
-
-
 class Unit(nn.Module):
     """The untrained encoder's tower: unit vectors, so that a dot product is a cosine."""
 
@@ -126,8 +109,7 @@ class Towers(nn.Module):
 
     Args:
         kind: of both towers.
-        dim: width of features, and of the vectors of each member.
-        members: of each tower; see `Committee`.
+        dim: width of features and vectors.
         dual: whether answers have a tower of their own.
         dropout: while training.
         memory: whether labelled queries of the past vote too; takes unit vectors.
@@ -138,17 +120,16 @@ class Towers(nn.Module):
         kind: Kind,
         dim: int,
         *,
-        members: int = 1,
         dual: bool = False,
         dropout: float = 0.0,
         memory: bool = False,
     ) -> None:
         super().__init__()
         self.kind: Kind = kind
-        self.dim, self.members = dim * members, members
+        self.dim = dim
         self.base: nn.Module | None = None  # frozen, between features and towers
-        self.query_tower = _build_tower(kind, dim, dropout, members)
-        self.answer_tower = _build_tower(kind, dim, dropout, members) if dual else None
+        self.query_tower = _build_tower(kind, dim, dropout)
+        self.answer_tower = _build_tower(kind, dim, dropout) if dual else None
         scale = 1.0 if kind == "projection" else INITIAL_SCALE
         is_learned = kind != "projection"
         self.log_scale = nn.Parameter(torch.tensor(scale).log(), requires_grad=is_learned)
@@ -171,14 +152,6 @@ class Towers(nn.Module):
         """
         self.offsets = nn.Parameter(self.log_scale.detach().new_zeros(answers, self.dim))
 
-    def scaled_offsets(self) -> Float[Tensor, "m d"] | None:
-        """Return the offsets at the length that each member's vectors have in all of them."""
-        return None if self.offsets is None else self.offsets / self.members**0.5
-
-    def divide(self, vectors: Float[Tensor, "n d"]) -> list[Float[Tensor, "n e"]]:
-        """Return each member's vectors, of unit length but for offsets, of those of all."""
-        return [part * self.members**0.5 for part in vectors.chunk(self.members, dim=-1)]
-
     def add_projector(self, width: int | None) -> None:
         """Put a new projector on the vectors of pre-training; without a width, none."""
         self.projector = Projector(self.dim, width) if width else None
@@ -194,12 +167,12 @@ class Towers(nn.Module):
         if self.answer_tower is not None:
             self.answer_tower.load_state_dict(state)
 
-    def query(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
+    def query(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """Return vectors of queries."""
         vectors: Tensor = self.query_tower(features if self.base is None else self.base(features))
         return vectors
 
-    def answer(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
+    def answer(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """Return vectors of answers, by the tower of the queries if there is no other."""
         tower = self.query_tower if self.answer_tower is None else self.answer_tower
         vectors: Tensor = tower(features if self.base is None else self.base(features))
@@ -207,7 +180,7 @@ class Towers(nn.Module):
 
     def project(
         self, tower: Callable[[Tensor], Tensor], features: Float[Tensor, "n d"]
-    ) -> Float[Tensor, "n e"]:
+    ) -> Float[Tensor, "n d"]:
         """Return what `query` or `answer` gives, each of several processes passing its part.
 
         Projections standardise over the rows that they are given: every process passes them all.
@@ -221,9 +194,9 @@ class Towers(nn.Module):
         self, passages: Passages[Tensor], answers: Int[np.ndarray, " k"] | None = None
     ) -> Passages[Tensor]:
         """Return vectors of passages of all answers, or of these, each moved by its offset."""
-        offsets = self.scaled_offsets()
-        if offsets is None:
+        if self.offsets is None:
             return passages
+        offsets: Tensor = self.offsets
         for rows in (answers, passages.owner):
             if rows is not None:
                 offsets = offsets[torch.as_tensor(rows, device=offsets.device)]
@@ -269,7 +242,7 @@ class Towers(nn.Module):
             if name != "offsets" and not name.startswith("projector.")
         }
         dual, base = self.answer_tower is not None, self.base is not None
-        return FrozenTowers(tensors, self.kind, self.members, dual=dual, base=base)
+        return FrozenTowers(tensors, self.kind, dual=dual, base=base)
 
 
 @dataclass(frozen=True)
@@ -323,7 +296,7 @@ class Memory(nn.Module):
 
 def in_chunks(
     tower: Callable[[Tensor], Tensor], features: Float[Tensor, "n d"]
-) -> Float[Tensor, "n e"]:
+) -> Float[Tensor, "n d"]:
     """Return what a tower in use makes of any number of rows, in bounded memory."""
     return torch.cat([tower(part) for part in features.split(ROWS_A_CHUNK)])
 
@@ -345,9 +318,7 @@ def pool_over_passages(
     return highest + scores.new_zeros(len(scores), answers).index_add(1, owner, above).log()
 
 
-def _build_tower(kind: Kind, dim: int, dropout: float, members: int) -> nn.Module:
+def _build_tower(kind: Kind, dim: int, dropout: float) -> nn.Module:
     if kind == "projection":
         return Projection(dim, dropout)
-    if members > 1:
-        return Committee(dim, dropout, members)
     return Residual(dim, dropout) if kind == "residual" else Unit()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from itertools import count, zip_longest
+from itertools import count
 
 import torch
 from jaxtyping import Float, Int
@@ -118,7 +117,7 @@ class TowerTrainer(Trainer):
         return since_best(history, self.keep) >= self.settings.patience
 
     def _losses(self, rows: Int[Tensor, " b"], step: int, past: Past | None) -> Float[Tensor, " b"]:
-        """Return the loss of each query of a batch; of several members, the mean of their own."""
+        """Return the loss of each query of a batch."""
         towers, index = self.towers, self.index
         assert index is not None  # noqa: S101 (`begin` made it)
         labels = self.examples.labels[rows.numpy()]
@@ -133,13 +132,8 @@ class TowerTrainer(Trainer):
         right = torch.as_tensor(labels.toarray() > 0, device=self.device)
         blind = self.threads[rows, None] == voter_threads if past else None
         passages = towers.add_offsets_to(candidates.passages, candidates.answers)
-        queries, answers = towers.divide(vectors), towers.divide(passages.rows)
-        pasts = [replace(past, vectors=v) for v in towers.divide(past.vectors)] if past else []
-        losses = []
-        for q, a, p in zip_longest(queries, answers, pasts):
-            scores = towers.scores(q, passages.of(a), p, blind)
-            losses.append(cross_entropy(scores, right, weights=candidates.weights))
-        return torch.stack(losses).mean(dim=0)
+        scores = towers.scores(vectors, passages, past, blind)
+        return cross_entropy(scores, right, weights=candidates.weights)
 
 
 @contextmanager

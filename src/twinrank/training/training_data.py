@@ -134,8 +134,7 @@ class TrainingData:
     def build_scoring(self, reader: Reader, towers: Towers) -> Scoring:
         """Build the signals of towers as they are now; past queries have no texts yet."""
         frozen = towers.freeze()
-        learned = towers.scaled_offsets()
-        offsets = None if learned is None else learned.detach().cpu().numpy().copy()
+        offsets = None if towers.offsets is None else towers.offsets.detach().cpu().numpy().copy()
         dense = DenseSignal.from_features(reader, frozen, self.answers, offsets)
         signals: dict[str, Signal] = {"dense": dense}
         if self.train and towers.memory:
