@@ -5,7 +5,8 @@ import pytest
 from playwright.sync_api import expect
 from plotly.subplots import make_subplots
 
-from twinrank.reports.page import Note, Section, page
+from twinrank.exploration.findings import Finding
+from twinrank.reports.page import Section, page
 
 pytestmark = pytest.mark.slow
 
@@ -32,11 +33,11 @@ def file(tmp_path_factory):
     bars = go.Figure().add_bar(x=[1, 2], y=["one", "two"], orientation="h")
     rows = [["a long head of a column"] * 12, *[["a cell that is rather wide"] * 12] * 3]
     folded = [["head", "text"], ["1", "Two lines,\nas written. " + "Words. " * 60]]
-    notes = [Note(tone, tone, "Found.", "Do `this`.", "Figures") for tone in ("mend", "know")]
+    found = [Finding("topic", level, "Found.", "Do `this`.", {}) for level in ("mend", "know")]
     sections = [
         Section("Figures", ["Words. " * 40], [(two, "two panels"), (bars, "bars")]),
         Section("A" * 80, tables=[("a wide table", rows)]),
-        Section("Notes", notes=notes, folded=[("Open me", folded)]),
+        Section("Notes", notes=[(note, "Figures") for note in found], folded=[("Open me", folded)]),
     ]
     file = tmp_path_factory.mktemp("pages") / "page.html"
     file.write_text(page("A page", sections), encoding="utf-8")

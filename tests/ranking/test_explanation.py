@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -52,7 +53,8 @@ def test_sentence_and_section_are_those_nearest_to_the_query(ranker):
 
 @pytest.mark.parametrize("ranker", ["fused"], indirect=True)
 def test_past_queries_are_labelled_with_the_answer_nearest_first(ranker, help_centre):
-    train = help_centre.split("train")
+    both = pl.col("split").replace("validation", "train")  # it was trained on both
+    train = replace(help_centre, labels=help_centre.labels.with_columns(both)).split("train")
     ids, evidence = explained(ranker)
     for id_, proof in zip(chain(*ids), chain(*evidence), strict=True):
         column = help_centre.answers["id"].to_list().index(id_)

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import polars as pl
@@ -13,11 +14,13 @@ from twinrank.errors import RankerError
 from twinrank.ranking import (
     INITIAL_WEIGHTS,
     Confidence,
+    PastQueries,
     Ranker,
     log_odds,
     scoring,
     top_k,
 )
+from twinrank.ranking.past_queries import PriorSignal
 from twinrank.training.calibration import calibrate_confidence
 
 TEXTS = ["it wont let me in again", "User: hello\nAgent: hi\nUser: where is my money??"]
@@ -131,13 +134,26 @@ def test_a_newcomer_is_given_what_the_recipe_says_instead_of_a_past(fused, help_
     loaded = Ranker.load(tmp_path)
     assert loaded.scoring.weights == fused.scoring.weights
     assert loaded.confidence == fused.confidence
-    assert loaded.past.texts == help_centre.split("train").texts
+    asked = [help_centre.split(split).texts for split in ("train", "validation")]
+    assert loaded.past.texts == [*chain(*asked)]
     assert loaded.past.newcomers.sum() == 1
     for name, scores in signals(loaded, weighted=False).items():
         np.testing.assert_allclose(scores, after[name], rtol=1e-4, atol=1e-5)
     (version_folder(tmp_path) / "past.jsonl").write_text("")
     with pytest.raises(RankerError, match=r"past.jsonl: not as it was written"):
         Ranker.load(tmp_path)
+
+
+def test_a_prior_counts_labels_and_a_newcomers_is_average():
+    labels = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]], np.float32)
+    vectors, newcomers = np.zeros((4, 2), np.float32), np.zeros(3, bool)
+    past = PastQueries([], [], vectors, sparse.csr_array(labels), newcomers)
+    np.testing.assert_allclose(past.prior, np.log1p([3, 2, 0]))
+    assert PriorSignal(past).width == 7
+    wider = past.upsert(np.array([1, 3]))
+    np.testing.assert_allclose(wider.prior, np.log1p([3, 2, 0, 5 / 3]), rtol=1e-6)
+    fewer = wider.select(np.array([False, True, True, True]))
+    np.testing.assert_allclose(fewer.prior, np.log1p([2, 0, 1]), rtol=1e-6)
 
 
 def test_an_offset_stays_with_its_answer_and_a_newcomer_has_none(fused, help_centre):

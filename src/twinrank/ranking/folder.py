@@ -34,7 +34,7 @@ from twinrank.ranking.manifest import (
     Removed,
 )
 from twinrank.ranking.model_card import model_card
-from twinrank.ranking.past_queries import PastQueries, PastSignal, label_matrix
+from twinrank.ranking.past_queries import PastQueries, label_matrix, past_signals
 from twinrank.ranking.reader import Passages, Reader, located, reader_of
 from twinrank.ranking.scoring import Scoring
 from twinrank.ranking.signals import DenseSignal, Signal
@@ -217,7 +217,7 @@ def _read_dense(
         newcomers=tensors["newcomers"],
     )
     signals: dict[str, Signal] = {"dense": dense}
-    signals["past"] = PastSignal(past, towers, recipe.memory.newcomer)
+    signals |= past_signals(past, towers, recipe.memory)
     if "word_weights" in tensors:
         space = WordSpace(recipe.language, tensors["word_idf"])
         texts, weights = answer_texts(answers), tensors["word_weights"]

@@ -1,18 +1,20 @@
-"""Labelled queries of the past, their votes, and what newcomers get instead."""
+"""Labelled queries of the past, the signals they give, and what newcomers get instead."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
-from twinrank.ranking.signals import QueryBatch
+from twinrank.ranking.signals import QueryBatch, Signal
 from twinrank.ranking.towers import FrozenTowers
+from twinrank.recipe import MemorySettings
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,14 @@ class PastQueries:
     vectors: Float[np.ndarray, "p d"]
     labels: sparse.csr_array
     newcomers: Bool[np.ndarray, " m"]
+
+    @cached_property
+    def prior(self) -> Float[np.ndarray, " m"]:
+        """log(1 + labels) of each answer; a newcomer's is the average answer's."""
+        counts = np.asarray(self.labels.sum(axis=0), np.float32).ravel()
+        average = float(counts[~self.newcomers].mean()) if not self.newcomers.all() else 0.0
+        prior: np.ndarray = np.log1p(np.where(self.newcomers, np.float32(average), counts))
+        return prior
 
     def solved_by(self, answer: int) -> list[str]:
         """Return the texts of the queries that are labelled with an answer."""
@@ -128,6 +138,15 @@ class SignalOfPast(ABC):
 
 
 @dataclass(frozen=True)
+class PriorSignal(SignalOfPast):
+    """How often an answer was right in the past; see `PastQueries.prior`."""
+
+    def scores(self, queries: QueryBatch) -> Float[np.ndarray, "n m"]:
+        """See `Signal.scores`."""
+        return np.broadcast_to(self.past.prior, (len(queries), len(self.past.prior)))
+
+
+@dataclass(frozen=True)
 class PastSignal(SignalOfPast):
     """The votes of the past queries near to a query; see `FrozenTowers.vote`.
 
@@ -143,3 +162,10 @@ class PastSignal(SignalOfPast):
         """See `Signal.scores`."""
         votes = self.towers.vote(queries.vectors, self.past.vectors, self.past.labels)
         return np.where(self.past.newcomers, np.float32(self.newcomer), votes)
+
+
+def past_signals(
+    past: PastQueries, towers: FrozenTowers, memory: MemorySettings
+) -> dict[str, Signal]:
+    """Return the signals that past queries give by their vectors and their labels."""
+    return {"past": PastSignal(past, towers, memory.newcomer), "prior": PriorSignal(past)}

@@ -22,7 +22,7 @@ from twinrank.ranking.word_classifier import WordClassifier
 
 CELLS_A_CHUNK = 16_000_000  # numbers that all signals together take while queries are scored
 # What is trained together starts at one, and is held near it; what joins later at zero.
-INITIAL_WEIGHTS = {"dense": 1.0, "past": 1.0, "classifier": 0.0, "words": 0.0}
+INITIAL_WEIGHTS = {"dense": 1.0, "past": 1.0, "prior": 0.0, "classifier": 0.0, "words": 0.0}
 
 Table = TypeVar("Table")  # of scores: an array, or a tensor
 SignalScores = dict[str, Float[np.ndarray, "n m"]]

@@ -21,12 +21,12 @@ from twinrank.ranking import (
     INITIAL_WEIGHTS,
     Bm25,
     Confidence,
-    PastSignal,
     Scoring,
     Signal,
     has_evidence,
     log_odds,
 )
+from twinrank.ranking.past_queries import past_signals
 from twinrank.ranking.word_classifier import MAX_ROWS, WordClassifier
 from twinrank.recipe import Recipe
 from twinrank.training.losses import cross_entropy
@@ -74,8 +74,7 @@ def _signals_of_past(
     asked = [dataset.split(split).frame for split in splits]
     texts, ids = (pl.concat(asked)[name].to_list() for name in ("text", "id"))
     past = replace(scoring.past, texts=texts, ids=ids)
-    signals: dict[str, Signal] = {}
-    signals["past"] = PastSignal(past, scoring.dense.towers, recipe.memory.newcomer)
+    signals = past_signals(past, scoring.dense.towers, recipe.memory)
     of_answers = dataset.answer_texts()
     labelled = dataset.labels.filter(pl.col("split") != "test")["query"].n_unique()
     if not recipe.words:

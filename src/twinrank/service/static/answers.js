@@ -22,6 +22,7 @@ function confidence(value) {
 const NAMES = {
   dense: "Meaning",
   past: "Similar past queries",
+  prior: "How often it was right",
   classifier: "Words of past queries",
   words: "Words of the answer",
 };
