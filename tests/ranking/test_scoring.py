@@ -156,6 +156,13 @@ def test_a_prior_counts_labels_and_a_newcomers_is_average():
     np.testing.assert_allclose(fewer.prior, np.log1p([2, 0, 1]), rtol=1e-6)
 
 
+def test_a_ranker_of_other_signals_is_refused(fused, tmp_path):
+    fused.scoring = replace(fused.scoring, weights={**fused.scoring.weights, "past words": 0.2})
+    fused.save(tmp_path)
+    with pytest.raises(RankerError, match="made by a version with other signals; train again"):
+        Ranker.load(tmp_path)
+
+
 def test_an_offset_stays_with_its_answer_and_a_newcomer_has_none(fused, help_centre):
     ids = help_centre.answers["id"].to_list()
     learned, before = fused.dense.offsets, signals(fused)["dense"]

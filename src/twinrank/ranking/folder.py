@@ -194,6 +194,8 @@ def _read_contents(files: VersionFiles, store: Store | None, device: str) -> Con
         texts, scale = answer_texts(answers), manifest.scale or 1.0
         signals["words"] = Bm25(texts, language=recipe.language, scale=scale)
     weights = (manifest.weights or {}) if recipe.fused else dict.fromkeys(signals, 1.0)
+    if weights.keys() != signals.keys():
+        raise RankerError(f"{files.folder}: made by a version with other signals; train again")
     removed = _read_removed(files) if REMOVED in manifest.files else ()
     scoring = Scoring(signals, weights)
     return Contents(recipe, answers, scoring, origin, manifest.confidence, removed)
