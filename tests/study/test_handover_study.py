@@ -8,7 +8,6 @@ from twinrank.evaluation import evaluate
 from twinrank.experiments import handover_study, run_study
 from twinrank.ranking import Ranker
 from twinrank.recipe import Recipe, recipe_names
-from twinrank.training.pretraining import Pretrainer
 from twinrank.training.tower_training import TowerTrainer
 
 pytestmark = pytest.mark.slow
@@ -78,12 +77,7 @@ def test_one_more_recipe_is_all_that_a_second_call_computes(study, help_centre, 
         fitted.append(trainer.seed)
         return run(trainer, **kwargs)
 
-    def refuse_new(trainer, *, saved, **kwargs):
-        assert saved is not None, "pre-training is shared, not done again"
-        return run(trainer, saved=saved, **kwargs)
-
     monkeypatch.setattr(TowerTrainer, "run", count)
-    monkeypatch.setattr(Pretrainer, "run", refuse_new)
     store = FeatureStore()
     again = run_study(help_centre, added=added, seeds=2, out=home, store=store, workers=1)
     assert fitted == [0, 1]
