@@ -10,17 +10,20 @@ from scipy import sparse
 from scipy.special import expit, softmax
 
 from tests.ranker_files import version_folder
+from twinrank.data import answer_texts
 from twinrank.errors import RankerError
 from twinrank.ranking import (
     INITIAL_WEIGHTS,
     Confidence,
     PastQueries,
     Ranker,
+    forget_past,
     log_odds,
     scoring,
     top_k,
 )
 from twinrank.ranking.past_queries import PriorSignal
+from twinrank.ranking.word_classifier import WordSpace
 from twinrank.training.calibration import calibrate_confidence
 
 TEXTS = ["it wont let me in again", "User: hello\nAgent: hi\nUser: where is my money??"]
@@ -154,6 +157,16 @@ def test_a_prior_counts_labels_and_a_newcomers_is_average():
     np.testing.assert_allclose(wider.prior, np.log1p([3, 2, 0, 5 / 3]), rtol=1e-6)
     fewer = wider.select(np.array([False, True, True, True]))
     np.testing.assert_allclose(fewer.prior, np.log1p([2, 0, 1]), rtol=1e-6)
+
+
+def test_words_of_past_queries_that_are_forgotten_are_not_known_any_more(fused, tmp_path):
+    fused.save(tmp_path)
+    forget_past(tmp_path, lambda id_, text: True)
+    after = Ranker.load(tmp_path).scoring.classifier
+    assert after.rows.shape[0] == after.weights.shape[0] == fused.answers.height
+    known = WordSpace.of(answer_texts(fused.answers), "english").idf > 0
+    assert not (after.space.idf[~known]).any()
+    assert (fused.scoring.classifier.space.idf[~known]).any()
 
 
 def test_a_ranker_of_other_signals_is_refused(fused, tmp_path):

@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 
-from twinrank.ranking import PastQueries, QueryBatch
+from twinrank.ranking import PastQueries, QueryBatch, word_classifier
 from twinrank.ranking.bm25 import tokenise
 from twinrank.ranking.word_classifier import RIDGE, SCALE, WordClassifier, WordSpace
 
@@ -65,10 +65,30 @@ def test_scores_are_those_of_ridge_regression(classifier):
 
 
 def test_words_add_up_to_the_score_the_most_first(classifier):
-    worth = classifier.explain(ASKED[0], 1)
+    worth, _ = classifier.explain(ASKED[0], [1, 0])
     assert [*worth][:2] in (["reset", "password"], ["password", "reset"])
     assert sum(worth.values()) == pytest.approx(classifier.scores(batch())[0, 1], rel=1e-4)
-    assert classifier.explain("quux", 1) == {"quux": 0}
+    assert classifier.explain("quux", [1]) == [{"quux": 0}]
+    assert classifier.explain("", [1, 2]) == [{}, {}]
+
+
+def test_words_of_a_script_without_spaces_are_explained():
+    texts = ["パスワードをリセットできません", "請求書の住所を変更したい"] * 2
+    answers = ["パスワードのリセット", "請求書の住所", "VAT"]
+    classifier = WordClassifier.fit(past_of(texts, [*LABELS[:2]] * 2), answers, "english")
+    for text in (*texts, "İstanbul VATs İ", "VATs, a VAT!"):
+        (worth,) = classifier.explain(text, [0])
+        score = classifier.scores(batch([text]))[0, 0]
+        assert sum(worth.values()) == pytest.approx(score, rel=1e-3, abs=1e-4)
+
+
+def test_what_no_two_texts_say_any_more_is_not_known_any_more():
+    space = WordSpace.of(["carolsson asks", "carolsson asks", "who asks"], "english")
+    after = space.without_rare(["who asks", "he asks"])
+    assert space.vectors(["carolsson"]).nnz and space.vectors(["carolsson"]).data[0] == 1
+    assert not after.vectors(["carolsson"]).data.any()
+    np.testing.assert_array_equal(after.idf[after.idf > 0], space.idf[after.idf > 0])
+    assert after.vectors(["asks"]).data.any()
 
 
 @given(st.permutations(range(3)), st.integers(1, 2))
@@ -93,6 +113,14 @@ def test_a_newcomer_is_known_by_its_text_and_the_others_keep_their_scores(classi
     again = classifier.upsert(rows_of("The reset of a password"), np.array([1]))
     assert again.rows.shape == classifier.rows.shape
     np.testing.assert_array_equal(again.weights, classifier.weights)
+
+
+def test_many_newcomers_are_fitted_as_one_by_one(classifier, monkeypatch):
+    texts = [f"The {word} of a password" for word in ("reset", "address", "invoice")]
+    by_one = classifier.upsert(rows_of(*texts), np.arange(3, 6))
+    monkeypatch.setattr(word_classifier, "MAX_ONE_BY_ONE", 2)
+    at_once = classifier.upsert(rows_of(*texts), np.arange(3, 6))
+    np.testing.assert_allclose(at_once.weights, by_one.weights, atol=1e-4)
 
 
 def test_labels_that_come_back_are_fitted_as_all_were(classifier):

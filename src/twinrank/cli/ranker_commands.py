@@ -81,7 +81,7 @@ def rank(
         show([{"query": t, "answers": [a.as_dict() for a in answers]} for t, answers in pairs])
         return
     for query, answers in zip(texts, rankings, strict=True):
-        words = [loaded.leading_words(query, answer.id) for answer in answers] if why else []
+        words = loaded.leading_words(query, [answer.id for answer in answers]) if why else []
         show(ranking_table(answers, query, why=why, words=words, is_filtered=bool(where)))
 
 

@@ -94,15 +94,13 @@ class Explainer:
             for query, ranking in zip(queries, rows, strict=True)
         ]
         sentences = self._read(dense, [section for ranking in sections for section in ranking])
+        words = [self._ranker.leading_words(*pair) for pair in zip(texts, ids, strict=True)]
         return [
             [
-                replace(
-                    self._explain_by_vectors(query, key[0], sentences[key]),
-                    words=self._ranker.leading_words(text, id_),
-                )
-                for id_, key in zip(answers, ranking, strict=True)
+                replace(self._explain_by_vectors(query, key[0], sentences[key]), words=leading)
+                for key, leading in zip(ranking, of_query, strict=True)
             ]
-            for text, query, answers, ranking in zip(texts, queries, ids, sections, strict=True)
+            for query, ranking, of_query in zip(queries, sections, words, strict=True)
         ]
 
     def warm_up(self) -> Iterator[None]:

@@ -307,6 +307,9 @@ def _without_past(
     if "word_weights" in tensors:
         going = np.flatnonzero(~stays)
         tensors["word_weights"] = np.delete(tensors["word_weights"], going, axis=0)
+        texts = [*rows.filter(stays)["text"], *answer_texts(read_answers(files.stream(ANSWERS)))]
+        space = WordSpace(files.manifest.recipe.language, tensors["word_idf"])
+        tensors["word_idf"] = space.without_rare(texts).idf
     return {PAST: rows.filter(stays).write_ndjson, VECTORS: _tensor_writer(tensors)}
 
 

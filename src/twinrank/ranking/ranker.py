@@ -197,14 +197,17 @@ class Ranker(Contents):
             )
         return rankings
 
-    def leading_words(self, text: str, id_: str) -> tuple[str, ...]:
-        """Return the words of a query that speak most for an answer, by what past ones taught.
+    def leading_words(self, text: str, ids: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return the words of a query that speak most for each of some answers, by their ids.
 
         None where there is no classifier of words.
         """
-        classifier, ids = self.scoring.classifier, self.answers["id"].to_list()
-        worth = classifier.explain(text, ids.index(id_)) if classifier else {}
-        return tuple(word for word, value in worth.items() if value > 0)[:MAX_WORDS]
+        classifier = self.scoring.classifier
+        if classifier is None:
+            return [()] * len(ids)
+        row_of = {id_: row for row, id_ in enumerate(self.answers["id"])}
+        worths = classifier.explain(text, [row_of[id_] for id_ in ids])
+        return [tuple(w for w, value in worth.items() if value > 0)[:MAX_WORDS] for worth in worths]
 
     def copy(self) -> Ranker:
         """Return a ranker whose answers can be changed while this one ranks in another thread."""

@@ -21,6 +21,7 @@ from twinrank.ranking.signals import QueryBatch
 BUCKETS = 2**18  # of hashed words
 RIDGE = 0.3
 SCALE = 20.0  # of what lies between 0 and 1, as of cosines
+MAX_ONE_BY_ONE = 10  # answers that are fitted by conjugate gradients; more take one solution
 MAX_ROWS = 10_000  # to fit takes their square in memory, and their cube in time
 
 
@@ -28,7 +29,7 @@ MAX_ROWS = 10_000  # to fit takes their square in memory, and their cube in time
 class WordSpace:
     """TF-IDF vectors of stemmed words, each hashed to one of b buckets.
 
-    No word can be read back from it, and a word of one text alone has no part.
+    It holds no words, but who guesses one can test for it. A word of one text alone has no part.
 
     Attributes:
         language: of the words; see `tokenise`.
@@ -44,6 +45,11 @@ class WordSpace:
         frequency = np.bincount(_count_words(texts, language).indices, minlength=BUCKETS)
         idf = np.log((1 + len(texts)) / (1 + frequency)) + 1
         return cls(language, np.where(frequency > 1, idf, 0).astype(np.float32))
+
+    def without_rare(self, texts: Sequence[str]) -> WordSpace:
+        """Return the space without the words that fewer than two of these texts have."""
+        frequency = np.bincount(_count_words(texts, self.language).indices, minlength=BUCKETS)
+        return replace(self, idf=np.where(frequency > 1, self.idf, 0))
 
     def vectors(self, texts: Sequence[str]) -> sparse.csr_array:
         """Return the vectors (n x b) of n texts, of length one or, without a known word, zero."""
@@ -77,10 +83,7 @@ class WordClassifier(SignalOfPast):
         """Fit it to past queries and to the texts of all answers; at most `MAX_ROWS`."""
         space = WordSpace.of([*past.texts, *answers], language)
         rows = space.vectors([*past.texts, *answers])
-        kernel = (rows @ rows.T).toarray()
-        kernel[np.diag_indices_from(kernel)] += RIDGE
-        weights = linalg.solve(kernel, _targets(past), assume_a="pos", overwrite_a=True)
-        return cls(past, space, rows, weights)
+        return cls(past, space, rows, _solve(rows, _targets(past)))
 
     @classmethod
     def fitted(
@@ -109,20 +112,26 @@ class WordClassifier(SignalOfPast):
         scores: np.ndarray = near @ self.weights
         return scores
 
-    def explain(self, text: str, answer: int) -> dict[str, float]:
-        """Return how much each word of a query adds to an answer's score, the most first.
+    def explain(self, text: str, answers: Sequence[int]) -> list[dict[str, float]]:
+        """Return how much each word of a query adds to the scores of answers, the most first.
 
-        Words are as they stand in the query, in lower case.
+        Words are as they stand in the query, in lower case; of those with one stem the first has
+        it all. Answers are given by row.
         """
-        words = [word for row in tokenise([text], self.space.language, stem=False) for word in row]
-        vector = self.space.vectors([text])
-        of_buckets = (self._columns[vector.indices] @ self.weights[:, answer]) * vector.data
-        worth = dict(zip(vector.indices.tolist(), (SCALE * of_buckets).tolist(), strict=True))
-        stems = tokenise([" ".join(words)], self.space.language)[0]
-        by_word = {
-            word: worth.get(_bucket(stem), 0.0) for word, stem in zip(words, stems, strict=True)
-        }
-        return dict(sorted(by_word.items(), key=lambda pair: -pair[1]))
+        language, vector = self.space.language, self.space.vectors([text])
+        near = SCALE * vector.data[:, None] * self._columns[vector.indices].toarray()
+        worth = near @ self.weights[:, answers]
+        row_of = {bucket: row for row, bucket in enumerate(vector.indices.tolist())}
+        words = [*dict.fromkeys(tokenise([text], language, stem=False)[0])]
+        sums = np.zeros((len(words), len(answers)))
+        for i, stems in enumerate(tokenise(words, language)):  # each word by itself
+            buckets = [row_of.pop(bucket) for bucket in map(_bucket, stems) if bucket in row_of]
+            sums[i] = worth[buckets].sum(axis=0)
+        ranked = np.argsort(-sums, axis=0, kind="stable")
+        return [
+            {words[i]: float(sums[i, answer]) for i in ranked[:, answer]}
+            for answer in range(len(answers))
+        ]
 
     def upsert(self, answers: pl.DataFrame, rows: Int[np.ndarray, " k"]) -> WordClassifier:
         """See `Signal.upsert`; what takes another's place keeps its weights."""
@@ -133,9 +142,8 @@ class WordClassifier(SignalOfPast):
         table = sparse.vstack([self.rows, self.space.vectors(answer_texts(answers))], "csr")[order]
         added = count - before
         weights = np.pad(self.weights, ((0, added), (0, added)))
-        return replace(self, past=past, rows=table, weights=weights)._fit_columns(
-            range(before, count)
-        )
+        wider = replace(self, past=past, rows=table, weights=weights)
+        return wider._fit_columns(range(before, count))
 
     def select(self, mask: Bool[np.ndarray, " m"]) -> WordClassifier:
         """See `Signal.select`."""
@@ -155,7 +163,12 @@ class WordClassifier(SignalOfPast):
 
     def _fit_columns(self, answers: Sequence[int] | Int[np.ndarray, " c"]) -> WordClassifier:
         """Fit the weights for some answers, as all texts are now; the others stay."""
+        if not len(answers):
+            return self
         targets, weights = _targets(self.past), self.weights.copy()
+        if len(answers) > MAX_ONE_BY_ONE:
+            weights[:, answers] = _solve(self.rows, targets[:, answers])
+            return replace(self, weights=weights)
         size = len(weights)
 
         def product(v: Float[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
@@ -166,6 +179,14 @@ class WordClassifier(SignalOfPast):
         for answer in answers:
             weights[:, answer], _ = cg(kernel, targets[:, answer], rtol=1e-5, maxiter=200)
         return replace(self, weights=weights)
+
+
+def _solve(rows: sparse.csr_array, targets: Float[np.ndarray, "r k"]) -> Float[np.ndarray, "r k"]:
+    """Solve for the weights of all rows, for k answers at once."""
+    kernel = (rows @ rows.T).toarray()
+    kernel[np.diag_indices_from(kernel)] += RIDGE
+    weights: np.ndarray = linalg.solve(kernel, targets, assume_a="pos", overwrite_a=True)
+    return weights
 
 
 def _targets(past: PastQueries) -> Float[np.ndarray, "r m"]:

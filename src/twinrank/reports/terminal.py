@@ -159,7 +159,7 @@ def ranking_table(
     rows = [["", "score", *signals, "id", "title", *(["words"] if has_words else [])]]
     for number, answer in enumerate(answers):
         scores = [answer.score, *((answer.parts or {})[name] for name in signals)]
-        cells = [str(answer.rank), *(f"{score:.2f}" for score in scores)]
+        cells = [str(answer.rank), *(f"{round(score, 2) + 0:.2f}" for score in scores)]  # no -0.00
         leading = [" ".join(words[number])] if has_words else []
         rows.append([*cells, answer.id, answer.title, *leading])
     names = rows[0].index("id")
