@@ -58,7 +58,9 @@ PAST_FIELDS = {"id": pl.String, "text": pl.String}
 log = logging.getLogger(__name__)
 
 
-def save(path: Path, contents: Contents, index: FaissIndex | None, *, keep: bool = False) -> None:
+def save(
+    path: Path, contents: Contents, index: FaissIndex | None, *, keep: bool | None = False
+) -> None:
     """Write a ranker, and its local index, as the current version of a folder.
 
     An encoder that was tuned for this ranker is copied there too, unless it is there already.
