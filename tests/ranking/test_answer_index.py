@@ -13,6 +13,7 @@ from twinrank.errors import (
     AnswerIndexError,
     NoAnswerIndexError,
     OtherAnswerIndexError,
+    RankerError,
     TwinrankError,
 )
 from twinrank.ranking import Passages, among, faiss_index, milvus_index
@@ -216,7 +217,7 @@ def written(keys, passages, folder):
 def test_a_file_that_is_no_index_is_refused_in_a_line(tmp_path):
     file = tmp_path / "index.faiss"
     file.write_bytes(b"nothing")
-    with pytest.raises(AnswerIndexError, match=rf"^{re.escape(str(file))}: .*$"):
+    with pytest.raises(RankerError, match=rf"^{re.escape(str(file))}: .*twinrank index .*--fresh$"):
         FaissIndex.open(file)
 
 
