@@ -71,6 +71,7 @@ def test_chunks_do_not_change_the_figures(monkeypatch, size):
 def test_answers_of_the_ranker_compete_and_have_to_be_all(recipes, help_centre):
     ranker = train(help_centre, recipes["bm25"], store=FeatureStore())
     before = evaluate(ranker, help_centre, split="test", resamples=0)
+    assert before.run is None  # unless a depth is asked for
     text = " ".join(help_centre.split("test").texts)
     ranker.add_answers(pl.DataFrame({"id": ["all"], "title": ["All"], "text": [text]}))
     after = evaluate(ranker, help_centre, split="test", resamples=0)
