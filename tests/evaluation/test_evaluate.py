@@ -53,7 +53,8 @@ def test_queries_of_one_thread_count_once_for_the_interval():
     assert one_thread.intervals["overall"]["map@3"] is None
 
 
-def test_chunks_do_not_change_the_figures(monkeypatch):
+@pytest.mark.parametrize("size", [1, 40])
+def test_chunks_do_not_change_the_figures(monkeypatch, size):
     rng = np.random.default_rng(1)
     scores = rng.normal(size=(23, 9)).astype(np.float32)
     labels = sparse.csr_array(np.eye(9)[rng.integers(9, size=23)])
@@ -61,7 +62,7 @@ def test_chunks_do_not_change_the_figures(monkeypatch):
         type=pl.lit("q"), thread="id", text="id"
     )
     # The function hides the module of its name.
-    monkeypatch.setattr(import_module("twinrank.evaluation.evaluate"), "SCORES_PER_CHUNK", 40)
+    monkeypatch.setattr(import_module("twinrank.evaluation.evaluate"), "SCORES_PER_CHUNK", size)
     got = measure(lambda part: scores[part], Queries(frame, labels))
     for metric, values in per_query(scores, labels).items():
         np.testing.assert_allclose(got[metric].to_numpy(), values)
@@ -70,6 +71,7 @@ def test_chunks_do_not_change_the_figures(monkeypatch):
 def test_answers_of_the_ranker_compete_and_have_to_be_all(recipes, help_centre):
     ranker = train(help_centre, recipes["bm25"], store=FeatureStore())
     before = evaluate(ranker, help_centre, split="test", resamples=0)
+    assert before.run is None  # unless a depth is asked for
     text = " ".join(help_centre.split("test").texts)
     ranker.add_answers(pl.DataFrame({"id": ["all"], "title": ["All"], "text": [text]}))
     after = evaluate(ranker, help_centre, split="test", resamples=0)

@@ -33,7 +33,9 @@ def test_the_error_is_that_of_the_paper(pairs):
 @settings(deadline=None)
 def test_curves_count_the_queries_that_are_answered(pairs):
     confidence, right = arrays(pairs)
-    for point in measure_calibration(confidence, right).curve:
+    curve = measure_calibration(confidence, right).curve
+    assert [point.min_confidence for point in curve] == [0, 0.2, 0.4, 0.6, 0.8]
+    for point in curve:
         answered = confidence >= point.min_confidence
         accuracy = right[answered].mean() if answered.any() else None
         assert point.coverage == pytest.approx(answered.mean())

@@ -13,11 +13,13 @@ from twinrank.errors import (
     AnswerIndexError,
     NoAnswerIndexError,
     OtherAnswerIndexError,
+    RankerError,
     TwinrankError,
 )
 from twinrank.ranking import Passages, among, faiss_index, milvus_index
 from twinrank.ranking.answer_index import (
     MilvusPlace,
+    Shortlist,
     answer_keys,
     check_index,
     place_of,
@@ -216,8 +218,16 @@ def written(keys, passages, folder):
 def test_a_file_that_is_no_index_is_refused_in_a_line(tmp_path):
     file = tmp_path / "index.faiss"
     file.write_bytes(b"nothing")
-    with pytest.raises(AnswerIndexError, match=rf"^{re.escape(str(file))}: .*$"):
+    with pytest.raises(RankerError, match=rf"^{re.escape(str(file))}: .*twinrank index .*--fresh$"):
         FaissIndex.open(file)
+
+
+def test_a_shortlist_counts_what_its_index_has_and_the_ranker_lacks():
+    shortlist = Shortlist(FaissIndex(DIM, "flat"), np.array([3, 5, -1, 7]))
+    smaller = shortlist.select(np.array([True, False, False, True]))
+    assert (smaller.keys.tolist(), smaller.stale) == ([3, 7], 1)
+    wider = smaller.upsert(np.array([0, 2]))
+    assert (wider.keys.tolist(), wider.stale) == ([-1, 7, -1], 2)
 
 
 def test_only_what_changed_is_done_again(make):
@@ -400,6 +410,7 @@ def test_places_are_read_and_written():
     )
     plain = MilvusPlace.parse("answers.db")
     assert (str(plain), plain.name, plain.is_file) == ("answers.db", "twinrank", True)
+    assert plain.shards == 1
 
 
 @pytest.mark.parametrize(

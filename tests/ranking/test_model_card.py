@@ -61,11 +61,12 @@ def test_what_its_owner_wrote_around_it_is_kept(fitted, tmp_path):
     assert file.read_text() == text
 
 
-def test_anothers_readme_stays_and_is_named(fitted, tmp_path, caplog):
-    (tmp_path / "README.md").write_text("# mine")
+@pytest.mark.parametrize("text", [b"# mine", b"# caf\xe9"])
+def test_anothers_readme_stays_and_is_named(fitted, tmp_path, caplog, text):
+    (tmp_path / "README.md").write_bytes(text)
     with caplog.at_level(logging.WARNING):
         fitted("bm25").save(tmp_path)
-    assert (tmp_path / "README.md").read_text() == "# mine"
+    assert (tmp_path / "README.md").read_bytes() == text
     assert "README.md: not written by twinrank" in caplog.text
 
 

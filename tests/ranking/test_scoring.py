@@ -45,6 +45,12 @@ def test_signals_make_up_the_score(fused):
         np.testing.assert_allclose(scores[name], weighted, rtol=1e-5, atol=1e-6)
 
 
+def test_where_no_weights_are_fitted_vectors_and_past_count_in_full(fitted):
+    ranker = fitted("towers")
+    raw = signals(ranker, weighted=False)
+    np.testing.assert_allclose(ranker.scores(TEXTS), raw["dense"] + raw.get("past", 0), rtol=1e-5)
+
+
 @pytest.mark.parametrize("cells", [1, 3_000])
 def test_queries_are_scored_alike_some_at_a_time(fused, help_centre, monkeypatch, cells):
     texts = help_centre.split("test").texts[:7]

@@ -50,9 +50,10 @@ def assert_no_leftovers(folder):
 
 
 def test_a_folder_holds_the_versions_in_use_and_no_more(folder):
-    before = read_pointer(folder)
+    before, written = read_pointer(folder), version_folder(folder).stat().st_ino
     Ranker.load(folder).save(folder)  # the very same ranker
     assert read_pointer(folder) == before
+    assert version_folder(folder).stat().st_ino == written  # not gone even for a moment
     smaller(folder).save(folder)
     assert read_pointer(folder).version != before.version
     assert {entry.name for entry in folder.iterdir()} == ALWAYS

@@ -128,6 +128,32 @@ def test_another_training_does_not_go_on_in_the_same_folder(
     assert ranker.origin.seed == 1
 
 
+@pytest.mark.parametrize("moment", ["reading", "training"])
+def test_killed_while_it_starts_over_it_leaves_the_ranker_and_goes_on(
+    recipes, help_centre, tmp_path, monkeypatch, moment
+):
+    folders, store = [tmp_path / name for name in ("killed", "whole")], FeatureStore()
+    train(help_centre, recipes["towers"], out=folders[0], store=store)
+    before = read_manifest(folders[0])
+
+    def die(*_, **__):
+        raise Killed
+
+    how = {"seed": 1, "store": store}
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        if moment == "reading":
+            patched.setattr(TrainingData, "read", die)
+        train(help_centre, recipes["towers"], out=folders[0], resume=False, on_record=die, **how)
+    assert read_manifest(folders[0]) == before
+    train(help_centre, recipes["towers"], out=folders[1], **how)
+    for _ in range(2):  # the second finds it finished
+        train(help_centre, recipes["towers"], out=folders[0], **how)
+        assert read_manifest(folders[0]).files == read_manifest(folders[1]).files
+    assert without_seconds(folders[0]) == without_seconds(folders[1])
+    with pytest.raises(RankerError, match="no previous ranker"):
+        read_manifest(folders[0], previous=True)
+
+
 def test_the_scale_of_pooled_passages_is_the_best_there_is(recipes, help_centre, tiny_model):
     """`log sum exp` of several passages at a scale is not the scale times that of another."""
     validation, rng = help_centre.split("validation"), np.random.default_rng(0)

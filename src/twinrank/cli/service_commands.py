@@ -128,10 +128,8 @@ def serve(
     Example: `twinrank serve /shared/first --ray auto --workers 8 --feedback postgresql://twinrank@db/feedback`
     """
     check_installed("services", "serve", "fastapi", "uvicorn", "sqlalchemy", "limits")
-    if redact:
-        check_installed("redactions", "redact", "phonenumbers", "stdnum")
     from twinrank.service import logs, server
-    from twinrank.service.settings import PUBLIC_RATE_PER_MINUTE, Settings
+    from twinrank.service.settings import Settings
 
     settings = Settings(
         ranker=ranker.resolve(),
@@ -152,20 +150,14 @@ def serve(
         keep_feedback_days=keep_feedback_days,
         device=device,
     )
-    if rate is None and not settings.loopback:
-        settings = settings.model_copy(update={"rate": PUBLIC_RATE_PER_MINUTE})
     logs.log_as_json()
+    if ray:
+        check_installed("services on clusters", "cluster", "ray", "grpc_reflection")
+        from twinrank.cluster.serving import serve_on_cluster
 
-    def announce(address: str) -> None:
-        say(f"serving {ranker} at {address}")
-
-    if not ray:
-        server.serve(settings, announce)
-        return
-    check_installed("services on clusters", "cluster", "ray", "grpc_reflection")
-    from twinrank.cluster.serving import serve_on_cluster
-
-    serve_on_cluster(settings, ray, announce)
+        serve_on_cluster(settings, ray, say)
+    else:
+        server.serve(settings, say)
 
 
 @app.command(rich_help_panel=PANEL)

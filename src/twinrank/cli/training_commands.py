@@ -34,6 +34,7 @@ from twinrank.cli.common import (
     show,
     warn_of_few,
 )
+from twinrank.extras import check_installed
 
 PANEL = "Training"
 
@@ -165,18 +166,14 @@ def sweep(
     data: Data,
     recipe: RecipeName = "even",
     ranges: Annotated[
-        Path | None,
-        FileOption(help="TOML with ranges; default: dropout, learning rate, batch, decay."),
+        Path | None, FileOption(help="Ranges, TOML; default: dropout, learning rate, batch, decay.")
     ] = None,
     objective: Annotated[
-        Literal["loss", "worst-type"],
-        typer.Option(help="Validation loss, or MAP@10 of the worst type."),
+        Literal["loss", "worst-type"], typer.Option(help="Loss, or MAP@10 of the worst type.")
     ] = "loss",
     trials: Annotated[int, typer.Option(min=1, help="How many in all, over all calls.")] = 40,
     seed: Seed = 0,
-    out: Annotated[
-        Path | None, FolderOption(help="Folder; default runs/DATA/sweeps/RECIPE-DIGEST.")
-    ] = None,
+    out: Annotated[Path | None, FolderOption(help="Folder; default runs/DATA/sweeps/NAME.")] = None,
     storage: Annotated[
         str | None, typer.Option(metavar="URL", help="A database to share; default: SQLite in OUT.")
     ] = None,
@@ -196,8 +193,6 @@ def sweep(
 
     Example: `twinrank sweep data/mine --ray 10.0.0.5:6379 --storage postgresql://twinrank@db/sweeps`
     """
-    from twinrank.extras import check_installed
-
     check_installed("sweeps", "sweep", "optuna", "sqlalchemy", "tomli_w", "plotly", "jinja2")
     from twinrank.data import Dataset
     from twinrank.experiments import sweep as sweeping
@@ -262,7 +257,6 @@ def learn(
     from contextlib import closing
 
     from twinrank.encoding import FeatureStore
-    from twinrank.extras import check_installed
     from twinrank.feedback.learning import learn as learned
     from twinrank.feedback.learning import roll_back
     from twinrank.reports.terminal import learning_table

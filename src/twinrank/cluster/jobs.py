@@ -116,18 +116,10 @@ def train_on_cluster(
 ) -> None:
     """Train a ranker into a folder by processes of the cluster, on CPUs, as under torchrun.
 
-    Texts are encoded first. Where a process dies, all begin again at the last checkpoint, as many
-    as there is room for.
-
-    Args:
-        dataset: see `train`, and so for `recipe`, `seed`, `resume` and `refit`.
-        recipe: with towers.
-        seed: decides everything random.
-        out: all machines have to see this folder.
-        store: of features; a machine that does not see its folder encodes for itself.
-        resume: go on from what `out` holds of this very training.
-        refit: train again on train and validation together.
-        workers: processes; None means one for each core.
+    Arguments are those of `train`, where `workers` is not given one process for each core. Texts
+    are encoded first. Where a process dies, all begin again at the last checkpoint, as many as
+    there is room for. All machines have to see `out`; one that does not see the folder of the
+    `store` encodes for itself.
 
     Raises:
         TwinrankError: if processes die again and again, a machine does not see `out`, or the

@@ -51,7 +51,7 @@ def serve_on_cluster(settings: Settings, address: str, announce: Callable[[str],
     Args:
         settings: how; `workers` are replicas.
         address: of the cluster, as `connected` takes it.
-        announce: called with the address of the service, when it answers.
+        announce: called with a line that gives the address, when the service answers.
 
     Raises:
         TwinrankError: if it cannot start, or ends otherwise than by a signal.
@@ -75,7 +75,7 @@ def serve_on_cluster(settings: Settings, address: str, announce: Callable[[str],
             place, port = address_of(bound), bound.getsockname()[1]
         try:
             _start(settings, slot, port)
-            announce(place)
+            announce(f"serving {settings.ranker} at {place}")
             while NAME in serve.status().applications:
                 time.sleep(CHECK_EVERY_S)
             raise TwinrankError("the service was ended by somebody else; start it again")

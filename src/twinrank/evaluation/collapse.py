@@ -84,19 +84,12 @@ def signs_of_collapse(ranker: Ranker, dataset: Dataset, *, split: str = "test") 
     }
     ids, titles = ranker.answers["id"], ranker.answers["title"]
     hubs = [{"id": ids[j], "title": titles[j], "share": n / len(points)} for j, n in first]
-    sides = {"query": (queries.frame, plane), "answer": (ranker.answers, answer_plane)}
-    frames = [
-        pl.DataFrame(
-            {
-                "side": [side] * len(xy),
-                "type": frame["type"] if side == "query" else ["answer"] * len(xy),
-                "id": frame["id"],
-                "text": frame["text" if side == "query" else "title"],
-                "x": xy[:, 0],
-                "y": xy[:, 1],
-            }
-        )
-        for side, (frame, xy) in sides.items()
+    query, answer = pl.lit("query"), pl.lit("answer")
+    sides = [
+        queries.frame.select(side=query, type="type", id="id", text="text"),
+        ranker.answers.select(side=answer, type=answer, id="id", text="title"),
     ]
+    x, y = np.concatenate([plane, answer_plane]).T
+    places = pl.concat(sides).with_columns(x=pl.Series(x), y=pl.Series(y))
     values = {name: float(value) for name, value in figures.items()}
-    return Signs(values, hubs, pl.concat(frames), (float(shares[0]), float(shares[1])))
+    return Signs(values, hubs, places, (float(shares[0]), float(shares[1])))

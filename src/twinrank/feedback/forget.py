@@ -76,11 +76,10 @@ def forget(
     matches = _build_matcher(text, pattern)
 
     def selects(verdict: Verdict) -> bool:
-        if matches:
-            return matches(verdict.text)
-        if before:
-            return verdict.at < before
-        return key in (verdict.key, feedback_id(verdict.text))
+        return verdict.at < before if before else names(verdict.key, verdict.text)
+
+    def names(id_: str | None, words: str) -> bool:
+        return matches(words) if matches else key in {id_, feedback_id(words)} - {None}
 
     verdicts = feedback.verdicts() if feedback else []
     going = [verdict for verdict in verdicts if selects(verdict)]
@@ -88,10 +87,7 @@ def forget(
     learned = {text_key(verdict.text) for verdict in going} - staying
 
     def forgets(id_: str | None, past: str) -> bool:
-        if matches:
-            return matches(past)
-        named = key is not None and key in (id_, feedback_id(past))
-        return named or text_key(past) in learned
+        return names(id_, past) or (matches is None and text_key(past) in learned)
 
     learnings, gone = 0, set[str]()
     if going or not before:

@@ -121,9 +121,8 @@ def learn(
     `find_losses`. An index is built before the new ranker takes the place.
 
     Raises:
-        TwinrankError: if there is nothing to learn from, the ranker or its data cannot be used,
-            the index cannot be made, or another ranker takes its place meanwhile; the old one
-            stays then.
+        TwinrankError: if there is nothing to learn from, the ranker, its data or the index cannot
+            be used, or another ranker takes its place meanwhile; the old one stays then.
     """
     if not (0 <= hold_back <= 1 and margin >= 0):  # nor NaN, by which any ranker would pass
         raise FeedbackError(f"hold back {hold_back:g}, margin {margin:g}: give a number from 0 on")
@@ -133,9 +132,8 @@ def learn(
         raise FeedbackError("there are no verdicts yet; learn when people have judged some answers")
     old = _load_trained(path, store, device)
     base = Dataset.load(data) if data else old.origin.dataset()
-    home = learning_folder(path)
-    with writing(home):
-        work = _work_folder(home, old, base, hold_back)
+    with writing(learning_folder(path)):
+        work = _work_folder(path, old, base, hold_back)
         verdicts = _resume_verdicts(work, verdicts)
         labels = make_labels(verdicts, base, old.answers["id"].to_list(), hold_back=hold_back)
         dataset = _add_labels(base, old.answers, labels)
@@ -146,21 +144,17 @@ def learn(
         _set_origin(new, base, dataset, labels.counts, hold_back)
         new.match_answers(old.answers)
         compared, notes = _compare(old, new, base, labels)
-        if data and base.fingerprint != old.origin.data_fingerprint:
-            notes.append(f"the old ranker was trained on other data than {data}")
         worse, tolerated = find_losses(compared, margin=margin)
         notes += tolerated
-        has_test = compared[:1] and compared[0].on == "test"
+        has_test = any(comparison.on == "test" for comparison in compared)
         is_held_back = hold_back > 0 or not has_test
-        too_few = is_held_back and labels.held_back.height < MIN_HELD_BACK_QUERIES
-        if too_few:
+        if too_few := is_held_back and labels.held_back.height < MIN_HELD_BACK_QUERIES:
             choice = ", or --hold-back 0 to go by the test split alone" if has_test else ""
             notes.append(
                 f"too few to tell: {labels.held_back.height} of the {MIN_HELD_BACK_QUERIES} texts "
                 f"that must be held back to show a difference; collect more feedback{choice}"
             )
-        replaced = not (worse or too_few or dry_run)
-        if replaced:
+        if replaced := not (worse or too_few or dry_run):
             _replace(path, old, new, index, store, device)
             shutil.rmtree(work)
     return Learning(path, labels.counts, tuple(compared), tuple(worse), tuple(notes), replaced)
@@ -253,10 +247,11 @@ def clear_learnings(ranker: Path, *, dry_run: bool = False, wait: bool = True) -
     return len(works)
 
 
-def _work_folder(home: Path, old: Ranker, base: Dataset, hold_back: float) -> Path:
+def _work_folder(path: Path, old: Ranker, base: Dataset, hold_back: float) -> Path:
     """Return the state folder of a learning with these inputs, and remove those of others."""
     answers = hashlib.sha256(old.answers.write_ndjson().encode()).hexdigest()
     inputs = [base.fingerprint, answers, old.recipe.values(), old.origin.seed, hold_back]
+    home = learning_folder(path)
     work = home / hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:12]
     for folder in home.iterdir():
         if folder.is_dir() and folder != work:
@@ -345,6 +340,8 @@ def _compare(
 ) -> tuple[list[Compared], list[str]]:
     """Compare both rankers on a split of the data and on the feedback that was held back."""
     notes, compared = list[str](), list[Compared]()
+    if base.fingerprint != old.origin.data_fingerprint:
+        notes.append(f"the old ranker was trained on other data than {base.folder}")
     measured = _select_answers(base, old.answers)
     if "test" in measured.labels["split"]:
         gone = len(base.split("test")) - len(measured.split("test"))

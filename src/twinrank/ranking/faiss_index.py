@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from twinrank.errors import AnswerIndexError, first_line
+from twinrank.errors import RankerError, first_line
 from twinrank.ranking.answer_index import Keys, group_hits
 from twinrank.ranking.reader import Passages
 
@@ -40,7 +40,9 @@ class FaissIndex:
         try:
             mapped: Any = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
-            raise AnswerIndexError(f"{file}: {first_line(error)}") from None
+            raise RankerError(
+                f"{file}: {first_line(error)}; make it anew: twinrank index RANKER --fresh"
+            ) from None
         flat = isinstance(faiss.downcast_index(mapped.index), faiss.IndexFlatIP)
         index = cls(mapped.d, "flat" if flat else "hnsw")
         index._index, index.unsaved = mapped, False

@@ -16,7 +16,7 @@ from twinrank.data.beir import read_answers, write_answers
 from twinrank.data.text_selection import Idf
 from twinrank.data.texts import answer_texts
 from twinrank.encoding import Store, resolve
-from twinrank.errors import AnswerIndexError, EncoderError, RankerError
+from twinrank.errors import EncoderError, RankerError
 from twinrank.files import write_file
 from twinrank.ranking.bm25 import Bm25
 from twinrank.ranking.faiss_index import FaissIndex
@@ -58,7 +58,9 @@ PAST_FIELDS = {"id": pl.String, "text": pl.String}
 log = logging.getLogger(__name__)
 
 
-def save(path: Path, contents: Contents, index: FaissIndex | None, *, keep: bool = False) -> None:
+def save(
+    path: Path, contents: Contents, index: FaissIndex | None, *, keep: bool | None = False
+) -> None:
     """Write a ranker, and its local index, as the current version of a folder.
 
     An encoder that was tuned for this ranker is copied there too, unless it is there already.
@@ -168,10 +170,7 @@ def load(
         contents = _read_contents(files, store, device)
         if not index or INDEX not in files.manifest.files:
             return contents, None
-        try:
-            return contents, FaissIndex.open(files.folder / INDEX)
-        except AnswerIndexError as error:
-            raise RankerError(f"{error}; make it anew: twinrank index {path} --fresh") from None
+        return contents, FaissIndex.open(files.folder / INDEX)
 
     return read(path, read_all, previous=previous)
 

@@ -393,11 +393,12 @@ class Ranker(Contents):
         check_index(index, keys, self.vectors)
         self.shortlist = Shortlist(index, keys)
 
-    def save(self, path: AnyPath, *, keep: bool = False) -> None:
+    def save(self, path: AnyPath, *, keep: bool | None = False) -> None:
         """Write this ranker as the current version of a folder, at once.
 
         A reader meanwhile gets it or the version before, and a kill leaves one of them. `keep`
-        keeps the version that is current now, to go back to: `load` gives it as `previous`.
+        keeps the version that is current now, to go back to: `load` gives it as `previous`. None
+        keeps no other version.
         """
         index = self.shortlist.index if self.shortlist else None
         local = index if isinstance(index, FaissIndex) else None

@@ -184,7 +184,7 @@ class Reader:
         """Return what the encoder reads of queries."""
         if self.selection is not None:
             texts = self.selection([Readable.plain(text) for text in texts], progress=progress)
-        return _with_prompt(self.query_prompt, texts)
+        return [self.query_prompt + text for text in texts]
 
     def answers(self, answers: pl.DataFrame) -> Passages[np.ndarray]:
         """Return features of the passages of answers (v x d)."""
@@ -210,7 +210,7 @@ class Reader:
 
     def documents(self, texts: Sequence[str]) -> list[str]:
         """Return what the encoder reads of texts of answers, whole ones or sentences."""
-        return list(_with_prompt(self.document_prompt, texts))
+        return [self.document_prompt + text for text in texts]
 
 
 def reader_of(
@@ -275,10 +275,6 @@ def complete(recipe: Recipe, dataset: Dataset) -> Recipe:
 def _say_once(line: str) -> None:
     """Log a line, but once for all runs of a comparison or a sweep in this process."""
     log.info("%s", line)
-
-
-def _with_prompt(prompt: str, texts: Sequence[str]) -> Sequence[str]:
-    return [prompt + text for text in texts] if prompt else texts
 
 
 def encoder_of(

@@ -174,13 +174,14 @@ def writing(path: Path, *, wait: bool = True) -> Iterator[None]:
 
 
 def write_version(
-    path: Path, manifest: Manifest, writers: Mapping[FileName, Writer], *, keep: bool
+    path: Path, manifest: Manifest, writers: Mapping[FileName, Writer], *, keep: bool | None
 ) -> None:
     """Write a version of a ranker and make it the current one; the caller is `writing`.
 
-    `keep` makes the version that is current now the previous one, instead of its previous one.
+    `keep` makes the version that is current now the previous one, instead of its previous one;
+    None keeps neither, and reads nothing of what is there.
     """
-    if not (path / CURRENT).exists():
+    if keep is None or not (path / CURRENT).exists():
         _point(path, Pointer(version=_add_version(path, manifest, writers)))
         return
     before = read_pointer(path)

@@ -31,7 +31,7 @@ from twinrank.service.live_ranker import LiveRanker
 from twinrank.service.logs import log_as_json
 from twinrank.service.prometheus import Metrics, TrafficCounter
 from twinrank.service.routes import TAGS, Service, api, probes
-from twinrank.service.settings import Settings
+from twinrank.service.settings import PUBLIC_RATE_PER_MINUTE, Settings
 
 EXPIRE_EVERY_S = 3600.0
 RESTART_WORK_S = 10.0  # before work in the background that failed begins again
@@ -77,8 +77,9 @@ def create_app(settings: Settings) -> FastAPI:
     feedback = Feedback.open(settings.feedback)
     if settings.keep_feedback_days:
         feedback.set_retention(settings.keep_feedback_days)
-    metrics, rate = Metrics(), RateLimiter(settings.rate)
-    ranker, traffic = LiveRanker(settings, metrics), TrafficCounter(feedback)
+    rate = RateLimiter(settings.rate or (None if settings.loopback else PUBLIC_RATE_PER_MINUTE))
+    metrics, traffic = Metrics(), TrafficCounter(feedback)
+    ranker = LiveRanker(settings, metrics)
     service = Service(settings, ranker, feedback, traffic, metrics, rate)
 
     @asynccontextmanager

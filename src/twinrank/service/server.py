@@ -17,6 +17,7 @@ from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
 
 from twinrank.errors import ServeError
+from twinrank.extras import check_installed
 from twinrank.feedback.database import Feedback
 from twinrank.ranking import Filter, place_of, read_manifest
 from twinrank.service.access import Keys
@@ -47,7 +48,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 
     Args:
         settings: of the service.
-        announce: called with the address, when a worker answers there.
+        announce: called with a line that gives the address, when a worker answers there.
 
     Raises:
         ServeError: if it cannot start, or would be open to others without keys.
@@ -75,17 +76,16 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         os.environ[VARIABLE] = settings.model_dump_json()
-        Supervisor(config, bound, announce).run()
+        line = f"serving {settings.ranker} at {address_of(bound)}"
+        Supervisor(config, bound, partial(announce, line)).run()
 
 
 class Supervisor(Multiprocess):
     """Starts workers again that die or hang, has them read keys again, and stops them in time."""
 
-    def __init__(
-        self, config: Config, bound: socket.socket, announce: Callable[[str], None]
-    ) -> None:
+    def __init__(self, config: Config, bound: socket.socket, announce: Callable[[], None]) -> None:
         super().__init__(config, [bound])
-        self._announce = partial(announce, address_of(bound))
+        self._announce = announce
 
     def init_processes(self) -> None:
         """Start the workers, and announce the service once the first one answers.
@@ -134,6 +134,8 @@ def check(settings: Settings) -> None:
         )
     if settings.keys:
         Keys(settings.keys)
+    if settings.redact:
+        check_installed("redactions", "redact", "phonenumbers", "stdnum")
     Filter.parse(settings.where)
     for origin in settings.origins:
         _check_origin(origin, keys=settings.keys is not None)

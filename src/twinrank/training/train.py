@@ -61,6 +61,7 @@ from twinrank.training.training_data import (
 PRETRAINING_FILE, RANKING_FILE = "pretraining.safetensors", "checkpoint.safetensors"
 REFIT_FILE = "refit.safetensors"
 CHECKPOINT_FILES = (TUNING_FILE, PRETRAINING_FILE, RANKING_FILE, REFIT_FILE)
+RESTARTED = ".restarted"  # is there until a training that starts over has replaced the ranker
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def train(
             keeps nothing.
         store: keeps features; without one every text is encoded here and now.
         resume: go on from what `out` holds of this very training, or return its ranker if it
-            is finished; False starts over.
+            is finished; False starts over, and leaves a ranker there until the new one is whole.
         refit: once epochs, weights and confidence are chosen on validation, train the towers again
             on train and validation together, for as many epochs: nothing labelled is wasted, but
             nothing is left to measure on but test. `Origin.quality` is that of the ranker chosen.
@@ -127,14 +128,15 @@ def _train_into(out: Path, run: TrainingRun, *, resume: bool) -> Ranker:
     """Carry a run out in its folder, unless it holds the ranker already."""
     with writing(out) if is_main() else nullcontext():
         if not resume and is_main():
-            for name in (CURRENT, *CHECKPOINT_FILES, METRICS_FILE):
+            (out / RESTARTED).touch()
+            for name in (*CHECKPOINT_FILES, METRICS_FILE):
                 (out / name).unlink(missing_ok=True)
-        if from_main((out / CURRENT).exists):
+        if from_main(lambda: (out / CURRENT).exists() and not (out / RESTARTED).exists()):
             return _load_finished(run, out)
         ranker = _build_ranker(run)
         if is_main():
-            ranker.save(out)
-            for name in CHECKPOINT_FILES:
+            ranker.save(out, keep=None)
+            for name in (RESTARTED, *CHECKPOINT_FILES):
                 (out / name).unlink(missing_ok=True)
     return ranker
 
