@@ -125,11 +125,11 @@ def test_rank_is_silent_where_it_is_not_sure(run):
         assert (first["id"] in shown) is not silent
 
 
-def test_rank_asks_back_where_the_first_is_not_likely_enough(run, help_centre):
-    file = run.parent / "short.jsonl"
-    titles = help_centre.answers["title"].str.split(" ").list.last()
-    file.write_text("\n".join(json.dumps({"text": word}) for word in titles))
-    args = ["rank", run, "--file", file, "-k", 1]
+def test_rank_asks_back_where_the_first_is_not_likely_enough(trained, help_centre, tmp_path):
+    file = tmp_path / "texts.jsonl"
+    texts = help_centre.split("test").texts
+    file.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    args = ["rank", trained, "--file", file, "-k", 1]
     asked = [entry["ask"] for entry in json.loads(twinrank(*args, "--json").stdout)]
     assert any(asked)
     assert not all(asked)

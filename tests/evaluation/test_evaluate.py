@@ -88,7 +88,7 @@ def test_options_are_those_of_the_ranker(trained, help_centre):
     among = []
     for i, ranking in enumerate(ranker.rank(queries.texts, 10)):
         right = {ids[int(j)] for j in queries.labels[[i]].indices}
-        options = {option.id for option in ranker.clarify(ranking, below=2)}
+        options = {option.id for option in ranker.clarify(ranking, below=2.0)}
         among.append(bool(options & right) if options else None)
     assert rows["among_options"].to_list() == among
     assert len(set(among)) == 3

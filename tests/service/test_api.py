@@ -69,11 +69,11 @@ def test_an_answer_too_unlikely_is_withheld(reader):
     assert not rank(reader, {"text": TEXT, "min_confidence": sure * 0.99})["withheld"]
 
 
-def test_a_query_that_says_too_little_gets_a_question_back(reader, folder):
+def test_a_query_that_says_too_little_gets_a_question_back(reader, folder, help_centre):
     ranker = Ranker.load(folder)
-    texts = ["booking", "money", "client", "calendar", "the app", TEXT]
-    expected = [ranker.clarify(ranking, below=1) for ranking in ranker.rank(texts, 5)]
-    assert any(expected)
+    texts = help_centre.split("test").texts[::10]
+    expected = [ranker.clarify(ranking, below=1.0) for ranking in ranker.rank(texts, 5)]
+    assert {0, 3} <= set(map(len, expected))
     for text, options in zip(texts, expected, strict=True):
         body = {"text": text, "k": 1, "ask_below": 1}
         ask = rank(reader, body)["ask"]

@@ -47,7 +47,7 @@ def choose_options(answers: pl.DataFrame, confidences: Sequence[float], language
     for number, confidence in enumerate(confidences[:CANDIDATES]):
         if confidence < MIN_OPTION_CONFIDENCE or len(chosen) == MAX_OPTIONS:
             break
-        if not any(_is_nearly_same(answers, number, other, language) for other in chosen):
+        if not any(_is_nearly_same(answers[[number, option]], language) for option in chosen):
             chosen.append(number)
     total = sum(confidences[number] for number in chosen)
     return chosen if len(chosen) > 1 and total >= MIN_TOTAL_CONFIDENCE else []
@@ -68,8 +68,8 @@ def find_terms(
         count, frequency = words.width, words.frequency
     else:
         count = answers.height
-        each = map(set, tokenise(answer_texts(answers), language))
-        frequency = Counter(chain.from_iterable(each)).__getitem__
+        words_of = map(set, tokenise(answer_texts(answers), language))
+        frequency = Counter(chain.from_iterable(words_of)).__getitem__
     terms = []
     for i, surface in enumerate(tokenise(texts, language, stem=False)):
         taken = set(titles[i]).union(*(stems[j] for j in range(len(stems)) if j != i))
@@ -84,8 +84,7 @@ def find_terms(
     return terms
 
 
-def _is_nearly_same(answers: pl.DataFrame, one: int, other: int, language: str) -> bool:
-    pair = answers[[one, other]]
+def _is_nearly_same(pair: pl.DataFrame, language: str) -> bool:
     titles = [set(words) for words in tokenise(pair["title"].to_list(), language)]
     if titles[0] != titles[1]:
         return False
