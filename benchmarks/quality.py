@@ -14,7 +14,9 @@ missing. Run it as
     python benchmarks/quality.py DATA [--peers all] [--recipes a,b] [--seeds 3] [--out FOLDER]
 
 To choose between recipes, give `--fold N`: it measures on a fifth of the threads that train and
-validation ask about, and never reads test.
+validation ask about, and never reads test. With `--labels N` as many labelled queries are left to
+train and to validate on. Both take features that are stored, so that training times are without
+encoding.
 """
 
 from __future__ import annotations
@@ -60,12 +62,16 @@ def main(
     max_tokens: Annotated[int, typer.Option(min=3, help="Peers cut texts there.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Of peers that tune it.")] = 5e-5,
     fold: Annotated[int | None, typer.Option(min=0, max=FOLDS - 1, help="Instead of test.")] = None,
+    labels: Annotated[int | None, typer.Option(min=4, help="To learn from; default: all.")] = None,
     out: Annotated[Path | None, typer.Option(help="Default: runs/DATA/quality.")] = None,
 ) -> None:
     """Print and write the quality, training time and latency of every system."""
     dataset = Dataset.load(data)
+    store = FeatureStore() if fold is not None or labels else None
     if fold is not None:
         dataset = divide_anew(dataset, fold)
+    if labels:
+        dataset = leave_labels(dataset, labels)
     out = out or Path("runs") / dataset.name / "quality"
     settings = {"encoder": encoder, "max_tokens": max_tokens, "learning_rate": learning_rate}
     identity = {**settings, "encoder": Encoder(encoder).identity, "data": dataset.fingerprint}
@@ -95,7 +101,7 @@ def main(
         for seed in range(seeds if recipe.towers else 1):
             key = [recipe.model_dump(mode="json"), seed, dataset.fingerprint]
             file = out / f"twinrank-{recipe.name}-{_digest(key)}.json"
-            result = _measure_once(file, partial(_carry_out, dataset, recipe, seed), dataset)
+            result = _measure_once(file, partial(_carry_out, dataset, recipe, seed, store), dataset)
             results.setdefault(ours[-1], []).append(result)
     _report(dataset, results, ours, settings, out)
 
@@ -124,6 +130,15 @@ def divide_anew(dataset: Dataset, fold: int) -> Dataset:
     return replace(dataset, queries=queries, labels=labels, folder=None)
 
 
+def leave_labels(dataset: Dataset, number: int) -> Dataset:
+    """Leave the labels of a number of queries, drawn at random, to train and validate on."""
+    is_test = pl.col("split") == "test"
+    asked = dataset.labels.filter(~is_test)["query"].unique().sort()
+    drawn = asked.sample(min(number, len(asked)), seed=0)
+    labels = dataset.labels.filter(is_test | pl.col("query").is_in(drawn.implode()))
+    return replace(dataset, labels=labels, folder=None)
+
+
 def _list_names(names: str) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
 
@@ -132,10 +147,10 @@ def _digest(identity: object) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _carry_out(dataset: Dataset, recipe: Recipe, seed: int) -> System:
-    """Train in an empty folder with an empty store, so that encoding counts."""
+def _carry_out(dataset: Dataset, recipe: Recipe, seed: int, store: FeatureStore | None) -> System:
+    """Train in an empty folder; without a store with an empty one, so that encoding counts."""
     with tempfile.TemporaryDirectory() as folder:
-        store = FeatureStore(Path(folder) / "features")
+        store = store or FeatureStore(Path(folder) / "features")
         train(dataset, recipe, seed=seed, out=Path(folder) / "ranker", store=store)
         ranker = Ranker.load(Path(folder) / "ranker")
     return System(ranker.scores)

@@ -138,8 +138,12 @@ def build_workload(
         TwinrankError: if a number is missing, or the recipe's training is not planned.
         DataError: if the data set has no labels to train on.
     """
-    if recipe.tuning or recipe.pretraining:
-        stage = "tuning of the encoder" if recipe.tuning else "pre-training"
+    unplanned = {
+        "tuning of the encoder": recipe.tuning,
+        "pre-training": recipe.pretraining,
+        "more than one encoder": recipe.encoder and recipe.encoder.others,
+    }
+    if stage := next((stage for stage, asked in unplanned.items() if asked), None):
         raise TwinrankError(f"{recipe.name}: {stage} is not planned; give a recipe without it")
     assumed, encoder = CONSTANTS["assumed"], encoder_of(recipe)
     in_sections = recipe.encoder is not None and recipe.encoder.answers == "sections"

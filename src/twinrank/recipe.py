@@ -47,6 +47,8 @@ class EncoderSettings(_Settings):
     """The frozen backbone, and how it reads texts."""
 
     name: str = "all-MiniLM-L6-v2"  # of a model, or its folder
+    # More of them, which read the same texts; their features stand beside those of the first.
+    others: tuple[str, ...] = ()
     # Of a text's tokens into one vector; `auto` is as the encoder's own folder says, else `mean`.
     pooling: Literal["auto", "mean", "cls"] = "auto"
     # What the encoder reads before each query and each answer; absent is as its own folder says.
@@ -225,6 +227,8 @@ class Recipe(_Settings):
             raise ValueError('channel "bm25" takes a [words] table, and no other')
         if self.channel == "dense" and not self.encoder:
             raise ValueError('channel "dense" takes an [encoder] table')
+        if self.tuning and self.encoder and self.encoder.others:
+            raise ValueError("[tuning] takes one encoder: leave out others")
         if self.channel == "dense" and (self.words or self.memory) and not self.training:
             raise ValueError("[words] and [memory] stand beside towers with a [training] table")
         if self.memory and self.towers and self.towers.kind != "residual":

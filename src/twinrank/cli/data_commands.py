@@ -259,20 +259,24 @@ def encode(
         reason = "tunes an encoder of its own" if chosen.tuning else "takes no encoder"
         raise TwinrankError(f"{chosen.name} {reason}: there is nothing to encode ahead of a run")
     dataset = Dataset.load(data, strict=strict)
-    encoder = encoder_of(chosen, device)
+    encoders = [encoder_of(chosen, device, name=n) for n in (None, *chosen.encoder.others)]
     with feature_store(ray, device=device, workers=workers) as store:
-        before = store.count_texts(encoder)
+        before = [store.count_texts(encoder) for encoder in encoders]
         encoded(dataset, chosen, store=store, device=device)
-        after = store.count_texts(encoder)
-    summary = {
-        "encoder": encoder.name,
-        "max_tokens": encoder.max_tokens,
-        "precision": encoder.precision,
-        "new": after - before,
-        "stored": after,
-    }
-    kind = f"{encoder.name}, {encoder.max_tokens} tokens, {encoder.precision}"
-    show(summary if json else f"{kind}: {after - before:,} texts encoded, {after:,} stored")
+        after = [store.count_texts(encoder) for encoder in encoders]
+    summaries = [
+        {
+            "encoder": encoder.name,
+            "max_tokens": encoder.max_tokens,
+            "precision": encoder.precision,
+            "new": stored - start,
+            "stored": stored,
+        }
+        for encoder, start, stored in zip(encoders, before, after, strict=True)
+    ]
+    line = "{encoder}, {max_tokens} tokens, {precision}: {new:,} texts encoded, {stored:,} stored"
+    lines = "\n".join(line.format(**summary) for summary in summaries)
+    show({"encoders": summaries} if json else lines)
 
 
 @app.command(rich_help_panel=PANEL)

@@ -66,14 +66,14 @@ def save(path: Path, contents: Contents, index: FaissIndex | None, *, keep: bool
     """
     with writing(path):
         scoring, recipe = contents.scoring, contents.recipe
-        encoder = scoring.dense.reader.encoder if scoring.dense else None
-        if encoder and recipe.tuning:
-            add_encoder(Path(encoder.name), path, encoder.identity)
+        reader = scoring.dense.reader if scoring.dense else None
+        if reader and recipe.tuning:
+            add_encoder(Path(reader.encoder.name), path, reader.identity)
         folders = _find_folders(contents)
         manifest = Manifest(
             recipe=recipe,
             origin=contents.origin,
-            encoder_identity=encoder.identity if encoder else None,
+            encoder_identity=reader.identity if reader else None,
             scale=scoring.words.scale if scoring.words else None,
             weights=dict(scoring.weights) if recipe.fused else None,
             confidence=contents.confidence,
@@ -244,16 +244,18 @@ def _open_encoder(files: VersionFiles, store: Store | None, device: str) -> tupl
     try:
         if tuned is None and recipe.encoder:
             # Whoever made the folder named it: that is no leave to fetch it.
-            resolve(recipe.encoder.name, fetch=False)
+            for name in (recipe.encoder.name, *recipe.encoder.others):
+                resolve(name, fetch=False)
         reader = reader_of(recipe, store, device, idf=idf, tuned=tuned)
-        identity = reader.encoder.identity
+        identity = reader.identity
     except EncoderError as error:
         raise RankerError(f"{path}: its encoder cannot be opened: {error}") from None
     if identity != manifest.encoder_identity:
+        names = " and ".join(encoder.name for encoder in reader.encoders)
         raise RankerError(
             f"{path}: made with an encoder (identity {manifest.encoder_identity}) whose weights or "
-            f"tokenizer differ from {reader.encoder.name!r} (identity {identity}); install the "
-            "encoder it was made with, or train again"
+            f"tokenizer differ from {names} (identity {identity}); install the encoder it was made "
+            "with, or train again"
         )
     return manifest.recipe if recipe == located(manifest.recipe) else recipe, reader
 

@@ -100,10 +100,12 @@ def _made(recipe: Recipe) -> str:
     encoder, towers, pretraining = recipe.encoder, recipe.towers, recipe.pretraining
     parts = []
     if encoder:
-        name = re.split(r"[/\\]", encoder.name)[-1]  # a folder says where it lies on one machine
+        # A folder says where it lies on one machine.
+        names = [re.split(r"[/\\]", name)[-1] for name in (encoder.name, *encoder.others)]
         parts.append(
-            f"encoder {name} ({encoder.pooling} pooling, up to {encoder.max_tokens:,} tokens, "
-            f"answers {encoder.answers}{', tuned for this data' if recipe.tuning else ''})"
+            f"encoder {' and '.join(names)} ({encoder.pooling} pooling, up to "
+            f"{encoder.max_tokens:,} tokens, answers {encoder.answers}"
+            f"{', tuned for this data' if recipe.tuning else ''})"
         )
     if towers:
         parts.append(f"{'two towers' if towers.dual else 'one tower'} of the kind {towers.kind}")

@@ -109,11 +109,12 @@ class Ranker(Contents):
     @property
     def fingerprint(self) -> str:
         """Digest of what was trained (32 hex digits): the same after answers come and go."""
-        recipe = self.recipe.model_dump_json(exclude={"encoder": {"name"}})  # wherever it lies
+        folders = {"name", "others"}  # wherever they lie
+        recipe = self.recipe.model_dump_json(exclude={"encoder": folders})
         digest = hashlib.sha256(recipe.encode())
         digest.update(self.origin.data_fingerprint.encode())
         if self.dense:
-            digest.update(self.dense.reader.encoder.identity.encode())
+            digest.update(self.dense.reader.identity.encode())
             for name, tensor in sorted(self.dense.towers.tensors.items()):
                 digest.update(name.encode())
                 digest.update(tensor.tobytes())

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -23,7 +24,9 @@ from twinrank.data.texts import (
     section_texts,
 )
 from twinrank.encoding import POOLINGS, Encoder, Store
+from twinrank.errors import EncoderError
 from twinrank.languages import detect_language
+from twinrank.ranking.towers import scale_to_unit
 from twinrank.recipe import EncoderSettings, Recipe
 
 Rows = TypeVar("Rows")
@@ -98,6 +101,7 @@ class Reader:
         sections: whether answers are read section by section.
         query_prompt: what the encoder reads before each query.
         document_prompt: what it reads before each passage of an answer.
+        others: read the same texts by encoders of their own, without prompts or a choice.
     """
 
     encoder: Encoder
@@ -107,6 +111,7 @@ class Reader:
     sections: bool = False
     query_prompt: str = ""
     document_prompt: str = ""
+    others: tuple[Reader, ...] = ()
 
     @classmethod
     def build(
@@ -115,12 +120,40 @@ class Reader:
         settings: EncoderSettings,
         store: Store | None,
         selection: Selection | None = None,
+        others: Sequence[Encoder] = (),
     ) -> Reader:
-        """Make a reader by settings, which leave pooling and prompts to the encoder or not."""
+        """Make a reader by settings, which leave pooling and prompts to the encoder or not.
+
+        Raises:
+            EncoderError: as `choose_settings` does; or if one of several encoders reads prompts.
+        """
         chosen = choose_settings(settings, encoder)
         prompts = (chosen.query_prompt or "", chosen.document_prompt or "")
+        for second in others:
+            if any((*prompts, second.query_prompt, second.document_prompt)):
+                raise EncoderError(
+                    f"{encoder.name} and {second.name}: several encoders read a text as it is, "
+                    "without prompts; give query_prompt = '' and document_prompt = '', or another"
+                )
+        readers = tuple(cls(second, second.pooling, store) for second in others)
         in_sections = settings.answers == "sections"
-        return cls(encoder, chosen.pooling, store, selection, in_sections, *prompts)
+        return cls(encoder, chosen.pooling, store, selection, in_sections, *prompts, readers)
+
+    @property
+    def encoders(self) -> tuple[Encoder, ...]:
+        """All encoders, its own first."""
+        return (self.encoder, *(reader.encoder for reader in self.others))
+
+    @property
+    def dim(self) -> int:
+        """Width d of its features."""
+        return sum(encoder.dim for encoder in self.encoders)
+
+    @property
+    def identity(self) -> str:
+        """Digest (64 hex digits) of its encoders."""
+        first, *others = (encoder.identity for encoder in self.encoders)
+        return sha256("".join((first, *others)).encode()).hexdigest() if others else first
 
     def __call__(
         self, texts: Sequence[str], *, progress: str | None = None
@@ -131,13 +164,21 @@ class Reader:
     def features(
         self, texts: Sequence[str], *, progress: str | None = None
     ) -> Float[np.ndarray, "n d"]:
-        """Return features of texts that `queries` and `passages` prepared."""
+        """Return features of texts that `queries` and `passages` prepared.
+
+        Those of several encoders are scaled to unit length and put side by side: a dot product is
+        the sum of their cosines.
+        """
         if self.store is None:
             pooled = self.encoder.encode(texts, progress=progress)
             features = np.ascontiguousarray(pooled[:, POOLINGS.index(self.pooling)])
         else:
             features = self.store.features(self.encoder, texts, self.pooling, progress=progress)
-        return self.encoder.head(features)
+        features = self.encoder.head(features)
+        if not self.others:
+            return features
+        parts = [features, *(reader.features(texts, progress=progress) for reader in self.others)]
+        return np.concatenate([scale_to_unit(part) for part in parts], axis=1)
 
     def queries(self, texts: Sequence[str], *, progress: str | None = None) -> Sequence[str]:
         """Return what the encoder reads of queries."""
@@ -191,7 +232,8 @@ def reader_of(
         budget = encoder.max_tokens - int(max(counts) - special)
         how = (recipe.language, encoder.count_tokens, budget)
         selection = Selection(idf, *how, by_section=settings.text == "sections")
-    return Reader.build(encoder, settings, store, selection)
+    others = [encoder_of(recipe, device, name=name) for name in settings.others]
+    return Reader.build(encoder, settings, store, selection, others)
 
 
 def choose_settings(settings: EncoderSettings, encoder: Encoder) -> EncoderSettings:
@@ -222,7 +264,10 @@ def complete(recipe: Recipe, dataset: Dataset) -> Recipe:
         encoder = encoder_of(recipe, "cpu")
         for line in encoder.list_differences(settings.model_dump()):
             _say_once(f"{recipe.name}: {line}")
-        recipe = recipe.model_copy(update={"encoder": choose_settings(settings, encoder)})
+        chosen = choose_settings(settings, encoder)
+        paths = {name: Path(name).expanduser() for name in settings.others}
+        others = tuple(str(p.resolve()) if p.is_dir() else name for name, p in paths.items())
+        recipe = recipe.model_copy(update={"encoder": chosen.model_copy(update={"others": others})})
     return recipe
 
 
@@ -236,11 +281,13 @@ def _with_prompt(prompt: str, texts: Sequence[str]) -> Sequence[str]:
     return [prompt + text for text in texts] if prompt else texts
 
 
-def encoder_of(recipe: Recipe, device: str = "auto", *, tuned: Path | None = None) -> Encoder:
-    """Open the encoder of a recipe, or the one that was tuned from it, in a folder."""
+def encoder_of(
+    recipe: Recipe, device: str = "auto", *, tuned: Path | None = None, name: str | None = None
+) -> Encoder:
+    """Open the encoder of a recipe, another of its encoders, or the one tuned from it, a folder."""
     settings = recipe.encoder or EncoderSettings()
     return Encoder(
-        str(tuned) if tuned else settings.name,
+        str(tuned) if tuned else name or settings.name,
         max_tokens=settings.max_tokens,
         precision=settings.precision,
         device=device,

@@ -165,10 +165,11 @@ def _open_mlflow(name: str, choices: dict[str, Any], out: Path) -> Iterator[Log]
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Put nested values under names with slashes: `types/question/map@10`."""
+    """Put nested values under names with slashes: `types/question/map@10`; a list is a text."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
+        value = ", ".join(map(str, value)) if isinstance(value, list) else value
         flat |= _flatten(value, f"{name}/") if isinstance(value, Mapping) else {name: value}
     return flat
 

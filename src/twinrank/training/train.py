@@ -166,7 +166,7 @@ def _build_ranker(run: TrainingRun) -> Ranker:
         data = from_main(lambda: TrainingData.read(dataset, recipe, reader))
         if recipe.towers:
             return _build_trained(run, reader, data)
-        towers = Towers.for_recipe(recipe, reader.encoder.dim).eval()
+        towers = Towers.for_recipe(recipe, reader.dim).eval()
         _fit_scale(towers, reader, data)
         return _build_measured(run, data.build_scoring(reader, towers), data.validation)
     except DivergedError as error:
@@ -231,7 +231,7 @@ def _rank(
     recipe, settings = run.recipe, run.recipe.training
     assert settings and recipe.towers  # noqa: S101 (the recipe's own validation)
     torch.manual_seed(run.origin.seed)
-    towers = Towers.for_recipe(recipe, reader.encoder.dim).to(reader.encoder.device)
+    towers = Towers.for_recipe(recipe, reader.dim).to(reader.encoder.device)
     is_frozen = recipe.pretraining is not None and recipe.pretraining.use == "freeze"
     if pretrained and is_frozen:
         data = data.project_by(pretrained)
@@ -261,7 +261,7 @@ def _pretrain(run: TrainingRun, reader: Reader, data: TrainingData, pairs: Paire
     recipe, seed = run.recipe, run.origin.seed
     assert recipe.towers  # noqa: S101 (the recipe's own validation)
     torch.manual_seed(seed)
-    towers = Towers(recipe.towers.kind, reader.encoder.dim, dropout=recipe.towers.dropout)
+    towers = Towers(recipe.towers.kind, reader.dim, dropout=recipe.towers.dropout)
     towers.add_projector(pairs.settings.projector)
     towers.to(reader.encoder.device)
 
@@ -281,7 +281,8 @@ def _pretrain(run: TrainingRun, reader: Reader, data: TrainingData, pairs: Paire
 
 
 def _identify_stage(run: TrainingRun, reader: Reader) -> dict[str, Any]:
-    return {**identify(run.recipe, run.origin), "encoder": reader.encoder.fingerprint}
+    encoders = [encoder.fingerprint for encoder in reader.encoders]
+    return {**identify(run.recipe, run.origin), "encoders": encoders}
 
 
 def _fit_scale(towers: Towers, reader: Reader, data: TrainingData) -> None:
