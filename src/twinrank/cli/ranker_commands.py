@@ -42,8 +42,7 @@ def rank(
     text: Annotated[
         str | None,
         typer.Argument(
-            help="A question or a conversation; left out: read from stdin. One that begins with a "
-            "dash comes last, after `--`."
+            help="A question or conversation (with a dash first: after `--`); default: stdin."
         ),
     ] = None,
     file: Annotated[
@@ -54,13 +53,11 @@ def rank(
         float, typer.Option(min=0, max=1, help="Give none if the first is less likely right.")
     ] = 0.0,
     ask_below: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Ask back if the first is less likely right; 0: never."),
+        float, typer.Option(min=0, max=1, help="Ask back if it is less likely right; 0: never.")
     ] = ASK_BELOW,
     where: Conditions = None,
     why: Annotated[
-        bool,
-        typer.Option("--why", help="Show what gave the score: each signal, and words."),
+        bool, typer.Option("--why", help="Show each signal's share, and words.")
     ] = False,
     index: RankIndex = None,
     device: Device = "auto",
@@ -68,8 +65,7 @@ def rank(
 ) -> None:
     """Rank the answers for one text, for stdin (read whole), or for each line of a file.
 
-    If the first answer is not likely enough, it names two or three to choose from, where these
-    together are likely enough.
+    Where the first answer is not likely enough, it names two or three to choose from.
 
     Example: `twinrank rank runs/first "it wont let me in again" --why --min-confidence 0.3`
 
@@ -86,9 +82,8 @@ def rank(
     loaded = Ranker.load(ranker, device=device, index=index)
     loaded.check_min_confidence(min_confidence)
     printed = []
-    for query, ranking in zip(
-        texts, loaded.rank(texts, max(k, CANDIDATES), where=wanted), strict=True
-    ):
+    rankings = loaded.rank(texts, max(k, CANDIDATES), where=wanted)
+    for query, ranking in zip(texts, rankings, strict=True):
         ask = loaded.clarify(ranking, ask_below)
         withheld = bool(ranking) and (ranking[0].confidence or 0) < min_confidence
         answers = [] if withheld else ranking[:k]

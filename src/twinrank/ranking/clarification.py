@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -64,6 +64,7 @@ def find_terms(
     texts = answer_texts(answers[list(chosen)])
     stems = tokenise(texts, language)
     titles = tokenise(answers["title"][list(chosen)].to_list(), language)
+    frequency: Callable[[str], int]
     if words:
         count, frequency = words.width, words.frequency
     else:

@@ -190,8 +190,9 @@ class Ranker(Contents):
         sure = [answer.confidence or 0.0 for answer in ranking[:CANDIDATES]]
         if not sure or sure[0] >= below:
             return []
-        rows = [self.answers["id"].index_of(answer.id) for answer in ranking]
-        if None in rows:
+        places = [self.answers["id"].index_of(answer.id) for answer in ranking]
+        rows = [row for row in places if row is not None]
+        if len(rows) < len(places):
             raise RankerError("the ranking names answers that this ranker lacks; rank again")
         candidates, language = self.answers[rows], self.recipe.language
         chosen = choose_options(candidates, sure, language)
