@@ -158,7 +158,7 @@ export function clear() {
 
 /** Title, and advice where there is any, for a ranking. */
 function wordsOf({ answers, ask, confidence, withheld }) {
-  if (ask.length) return ["Which of these is meant?", "Ask for it, and choose. A few more words may help too."];
+  if (ask.length) return ["Which of these is meant?", "Ask which one, then choose it. A few more words of the question may help too."];
   if (withheld) {
     const best = confidence == null ? "" : `The best answer is only ${percent(confidence)} likely to be right. `;
     return ["Nothing sure enough to show",
