@@ -125,6 +125,21 @@ def test_rank_is_silent_where_it_is_not_sure(run):
         assert (first["id"] in shown) is not silent
 
 
+def test_rank_asks_back_where_the_first_is_not_likely_enough(trained, help_centre, tmp_path):
+    file = tmp_path / "texts.jsonl"
+    texts = help_centre.split("test").texts
+    file.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    args = ["rank", trained, "--file", file, "-k", 1]
+    asked = [entry["ask"] for entry in json.loads(twinrank(*args, "--json").stdout)]
+    assert any(asked)
+    assert not all(asked)
+    shown = twinrank(*args).stdout
+    assert shown.count("Which of these is meant?") == sum(map(bool, asked))
+    assert all(option["id"] in shown for options in asked for option in options)
+    silent = json.loads(twinrank(*args, "--ask-below", 0, "--min-confidence", 1, "--json").stdout)
+    assert not any(entry["ask"] or entry["answers"] for entry in silent)
+
+
 def test_rank_goes_by_metadata_and_a_faulty_filter_is_a_line(run, tmp_path):
     ranker = Ranker.load(run)
     column = [json.dumps({"locale": f"l{row % 3}"}) for row in range(ranker.answers.height)]

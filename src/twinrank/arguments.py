@@ -18,6 +18,8 @@ else:  # a caller may give anything; the functions below say what to give instea
 
 Wanted = TypeVar("Wanted")
 
+ASK_BELOW = 0.5  # confidence of a first answer: the default of all that asks back
+
 
 def path_of(value: Any, what: str) -> Path:  # noqa: ANN401 (whatever a caller gives)
     """Return a path; `what` names the argument if it is none."""

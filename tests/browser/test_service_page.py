@@ -164,6 +164,46 @@ def test_none_of_these_by_keyboard(visit, service):
     assert (unknown.answer, unknown.right) == (None, False)
 
 
+@pytest.mark.parametrize("withheld", [False, True])
+def test_which_is_meant_is_chosen_and_changed(visit, service, withheld):
+    def reply_with_options(route):
+        reply = route.fetch()
+        ranking = reply.json()
+        kept = ("id", "title", "url", "confidence")
+        options = [{name: a[name] for name in kept} for a in ranking["answers"][1:4]]
+        ranking["ask"] = [option | {"terms": ["phone", "<b>"]} for option in options]
+        ranking |= {"answers": [], "withheld": True} if withheld else {}
+        route.fulfill(response=reply, json=ranking)
+
+    seen = visit(width=400)
+    page = seen.page
+    page.route("**/v1/rank", reply_with_options)
+    ask_and_wait(page)
+    expect(page.locator("#verdict h2")).to_have_text("Which of these is meant?")
+    options = page.get_by_role("group", name="Which of these is meant?").get_by_role("button")
+    expect(options).to_have_count(3)
+    expect(options.first).to_contain_text("phone, <b>")
+    assert Axe().run(page).violations_count == 0
+    assert seen.too_wide <= 0
+    before = len(service.verdicts())
+    for number in (0, 1):  # second thoughts
+        title = options.nth(number).locator("b").inner_text()
+        options.nth(number).click()
+        expect(page.locator("#verdict .good")).to_have_text(
+            f"Stored: “{title}” is meant. Thank you."
+        )
+        expect(options.nth(number)).to_have_attribute("aria-pressed", "true")
+        expect(page.locator("#verdict .text").first).to_be_visible()
+    expect(options.first).to_have_attribute("aria-pressed", "false")
+    (stored,) = service.verdicts()[before:]
+    assert (stored.right, stored.answer in stored.shown) == (True, True)
+    assert len(stored.shown) == (3 if withheld else 5)
+    options.nth(1).click()
+    expect(page.locator("#verdict")).to_contain_text("Taken back.")
+    assert len(service.verdicts()) == before
+    assert seen.complaints == []
+
+
 def test_none_of_these_is_undone_and_can_be_said_otherwise(visit, service):
     page = visit().page
     ask(page)

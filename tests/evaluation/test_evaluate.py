@@ -12,6 +12,7 @@ from twinrank.encoding import FeatureStore
 from twinrank.errors import RankerError
 from twinrank.evaluation import METRICS, evaluate, measure, summarise
 from twinrank.evaluation.metrics import per_query
+from twinrank.ranking import Ranker
 from twinrank.training import train
 
 
@@ -80,6 +81,19 @@ def test_answers_of_the_ranker_compete_and_have_to_be_all(recipes, help_centre):
     ranker.remove_answers(help_centre.answers["id"].head(2))
     with pytest.raises(RankerError, match=r"2 answers of .* are unknown"):
         evaluate(ranker, help_centre)
+
+
+def test_options_are_those_of_the_ranker(trained, help_centre):
+    ranker, queries = Ranker.load(trained), help_centre.split("test")
+    rows = evaluate(ranker, help_centre, resamples=0).per_query
+    ids = help_centre.answers["id"]
+    among = []
+    for i, ranking in enumerate(ranker.rank(queries.texts, 10)):
+        right = {ids[int(j)] for j in queries.labels[[i]].indices}
+        options = {option.id for option in ranker.clarify(ranking, below=2.0)}
+        among.append(bool(options & right) if options else None)
+    assert rows["among_options"].to_list() == among
+    assert len(set(among)) == 3
 
 
 def test_measuring_imports_no_scikit_learn():

@@ -69,6 +69,20 @@ def test_an_answer_too_unlikely_is_withheld(reader):
     assert not rank(reader, {"text": TEXT, "min_confidence": sure * 0.99})["withheld"]
 
 
+def test_a_query_that_says_too_little_gets_a_question_back(reader, folder, help_centre):
+    ranker = Ranker.load(folder)
+    texts = help_centre.split("test").texts[::10]
+    expected = [ranker.clarify(ranking, below=1.0) for ranking in ranker.rank(texts, 5)]
+    assert {0, 3} <= set(map(len, expected))
+    for text, options in zip(texts, expected, strict=True):
+        body = {"text": text, "k": 1, "ask_below": 1}
+        ask = rank(reader, body)["ask"]
+        assert [(o["id"], tuple(o["terms"])) for o in ask] == [(o.id, o.terms) for o in options]
+        withheld = rank(reader, body | {"min_confidence": 1})
+        assert (withheld["answers"], withheld["ask"]) == ([], ask)
+        assert rank(reader, body | {"ask_below": 0})["ask"] == []
+
+
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
@@ -79,6 +93,7 @@ def test_an_answer_too_unlikely_is_withheld(reader):
         ({"text": "x" * 50_001}, "text: String should have at most 50000"),
         ({"turns": [{"text": "x" * 30_000}] * 2}, "turns have more than 50,000"),
         ({"text": TEXT, "k": 101}, "k: Input should be less than or equal to 100"),
+        ({"text": TEXT, "ask_below": 1.1}, "ask_below: Input should be less than or equal to 1"),
         ({"text": TEXT, "kk": 3}, "kk: Extra inputs are not permitted"),
         ({"text": "nul \x00"}, "text: holds a NUL character"),
         ([{"text": TEXT}] * 65, "List should have at most 64 items"),

@@ -110,7 +110,7 @@ def test_a_batch_with_many_filters_is_what_each_alone_gives(desk):
 # The bodies that a tenant sends to every route; a route that is not here fails the test.
 BODIES = {
     ("POST", "/v1/rank"): [
-        {"text": TEXT, "k": 100},
+        {"text": TEXT, "k": 100, "ask_below": 1},
         [{"text": CANARY, "k": 100, "where": {"brand": ["globex", "acme"]}}],
     ],
     ("GET", "/v1/answers"): [None],

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from twinrank.arguments import ASK_BELOW
 from twinrank.cli.common import (
     AsJson,
     Conditions,
@@ -40,8 +42,7 @@ def rank(
     text: Annotated[
         str | None,
         typer.Argument(
-            help="A question or a conversation; left out: read from stdin. One that begins with a "
-            "dash comes last, after `--`."
+            help="A question or conversation (with a dash first: after `--`); default: stdin."
         ),
     ] = None,
     file: Annotated[
@@ -51,16 +52,20 @@ def rank(
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, help="Give none if the first is less likely right.")
     ] = 0.0,
+    ask_below: Annotated[
+        float, typer.Option(min=0, max=1, help="Ask back if it is less likely right; 0: never.")
+    ] = ASK_BELOW,
     where: Conditions = None,
     why: Annotated[
-        bool,
-        typer.Option("--why", help="Show what gave the score: each signal, and words."),
+        bool, typer.Option("--why", help="Show each signal's share, and words.")
     ] = False,
     index: RankIndex = None,
     device: Device = "auto",
     json: AsJson = False,
 ) -> None:
     """Rank the answers for one text, for stdin (read whole), or for each line of a file.
+
+    Where the first answer is not likely enough, it names two or three to choose from.
 
     Example: `twinrank rank runs/first "it wont let me in again" --why --min-confidence 0.3`
 
@@ -70,19 +75,28 @@ def rank(
         raise typer.BadParameter("give a text or --file, not both")
     texts = _read_texts(text, file)  # before what takes seconds to import
 
-    from twinrank.ranking import Filter, Ranker
-    from twinrank.reports.terminal import ranking_table
+    from twinrank.ranking import CANDIDATES, Filter, Ranker
+    from twinrank.reports.terminal import options_table, ranking_table
 
     wanted = Filter.parse(where or ())
     loaded = Ranker.load(ranker, device=device, index=index)
-    rankings = loaded.rank(texts, k, min_confidence=min_confidence, where=wanted)
-    if json:
-        pairs = zip(texts, rankings, strict=True)
-        show([{"query": t, "answers": [a.as_dict() for a in answers]} for t, answers in pairs])
-        return
-    for query, answers in zip(texts, rankings, strict=True):
+    loaded.check_min_confidence(min_confidence)
+    printed = []
+    rankings = loaded.rank(texts, max(k, CANDIDATES), where=wanted)
+    for query, ranking in zip(texts, rankings, strict=True):
+        ask = loaded.clarify(ranking, ask_below)
+        withheld = bool(ranking) and (ranking[0].confidence or 0) < min_confidence
+        answers = [] if withheld else ranking[:k]
+        if json:
+            rows = [answer.as_dict() for answer in answers]
+            printed.append({"query": query, "answers": rows, "ask": [asdict(o) for o in ask]})
+            continue
         words = loaded.leading_words(query, [answer.id for answer in answers]) if why else []
         show(ranking_table(answers, query, why=why, words=words, is_filtered=bool(where)))
+        if ask:
+            show(options_table(ask))
+    if json:
+        show(printed)
 
 
 def _read_texts(text: str | None, file: Path | None) -> list[str]:
@@ -125,7 +139,8 @@ def evaluate(
     """Measure a ranker on a split: per query type, overall, at its worst, with intervals.
 
     A ranker that saw a validation split also knows how likely its first answer is right: then
-    how true that is, and what share would be answered, how well, if it were silent below.
+    how true that is, and what share would be answered, how well, if it were silent below, or
+    asked back.
 
     Example: `twinrank evaluate runs/first examples/help-centre --split test`
 
@@ -163,6 +178,7 @@ def _show_evaluations(evaluations: dict[str, Evaluation], split: str, *, json: b
     """Show a ranker or a run; of both also the tests of the run minus the ranker."""
     from twinrank.experiments.compare import compare_pairs
     from twinrank.reports.terminal import (
+        asking_table,
         confidence_table,
         difference_rows,
         evaluation_table,
@@ -184,6 +200,7 @@ def _show_evaluations(evaluations: dict[str, Evaluation], split: str, *, json: b
         show(evaluation_table(evaluation.published, "As BEIR and MTEB measure:"))
         if evaluation.confidence:
             show(confidence_table(evaluation))
+            show(asking_table(evaluation))
     if differences:
         show(fill_table("Paired tests over threads:", difference_rows(differences, "arm")))
 

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from twinrank import __version__
+from twinrank.arguments import ASK_BELOW
 from twinrank.errors import ClientError
 from twinrank.service.schemas import (
     MAX_BATCH_QUERIES,
@@ -77,6 +78,7 @@ class _Calls:
         k: int = 5,
         type: str | None = None,
         min_confidence: float = 0.0,
+        ask_below: float = ASK_BELOW,
         where: Where | None = None,
         explain: bool = True,
     ) -> Call[Ranking]:
@@ -88,11 +90,12 @@ class _Calls:
             k: how many answers.
             type: of the query, as in the data; for the service's counts.
             min_confidence: withhold all answers if the first is less likely right.
+            ask_below: name answers to choose from, in `ask`, if the first is less likely right.
             where: rank answers alone with this metadata: `{"locale": "da", "brand": ["a", "b"]}`.
             explain: whether to give section, sentence, channels and past queries.
         """
-        options = {"k": k, "type": type, "min_confidence": min_confidence, "explain": explain}
-        body = {**_query_fields(query), **options, "where": dict(where or {})}
+        options = {"k": k, "type": type, "min_confidence": min_confidence, "ask_below": ask_below}
+        body = {**_query_fields(query), **options, "where": dict(where or {}), "explain": explain}
         return Call("POST", "/v1/rank", Ranking.model_validate_json, body=body)
 
     def answer(self, id: str) -> Call[Answer]:

@@ -24,7 +24,7 @@ from twinrank.evaluation.metrics import (
 )
 from twinrank.evaluation.mistakes import outcomes
 from twinrank.evaluation.reliability import Calibration, measure_calibration
-from twinrank.ranking import Ranker, top_k
+from twinrank.ranking import CANDIDATES, Ranker, choose_options, top_k
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,8 @@ class Evaluation:
         counts: queries measured, overall and by type.
         per_query: id, type, thread and every metric, a row a query; from `evaluate` also text,
             the ids of the `first` answer and of the `right` answer with the best rank, its
-            `rank`, and `confidence` where the ranker gives it.
+            `rank`; where the ranker gives it, `confidence`, and `among_options`: whether a right
+            answer is among those that a question back would name, null if none is worth it.
         confidence: its calibration, overall and by type; empty where the ranker gives none.
         run: query, answer and score, the best answers of each query first, if they were wanted.
     """
@@ -124,7 +125,10 @@ def evaluate(
             tops.append(_find_first(scores, queries.frame["id"][rows], ranker.answers["id"], depth))
         chunk = pl.DataFrame(outcomes(scores, aligned.labels[rows]))
         if ranker.confidence:
-            chunk = chunk.with_columns(confidence=ranker.confidence.of(scores))
+            chunk = chunk.with_columns(
+                confidence=ranker.confidence.of(scores),
+                among_options=_find_among_options(ranker, scores, aligned.labels[rows]),
+            )
         chunks.append(chunk)
         return scores
 
@@ -174,6 +178,21 @@ def evaluate_run(
     figures = figures_of_ranks(right["rank"].fill_null(MISSED).to_numpy(), labels)
     rows = queries.frame.select("id", "type", "thread", "text").with_columns(**figures)
     return summarise(rows, resamples=resamples, metrics=RANK_METRICS)
+
+
+def _find_among_options(
+    ranker: Ranker, scores: Float[np.ndarray, "n m"], labels: sparse.csr_array
+) -> pl.Series:
+    """Say of each query whether a right answer is among its options; null if it has none."""
+    among: list[bool | None] = []
+    answers, language = ranker.answers.select("title", "text"), ranker.recipe.language
+    for i, of_query in enumerate(scores):
+        best = top_k(of_query, CANDIDATES)
+        sure = ranker.confidence.of_each(of_query, best).tolist() if ranker.confidence else []
+        chosen = best[choose_options(answers[best], sure, language)]
+        right = labels.indices[labels.indptr[i] : labels.indptr[i + 1]]
+        among.append(bool(np.isin(chosen, right).any()) if len(chosen) else None)
+    return pl.Series(among, dtype=pl.Boolean)
 
 
 def _check_run(run: pl.DataFrame, dataset: Dataset, ids: pl.Series, split: str) -> None:
@@ -254,12 +273,7 @@ def summarise(
         },
         counts={"overall": rows.height, "types": {k: group.height for k, group in groups.items()}},
         per_query=rows,
-        confidence={
-            name: measure_calibration(
-                group["confidence"].to_numpy(), group["accuracy@1"].to_numpy() > 0
-            )
-            for name, group in with_confidence.items()
-        },
+        confidence={name: measure_calibration(group) for name, group in with_confidence.items()},
     )
 
 

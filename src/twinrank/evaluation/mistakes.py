@@ -59,7 +59,7 @@ def mistakes(rows: pl.DataFrame) -> Mistakes:
 
     A query with several right answers counts for the one with the best rank.
     """
-    misses = rows.drop(PUBLISHED_METRICS, strict=False)
+    misses = rows.drop(*PUBLISHED_METRICS, "among_options", strict=False)
     misses = misses.filter(pl.col("first") != pl.col("right"))
     queries_of = dict(rows.group_by("right").len().iter_rows())
 

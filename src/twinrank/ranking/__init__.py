@@ -2,6 +2,7 @@
 
 from twinrank.ranking.answer_index import LOCAL, is_milvus, place_of, top_k
 from twinrank.ranking.bm25 import Bm25
+from twinrank.ranking.clarification import CANDIDATES, Option, choose_options
 from twinrank.ranking.explanation import Evidence, Explainer, PastQuery
 from twinrank.ranking.filters import AnswerFields, Filter, Where
 from twinrank.ranking.folder import forget_past
@@ -31,6 +32,7 @@ from twinrank.ranking.storage import CURRENT, read_manifest, read_pointer, writi
 from twinrank.ranking.towers import FrozenTowers
 
 __all__ = [
+    "CANDIDATES",
     "CURRENT",
     "INITIAL_WEIGHTS",
     "LOCAL",
@@ -44,6 +46,7 @@ __all__ = [
     "FrozenTowers",
     "Learned",
     "Manifest",
+    "Option",
     "Origin",
     "Passages",
     "PastQueries",
@@ -58,6 +61,7 @@ __all__ = [
     "Signal",
     "Where",
     "among",
+    "choose_options",
     "complete",
     "encoder_of",
     "forget_past",

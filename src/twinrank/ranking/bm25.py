@@ -56,6 +56,12 @@ class Bm25:
                 row[:] = self._index.get_scores(words)
         return table * np.float32(self.scale)
 
+    def frequency(self, word: str) -> int:
+        """Return in how many answers a word of theirs stands, as `tokenise` gives it."""
+        column = self._index.vocab_dict[word]
+        first, last = self._index.scores["indptr"][column : column + 2].tolist()
+        return int(last - first)
+
     def upsert(self, answers: pl.DataFrame, rows: Int[np.ndarray, " k"]) -> Bm25:
         """See `Signal.upsert`."""
         words = dict(enumerate(self._words))

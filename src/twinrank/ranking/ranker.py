@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
-from twinrank.arguments import AnyPath, Texts, check_type, path_of, texts_of
+from twinrank.arguments import ASK_BELOW, AnyPath, Texts, check_type, path_of, texts_of
 from twinrank.data.validation import NO_METADATA
 from twinrank.encoding import Store
 from twinrank.errors import (
@@ -35,6 +35,7 @@ from twinrank.ranking.answer_index import (
     top_k,
     update_index,
 )
+from twinrank.ranking.clarification import CANDIDATES, Option, choose_options, find_terms
 from twinrank.ranking.faiss_index import FaissIndex, kind_for
 from twinrank.ranking.filters import AnswerFields, Filter, Where
 from twinrank.ranking.manifest import INDEX, Contents, Removed
@@ -156,13 +157,7 @@ class Ranker(Contents):
         for number, text in enumerate(texts, start=1):
             if not text.strip():
                 raise RankerError(f"text {number} of {len(texts)} is empty; give it some words")
-        if not 0 <= min_confidence <= 1:  # nor NaN
-            raise RankerError(f"min_confidence is {min_confidence!r}; give a number from 0 to 1")
-        if min_confidence > 0 and self.confidence is None:
-            raise RankerError(
-                "this ranker saw no validation split, so that it knows no confidence; "
-                "train it on data with one, or leave min_confidence out"
-            )
+        self.check_min_confidence(min_confidence)
         wanted = Filter.of(where)
         fits = self.fields.select(wanted) if wanted else None
         if not texts or (fits is not None and not fits.any()):
@@ -170,6 +165,43 @@ class Ranker(Contents):
         return [
             [] if min_confidence > 0 and (ranking[0].confidence or 0) < min_confidence else ranking
             for ranking in self._rank(texts, k, fits)
+        ]
+
+    def check_min_confidence(self, min_confidence: float) -> None:
+        """Refuse a confidence that `rank` would refuse: see there."""
+        if not 0 <= min_confidence <= 1:  # nor NaN
+            raise RankerError(f"min_confidence is {min_confidence!r}; give a number from 0 to 1")
+        if min_confidence > 0 and self.confidence is None:
+            raise RankerError(
+                "this ranker saw no validation split, so that it knows no confidence; "
+                "train it on data with one, or leave min_confidence out"
+            )
+
+    def clarify(self, ranking: Sequence[RankedAnswer], below: float = ASK_BELOW) -> list[Option]:
+        """Return two or three answers of which to ask whoever wrote a query: which is meant?
+
+        None if asking is not worth it: the first answer is likely enough, the options together
+        are less likely right than not, or the ranker knows no confidence.
+
+        Args:
+            ranking: of the query, as `rank` gives it, of five answers or more, none withheld.
+            below: ask if the first answer is less likely right.
+        """
+        sure = [answer.confidence or 0.0 for answer in ranking[:CANDIDATES]]
+        if not sure or sure[0] >= below:
+            return []
+        places = [self.answers["id"].index_of(answer.id) for answer in ranking]
+        rows = [row for row in places if row is not None]
+        if len(rows) < len(places):
+            raise RankerError("the ranking names answers that this ranker lacks; rank again")
+        candidates, language = self.answers[rows], self.recipe.language
+        chosen = choose_options(candidates, sure, language)
+        if not chosen:
+            return []
+        terms = find_terms(candidates, chosen, language, self.scoring.words)
+        return [
+            Option(ranking[i].id, ranking[i].title, sure[i], of_option)
+            for i, of_option in zip(chosen, terms, strict=True)
         ]
 
     def _rank(

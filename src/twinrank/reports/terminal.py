@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from twinrank.evaluation import Evaluation
     from twinrank.experiments import Comparison
     from twinrank.feedback.learning import Learning
-    from twinrank.ranking import RankedAnswer, Ranker
+    from twinrank.ranking import Option, RankedAnswer, Ranker
 
 Json = Mapping[str, Any]
 Rows = Sequence[Sequence[str]]  # the head first
@@ -97,6 +97,23 @@ def confidence_table(evaluation: Evaluation) -> Table:
     return fill_table(title, [["", *rows[0][1:]], *rows[1:]], lines={len(rows) - 3})
 
 
+def asking_table(evaluation: Evaluation) -> Table:
+    """What a question back is worth, by how likely right the first answer must be without it."""
+    groups = evaluation.confidence
+    rows = [["", *groups]]
+    for points in zip(*(calibration.asking for calibration in groups.values()), strict=True):
+        cells = [(p.share, p.first, p.among) for p in points]
+        others = [(1 - p.share, p.others_first, p.others_top_3) for p in points]
+        for name, row in (
+            (f"asked below {points[0].ask_below:.1f}", cells),
+            ("the others", others),
+        ):
+            shown = (f"{share:.0%} / {_dash(a)} / {_dash(b)}" for share, a, b in row)
+            rows.append([name, *shown])
+    title = "Share asked back, right first, right among the options; the others: among the first 3:"
+    return fill_table(title, rows)
+
+
 def quality_table(ranker: Ranker, path: Path) -> Table | Text:
     """Show a run's ranker, and what it reached on validation."""
     quality = ranker.origin.quality
@@ -168,6 +185,15 @@ def ranking_table(
     return table
 
 
+def options_table(options: Sequence[Option]) -> Table:
+    """The answers that a query may mean, and the words that only one of them has."""
+    rows = [[o.id, o.title, ", ".join(o.terms), figure(o.confidence)] for o in options]
+    head = ["id", "title", "only here", "likely right"]
+    table = fill_table("Which of these is meant?", [head, *rows], left={0, 1, 2})
+    table.columns[0].no_wrap = True  # an id is copied from here
+    return table
+
+
 def learning_table(learning: Learning) -> Group:
     """Show what was learned; the old and the new ranker by type; which stands now, and why."""
     from twinrank.feedback.labels import describe_counts
@@ -216,6 +242,10 @@ def numeric_columns(rows: Rows) -> list[bool]:
 def figure(value: float) -> str:
     """Three decimals, without the zero that says nothing: .123, 1.234."""
     return f"{value:.3f}".removeprefix("0")
+
+
+def _dash(value: float | None) -> str:
+    return "-" if value is None else figure(value)
 
 
 def interval(bounds: Sequence[float] | None) -> str:
@@ -287,8 +317,7 @@ def silence_rows(evaluation: Evaluation) -> list[list[str]]:
     groups = evaluation.confidence
     rows = [["silent below", *groups]]
     for points in zip(*(calibration.curve for calibration in groups.values()), strict=True):
-        right = ("-" if p.accuracy is None else figure(p.accuracy) for p in points)
-        cells = (f"{p.coverage:.0%} / {r}" for p, r in zip(points, right, strict=True))
+        cells = (f"{p.coverage:.0%} / {_dash(p.accuracy)}" for p in points)
         rows.append([f"{points[0].min_confidence:.1f}", *cells])
     return [*rows, ["calibration error", *(figure(c.error) for c in groups.values())]]
 

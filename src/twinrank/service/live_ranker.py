@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -17,6 +17,7 @@ from twinrank.data.validation import NO_METADATA
 from twinrank.encoding import RecentFeatures
 from twinrank.errors import RankerError, TwinrankError
 from twinrank.ranking import (
+    CANDIDATES,
     AnswerFields,
     Evidence,
     Explainer,
@@ -30,7 +31,7 @@ from twinrank.ranking import (
 from twinrank.service.batching import Batcher
 from twinrank.service.guard import RETRY
 from twinrank.service.prometheus import Metrics
-from twinrank.service.schemas import Past, Ranked, Ranking, RankRequest
+from twinrank.service.schemas import Option, Past, Ranked, Ranking, RankRequest
 from twinrank.service.settings import Settings
 
 # Cost of the queries ranked at once: more gains little, and the first of them waits longer.
@@ -110,7 +111,15 @@ class LoadedRanker:
     ) -> list[Ranking]:
         """Rank for requests with the same filters: what is wanted, of what may be seen."""
         texts, most = [request.query for request in requests], max(r.k for r in requests)
-        ranked = self.ranker.rank(texts, most, where=wanted & visible)
+        ranked = self.ranker.rank(texts, max(most, CANDIDATES), where=wanted & visible)
+        pairs = zip(ranked, requests, strict=True)
+        asked = [
+            [
+                Option(**asdict(option), url=self._urls.get(option.id))
+                for option in self.ranker.clarify(answers, request.ask_below)
+            ]
+            for answers, request in pairs
+        ]
         rankings = [ranking[: request.k] for ranking, request in zip(ranked, requests, strict=True)]
         explained = [i for i, request in enumerate(requests) if request.explain]
         evidence = self._explainer.explain(
@@ -119,7 +128,7 @@ class LoadedRanker:
         )
         by_request = dict(zip(explained, evidence, strict=True))
         return [
-            self._build_ranking(request, rankings[i], by_request.get(i), past=not visible)
+            self._build_ranking(request, rankings[i], by_request.get(i), asked[i], past=not visible)
             for i, request in enumerate(requests)
         ]
 
@@ -128,6 +137,7 @@ class LoadedRanker:
         request: RankRequest,
         ranking: Sequence[RankedAnswer],
         evidence: Sequence[Evidence] | None,
+        ask: list[Option],
         *,
         past: bool,
     ) -> Ranking:
@@ -165,6 +175,7 @@ class LoadedRanker:
             answers=[] if withheld else answers,
             confidence=confidence,
             withheld=withheld,
+            ask=ask,
             ranker=self.fingerprint,
         )
 

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from twinrank.arguments import ASK_BELOW
 from twinrank.feedback.feedback_statistics import FeedbackStatistics
 
 MAX_QUERY_CHARACTERS = 50_000
@@ -136,6 +137,10 @@ class RankRequest(Question):
     min_confidence: Annotated[
         float, Field(ge=0, le=1, description="Give no answer if the first is less likely right.")
     ] = 0.0
+    ask_below: Annotated[
+        float,
+        Field(ge=0, le=1, description="Ask back if the first is less likely right; 0: never."),
+    ] = ASK_BELOW
     where: Annotated[
         dict[Name, Values],
         Field(
@@ -192,6 +197,16 @@ class Ranked(BaseModel):
     solved: int = Field(0, description="How many past queries had this answer.")
 
 
+class Option(BaseModel):
+    """An answer that the query may mean."""
+
+    id: str
+    title: str
+    url: str | None
+    confidence: float = Field(description="Probability that this answer is right.")
+    terms: list[str] = Field(description="Words that no other option has, at most three.")
+
+
 class Ranking(BaseModel):
     """The answers to one query, best first."""
 
@@ -199,6 +214,9 @@ class Ranking(BaseModel):
     confidence: float | None = Field(description="Probability that the first answer is right.")
     withheld: bool = Field(
         description="Whether the first was less likely right than was asked for."
+    )
+    ask: list[Option] = Field(
+        [], description="Two or three answers: ask which is meant. None if asking is not worth it."
     )
     ranker: str = Field(description="Fingerprint of the ranker.")
 

@@ -1,7 +1,7 @@
 // The ranking: its heading, and its answers in their order, with how sure they are and why.
 
 import { $, el, fetchAnswer, folded, linked, many, percent, say, showProblem, wholeText } from "./common.js";
-import { noneOfThese, thumbs } from "./feedback.js";
+import { noneOfThese, options, thumbs } from "./feedback.js";
 
 const SURE = 0.5; // from here on an answer is rather right than wrong
 
@@ -157,7 +157,8 @@ export function clear() {
 }
 
 /** Title, and advice where there is any, for a ranking. */
-function wordsOf({ answers, confidence, withheld }) {
+function wordsOf({ answers, ask, confidence, withheld }) {
+  if (ask.length) return ["Which of these is meant?", "Ask for it, and choose. A few more words may help too."];
   if (withheld) {
     const best = confidence == null ? "" : `The best answer is only ${percent(confidence)} likely to be right. `;
     return ["Nothing sure enough to show",
@@ -197,8 +198,9 @@ export function show(reply, { query, words, follows }) {
   const ranking = { query, shown, ranker: reply.ranker, scale: channelScale(answers) };
   const before = follows && places.size ? places : null;
   const [title, advice] = wordsOf(reply);
-  $("#verdict").replaceChildren(el("h2", {}, title),
-    el("p", { class: "hint" }, "For ", el("q", {}, words)), el("p", { class: "hint" }, advice));
+  $("#verdict").replaceChildren(el("h2", { id: "meant" }, title),
+    el("p", { class: "hint" }, "For ", el("q", {}, words)), el("p", { class: "hint" }, advice),
+    ...(reply.ask.length ? [options(ranking, reply.ask)] : []));
   arrange($("#answers"), shown);
   for (const answer of answers) {
     cards.get(answer.id).show(answer, ranking, before && before.get(answer.id));

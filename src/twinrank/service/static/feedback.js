@@ -2,7 +2,8 @@
 // that is sent twice is stored once, and can be taken back.
 
 import {
-  el, folded, icon, judge, many, say, settled, showProblem, takeBack, titles, wordsFor,
+  el, fetchAnswer, folded, icon, judge, many, say, settled, showProblem, takeBack, titles,
+  wholeText, wordsFor,
 } from "./common.js";
 
 const PAUSE = 200; // milliseconds of quiet before titles are asked for
@@ -103,6 +104,37 @@ export function thumbs(ranking, { id, title }) {
   const both = [thumb(true, "Right"), thumb(false, "Wrong")];
   const group = el("div", { class: "thumbs", role: "group", "aria-label": `Is “${title}” right?` }, both);
   return { group, place };
+}
+
+/** The answers that a query may mean: choosing one says it is right, again takes that back. */
+export function options(ranking, ask) {
+  const place = el("div", { class: "said", hidden: true });
+  const whole = el("div", { class: "whole" });
+  const shown = [...new Set([...ranking.shown, ...ask.map(({ id }) => id)])];
+  let wanted = null;
+  const press = (verdict) => buttons.forEach((button, i) =>
+    button.setAttribute("aria-pressed", String(verdict?.answer === ask[i].id)));
+  const keep = keeper({ ...ranking, shown }, place, () => press(wanted), press);
+  async function read(id) {
+    try {
+      const text = wholeText(await fetchAnswer(id));
+      if (wanted?.answer === id) whole.replaceChildren(...text);
+    } catch (problem) {
+      showProblem(whole, problem, () => read(id));
+    }
+  }
+  const buttons = ask.map(({ id, title, terms }) => el("button", {
+    type: "button", class: "plain option", "aria-pressed": "false",
+    onclick: () => {
+      wanted = wanted?.answer === id ? null : { answer: id, right: true };
+      press(wanted);
+      whole.replaceChildren();
+      keep(wanted, `Stored: “${title}” is meant. Thank you.`);
+      if (wanted) read(id);
+    },
+  }, el("b", {}, title), el("span", { class: "hint" }, terms.join(", "))));
+  const group = el("div", { class: "row", role: "group", "aria-labelledby": "meant" }, buttons);
+  return el("div", {}, group, place, whole);
 }
 
 /** A box that finds an answer by the words of its title; `chosen` gets it, and null while none is. */
