@@ -8,7 +8,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from tests.encoding.test_sentence_settings import save
-from twinrank.encoding import Encoder, FeatureStore
+from twinrank.encoding import Encoder, FeatureStore, RecentFeatures
 from twinrank.errors import EncoderError, RankerError, TwinrankError
 from twinrank.planning import build_workload
 from twinrank.ranking import Ranker
@@ -58,7 +58,9 @@ def test_a_ranker_of_two_encoders_is_the_same_from_its_folder(
     recipes, second, help_centre, tmp_path, name
 ):
     ranker = train(help_centre, of_two(recipes[name], second), out=tmp_path, store=FeatureStore())
-    again = Ranker.load(tmp_path)
+    again, served = Ranker.load(tmp_path), Ranker.load(tmp_path, store=RecentFeatures())
+    for _ in range(2):  # the second time from memory
+        assert served.scores(TEXTS) == pytest.approx(ranker.scores(TEXTS), abs=1e-4)
     assert ranker.vectors.rows.shape[1] == 48
     assert again.scores(TEXTS) == pytest.approx(ranker.scores(TEXTS), abs=1e-4)
     assert again.fingerprint == ranker.fingerprint

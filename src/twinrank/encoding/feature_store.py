@@ -179,25 +179,25 @@ class FeatureStore:
 
 
 class RecentFeatures:
-    """Features in memory, of one encoder and pooling, of the texts asked for last.
+    """Features in memory, of the texts asked for last.
 
     Used in place of a `FeatureStore` by a service; nothing of it outlives the process. Threads
     take turns, and so use the encoder in turns.
 
     Args:
-        max_texts: how many are remembered; those of one call may be more.
+        max_texts: how many are remembered, over all encoders; those of one call may be more.
     """
 
     def __init__(self, max_texts: int = MAX_RECENT_TEXTS) -> None:
         self.max_texts = max_texts
-        self._features: OrderedDict[bytes, np.ndarray] = OrderedDict()
+        self._features: OrderedDict[tuple[str, str, bytes], np.ndarray] = OrderedDict()
         self._lock = Lock()
 
     def features(
         self, encoder: Encoder, texts: Sequence[str], pooling: str, *, progress: str | None = None
     ) -> np.ndarray:
         """Return the features (N, d), float32, of N texts, as `FeatureStore.features` does."""
-        keys = [hash_text(text) for text in texts]
+        keys = [(encoder.fingerprint, pooling, hash_text(text)) for text in texts]
         with self._lock:
             new = {
                 key: text
