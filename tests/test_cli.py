@@ -107,6 +107,21 @@ def test_any_systems_run_is_measured_beside_a_ranker(files, run, tmp_path):
     assert [line for line in shown.splitlines() if len(line.rstrip()) > 80] == []
 
 
+def test_articles_alone_become_a_ranker(files, tmp_path):
+    table, data, out = tmp_path / "a.csv", tmp_path / "data", tmp_path / "started"
+    rows = map(json.loads, (files["data"] / "corpus.jsonl").read_text("utf-8").splitlines())
+    answers = pl.DataFrame([{"id": r["_id"], "title": r["title"], "text": r["text"]} for r in rows])
+    answers.write_csv(table)
+    assert "no queries" in twinrank("import", data, "--answers", table).stderr
+    done = twinrank("bootstrap", data, "--out", out, "--recipe", files["towers"])
+    assert f"now: twinrank train {out}" in done.stderr
+    assert "passage" in done.stdout
+    twinrank("train", out, "--recipe", files["towers"], "--out", tmp_path / "run")
+    title = answers["title"][0]
+    [ranking] = json.loads(twinrank("rank", tmp_path / "run", title, "--json").stdout)
+    assert answers["id"][0] in [answer["id"] for answer in ranking["answers"]]
+
+
 def test_rules_are_shown_and_measured(files, run, tmp_path):
     ranker = shutil.copytree(run, tmp_path / "run")
     labels = (files["data"] / "qrels/test.tsv").read_text().splitlines()[1].split("\t")
@@ -259,6 +274,12 @@ def test_report_writes_a_page_into_the_run_and_opens_it(run, monkeypatch):
         ),
         (["evaluate", "{data}", "{data}"], "no current.json here"),
         (["import", "x", "--queries", "{nothing}"], "give --answers and --queries, or --from"),
+        (
+            ["import", "x", "--answers", "{nothing}", "--clean-mail"],
+            "nothing to label, cast or clean",
+        ),
+        (["bootstrap", "{data}", "--out", "x", "--recipe", "bm25"], "bm25 takes no encoder"),
+        (["bootstrap", "{data}", "--out", "x", "--endpoint", "y"], "name the model, too"),
         (["import", "x", "--from", "hf:x", "--labels", "{nothing}"], "public data takes no"),
         (["import", "x", "--from", "scifact"], "give one of zendesk"),
         (["evaluate", "{data}"], "give RANKER DATA"),
