@@ -112,7 +112,7 @@ def test_articles_alone_become_a_ranker(files, tmp_path):
     rows = map(json.loads, (files["data"] / "corpus.jsonl").read_text("utf-8").splitlines())
     answers = pl.DataFrame([{"id": r["_id"], "title": r["title"], "text": r["text"]} for r in rows])
     answers.write_csv(table)
-    assert "no queries" in twinrank("import", data, "--answers", table).stderr
+    assert "no query has a label" in twinrank("import", data, "--answers", table).stdout
     done = twinrank("bootstrap", data, "--out", out, "--recipe", files["towers"])
     assert f"now: twinrank train {out}" in done.stderr
     assert "passage" in done.stdout

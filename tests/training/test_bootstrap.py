@@ -158,7 +158,7 @@ def test_a_language_model_writes_questions_too(help_centre, started, endpoint, t
 def test_what_a_model_wrote_before_it_failed_is_kept(help_centre, started, endpoint, tmp_path):
     model = LanguageModel("tiny", endpoint, tmp_path / "replies.jsonl")
     Stub.left = 20
-    with pytest.raises(TwinrankError, match="the model 'tiny' at http.*no credit"):
+    with pytest.raises(TwinrankError, match=r"the model 'tiny' at http.*no credit"):
         started(model=model)
     known = len(model.file.read_text().splitlines())
     assert known
