@@ -27,7 +27,7 @@ from twinrank.training.train import train
 SYNTHETIC = "synthetic"  # type of such a query, and the field of its metadata that says its source
 PASSAGES_PER_SECTION, SENTENCES_PER_PASSAGE = 2, 3
 DROPPED_WORDS = 0.3  # of a passage, so that it does not repeat the article word by word
-ROUND_TRIP_DEPTH = 5  # the untrained encoder must rank a question's own article so high
+ROUND_TRIP_DEPTH = 3  # the untrained encoder must rank a question's own article so high
 VALIDATION_SHARE = 0.2
 TEXTS_AT_ONCE = 512
 # Of the language model.
@@ -155,10 +155,10 @@ def bootstrap(
 
     They are titles, titles with a section's heading, passages of a few sentences with some words
     left out, and what a language model writes, if one is given. Of these stay the ones for which
-    the untrained encoder ranks the answer among its first five (round-trip consistency: Alberti
-    et al. 2019, arXiv:1906.05416). They are of the type `synthetic`; a fifth of them goes to
-    validation, unless the data has labels there. What a data set has from an earlier call is
-    replaced. The encoder is that of the recipe.
+    the recipe's encoder, untrained, ranks the answer among its first three (round-trip
+    consistency: Alberti et al. 2019, arXiv:1906.05416). They are of the type `synthetic`; a fifth
+    of them goes to validation, unless the data has labels there. What a data set has from an
+    earlier call is replaced.
 
     Raises:
         TwinrankError: if no question can be made, or none stays.
@@ -207,7 +207,10 @@ def _return_home(
     dataset: Dataset, questions: list[Question], recipe: Recipe, store: FeatureStore, device: str
 ) -> list[Question]:
     """Return the questions whose own answer the untrained encoder ranks high."""
-    untrained = Recipe.load("zero-shot").model_copy(update={"encoder": recipe.encoder})
+    untrained = Recipe.load("zero-shot")
+    if untrained.encoder and recipe.encoder:
+        named = untrained.encoder.model_copy(update={"name": recipe.encoder.name})
+        untrained = untrained.model_copy(update={"encoder": named})
     ranker = train(dataset, untrained, store=store, device=device)
     row_of = {id_: row for row, id_ in enumerate(ranker.answers["id"])}
     ranker.prepare([question.text for question in questions])
