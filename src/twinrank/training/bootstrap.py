@@ -208,9 +208,11 @@ def _return_home(
 ) -> list[Question]:
     """Return the questions whose own answer the untrained encoder ranks high."""
     untrained = Recipe.load("zero-shot")
-    if untrained.encoder and recipe.encoder:
-        named = untrained.encoder.model_copy(update={"name": recipe.encoder.name})
-        untrained = untrained.model_copy(update={"encoder": named})
+    own, plain = recipe.encoder, untrained.encoder
+    if own and plain:
+        limit = min(own.max_tokens, plain.max_tokens)
+        plain = plain.model_copy(update={"name": own.name, "max_tokens": limit})
+        untrained = untrained.model_copy(update={"encoder": plain})
     ranker = train(dataset, untrained, store=store, device=device)
     row_of = {id_: row for row, id_ in enumerate(ranker.answers["id"])}
     ranker.prepare([question.text for question in questions])
