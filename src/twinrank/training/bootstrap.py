@@ -208,10 +208,10 @@ def _return_home(
 ) -> list[Question]:
     """Return the questions whose own answer the untrained encoder ranks high."""
     untrained = Recipe.load("zero-shot")
-    own, plain = recipe.encoder, untrained.encoder
-    if own and plain:
-        limit = min(own.max_tokens, plain.max_tokens)
-        plain = plain.model_copy(update={"name": own.name, "max_tokens": limit})
+    settings, plain = recipe.encoder, untrained.encoder
+    if settings and plain:
+        limit = min(settings.max_tokens, plain.max_tokens)
+        plain = plain.model_copy(update={"name": settings.name, "max_tokens": limit})
         untrained = untrained.model_copy(update={"encoder": plain})
     ranker = train(dataset, untrained, store=store, device=device)
     row_of = {id_: row for row, id_ in enumerate(ranker.answers["id"])}
