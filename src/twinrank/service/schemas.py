@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from twinrank.arguments import ASK_BELOW
-from twinrank.feedback.feedback_statistics import FeedbackStatistics
+from twinrank.feedback.feedback_statistics import FeedbackStatistics, MissedQuery
 
 MAX_QUERY_CHARACTERS = 50_000
 MAX_TURNS = 200  # of a conversation
@@ -348,6 +348,35 @@ class FoundVerdicts(BaseModel):
     total: int
 
 
+class FoundMisses(BaseModel):
+    """Judged queries that went wrong, the newest first, and how many there are."""
+
+    misses: list[MissedQuery]
+    titles: dict[str, str] = Field(description="By id, of the answers that may be seen.")
+    total: int
+
+
+class Generation(BaseModel):
+    """A version of the ranker, by the feedback that it learned from."""
+
+    version: str
+    learned: int = Field(description="Texts that were labelled by people's feedback.")
+    on: datetime.date | None = Field(description="The day (UTC) when it learned them.")
+    top_3: dict[str, float] = Field(description="Top-3 accuracy on validation, by type.")
+    queries: dict[str, int] = Field(description="Queries on validation, by type.")
+
+
+class LearningState(BaseModel):
+    """What learning did last, and what it could do now."""
+
+    current: Generation
+    previous: Generation | None = Field(description="The one to go back to; null if none is kept.")
+    waiting: int | None = Field(
+        description="Texts to learn, at most; null if the recipe of the ranker learns nothing."
+    )
+    command: str = Field(description="What learns them, on the machine of the service.")
+
+
 class Ready(BaseModel):
     """A service that answers."""
 
@@ -378,7 +407,7 @@ STATUS_MEANINGS = {
     401: "A key is needed, or this one is not known.",
     403: "This key may not do that, or the request comes from another site.",
     404: "No answer has this id, or no verdict this key.",
-    409: "Another answer has this id by now, or another verdict this key.",
+    409: "Another answer has this id by now, another verdict this key, or the ranker changed.",
     408: "The request was not sent in time.",
     413: "The body is too large.",
     415: "The body is not JSON.",

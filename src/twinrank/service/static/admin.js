@@ -1,10 +1,11 @@
 // The admin view: what was asked, how sure the ranker was, what people said, and all answers.
 
-import { bins, byType, chart, charted, share, sums } from "./charts.js";
+import { bins, byType, chart, charted, LONG, share, sums } from "./charts.js";
 import {
-  $, count, el, fetchAnswer, folded, linked, many, offerToForget, percent, say, settled, showProblem,
-  stats, titles, wholeText,
+  $, count, el, folded, learning, many, offerToForget, percent, rollBack, say, showProblem, stats,
 } from "./common.js";
+import { answerList } from "./editing.js";
+import { missList, toMisses } from "./misses.js";
 
 /**
  * @param {string} caption
@@ -20,55 +21,7 @@ function table(caption, hint, heads, rows) {
       el("thead", {}, el("tr", {},
         heads.map((head, i) => el("th", { scope: "col", ...number(i) }, head)))),
       el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell, i) =>
-        el(i ? "td" : "th", i ? number(i) : { scope: "row" }, cell)))))));
-}
-
-const PAUSE = 200; // milliseconds of quiet before titles are asked for
-const MOST = 100; // that the service lists
-
-function row({ id, title, url }) {
-  const panel = el("div", { class: "panel" });
-  const load = async () => {
-    try {
-      const whole = wholeText(await fetchAnswer(id), {}, "h3");
-      panel.replaceChildren(el("p", { class: "hint" }, linked(id, url)), ...whole);
-    } catch (problem) {
-      showProblem(panel, problem, load);
-    }
-  };
-  return el("li", {}, folded(title || id, panel, load));
-}
-
-/** The section that browses answers. */
-function browser() {
-  const list = el("ul", { class: "browse" });
-  const note = el("p", { class: "hint", role: "status" });
-  const trouble = el("div", { hidden: true });
-  const input = el("input", {
-    type: "search", class: "search", maxlength: "200", oninput: settled(PAUSE, look),
-  });
-  let running = null;
-
-  async function look() {
-    running?.abort();
-    running = new AbortController();
-    const { signal } = running;
-    try {
-      const { answers, total } = await titles(input.value.trim(), MOST, signal);
-      if (signal.aborted) return;
-      trouble.hidden = true;
-      list.replaceChildren(...answers.map(row));
-      note.textContent = total > MOST
-        ? `${MOST} of ${many(total, "answer")}; words find the others` : many(total, "answer");
-    } catch (problem) {
-      if (!signal.aborted) showProblem(trouble, problem, look);
-    }
-  }
-
-  look();
-  return el("section", { class: "box", "aria-labelledby": "answers-title" },
-    el("h2", { id: "answers-title" }, "Answers"),
-    el("label", {}, "Words of a title", input), note, trouble, list);
+        el(i ? "td" : "th", i ? { ...number(i), "data-head": heads[i] } : { scope: "row" }, cell)))))));
 }
 
 const WEEK = 7; // days; a day has too few verdicts to show a share of
@@ -101,13 +54,14 @@ function charts({ days: rows, types: known }, days) {
   const coarse = bins(days, days > WEEK ? WEEK : 1);
   const per = (each) => (each === fine && fine.length === days ? "day" : "week");
   const of = (each, i, { rows: own }) => sums(each[i].pick(own));
+  const parts = (each) => each.map((bin) => bin.part);
   const values = (type, part) => fine.map((_, i) => part(of(fine, i, type)));
   const lists = (i, words) => types.map((type) => `${type.name} ${words(of(fine, i, type))}`).join(" · ");
   const judged = coarse.map((bin) => sums(bin.pick(rows)));
   const accuracy = judged.map(({ right, wrong }) => shareOf(right, right + wrong));
   return el("div", { class: "charts" },
     chart({
-      title: "Traffic by type", hint: `Queries a ${per(fine)}.`, kind: "bars",
+      title: "Traffic by type", hint: `Queries a ${per(fine)}; pale: a part of one.`, kind: "bars", parts: parts(fine),
       series: types.map((type) => (
         { name: type.name, colour: type.colour, values: values(type, (sum) => sum.requests) })),
       labels: fine.map((bin) => bin.short),
@@ -115,7 +69,7 @@ function charts({ days: rows, types: known }, days) {
     }),
     chart({
       title: "Confident share", hint: `Of a ${per(fine)}'s queries, those whose first answer is at least 50 % likely.`,
-      kind: "lines",
+      kind: "lines", parts: parts(fine),
       series: types.map((type) => ({
         name: type.name, colour: type.colour,
         values: values(type, ({ confident, requests }) => (requests < FEW ? null : confident / requests)),
@@ -126,7 +80,7 @@ function charts({ days: rows, types: known }, days) {
     }),
     chart({
       title: "Right, by the verdicts", hint: `Of the queries judged in a ${days > WEEK ? "week" : "day"}, from ${FEW} on; the bars are 95% intervals.`,
-      kind: "lines",
+      kind: "lines", parts: parts(coarse),
       series: [{ name: "right", values: accuracy.map((one) => one && one.value), ranges: accuracy }],
       labels: coarse.map((bin) => bin.short),
       read: (i) => accuracy[i]
@@ -148,7 +102,7 @@ function tables({ days: rows, misses, wanted }, days) {
     list.length ? table(title, hint, heads, list)
       : [el("h2", {}, title), el("p", { class: "hint" }, empty)]);
   const fine = bins(days, 1).reverse();
-  const named = ({ title, id }) => title || id;
+  const named = ({ title, id }) => toMisses(id, title || id);
   return [
     box(
       table("By type", "", ["Type", ...COUNTS],
@@ -166,6 +120,35 @@ function tables({ days: rows, misses, wanted }, days) {
         ["Answer", "Times"], wanted.map((row) => [named(row), count(row.times)]),
         "No answer was named that had not been shown.")),
   ];
+}
+
+/** What learning did last, what waits to be learned, and the way back. */
+async function showLearning(box, act = learning) {
+  try {
+    const { current, previous, waiting, command } = await act();
+    const texts = ({ learned, on }) => !learned ? "nothing from verdicts yet"
+      : `${many(learned, "text")} that people judged${on ? `, on ${LONG.format(Date.parse(on))}` : ""}`;
+    const top = ({ top_3, queries }, kind) => shareText((top_3[kind] ?? 0) * queries[kind], queries[kind] ?? 0);
+    const back = () => confirm(`Rank by the ranker before from now on? It has learned ${texts(previous)}. ` +
+      "Answers stay as they are, and you can change back.") && showLearning(box, () => rollBack(previous.version));
+    box.replaceChildren(el("h2", {}, "Learning"),
+      el("p", {}, `This ranker has learned ${texts(current)}.`),
+      el("p", {}, waiting === null ? "Its recipe learns nothing from verdicts."
+        : waiting === 0 ? "No judged text waits to be learned."
+          : `Judged texts that wait to be learned: up to ${count(waiting)}. On the machine of the service, this trains a ranker on them, ` +
+            "which takes the place unless it is worse: ", waiting > 0 && el("code", {}, command)),
+      ...(previous ? [
+        table("A right answer among the first three", "Share of the validation queries; a few percent more or less are chance.",
+          ["Type", "Queries", "Ranker before", "This one"],
+          Object.keys(current.top_3).map((kind) => [kind, count(current.queries[kind] ?? 0), top(previous, kind), top(current, kind)])),
+        el("p", { class: "row" }, el("button", { type: "button", class: "plain", onclick: back }, "Go back to the ranker before"),
+          el("span", { class: "hint" }, `It has learned ${texts(previous)}.`))] : []));
+    box.hidden = false;
+    if (act !== learning) load(); // the figures name the ranker
+  } catch (problem) {
+    box.hidden = problem.kind === 403; // a key with a filter has no say in it
+    if (!box.hidden) showProblem(box, problem, () => showLearning(box));
+  }
 }
 
 let running = null;
@@ -193,7 +176,29 @@ async function load(failures = 0) {
   }
 }
 
-for (const range of document.getElementsByName("days")) range.addEventListener("change", () => load());
+/** Shows what the address names: the misses of an answer, or the answer itself. */
+function follow() {
+  const named = new URLSearchParams(location.hash.slice(1));
+  if (named.has("answer")) return answers.open(named.get("answer"));
+  queries.show({ answer: named.get("misses") });
+  if (named.has("misses")) queries.title.focus();
+}
+
+const queries = missList();
+const answers = answerList();
+const learned = el("section", { class: "box", hidden: true });
+$("#browser").replaceWith(queries.section, learned, answers.section);
+for (const range of document.getElementsByName("days")) {
+  range.addEventListener("change", () => {
+    load();
+    queries.show({ days: range.value });
+  });
+}
+addEventListener("hashchange", follow);
+addEventListener("click", ({ target }) => target.closest("a")?.hash === location.hash && location.hash && follow());
 offerToForget();
 load();
-$("#browser").replaceChildren(browser());
+answers.look();
+queries.show({});
+showLearning(learned);
+if (location.hash) follow();
