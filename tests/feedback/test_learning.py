@@ -23,7 +23,7 @@ from twinrank.feedback import Verdict
 from twinrank.feedback.database import Feedback
 from twinrank.feedback.forget import forget
 from twinrank.feedback.learning import learn
-from twinrank.ranking import Ranker, read_manifest, read_pointer
+from twinrank.ranking import Ranker, read_manifest, read_pointer, roll_back
 from twinrank.recipe import Recipe
 from twinrank.training import checkpoint, train
 from twinrank.training.loop import Trainer
