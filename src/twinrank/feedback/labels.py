@@ -104,13 +104,9 @@ def count_waiting(
     *,
     hold_back: float,
 ) -> int:
-    """Count the texts that a ranker could learn, as far as it can be told without its data.
+    """Count the texts that a ranker with these answers could learn, without looking at its data.
 
-    Args:
-        verdicts: oldest first.
-        answers: ids of those that the ranker has.
-        past: texts and answers that it has learned, each pair once.
-        hold_back: share of the texts that are never trained on.
+    Verdicts come oldest first; `past` are the texts and answers that it has learned.
     """
     known, right = set(answers), dict[str, str]()
     for key, group in standing_verdicts(verdicts).items():

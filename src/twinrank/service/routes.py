@@ -22,7 +22,7 @@ from twinrank.feedback.database import Feedback
 from twinrank.feedback.feedback_statistics import MissedQuery, find_misses
 from twinrank.feedback.labels import HOLD_BACK, count_waiting
 from twinrank.feedback.verdicts import Verdict
-from twinrank.ranking import Filter, Origin, read_manifest, read_pointer
+from twinrank.ranking import Filter, read_manifest, read_pointer
 from twinrank.service.access import RateLimiter
 from twinrank.service.live_ranker import LiveRanker, ScopedRequest
 from twinrank.service.logs import log_change
@@ -36,7 +36,6 @@ from twinrank.service.schemas import (
     FoundAnswers,
     FoundMisses,
     FoundVerdicts,
-    Generation,
     Id,
     Key,
     LearningState,
@@ -417,34 +416,23 @@ async def rollback(
 
 
 def _describe_learning(service: Service) -> LearningState:
-    folder, current = service.settings.ranker, service.ranker.current
-    ranker, past = current.ranker, current.ranker.past
-    version = read_pointer(folder).previous
-    former = read_manifest(folder, previous=True).origin if version else None
-    learned, waiting = ranker.origin.learned, None
+    folder, ranker = service.settings.ranker, service.ranker.current.ranker
+    versions = {"current": (service.ranker.current.fingerprint, ranker.origin)}
+    if version := read_pointer(folder).previous:
+        versions["previous"] = (version, read_manifest(folder, previous=True).origin)
+    waiting, learned = None, ranker.origin.learned
     if ranker.recipe.training:
-        ids = ranker.answers["id"].to_list()
+        ids, past = ranker.answers["id"].to_list(), ranker.past
         labels = zip(*past.labels.nonzero(), strict=True) if past else ()
         pairs = ((past.texts[query], ids[row]) for query, row in labels) if past else ()
         hold_back = learned.hold_back if learned else HOLD_BACK
         waiting = count_waiting(service.feedback.verdicts(), ids, pairs, hold_back=hold_back)
-    return LearningState(
-        current=_describe_generation(current.fingerprint, ranker.origin),
-        previous=_describe_generation(version, former) if version and former else None,
-        waiting=waiting,
-        command=shlex.join(["twinrank", "learn", folder.name]),
-    )
-
-
-def _describe_generation(version: str, origin: Origin) -> Generation:
-    learned, types = origin.learned, (origin.quality or {}).get("types", {})
-    return Generation(
-        version=version,
-        learned=learned.queries if learned else 0,
-        on=learned.on if learned else None,
-        top_3={kind: values["accuracy@3"] for kind, values in types.items()},
-        queries=(origin.labelled or {}).get("validation", {}),
-    )
+    state: dict[str, Any] = {
+        name: {"version": version, **origin.model_dump(include={"learned", "quality", "labelled"})}
+        for name, (version, origin) in versions.items()
+    }
+    command = shlex.join(["twinrank", "learn", folder.name])
+    return LearningState(**{"previous": None, **state, "waiting": waiting, "command": command})
 
 
 def _check_whole(visible: Filter) -> None:

@@ -20,6 +20,7 @@ from pydantic import (
 
 from twinrank.arguments import ASK_BELOW
 from twinrank.feedback.feedback_statistics import FeedbackStatistics, MissedQuery
+from twinrank.ranking import Learned
 
 MAX_QUERY_CHARACTERS = 50_000
 MAX_TURNS = 200  # of a conversation
@@ -357,13 +358,12 @@ class FoundMisses(BaseModel):
 
 
 class Generation(BaseModel):
-    """A version of the ranker, by the feedback that it learned from."""
+    """A version of the ranker: what it learned from feedback, and its quality on validation."""
 
     version: str
-    learned: int = Field(description="Texts that were labelled by people's feedback.")
-    on: datetime.date | None = Field(description="The day (UTC) when it learned them.")
-    top_3: dict[str, float] = Field(description="Top-3 accuracy on validation, by type.")
-    queries: dict[str, int] = Field(description="Queries on validation, by type.")
+    learned: Learned | None
+    quality: dict[str, Any] | None
+    labelled: dict[str, dict[str, int]] | None = Field(description="Queries by split and type.")
 
 
 class LearningState(BaseModel):
@@ -371,9 +371,7 @@ class LearningState(BaseModel):
 
     current: Generation
     previous: Generation | None = Field(description="The one to go back to; null if none is kept.")
-    waiting: int | None = Field(
-        description="Texts to learn, at most; null if the recipe of the ranker learns nothing."
-    )
+    waiting: int | None = Field(description="Texts to learn, at most; null if it learns nothing.")
     command: str = Field(description="What learns them, on the machine of the service.")
 
 

@@ -126,9 +126,10 @@ function tables({ days: rows, misses, wanted }, days) {
 async function showLearning(box, act = learning) {
   try {
     const { current, previous, waiting, command } = await act();
-    const texts = ({ learned, on }) => !learned ? "nothing from verdicts yet"
-      : `${many(learned, "text")} that people judged${on ? `, on ${LONG.format(Date.parse(on))}` : ""}`;
-    const top = ({ top_3, queries }, kind) => shareText((top_3[kind] ?? 0) * queries[kind], queries[kind] ?? 0);
+    const texts = ({ learned: from }) => !from ? "nothing from verdicts yet"
+      : `${many(from.queries, "text")} that people judged${from.on ? `, on ${LONG.format(Date.parse(from.on))}` : ""}`;
+    const queries = (kind) => current.labelled?.validation?.[kind] ?? 0;
+    const top = ({ quality }, kind) => shareText((quality?.types[kind]?.["accuracy@3"] ?? 0) * queries(kind), queries(kind));
     const back = () => confirm(`Rank by the ranker before from now on? It has learned ${texts(previous)}. ` +
       "Answers stay as they are, and you can change back.") && showLearning(box, () => rollBack(previous.version));
     box.replaceChildren(el("h2", {}, "Learning"),
@@ -140,7 +141,7 @@ async function showLearning(box, act = learning) {
       ...(previous ? [
         table("A right answer among the first three", "Share of the validation queries; a few percent more or less are chance.",
           ["Type", "Queries", "Ranker before", "This one"],
-          Object.keys(current.top_3).map((kind) => [kind, count(current.queries[kind] ?? 0), top(previous, kind), top(current, kind)])),
+          Object.keys(current.quality?.types ?? {}).map((kind) => [kind, count(queries(kind)), top(previous, kind), top(current, kind)])),
         el("p", { class: "row" }, el("button", { type: "button", class: "plain", onclick: back }, "Go back to the ranker before"),
           el("span", { class: "hint" }, `It has learned ${texts(previous)}.`))] : []));
     box.hidden = false;
