@@ -239,14 +239,14 @@ def test_an_answer_is_edited_and_the_edit_undone(editing, history):
     expect(preview).to_contain_text("First <b>part</b>.")
     assert preview.locator("a, b, script").count() == 0
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_text("Saved.", exact=True)).to_be_visible()
+    expect(page.locator(".panel .good")).to_be_visible()
     expect(page.get_by_role("button", name="Edit")).to_be_focused()
     now = stored("edited")
     assert (now["title"], now["metadata"]) == (f"Kites {SCRIPT}", {"locale": "da"})
     assert now["sections"] == [*sections, {"title": "Two", "text": "Second: 1 * 2 * 3."}]
     assert now["text"] == f"{whole}\nTwo\nSecond: 1 * 2 * 3."
     page.get_by_role("button", name="Undo").click()
-    expect(page.get_by_text("Undone.", exact=True)).to_be_visible()
+    expect(page.locator(".panel .good", has_text="Undone.")).to_be_visible()
     assert stored("edited") == former
     assert page.evaluate("window.pwned") is None
 
@@ -264,10 +264,10 @@ def test_who_edits_second_is_told(editing, history):
     page.get_by_text("As it is now").click()
     expect(page.get_by_role("alert").get_by_text("Theirs.")).to_be_visible()
     page.get_by_role("button", name="Save mine in its place").click()
-    expect(page.get_by_text("Saved.", exact=True)).to_be_visible()
+    expect(page.locator(".panel .good")).to_be_visible()
     assert (stored("shared")["text"], stored("shared")["sections"]) == ("Mine.", [])
     page.get_by_role("button", name="Undo").click()
-    expect(page.get_by_text("Undone.", exact=True)).to_be_visible()
+    expect(page.locator(".panel .good", has_text="Undone.")).to_be_visible()
     assert stored("shared")["text"] == "Theirs."
 
 
@@ -310,9 +310,13 @@ def test_a_key_shows_no_words_that_it_may_not_read(opened, history, trained, tmp
     with serving(folder, database, "--keys", str(keys)) as running:
         page = opened(1200, reduced_motion="reduce").page
         replies = []
-        page.on("response", lambda reply: replies.append(reply))
+
+        def note(reply):
+            replies.append(reply)
+
+        page.on("response", note)
         page.goto(f"{running.url}/admin")
-        page.get_by_label("Key").fill("k" * 20)
+        page.get_by_role("textbox", name="Key").fill("k" * 20)
         page.get_by_role("button", name="Use this key").click()
         wanted = "That is not allowed" if role == "read" else "Nothing was asked"
         expect(page.get_by_text(wanted).first).to_be_visible()
@@ -343,10 +347,10 @@ def test_nothing_and_no_connection_are_said(admin):
     expect(page.get_by_text("Nothing was asked in the last 7 days.")).to_be_visible()
     page.context.set_offline(True)
     page.get_by_label("30 days").check(force=True)
-    expect(page.locator(".notice")).to_contain_text("No connection to the service")
+    expect(page.locator("#problem .notice")).to_contain_text("No connection to the service")
     page.context.set_offline(False)
     expect(page.locator(".charts").first).to_be_visible()
-    expect(page.locator(".notice")).to_be_hidden()
+    expect(page.locator("#problem .notice")).to_be_hidden()
 
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES)

@@ -171,7 +171,7 @@ async function load(failures = 0) {
     $("#ranker").textContent = `Ranker ${found.ranker}`;
     say(`The last ${days} days.`);
   } catch (problem) {
-    if (!signal.aborted) showProblem($("#problem"), problem, () => load(failures + 1), failures + 1);
+    if (!signal.aborted) showProblem($("#problem"), problem, () => refresh(failures + 1), failures + 1);
   } finally {
     if (!signal.aborted) $("#figures").setAttribute("aria-busy", "false");
   }
@@ -195,11 +195,15 @@ for (const range of document.getElementsByName("days")) {
     queries.show({ days: range.value });
   });
 }
+function refresh(failures) {
+  load(failures);
+  queries.show({});
+  showLearning(learned);
+}
+
 addEventListener("hashchange", follow);
 addEventListener("click", ({ target }) => target.closest("a")?.hash === location.hash && location.hash && follow());
 offerToForget();
-load();
+refresh();
 answers.look();
-queries.show({});
-showLearning(learned);
 if (location.hash) follow();

@@ -32,6 +32,7 @@ export function missList() {
   const trouble = el("div", { hidden: true });
   const more = el("button", { type: "button", class: "plain", hidden: true, onclick: () => load(list.children.length) }, "Show more");
   const title = el("h2", { id: "misses-title", tabindex: "-1" }, "Queries that went wrong");
+  const section = el("section", { class: "box", "aria-labelledby": "misses-title" }, title, note, trouble, list, more);
   let asked = { days: 30 };
 
   async function load(offset = 0) {
@@ -39,6 +40,7 @@ export function missList() {
     try {
       const { misses: found, titles, total } = await misses({ ...now, limit: PAGE, offset });
       if (now !== asked) return;
+      section.hidden = false;
       trouble.hidden = true;
       if (!offset) list.replaceChildren();
       list.append(...found.map((miss) => missed(miss, titles)));
@@ -49,17 +51,17 @@ export function missList() {
           "” was wrong, or right and not shown. ", toMisses("", "All queries")]
         : [total ? `${many(total, "query", "queries")}, the newest first; no right answer was shown.` : "None in these days."]));
     } catch (problem) {
+      section.hidden = problem.kind === 403; // the page says so above
       if (now === asked) showProblem(trouble, problem, () => load(offset));
     }
   }
 
   return {
-    section: el("section", { class: "box", "aria-labelledby": "misses-title" }, title, note, trouble, list, more),
+    section, title,
     show(change) {
       asked = { ...asked, ...change };
       if (!asked.answer) delete asked.answer;
       return load();
     },
-    title,
   };
 }
