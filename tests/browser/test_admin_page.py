@@ -291,13 +291,16 @@ def test_learning_is_rolled_back_and_back_again(opened, trained, tmp_path):
     with serving(folder, tmp_path / "feedback.db") as running:
         page = opened(1200, reduced_motion="reduce").page
         page.goto(f"{running.url}/admin")
-        box = page.locator("section", has=page.get_by_role("heading", name="Learning"))
-        expect(box).to_contain_text("has learned 25 texts that people judged, on Friday 2 January")
+        heading = page.get_by_role("heading", name="What the ranker learned")
+        box = page.locator("section", has=heading)
+        expect(box).to_contain_text(
+            "25 texts that people judged, on Friday 2 January"
+        )
         expect(box).to_contain_text("No judged text waits")
         page.on("dialog", lambda dialog: dialog.accept())
         for state in ("nothing from verdicts yet", "25 texts"):
             box.get_by_role("button", name="Go back to the ranker before").click()
-            expect(box).to_contain_text(f"This ranker has learned {state}")
+            expect(box.locator("p").first).to_contain_text(f"It has learned {state}")
 
 
 @pytest.mark.parametrize("role", ["read", "write"])
@@ -321,7 +324,7 @@ def test_a_key_shows_no_words_that_it_may_not_read(opened, history, trained, tmp
         wanted = "That is not allowed" if role == "read" else "Nothing was asked"
         expect(page.get_by_text(wanted).first).to_be_visible()
         page.wait_for_load_state("networkidle")
-        assert page.get_by_role("heading", name="Learning").is_hidden()
+        assert page.get_by_role("heading", name="What the ranker learned").is_hidden()
         assert "where is" not in page.locator("body").inner_text()
         api = [reply for reply in replies if "/v1/" in reply.url]
         assert {reply.status for reply in api} > {401, 403}
@@ -361,7 +364,7 @@ def test_it_fits_and_can_be_read_by_all(admin, history, width, scheme):
     page.locator(".browse:not(.misses) summary").first.click()
     page.get_by_role("button", name="Edit").click()
     page.locator(".misses > li").first.wait_for()
-    page.get_by_role("heading", name="Learning").wait_for()
+    page.get_by_role("heading", name="What the ranker learned").wait_for()
     assert (
         page.locator(".scroll").evaluate_all(
             "(all) => all.some((x) => x.scrollWidth > x.clientWidth + 1)"

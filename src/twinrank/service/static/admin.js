@@ -7,12 +7,7 @@ import {
 import { answerList } from "./editing.js";
 import { missList, toMisses } from "./misses.js";
 
-/**
- * @param {string} caption
- * @param {string} hint under it
- * @param {string[]} heads the first one names the rows; the others head numbers
- * @param {(string | number | Node)[][]} rows
- */
+/** A table whose first column names the rows; the others are numbers. */
 function table(caption, hint, heads, rows) {
   const number = (i) => (i ? { class: "number" } : {});
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
@@ -52,41 +47,32 @@ function charts({ days: rows, types: known }, days) {
   const types = byType(rows, charted(known));
   const fine = bins(days, days > 31 ? WEEK : 1);
   const coarse = bins(days, days > WEEK ? WEEK : 1);
-  const per = (each) => (each === fine && fine.length === days ? "day" : "week");
-  const of = (each, i, { rows: own }) => sums(each[i].pick(own));
-  const parts = (each) => each.map((bin) => bin.part);
-  const values = (type, part) => fine.map((_, i) => part(of(fine, i, type)));
-  const lists = (i, words) => types.map((type) => `${type.name} ${words(of(fine, i, type))}`).join(" · ");
-  const judged = coarse.map((bin) => sums(bin.pick(rows)));
-  const accuracy = judged.map(({ right, wrong }) => shareOf(right, right + wrong));
+  const per = days > 31 ? "week" : "day";
+  const of = (type, bin) => sums(bin.pick(type.rows));
+  const series = (value) => types.map((type) => ({ ...type, values: fine.map((bin) => value(of(type, bin))) }));
+  const listed = (words) => (bin) => types.map((type) => `${type.name} ${words(of(type, bin))}`).join(" · ");
+  const accuracy = coarse.map((bin) => ((sum) => shareOf(sum.right, sum.right + sum.wrong))(sums(bin.pick(rows))));
   return el("div", { class: "charts" },
     chart({
-      title: "Traffic by type", hint: `Queries a ${per(fine)}; pale: a part of one.`, kind: "bars", parts: parts(fine),
-      series: types.map((type) => (
-        { name: type.name, colour: type.colour, values: values(type, (sum) => sum.requests) })),
-      labels: fine.map((bin) => bin.short),
-      read: (i) => `${fine[i].long}: ${lists(i, (sum) => count(sum.requests))}`,
+      title: "Traffic by type", hint: `Queries a ${per}; pale: a part of one.`, kind: "bars", bins: fine,
+      series: series((sum) => sum.requests), read: listed((sum) => count(sum.requests)),
     }),
     chart({
-      title: "Confident share", hint: `Of a ${per(fine)}'s queries, those whose first answer is at least 50 % likely.`,
-      kind: "lines", parts: parts(fine),
-      series: types.map((type) => ({
-        name: type.name, colour: type.colour,
-        values: values(type, ({ confident, requests }) => (requests < FEW ? null : confident / requests)),
-      })),
-      labels: fine.map((bin) => bin.short),
-      read: (i) =>
-        `${fine[i].long}: ${lists(i, ({ confident, requests }) => shareText(confident, requests))}`,
+      title: "Confident share", hint: `Of a ${per}'s queries, those whose first answer is at least 50 % likely.`,
+      kind: "lines", bins: fine,
+      series: series(({ confident, requests }) => (requests < FEW ? null : confident / requests)),
+      read: listed(({ confident, requests }) => shareText(confident, requests)),
     }),
     chart({
       title: "Right, by the verdicts", hint: `Of the queries judged in a ${days > WEEK ? "week" : "day"}, from ${FEW} on; the bars are 95% intervals.`,
-      kind: "lines", parts: parts(coarse),
-      series: [{ name: "right", values: accuracy.map((one) => one && one.value), ranges: accuracy }],
-      labels: coarse.map((bin) => bin.short),
-      read: (i) => accuracy[i]
-        ? `${coarse[i].long}: ${percent(accuracy[i].value)} of ${judgedQueries(judged[i].right + judged[i].wrong)} ` +
-          `(${percent(accuracy[i].low)} to ${percent(accuracy[i].high)})`
-        : `${coarse[i].long}: ${count(judged[i].right)} of ${judgedQueries(judged[i].right + judged[i].wrong)}`,
+      kind: "lines", bins: coarse,
+      series: [{ name: "right", values: accuracy.map((one) => one?.value), ranges: accuracy }],
+      read: (bin, i) => {
+        const { right, wrong } = sums(bin.pick(rows));
+        const of = `of ${judgedQueries(right + wrong)}`;
+        const { value, low, high } = accuracy[i] ?? {};
+        return accuracy[i] ? `${percent(value)} ${of} (${percent(low)} to ${percent(high)})` : `${count(right)} ${of}`;
+      },
     }));
 }
 
@@ -123,32 +109,30 @@ function tables({ days: rows, misses, wanted }, days) {
 }
 
 /** What learning did last, what waits to be learned, and the way back. */
-async function showLearning(box, act = learning) {
+async function showLearning(act = learning) {
   try {
     const { current, previous, waiting, command } = await act();
-    const texts = ({ learned: from }) => !from ? "nothing from verdicts yet"
-      : `${many(from.queries, "text")} that people judged${from.on ? `, on ${LONG.format(Date.parse(from.on))}` : ""}`;
+    const texts = ({ learned: from }) => `It has learned ${!from ? "nothing from verdicts yet"
+      : `${many(from.queries, "text")} that people judged${from.on ? `, on ${LONG.format(Date.parse(from.on))}` : ""}`}.`;
     const queries = (kind) => current.labelled?.validation?.[kind] ?? 0;
     const top = ({ quality }, kind) => shareText((quality?.types[kind]?.["accuracy@3"] ?? 0) * queries(kind), queries(kind));
-    const back = () => confirm(`Rank by the ranker before from now on? It has learned ${texts(previous)}. ` +
-      "Answers stay as they are, and you can change back.") && showLearning(box, () => rollBack(previous.version));
-    box.replaceChildren(el("h2", {}, "Learning"),
-      el("p", {}, `This ranker has learned ${texts(current)}.`),
-      el("p", {}, waiting === null ? "Its recipe learns nothing from verdicts."
-        : waiting === 0 ? "No judged text waits to be learned."
-          : `Judged texts that wait to be learned: up to ${count(waiting)}. On the machine of the service, this trains a ranker on them, ` +
-            "which takes the place unless it is worse: ", waiting > 0 && el("code", {}, command)),
+    const back = () => confirm("All who ask get the ranker before. Answers stay as they are, and you can change back.") &&
+      showLearning(() => rollBack(previous.version));
+    learned.replaceChildren(el("h2", {}, "What the ranker learned"), el("p", {}, texts(current)),
+      el("p", {}, waiting === null ? "Its recipe learns nothing from verdicts." : !waiting ? "No judged text waits to be learned."
+        : `Up to ${many(waiting, "judged text")} to be learned. To train a ranker on them, which takes the place unless it is worse: `,
+      waiting > 0 && el("code", {}, command)),
       ...(previous ? [
-        table("A right answer among the first three", "Share of the validation queries; a few percent more or less are chance.",
+        table("A right answer among the first three", "Share of the validation queries; a few percent are chance.",
           ["Type", "Queries", "Ranker before", "This one"],
           Object.keys(current.quality?.types ?? {}).map((kind) => [kind, count(queries(kind)), top(previous, kind), top(current, kind)])),
         el("p", { class: "row" }, el("button", { type: "button", class: "plain", onclick: back }, "Go back to the ranker before"),
-          el("span", { class: "hint" }, `It has learned ${texts(previous)}.`))] : []));
-    box.hidden = false;
+          el("span", { class: "hint" }, texts(previous)))] : []));
+    learned.hidden = false;
     if (act !== learning) load(); // the figures name the ranker
   } catch (problem) {
-    box.hidden = problem.kind === 403; // a key with a filter has no say in it
-    if (!box.hidden) showProblem(box, problem, () => showLearning(box));
+    learned.hidden = problem.kind === 403; // the key has no say in it
+    if (!learned.hidden) showProblem(learned, problem, () => showLearning());
   }
 }
 
@@ -198,7 +182,7 @@ for (const range of document.getElementsByName("days")) {
 function refresh(failures) {
   load(failures);
   queries.show({});
-  showLearning(learned);
+  showLearning();
 }
 
 addEventListener("hashchange", follow);
