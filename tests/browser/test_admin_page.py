@@ -293,9 +293,7 @@ def test_learning_is_rolled_back_and_back_again(opened, trained, tmp_path):
         page.goto(f"{running.url}/admin")
         heading = page.get_by_role("heading", name="What the ranker learned")
         box = page.locator("section", has=heading)
-        expect(box).to_contain_text(
-            "25 texts that people judged, on Friday 2 January"
-        )
+        expect(box).to_contain_text("25 texts that people judged, on Friday 2 January")
         expect(box).to_contain_text("No judged text waits")
         page.on("dialog", lambda dialog: dialog.accept())
         for state in ("nothing from verdicts yet", "25 texts"):

@@ -48,7 +48,7 @@ def test_the_page_of_one_run_has_every_section(examination):
     assert headings(text) == [
         *("In short", "Quality for each type of query", "Confidence"),
         *("Answers mistaken for each other", "The worst misses", "Geometry", "Learning"),
-        *("Recipe", "Data", "Model card", "How it was measured"),
+        *("Recipe", "Data", "How it was measured"),
     ]
     (figures,) = (rows for title, rows in tables(text).items() if "Every figure" in title)
     head, overall, *types, _worst, _gap = figures

@@ -16,7 +16,6 @@ from twinrank.data import Description
 from twinrank.evaluation import View
 from twinrank.experiments import Examination, Run
 from twinrank.experiments.compare import TESTED
-from twinrank.ranking.model_card import SELECTED, about, quality
 from twinrank.reports.figures import draw, hover_text, styled
 from twinrank.reports.geometry_report import draw_centroids, space_tables
 from twinrank.reports.mistakes_report import (
@@ -67,18 +66,15 @@ def run_page(examination: Examination) -> str:
         _quality_section(examination),
         *make_confidence_section(runs),
     ]
-    of_each = [
-        [make_confusion_section(run), make_misses_section(run), _card_section(run)] for run in runs
-    ]
+    of_each = [[make_confusion_section(run), make_misses_section(run)] for run in runs]
     if len(runs) > 1:
         of_each = [
             [replace(section, heading=f"{run.name}: {section.heading}") for section in of_run]
             for run, of_run in zip(runs, of_each, strict=True)
         ]
-    for confusion, misses, _ in of_each:
-        sections += [confusion, misses]
+    sections += [section for of_run in of_each for section in of_run]
     sections += [*_space_section(runs), *_learning_section(runs), _recipe_section(runs)]
-    sections += [_data_section(examination.description), *(card for *_, card in of_each)]
+    sections.append(_data_section(examination.description))
     folders = [str(run.folder) for run in runs]
     method = _text(
         "method", version=__version__, folders=folders, fingerprint=examination.dataset.fingerprint
@@ -270,11 +266,3 @@ def _thin(view: View) -> View:
         centroids = centroids.filter(pl.col("answer").is_in(sample.implode()))
     queries = view.queries.sample(min(view.queries.height, MAX_POINTS), seed=0)
     return replace(view, queries=queries, centroids=centroids)
-
-
-def _card_section(run: Run) -> Section:
-    paragraphs = [f"{heading}: {text}" for heading, text in about(run.ranker).items()]
-    paragraphs.append(_text("card", selected=SELECTED.replace("`", "")))
-    rows = quality(run.ranker)
-    tables = [("Quality on the validation split", rows)] if rows else []
-    return Section("Model card", paragraphs, tables=tables)
