@@ -46,6 +46,9 @@ def locked(trained, tmp_path_factory):
         ("DELETE", "/v1/answers/nobody", None, "write"),
         ("POST", "/v1/answers/nobody/restore", None, "write"),
         ("DELETE", "/v1/answers/v1/feedback/", None, "write"),
+        ("GET", "/v1/misses", None, "write"),
+        ("GET", "/v1/learning", None, "write"),
+        ("POST", "/v1/learning/rollback?version=x", None, "write"),
     ],
 )
 def test_each_role_may_do_its_part(locked, method, path, body, role):

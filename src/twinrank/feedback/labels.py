@@ -12,6 +12,7 @@ from twinrank.data.dataset import Dataset
 from twinrank.data.validation import DEFAULT_TYPE
 from twinrank.feedback.verdicts import Verdict, feedback_id, standing_verdicts, text_key
 
+HOLD_BACK = 0.2  # share of the texts that is measured on
 LABEL_SCHEMA = dict.fromkeys(("id", "type", "thread", "text", "answer"), pl.String)
 
 
@@ -71,14 +72,13 @@ def make_labels(
             "text": group[0].text,
             "answer": answer or "",
         }
-        fraction = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
         if answer is None:
             rows["taken_back"].append(row)
         elif key in held_out:
             rows["held_out"].append(row)
         elif answer in labels.get(key, ()):
             rows["known"].append(row)
-        elif key not in labels and fraction < hold_back:
+        elif key not in labels and _draw(key) < hold_back:
             rows["held_back"].append(row)
         else:
             rows["learned"].append(row)
@@ -95,6 +95,30 @@ def make_labels(
             **{name: len(group) for name, group in rows.items()},
         },
     )
+
+
+def count_waiting(
+    verdicts: Iterable[Verdict],
+    answers: Collection[str],
+    past: Iterable[tuple[str, str]],
+    *,
+    hold_back: float,
+) -> int:
+    """Count the texts that a ranker with these answers could learn, without looking at its data.
+
+    Verdicts come oldest first; `past` are the texts and answers that it has learned.
+    """
+    known, right = set(answers), dict[str, str]()
+    for key, group in standing_verdicts(verdicts).items():
+        named = [v.answer for v in group if v.right and v.answer in known]
+        if named and named[-1] and _draw(key) >= hold_back:
+            right[key] = named[-1]
+    return len(right.items() - {(text_key(text), answer) for text, answer in past})
+
+
+def _draw(key: str) -> float:
+    """Draw a number from 0 to 1 for a text, always the same one."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
 
 
 def describe_counts(counts: Mapping[str, int]) -> str:

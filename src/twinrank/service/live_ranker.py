@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from twinrank.data.validation import NO_METADATA
 from twinrank.encoding import RecentFeatures
-from twinrank.errors import RankerError, TwinrankError
+from twinrank.errors import RankerError, ServeError, TwinrankError
 from twinrank.files import write_file
 from twinrank.ranking import (
     CANDIDATES,
@@ -31,6 +31,7 @@ from twinrank.ranking import (
     load_indexed,
     read_pointer,
     read_rules,
+    roll_back,
     writing,
 )
 from twinrank.service.batching import Batcher
@@ -321,6 +322,25 @@ class LiveRanker:
             return True
 
         return bool(await self._change(restore))
+
+    async def roll_back(self, version: str) -> None:
+        """Rank by the version that learning replaced, and keep the other one in turn.
+
+        Raises:
+            HTTPException: 409 if that is not the version to go back to.
+        """
+
+        def go_back(_: Ranker) -> None:
+            if read_pointer(self._folder).previous != version:
+                raise HTTPException(409, f"{version!r} is not the ranker before; look again")
+            index, device = self._settings.index, self._settings.device
+            try:
+                roll_back(self._folder, index=index, store=RecentFeatures(), device=device)
+            except RankerError as error:  # no fault of the request
+                raise ServeError(f"{error}") from None
+            self._catch_up()
+
+        await self._change(go_back)
 
     def read_rules(self) -> str:
         """Return the text of the file of rules."""

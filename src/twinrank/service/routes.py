@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
@@ -18,8 +19,10 @@ from starlette.convertors import PathConvertor, register_url_convertor
 
 from twinrank.data.markup import read_markup, strip_markup
 from twinrank.feedback.database import Feedback
+from twinrank.feedback.feedback_statistics import MissedQuery, find_misses
+from twinrank.feedback.labels import HOLD_BACK, count_waiting
 from twinrank.feedback.verdicts import Verdict
-from twinrank.ranking import Filter
+from twinrank.ranking import Filter, read_manifest, read_pointer
 from twinrank.service.access import RateLimiter
 from twinrank.service.live_ranker import LiveRanker, ScopedRequest, digest_rules
 from twinrank.service.logs import log_change
@@ -31,9 +34,11 @@ from twinrank.service.schemas import (
     FeedbackRequest,
     Found,
     FoundAnswers,
+    FoundMisses,
     FoundVerdicts,
     Id,
     Key,
+    LearningState,
     NewAnswer,
     Question,
     Ranking,
@@ -213,13 +218,15 @@ async def put(
     response: Response,
     service: Shared,
     visible: Visible,
+    plain: Annotated[bool, Query(description="Whether to leave HTML and Markdown alone.")] = False,
 ) -> Answer:
     """Take an answer in, or in place of the one with this id, with no retraining.
 
     HTML and Markdown become text, their headings sections, if none are given. One that is
     replaced keeps its past queries. Other workers know it within two seconds.
     """
-    body = await run_in_threadpool(read_as_text, body)
+    if not plain:
+        body = await run_in_threadpool(read_as_text, body)
     row = {"id": id, **body.model_dump()}
     if body.metadata is not None:
         row["metadata"] = json.dumps(body.metadata, ensure_ascii=False)
@@ -391,6 +398,79 @@ async def stats(
     summarise = partial(service.feedback.statistics, days, title_of=title_of, scope=scope)
     statistics = await in_thread(service.reading, summarise)
     return Statistics(**dict(statistics), ranker=current.fingerprint)
+
+
+@api.get("/v1/misses", tags=["feedback"])
+async def misses(
+    service: Shared,
+    visible: Visible,
+    days: Annotated[int, Query(ge=1, le=3650)] = 30,
+    answer: Annotated[str | None, Query(max_length=256, description="An id.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+) -> FoundMisses:
+    """The judged queries of the last days that went wrong, with their texts; newest first.
+
+    Those without a right answer among the shown; with `answer`, those for which that one was
+    wrong, or right and not shown. A key with a filter sees those that such keys judged.
+    """
+
+    def find() -> list[MissedQuery]:
+        return find_misses(service.feedback.recent(days, str(visible)), answer)
+
+    queries = await in_thread(service.reading, find)
+    page, current = queries[offset : offset + limit], service.ranker.current
+    ids = {id_ for q in page for id_ in (*(q.shown or ()), *q.wrong, *q.right)} | {answer or ""}
+    rows = {id_: current.find_answer(id_, visible) for id_ in ids}
+    titles = {id_: f"{row['title']}" for id_, row in rows.items() if row}
+    return FoundMisses(misses=page, titles=titles, total=len(queries))
+
+
+@api.get("/v1/learning", tags=["feedback"])
+async def learning(service: Shared, visible: Visible) -> LearningState:
+    """What learning from feedback did last, and how much waits to be learned."""
+    _check_whole(visible)
+    return await in_thread(service.reading, _describe_learning, service)
+
+
+@api.post("/v1/learning/rollback", responses=documented(409), tags=["feedback"])
+async def rollback(
+    request: Request,
+    service: Shared,
+    visible: Visible,
+    version: Annotated[str, Query(description="The one before, so that nothing else is undone.")],
+) -> LearningState:
+    """Go back to the ranker that learning replaced; answers stay as they are now."""
+    _check_whole(visible)
+    await service.ranker.roll_back(version)
+    log_change(request.state, "rolled the ranker back", version=version)
+    return await in_thread(service.reading, _describe_learning, service)
+
+
+def _describe_learning(service: Service) -> LearningState:
+    folder, ranker = service.settings.ranker, service.ranker.current.ranker
+    versions = {"current": (service.ranker.current.fingerprint, ranker.origin)}
+    if version := read_pointer(folder).previous:
+        versions["previous"] = (version, read_manifest(folder, previous=True).origin)
+    waiting, learned = None, ranker.origin.learned
+    if ranker.recipe.training:
+        ids, past = ranker.answers["id"].to_list(), ranker.past
+        labels = zip(*past.labels.nonzero(), strict=True) if past else ()
+        pairs = ((past.texts[query], ids[row]) for query, row in labels) if past else ()
+        hold_back = learned.hold_back if learned else HOLD_BACK
+        waiting = count_waiting(service.feedback.verdicts(), ids, pairs, hold_back=hold_back)
+    state: dict[str, Any] = {
+        name: {"version": version, **origin.model_dump(include={"learned", "quality", "labelled"})}
+        for name, (version, origin) in versions.items()
+    }
+    command = shlex.join(["twinrank", "learn", folder.name])
+    return LearningState(**{"previous": None, **state, "waiting": waiting, "command": command})
+
+
+def _check_whole(visible: Filter) -> None:
+    """Refuse a key with a filter: the ranker is everybody's."""
+    if visible:
+        raise HTTPException(403, "the ranker is everybody's; use a key without a filter")
 
 
 @probes.get("/healthz")
