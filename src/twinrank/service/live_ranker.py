@@ -16,6 +16,8 @@ from starlette.exceptions import HTTPException
 from twinrank.data.validation import NO_METADATA
 from twinrank.encoding import RecentFeatures
 from twinrank.errors import RankerError, TwinrankError
+from twinrank.feedback.gaps import Gaps, find_gaps, judge_texts
+from twinrank.feedback.verdicts import Verdict
 from twinrank.ranking import (
     CANDIDATES,
     AnswerFields,
@@ -36,7 +38,8 @@ from twinrank.service.settings import Settings
 
 # Cost of the queries ranked at once: more gains little, and the first of them waits longer.
 MAX_BATCH_COST = 10_000
-PASSAGES_PER_TURN = 4  # of an answer that is put, encoded between two batches
+PASSAGES_PER_TURN = 4  # of an answer that is put, or queries, encoded between two batches
+MAX_GAP_QUERIES = 500  # that are grouped at once, the newest
 READ_AHEAD_S = 0.02  # between two batches, and between two turns of reading ahead
 FOLLOW_EVERY_S = 1.0
 QUIET_S = 2.0  # without a query, before anything is read ahead
@@ -309,6 +312,13 @@ class LiveRanker:
             return True
 
         return bool(await self._change(restore))
+
+    def find_gaps(self, verdicts: Iterable[Verdict], k: int, visible: Filter) -> Gaps:
+        """Find gaps by verdicts, the oldest first; texts are encoded between batches."""
+        ranker, asked = self.current.ranker, judge_texts(verdicts)
+        for chunk in asked.tail(MAX_GAP_QUERIES).iter_slices(PASSAGES_PER_TURN):
+            self._ranking_thread.submit(ranker.prepare, chunk["text"].to_list()).result()
+        return find_gaps(ranker, asked, k, where=visible, most=MAX_GAP_QUERIES)
 
     async def catch_up(self) -> None:
         """Load the ranker if the folder has another one.

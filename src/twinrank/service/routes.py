@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
@@ -18,6 +18,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 
 from twinrank.data.markup import read_markup, strip_markup
 from twinrank.feedback.database import Feedback
+from twinrank.feedback.gaps import Gaps
 from twinrank.feedback.verdicts import Verdict
 from twinrank.ranking import Filter
 from twinrank.service.access import RateLimiter
@@ -46,6 +47,7 @@ from twinrank.service.schemas import (
 )
 from twinrank.service.settings import Settings
 
+MAX_GAP_VERDICTS = 10_000  # of which gaps are found, the newest
 Batch = Annotated[list[RankRequest], Field(min_length=1, max_length=MAX_BATCH_QUERIES)]
 OneOrMore = Annotated[
     Annotated[RankRequest, Tag("one")] | Annotated[Batch, Tag("batch")],
@@ -61,7 +63,10 @@ DUPLICATE: Responses = {200: {"model": Stored, "description": "This verdict was 
 TAGS = [
     {"name": "ranking", "description": "Rank answers. Takes a key with the role `read`."},
     {"name": "answers", "description": "Reading takes the role `read`, changing `write`."},
-    {"name": "feedback", "description": "Verdicts take `feedback`, statistics `write`."},
+    {
+        "name": "feedback",
+        "description": "Verdicts take `feedback`, lists, statistics and gaps `write`.",
+    },
     {"name": "health", "description": "For probes; takes no key."},
 ]
 
@@ -97,6 +102,7 @@ class Service:
     # Each kind of work that may block has its own threads: a locked database hides no figures.
     storing: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
     reading: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
+    grouping: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
 
     async def close(self) -> None:
         """Store what is counted in memory, and end all threads."""
@@ -359,6 +365,25 @@ async def stats(
     summarise = partial(service.feedback.statistics, days, title_of=title_of, scope=scope)
     statistics = await in_thread(service.reading, summarise)
     return Statistics(**dict(statistics), ranker=current.fingerprint)
+
+
+@api.get("/v1/gaps", tags=["feedback"])
+async def gaps(
+    service: Shared,
+    visible: Visible,
+    days: Annotated[int, Query(ge=1, le=3650)] = 90,
+    k: Annotated[int, Query(ge=1, le=100, description="How many topics.")] = 10,
+) -> Gaps:
+    """Topics with several queries whose verdicts name no right answer, the likeliest gap first.
+
+    Of the last days, today (UTC) included, the newest 500 queries are looked at. A key with a
+    filter sees verdicts of keys with the same filter alone.
+    """
+    since = datetime.now(UTC).date() - timedelta(days=days - 1)
+    search = partial(service.feedback.search, limit=MAX_GAP_VERDICTS, scope=str(visible))
+    verdicts, _ = await in_thread(service.reading, partial(search, since=since))
+    find = service.ranker.find_gaps
+    return await in_thread(service.grouping, find, verdicts[::-1], k, visible)
 
 
 @probes.get("/healthz")

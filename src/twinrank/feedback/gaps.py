@@ -1,0 +1,243 @@
+"""Gaps: topics that people ask about and that are answered badly; an article may be missing."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int
+from pydantic import BaseModel, Field
+
+from twinrank.data import Dataset
+from twinrank.data.conversations import USER
+from twinrank.data.records import read_texts
+from twinrank.errors import DataError, Fault, RankerError
+from twinrank.exploration.sample import shorten
+from twinrank.feedback.verdicts import Verdict, standing_verdicts, text_key
+from twinrank.ranking import Filter, RankedAnswer, Ranker
+from twinrank.ranking.bm25 import tokenise
+from twinrank.ranking.towers import scale_to_unit
+
+# Chosen on validation: docs/measurements/quality.md.
+BELOW = 0.4  # a first answer that is less likely right is a bad one
+TOPIC_DISTANCE = 0.5  # mean cosine distance of two groups, from which they are two topics
+MIN_BAD_QUERIES = 3  # of a topic
+MAX_QUERIES = 10_000  # that are grouped: their distances take 400 MB
+MAX_EXAMPLES, MAX_WORDS = 3, 4  # of a topic
+TITLE_LENGTH, EXAMPLE_LENGTH = 60, 200  # characters
+TREND_DAYS = 30
+
+ASKED_SCHEMA = {"text": pl.String, "right": pl.Boolean, "day": pl.Date}
+Asked: TypeAlias = pl.DataFrame  # was an answer right? null: nobody said; day: null if unknown
+
+
+class Nearest(BaseModel):
+    """The first answer to the most central query of a topic."""
+
+    id: str
+    title: str
+    confidence: float | None = Field(description="Probability that it is right.")
+
+
+class Topic(BaseModel):
+    """Queries that are alike, of which several were answered badly."""
+
+    title: str = Field(description="A draft: the most central bad query, shortened.")
+    words: list[str] = Field(description="Those that tell it from other topics, at most four.")
+    queries: int
+    bad: int = Field(description="How many of them were answered badly.")
+    recent: int | None = Field(description="Bad ones of the last 30 days; null without days.")
+    before: int | None = Field(description="Bad ones of the 30 days before.")
+    examples: list[str] = Field(description="Bad ones, shortened, at most three.")
+    nearest: Nearest | None
+
+
+class Gaps(BaseModel):
+    """Topics in which an article may be missing, the likeliest first."""
+
+    queries: int
+    bad: int = Field(description="Queries answered badly: judged wrong, or else unlikely right.")
+    single: int = Field(description="Bad ones in no topic: fewer than three are alike.")
+    left_out: int = Field(description="Older queries, beyond the number that is looked at.")
+    total: int = Field(description="Topics there are.")
+    topics: list[Topic]
+
+
+def judge_texts(verdicts: Iterable[Verdict]) -> Asked:
+    """Return a row for each text with verdicts, the oldest first.
+
+    It is right if of the verdicts that stand (see `standing_verdicts`) one names a right answer.
+
+    Args:
+        verdicts: oldest first.
+    """
+    rows = [
+        (group[-1].text, any(verdict.right for verdict in group), group[-1].at.date())
+        for group in standing_verdicts(verdicts).values()
+    ]
+    return pl.DataFrame(rows, ASKED_SCHEMA, orient="row").sort("day", maintain_order=True)
+
+
+def read_queries(path: Path) -> Asked:
+    """Read the queries of a data set that have no label, or the texts of a JSONL file.
+
+    Raises:
+        DataError: if they cannot be read, or there are none.
+    """
+    if path.is_dir():
+        dataset = Dataset.load(path)
+        labelled = pl.col("id").is_in(dataset.labels["query"].implode())
+        texts = dataset.queries.filter(~labelled)["text"].to_list()
+    else:
+        texts = read_texts(path)
+    if not texts:
+        what, mend = "every query has a label", "give some without, or a JSONL file of texts"
+        raise DataError([Fault(path, None, what, mend)])
+    return pl.DataFrame({"text": texts, "right": None, "day": None}, ASKED_SCHEMA)
+
+
+def find_gaps(
+    ranker: Ranker,
+    asked: Asked,
+    k: int = 10,
+    *,
+    below: float = BELOW,
+    where: Filter | None = None,
+    most: int = MAX_QUERIES,
+) -> Gaps:
+    """Group queries by topic, and return the topics that are answered worse than others.
+
+    A query was answered badly if people judged it, and no answer was right; or if nobody judged
+    it, and its first answer is less likely right than `below`. A topic's place is by the sum over
+    its queries of two figures, each as standard scores over all queries: whether it was answered
+    badly, and how low its first answer scores.
+
+    Args:
+        ranker: with an encoder, by whose features queries are alike or not.
+        asked: a row a query, the oldest first; of several with one text the last counts.
+        k: how many topics.
+        below: from 0 to 1.
+        where: rank these answers alone.
+        most: how many queries, the newest.
+
+    Raises:
+        RankerError: if the ranker has no encoder, or knows no confidence and a query needs it.
+    """
+    if ranker.dense is None:
+        mend = "train one with an encoder, such as the recipe `even`"
+        raise RankerError(f"this ranker goes by words alone, and groups no queries; {mend}")
+    keys = pl.Series("key", [text_key(text) for text in asked["text"]], dtype=pl.String)
+    asked = asked.with_columns(keys).unique("key", keep="last", maintain_order=True)
+    left_out, asked = max(0, asked.height - most), asked.tail(most)
+    if asked["right"].has_nulls():
+        ranker.check_min_confidence(below)
+    texts, judged = asked["text"].to_list(), asked["right"].to_list()
+    ranker.prepare(texts)
+    first = [next(iter(ranking), None) for ranking in ranker.rank(texts, 1, where=where)]
+    bad = np.array(
+        [
+            not right if right is not None else not answer or (answer.confidence or 0.0) < below
+            for right, answer in zip(judged, first, strict=True)
+        ],
+        bool,
+    )
+    low = -np.array([answer.score if answer else 0.0 for answer in first])
+    worth = _standardise(bad) + _standardise(low)
+    points = scale_to_unit(ranker.dense.reader(texts))
+    groups = [rows for rows in _group(points) if bad[rows].sum() >= MIN_BAD_QUERIES]
+    groups.sort(key=lambda rows: -worth[rows].sum())
+    words = _find_words(texts, groups, ranker.recipe.language)
+    return Gaps(
+        queries=len(texts),
+        bad=int(bad.sum()),
+        single=int(bad.sum() - sum(bad[rows].sum() for rows in groups)),
+        left_out=left_out,
+        total=len(groups),
+        topics=[
+            _describe_topic(asked, rows, rows[bad[rows]], points, first, of_topic)
+            for rows, of_topic in zip(groups[:k], words[:k], strict=True)
+        ],
+    )
+
+
+def _standardise(values: np.ndarray) -> Float[np.ndarray, " n"]:
+    """Return standard scores; zero where all values are equal."""
+    apart = values - values.mean() if len(values) else values
+    return np.asarray(apart / (values.std() or 1.0) if len(values) else values, np.float64)
+
+
+def _group(points: Float[np.ndarray, "n d"]) -> list[Int[np.ndarray, " m"]]:
+    """Group unit vectors, by average linkage of their cosines; rows of each group."""
+    from sklearn.cluster import AgglomerativeClustering  # slow, and only this asks
+
+    if len(points) < 2:
+        return []
+    clustering = AgglomerativeClustering(
+        n_clusters=None, metric="cosine", linkage="average", distance_threshold=TOPIC_DISTANCE
+    )
+    groups = clustering.fit_predict(points)
+    order = np.argsort(groups, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(groups))[:-1])
+
+
+def _find_words(
+    texts: Sequence[str], groups: Sequence[Int[np.ndarray, " m"]], language: str
+) -> list[list[str]]:
+    """Return the words that tell each group from the rest, as they stand there, in lower case.
+
+    By class TF-IDF (Grootendorst 2022, arXiv 2203.05794), of the number of texts with a word.
+    """
+    stems, surfaces = (tokenise(texts, language, stem=stem) for stem in (True, False))
+    everywhere = Counter(chain.from_iterable(map(set, stems)))
+    average = everywhere.total() / max(1, len(groups))
+    named = []
+    for rows in groups:
+        counts = Counter(chain.from_iterable(set(stems[row]) for row in rows))
+        worth = {
+            stem: -count * math.log1p(average / everywhere[stem])
+            for stem, count in counts.items()
+            if count > 1 and not stem.isdecimal()
+        }
+        best = sorted(worth, key=lambda stem: (worth[stem], stem))[:MAX_WORDS]
+        written: dict[str, Counter[str]] = {stem: Counter() for stem in best}
+        for row in rows:
+            for stem, word in zip(stems[row], surfaces[row], strict=True):
+                if stem in written:
+                    written[stem][word] += 1
+        named.append([words.most_common(1)[0][0] for words in written.values()])
+    return named
+
+
+def _describe_topic(
+    asked: Asked,
+    rows: Int[np.ndarray, " m"],
+    bad: Int[np.ndarray, " b"],
+    points: Float[np.ndarray, "n d"],
+    first: Sequence[RankedAnswer | None],
+    words: list[str],
+) -> Topic:
+    """Describe a topic by its rows, and those of its bad queries."""
+    central = bad[np.argsort(-(points[bad] @ points[bad].sum(axis=0)), kind="stable")]
+    texts = asked["text"].gather(central).to_list()
+    answer = first[central[0]]
+    recent = before = None
+    if newest := asked["day"].max():
+        age = (newest - asked["day"].gather(bad)).dt.total_days()
+        recent = int((age < TREND_DAYS).sum())
+        before = int(age.is_between(TREND_DAYS, 2 * TREND_DAYS, closed="left").sum())
+    return Topic(
+        title=shorten(texts[0].removeprefix(f"{USER}: "), TITLE_LENGTH),
+        words=words,
+        queries=len(rows),
+        bad=len(bad),
+        recent=recent,
+        before=before,
+        examples=[shorten(text, EXAMPLE_LENGTH) for text in texts[:MAX_EXAMPLES]],
+        nearest=answer and Nearest(id=answer.id, title=answer.title, confidence=answer.confidence),
+    )
