@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, Field
 
 from twinrank.data import Dataset
@@ -102,6 +103,22 @@ def read_queries(path: Path) -> Asked:
     return pl.DataFrame({"text": texts, "right": None, "day": None}, ASKED_SCHEMA)
 
 
+@dataclass(frozen=True)
+class GroupedQueries:
+    """Queries with their first answers, their unit features (n x d), and their topics.
+
+    Attributes:
+        bad: which were answered badly.
+        topics: the rows of each, the likeliest gap first; each has three bad queries or more.
+    """
+
+    asked: Asked
+    first: Sequence[RankedAnswer | None]
+    points: Float[np.ndarray, "n d"]
+    bad: Bool[np.ndarray, " n"]
+    topics: Sequence[Int[np.ndarray, " m"]]
+
+
 def find_gaps(
     ranker: Ranker,
     asked: Asked,
@@ -111,93 +128,101 @@ def find_gaps(
     where: Filter | None = None,
     most: int = MAX_QUERIES,
 ) -> Gaps:
-    """Group queries by topic, and return the topics that are answered worse than others.
-
-    A query was answered badly if people judged it, and no answer was right; or if nobody judged
-    it, and its first answer is less likely right than `below`. A topic's place is by the sum over
-    its queries of two figures, each as standard scores over all queries: whether it was answered
-    badly, and how low its first answer scores.
+    """Group queries by topic, and describe the k topics that are the likeliest gaps.
 
     Args:
-        ranker: with an encoder, by whose features queries are alike or not.
+        ranker: with an encoder.
         asked: a row a query, the oldest first; of several with one text the last counts.
         k: how many topics.
-        below: from 0 to 1.
+        below: from 0 to 1; see `group_queries`.
         where: rank these answers alone.
         most: how many queries, the newest.
 
     Raises:
         RankerError: if the ranker has no encoder, or knows no confidence and a query needs it.
     """
+    keys = pl.Series("key", [text_key(text) for text in asked["text"]], dtype=pl.String)
+    asked = asked.with_columns(keys).unique("key", keep="last", maintain_order=True)
+    grouped = group_queries(ranker, asked.tail(most), below=below, where=where)
+    bad = int(grouped.bad.sum())
+    words = _find_words(grouped, ranker.recipe.language)
+    return Gaps(
+        queries=len(grouped.bad),
+        bad=bad,
+        single=bad - sum(int(grouped.bad[rows].sum()) for rows in grouped.topics),
+        left_out=asked.height - len(grouped.bad),
+        total=len(grouped.topics),
+        topics=[
+            _describe_topic(grouped, rows, of_topic)
+            for rows, of_topic in zip(grouped.topics[:k], words[:k], strict=True)
+        ],
+    )
+
+
+def group_queries(
+    ranker: Ranker, asked: Asked, *, below: float = BELOW, where: Filter | None = None
+) -> GroupedQueries:
+    """Group queries by the cosines of their features, by average linkage.
+
+    A query was answered badly if people judged it, and no answer was right; or if nobody judged
+    it, and its first answer is less likely right than `below`. A topic's place is by the sum over
+    its queries of two standard scores: of whether it was answered badly, and of how low its first
+    answer scores.
+    """
     if ranker.dense is None:
         mend = "train one with an encoder, such as the recipe `even`"
         raise RankerError(f"this ranker goes by words alone, and groups no queries; {mend}")
-    keys = pl.Series("key", [text_key(text) for text in asked["text"]], dtype=pl.String)
-    asked = asked.with_columns(keys).unique("key", keep="last", maintain_order=True)
-    left_out, asked = max(0, asked.height - most), asked.tail(most)
     if asked["right"].has_nulls():
         ranker.check_min_confidence(below)
-    texts, judged = asked["text"].to_list(), asked["right"].to_list()
+    texts = asked["text"].to_list()
     ranker.prepare(texts)
     first = [next(iter(ranking), None) for ranking in ranker.rank(texts, 1, where=where)]
-    bad = np.array(
-        [
-            not right if right is not None else not answer or (answer.confidence or 0.0) < below
-            for right, answer in zip(judged, first, strict=True)
-        ],
-        bool,
-    )
+    pairs = zip(asked["right"], first, strict=True)
+    is_bad = [
+        not right if right is not None else not answer or (answer.confidence or 0.0) < below
+        for right, answer in pairs
+    ]
+    bad = np.array(is_bad, bool)
+    points = scale_to_unit(ranker.dense.reader(texts))
+    if len(points) < MIN_BAD_QUERIES:
+        return GroupedQueries(asked, first, points, bad, [])
     low = -np.array([answer.score if answer else 0.0 for answer in first])
     worth = _standardise(bad) + _standardise(low)
-    points = scale_to_unit(ranker.dense.reader(texts))
-    groups = [rows for rows in _group(points) if bad[rows].sum() >= MIN_BAD_QUERIES]
-    groups.sort(key=lambda rows: -worth[rows].sum())
-    words = _find_words(texts, groups, ranker.recipe.language)
-    return Gaps(
-        queries=len(texts),
-        bad=int(bad.sum()),
-        single=int(bad.sum() - sum(bad[rows].sum() for rows in groups)),
-        left_out=left_out,
-        total=len(groups),
-        topics=[
-            _describe_topic(asked, rows, rows[bad[rows]], points, first, of_topic)
-            for rows, of_topic in zip(groups[:k], words[:k], strict=True)
-        ],
-    )
+    topics = [rows for rows in _cluster(points) if bad[rows].sum() >= MIN_BAD_QUERIES]
+    topics.sort(key=lambda rows: -worth[rows].sum())
+    return GroupedQueries(asked, first, points, bad, topics)
 
 
 def _standardise(values: np.ndarray) -> Float[np.ndarray, " n"]:
     """Return standard scores; zero where all values are equal."""
-    apart = values - values.mean() if len(values) else values
-    return np.asarray(apart / (values.std() or 1.0) if len(values) else values, np.float64)
+    apart: np.ndarray = (values - values.mean()) / (values.std() or 1.0)
+    return apart
 
 
-def _group(points: Float[np.ndarray, "n d"]) -> list[Int[np.ndarray, " m"]]:
-    """Group unit vectors, by average linkage of their cosines; rows of each group."""
-    from sklearn.cluster import AgglomerativeClustering  # slow, and only this asks
+def _cluster(points: Float[np.ndarray, "n d"]) -> list[Int[np.ndarray, " m"]]:
+    """Return the rows of each cluster of unit vectors."""
+    from sklearn.cluster import AgglomerativeClustering  # slow, and nothing else asks
 
-    if len(points) < 2:
-        return []
     clustering = AgglomerativeClustering(
         n_clusters=None, metric="cosine", linkage="average", distance_threshold=TOPIC_DISTANCE
     )
-    groups = clustering.fit_predict(points)
-    order = np.argsort(groups, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(groups))[:-1])
+    cluster = clustering.fit_predict(points)
+    return np.split(np.argsort(cluster, kind="stable"), np.bincount(cluster).cumsum()[:-1])
 
 
-def _find_words(
-    texts: Sequence[str], groups: Sequence[Int[np.ndarray, " m"]], language: str
-) -> list[list[str]]:
-    """Return the words that tell each group from the rest, as they stand there, in lower case.
+def _find_words(grouped: GroupedQueries, language: str) -> list[list[str]]:
+    """Return the words that tell each topic from the rest, as they stand there, in lower case.
 
     By class TF-IDF (Grootendorst 2022, arXiv 2203.05794), of the number of texts with a word.
     """
+    if not grouped.topics:
+        return []
+    texts = grouped.asked["text"].to_list()
     stems, surfaces = (tokenise(texts, language, stem=stem) for stem in (True, False))
     everywhere = Counter(chain.from_iterable(map(set, stems)))
-    average = everywhere.total() / max(1, len(groups))
+    average = everywhere.total() / len(grouped.topics)
     named = []
-    for rows in groups:
+    for rows in grouped.topics:
         counts = Counter(chain.from_iterable(set(stems[row]) for row in rows))
         worth = {
             stem: -count * math.log1p(average / everywhere[stem])
@@ -215,22 +240,17 @@ def _find_words(
 
 
 def _describe_topic(
-    asked: Asked,
-    rows: Int[np.ndarray, " m"],
-    bad: Int[np.ndarray, " b"],
-    points: Float[np.ndarray, "n d"],
-    first: Sequence[RankedAnswer | None],
-    words: list[str],
+    grouped: GroupedQueries, rows: Int[np.ndarray, " m"], words: list[str]
 ) -> Topic:
-    """Describe a topic by its rows, and those of its bad queries."""
+    asked, points = grouped.asked, grouped.points
+    bad = rows[grouped.bad[rows]]
     central = bad[np.argsort(-(points[bad] @ points[bad].sum(axis=0)), kind="stable")]
     texts = asked["text"].gather(central).to_list()
-    answer = first[central[0]]
+    answer = grouped.first[central[0]]
     recent = before = None
-    if newest := asked["day"].max():
-        age = (newest - asked["day"].gather(bad)).dt.total_days()
-        recent = int((age < TREND_DAYS).sum())
-        before = int(age.is_between(TREND_DAYS, 2 * TREND_DAYS, closed="left").sum())
+    if (newest := asked["day"].max()) is not None:
+        age = asked[bad].select(days=(pl.lit(newest) - pl.col("day")).dt.total_days())["days"]
+        recent, before = (age // TREND_DAYS == 0).sum(), (age // TREND_DAYS == 1).sum()
     return Topic(
         title=shorten(texts[0].removeprefix(f"{USER}: "), TITLE_LENGTH),
         words=words,

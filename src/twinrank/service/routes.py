@@ -17,6 +17,7 @@ from pydantic import Discriminator, Field, Tag
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from twinrank.data.markup import read_markup, strip_markup
+from twinrank.errors import RankerError
 from twinrank.feedback.database import Feedback
 from twinrank.feedback.gaps import Gaps
 from twinrank.feedback.verdicts import Verdict
@@ -376,14 +377,18 @@ async def gaps(
 ) -> Gaps:
     """Topics with several queries whose verdicts name no right answer, the likeliest gap first.
 
-    Of the last days, today (UTC) included, the newest 500 queries are looked at. A key with a
-    filter sees verdicts of keys with the same filter alone.
+    Of the last days, today (UTC) included, the newest 10,000 verdicts are read, and the newest 500
+    of their queries looked at. A key with a filter sees verdicts of keys with the same filter
+    alone.
     """
     since = datetime.now(UTC).date() - timedelta(days=days - 1)
     search = partial(service.feedback.search, limit=MAX_GAP_VERDICTS, scope=str(visible))
     verdicts, _ = await in_thread(service.reading, partial(search, since=since))
     find = service.ranker.find_gaps
-    return await in_thread(service.grouping, find, verdicts[::-1], k, visible)
+    try:
+        return await in_thread(service.grouping, find, verdicts[::-1], k, visible)
+    except RankerError as error:  # it has no encoder
+        raise HTTPException(422, f"{error}") from None
 
 
 @probes.get("/healthz")
