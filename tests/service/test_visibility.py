@@ -126,6 +126,7 @@ BODIES = {
     ("GET", "/v1/feedback"): [None],
     ("DELETE", "/v1/feedback/{key}"): [None],
     ("GET", "/v1/stats"): [None],
+    ("GET", "/v1/gaps"): [None],
     ("GET", "/healthz"): [None],
     ("GET", "/readyz"): [None],
     ("GET", "/metrics"): [None],
@@ -240,6 +241,19 @@ def test_verdicts_are_on_what_may_be_seen_and_by_whom_may_see_as_much(desk, tena
     for key in "xyz":
         assert desk(ACME, "DELETE", f"/v1/feedback/{key}").status_code == 404
     assert desk(ACME, "DELETE", "/v1/feedback/mine").status_code == 204
+
+
+def test_gaps_are_of_verdicts_with_the_same_filter_and_near_answers_that_may_be_seen(desk, tenants):
+    for key, word in ((ACME, "mine"), (GLOBEX, CANARY), (ADMIN, "admin's")):
+        for n in range(3):
+            body = {"key": f"{word}{n}", "text": f"{word} of {n}: {TEXT}", "right": False}
+            assert desk(key, "POST", "/v1/feedback", body).status_code == 201
+    gaps = desk(ACME, "GET", "/v1/gaps").json()
+    (topic,) = gaps["topics"]
+    assert (gaps["queries"], topic["bad"], topic["recent"], topic["before"]) == (3, 3, 3, 0)
+    assert all("mine" in text for text in topic["examples"])
+    assert topic["nearest"]["id"] in ids_of(tenants, "acme")
+    assert desk(ADMIN, "GET", "/v1/gaps").json()["queries"] == 9
 
 
 def test_which_past_queries_an_answer_solved_is_told_to_those_without_a_filter_alone(desk):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
@@ -105,18 +105,16 @@ def read_queries(path: Path) -> Asked:
 
 @dataclass(frozen=True)
 class GroupedQueries:
-    """Queries with their first answers, their unit features (n x d), and their topics.
+    """Queries (n), their first answers, unit features, which are bad, and the rows of each topic.
 
-    Attributes:
-        bad: which were answered badly.
-        topics: the rows of each, the likeliest gap first; each has three bad queries or more.
+    A topic has three bad queries or more; the likeliest gap comes first.
     """
 
     asked: Asked
     first: Sequence[RankedAnswer | None]
     points: Float[np.ndarray, "n d"]
     bad: Bool[np.ndarray, " n"]
-    topics: Sequence[Int[np.ndarray, " m"]]
+    topics: Sequence[Int[np.ndarray, " m"]] = ()
 
 
 def find_gaps(
@@ -134,7 +132,7 @@ def find_gaps(
         ranker: with an encoder.
         asked: a row a query, the oldest first; of several with one text the last counts.
         k: how many topics.
-        below: from 0 to 1; see `group_queries`.
+        below: confidence of a first answer; see `group_queries`.
         where: rank these answers alone.
         most: how many queries, the newest.
 
@@ -144,18 +142,16 @@ def find_gaps(
     keys = pl.Series("key", [text_key(text) for text in asked["text"]], dtype=pl.String)
     asked = asked.with_columns(keys).unique("key", keep="last", maintain_order=True)
     grouped = group_queries(ranker, asked.tail(most), below=below, where=where)
-    bad = int(grouped.bad.sum())
+    bad, topics = grouped.bad, grouped.topics
     words = _find_words(grouped, ranker.recipe.language)
+    pairs = zip(topics[:k], words[:k], strict=True)
     return Gaps(
-        queries=len(grouped.bad),
-        bad=bad,
-        single=bad - sum(int(grouped.bad[rows].sum()) for rows in grouped.topics),
-        left_out=asked.height - len(grouped.bad),
-        total=len(grouped.topics),
-        topics=[
-            _describe_topic(grouped, rows, of_topic)
-            for rows, of_topic in zip(grouped.topics[:k], words[:k], strict=True)
-        ],
+        queries=len(bad),
+        bad=bad.sum(),
+        single=bad.sum() - sum(bad[rows].sum() for rows in topics),
+        left_out=asked.height - len(bad),
+        total=len(topics),
+        topics=[_describe_topic(grouped, rows, of_topic) for rows, of_topic in pairs],
     )
 
 
@@ -177,26 +173,27 @@ def group_queries(
     texts = asked["text"].to_list()
     ranker.prepare(texts)
     first = [next(iter(ranking), None) for ranking in ranker.rank(texts, 1, where=where)]
-    pairs = zip(asked["right"], first, strict=True)
     is_bad = [
         not right if right is not None else not answer or (answer.confidence or 0.0) < below
-        for right, answer in pairs
+        for right, answer in zip(asked["right"], first, strict=True)
     ]
-    bad = np.array(is_bad, bool)
-    points = scale_to_unit(ranker.dense.reader(texts))
-    if len(points) < MIN_BAD_QUERIES:
-        return GroupedQueries(asked, first, points, bad, [])
+    grouped = GroupedQueries(
+        asked, first, scale_to_unit(ranker.dense.reader(texts)), np.array(is_bad, bool)
+    )
+    if len(texts) < MIN_BAD_QUERIES:
+        return grouped
+    bad = grouped.bad
     low = -np.array([answer.score if answer else 0.0 for answer in first])
-    worth = _standardise(bad) + _standardise(low)
-    topics = [rows for rows in _cluster(points) if bad[rows].sum() >= MIN_BAD_QUERIES]
-    topics.sort(key=lambda rows: -worth[rows].sum())
-    return GroupedQueries(asked, first, points, bad, topics)
+    worth = _standardise(bad.astype(np.float64)) + _standardise(low)
+    topics = [rows for rows in _cluster(grouped.points) if bad[rows].sum() >= MIN_BAD_QUERIES]
+    return replace(grouped, topics=sorted(topics, key=lambda rows: -worth[rows].sum()))
 
 
 def _standardise(values: np.ndarray) -> Float[np.ndarray, " n"]:
     """Return standard scores; zero where all values are equal."""
-    apart: np.ndarray = (values - values.mean()) / (values.std() or 1.0)
-    return apart
+    spread = values.std() if np.ptp(values) else 1.0
+    scores: np.ndarray = (values - values.mean()) / spread
+    return scores
 
 
 def _cluster(points: Float[np.ndarray, "n d"]) -> list[Int[np.ndarray, " m"]]:
@@ -230,12 +227,9 @@ def _find_words(grouped: GroupedQueries, language: str) -> list[list[str]]:
             if count > 1 and not stem.isdecimal()
         }
         best = sorted(worth, key=lambda stem: (worth[stem], stem))[:MAX_WORDS]
-        written: dict[str, Counter[str]] = {stem: Counter() for stem in best}
-        for row in rows:
-            for stem, word in zip(stems[row], surfaces[row], strict=True):
-                if stem in written:
-                    written[stem][word] += 1
-        named.append([words.most_common(1)[0][0] for words in written.values()])
+        pairs = (zip(stems[row], surfaces[row], strict=True) for row in rows)
+        written = dict(chain.from_iterable(pairs))
+        named.append([written[stem] for stem in best])
     return named
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
+from twinrank.console import visible
 from twinrank.exploration.sample import shorten
 from twinrank.feedback.gaps import EXAMPLE_LENGTH, TREND_DAYS, Gaps, Topic
 from twinrank.reports.figures import BLUE, ORANGE, draw, hover_text, styled
@@ -18,10 +19,9 @@ NAME_LENGTH = 40  # of a bar
 def describe_gaps(gaps: Gaps) -> str:
     """Say what was looked at, and what is in no topic."""
     left_out = f"; {gaps.left_out:,} older ones were left out" if gaps.left_out else ""
-    shown = f"the first {len(gaps.topics):,} of " if len(gaps.topics) < gaps.total else ""
     return (
-        f"{gaps.bad:,} of {gaps.queries:,} queries were answered badly{left_out}; "
-        f"{gaps.single:,} of these are in no topic. Below, {shown}{gaps.total:,} topics, the "
+        f"{gaps.bad:,} of {gaps.queries:,} queries were answered badly{left_out}; {gaps.single:,} "
+        f"of these are in no topic. Topics shown: {len(gaps.topics):,} of {gaps.total:,}, the "
         "likeliest gap first. Titles are drafts, words of one query."
     )
 
@@ -43,7 +43,7 @@ def _describe(topic: Topic, length: int) -> str:
     if nearest := topic.nearest:
         sure = f" {figure(nearest.confidence)}" if nearest.confidence is not None else ""
         lines.append(f"nearest{sure}: {nearest.title}")
-    return "\n".join(shorten(line, length) for line in lines)
+    return "\n".join(shorten(visible(line), length) for line in lines)
 
 
 def gaps_table(gaps: Gaps) -> Table | Text:
