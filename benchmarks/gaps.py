@@ -25,7 +25,8 @@ from sklearn.metrics import average_precision_score
 
 from twinrank import Dataset, Ranker, train
 from twinrank.encoding import FeatureStore
-from twinrank.feedback.gaps import ASKED_SCHEMA, group_queries
+from twinrank.feedback.gaps import group_queries
+from twinrank.feedback.labels import ASKED_SCHEMA
 
 REMOVED_SHARE = 0.1  # of the articles
 FIRST = 10  # topics that somebody reads

@@ -15,7 +15,6 @@ from twinrank.cli.common import (
     Device,
     DryRun,
     FeedbackUrl,
-    FileOption,
     RankerFolder,
     RankIndex,
     Ray,
@@ -219,7 +218,6 @@ def gaps(
     ] = 0.4,
     k: Annotated[int, typer.Option("-k", min=1, help="How many topics.")] = 10,
     feedback: FeedbackUrl = None,
-    page: Annotated[Path | None, FileOption(help="Write an HTML page, too.")] = None,
     device: Device = "auto",
     json: AsJson = False,
 ) -> None:
@@ -230,7 +228,7 @@ def gaps(
 
     Example: `twinrank gaps runs/first`
 
-    Example: `twinrank gaps runs/first --queries tickets.jsonl --page gaps.html`
+    Example: `twinrank gaps runs/first --queries tickets.jsonl --below 0.3`
     """
     url = feedback or default_feedback(ranker)
     has_verdicts = feedback is not None or Path(url).exists()
@@ -238,16 +236,14 @@ def gaps(
         raise TwinrankError(f"{url}: no verdicts yet; serve the ranker, or give --queries PATH")
     if has_verdicts:
         check_installed("databases of feedback", "serve", "sqlalchemy")
-    if page:
-        check_installed("pages", "report", "plotly", "jinja2")
 
     import polars as pl
 
     from twinrank.encoding import FeatureStore
-    from twinrank.feedback.gaps import find_gaps, judge_texts, read_queries
-    from twinrank.files import write_file
+    from twinrank.feedback.gaps import find_gaps, read_queries
+    from twinrank.feedback.labels import judge_texts
     from twinrank.ranking import Ranker
-    from twinrank.reports.gaps_report import gaps_page, gaps_table
+    from twinrank.reports.gaps_report import gaps_table
 
     asked = [read_queries(queries)] if queries else []
     if has_verdicts:
@@ -258,6 +254,3 @@ def gaps(
     loaded = Ranker.load(ranker, store=FeatureStore(), device=device)
     answered = find_gaps(loaded, pl.concat(asked), k, below=below)
     show(answered.model_dump() if json else gaps_table(answered))
-    if page:
-        write_file(page, gaps_page(answered, str(ranker)))
-        say(f"written: {page}")

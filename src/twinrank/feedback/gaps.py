@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import polars as pl
@@ -20,7 +19,8 @@ from twinrank.data.conversations import USER
 from twinrank.data.records import read_texts
 from twinrank.errors import DataError, Fault, RankerError
 from twinrank.exploration.sample import shorten
-from twinrank.feedback.verdicts import Verdict, standing_verdicts, text_key
+from twinrank.feedback.labels import ASKED_SCHEMA, Asked
+from twinrank.feedback.verdicts import text_key
 from twinrank.ranking import Filter, RankedAnswer, Ranker
 from twinrank.ranking.bm25 import tokenise
 from twinrank.ranking.towers import scale_to_unit
@@ -33,9 +33,6 @@ MAX_QUERIES = 10_000  # that are grouped: their distances take 400 MB
 MAX_EXAMPLES, MAX_WORDS = 3, 4  # of a topic
 TITLE_LENGTH, EXAMPLE_LENGTH = 60, 200  # characters
 TREND_DAYS = 30
-
-ASKED_SCHEMA = {"text": pl.String, "right": pl.Boolean, "day": pl.Date}
-Asked: TypeAlias = pl.DataFrame  # was an answer right? null: nobody said; day: null if unknown
 
 
 class Nearest(BaseModel):
@@ -68,21 +65,6 @@ class Gaps(BaseModel):
     left_out: int = Field(description="Older queries, beyond the number that is looked at.")
     total: int = Field(description="Topics there are.")
     topics: list[Topic]
-
-
-def judge_texts(verdicts: Iterable[Verdict]) -> Asked:
-    """Return a row for each text with verdicts, the oldest first.
-
-    It is right if of the verdicts that stand (see `standing_verdicts`) one names a right answer.
-
-    Args:
-        verdicts: oldest first.
-    """
-    rows = [
-        (group[-1].text, any(verdict.right for verdict in group), group[-1].at.date())
-        for group in standing_verdicts(verdicts).values()
-    ]
-    return pl.DataFrame(rows, ASKED_SCHEMA, orient="row").sort("day", maintain_order=True)
 
 
 def read_queries(path: Path) -> Asked:

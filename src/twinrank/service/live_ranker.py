@@ -16,7 +16,8 @@ from starlette.exceptions import HTTPException
 from twinrank.data.validation import NO_METADATA
 from twinrank.encoding import RecentFeatures
 from twinrank.errors import RankerError, TwinrankError
-from twinrank.feedback.gaps import Gaps, find_gaps, judge_texts
+from twinrank.feedback.gaps import Gaps, find_gaps
+from twinrank.feedback.labels import judge_texts
 from twinrank.feedback.verdicts import Verdict
 from twinrank.ranking import (
     CANDIDATES,
