@@ -330,7 +330,9 @@ class LiveRanker:
         """Find gaps by verdicts, the oldest first; texts are encoded between batches."""
         ranker, asked = self.current.ranker, judge_texts(verdicts)
         for chunk in asked.tail(MAX_GAP_QUERIES).iter_slices(PASSAGES_PER_TURN):
-            self._ranking_thread.submit(ranker.prepare, chunk["text"].to_list()).result()
+            texts = chunk["text"].to_list()
+            read = [*texts, *ranker.rules.expand(texts)]
+            self._ranking_thread.submit(ranker.prepare, read).result()
         return find_gaps(ranker, asked, k, where=visible, most=MAX_GAP_QUERIES)
 
     def read_rules(self) -> str:
