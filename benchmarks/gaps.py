@@ -40,16 +40,16 @@ def main(
     data: Annotated[Path, typer.Argument(help="Data set in BEIR's layout.")],
     split: str = "validation",
     seeds: int = 3,
-    runs: Annotated[Path | None, typer.Option(help="Folder where rankers are kept.")] = None,
 ) -> None:
-    """Print means over seeds with standard deviations: trained again for test, as rankers are."""
+    """Print means over seeds, with standard deviations."""
     dataset = Dataset.load(data)
+    ids = dataset.answers["id"]
     figures: dict[str, list[list[float]]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as scratch:
         for seed in range(seeds):
-            removed = draw_removed(dataset, seed)
-            folder = (runs or Path(scratch)) / f"{split}-{seed}"
-            ranker = train_without(dataset, removed, seed, folder, refit=split == "test")
+            order = np.random.default_rng(seed).permutation(len(ids))
+            removed = ids.gather(np.sort(order[: round(REMOVED_SHARE * len(ids))]))
+            ranker = train_without(dataset, removed, seed, Path(scratch) / f"{seed}", split)
             for name, values in measure(dataset, split, removed, ranker).items():
                 figures[name].append(values)
     table = Table(title=f"{dataset.name}, {split}, {seeds} seeds", title_justify="left")
@@ -61,17 +61,10 @@ def main(
     Console(width=120).print(table)
 
 
-def draw_removed(dataset: Dataset, seed: int) -> pl.Series:
-    """Draw the ids of the articles to remove."""
-    ids = dataset.answers["id"]
-    order = np.random.default_rng(seed).permutation(len(ids))
-    return ids.gather(np.sort(order[: round(REMOVED_SHARE * len(ids))]))
-
-
 def train_without(
-    dataset: Dataset, removed: pl.Series, seed: int, folder: Path, *, refit: bool
+    dataset: Dataset, removed: pl.Series, seed: int, folder: Path, split: str
 ) -> Ranker:
-    """Train on the data set without some articles and all their labels."""
+    """Train without some articles and their labels; for test, on train and validation together."""
     gone = removed.implode()
     rest = replace(
         dataset,
@@ -81,7 +74,7 @@ def train_without(
         folder=None,
     )
     store = FeatureStore()
-    train(rest, "even", seed=seed, out=folder, store=store, refit=refit)
+    train(rest, "even", seed=seed, out=folder, store=store, refit=split == "test")
     return Ranker.load(folder, store=store)
 
 
@@ -114,16 +107,11 @@ def measure_order(topics: list[np.ndarray], wanted: np.ndarray, article: np.ndar
     is_right = np.array([wanted[rows].mean() >= 0.5 for rows in topics])
     first = np.concatenate(topics[:FIRST])
     often = {code for code in set(article[wanted]) if (article == code).sum() >= 3}
-    of_right = [article[rows] for rows in topics[:FIRST] if wanted[rows].mean() >= 0.5]
-    named = often.intersection(*[np.concatenate([[-1], *of_right]).tolist()])
-    return [
-        float(len(topics)),
-        float(average_precision_score(is_right, -np.arange(len(topics)))),
-        float(is_right[:FIRST].mean()),
-        len(named) / len(often),
-        float(wanted[first].mean()),
-        float(wanted[first].sum() / wanted.sum()),
-    ]
+    right_topics = [topics[i] for i in np.flatnonzero(is_right[:FIRST])]
+    named = often.intersection(code for rows in right_topics for code in article[rows])
+    average_precision = average_precision_score(is_right, -np.arange(len(topics)))
+    shares = is_right[:FIRST].mean(), len(named) / len(often), wanted[first].mean()
+    return [len(topics), average_precision, *shares, wanted[first].sum() / wanted.sum()]
 
 
 if __name__ == "__main__":

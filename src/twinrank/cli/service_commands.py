@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from twinrank.arguments import GAP_BELOW
 from twinrank.cli.common import (
     AsJson,
     Conditions,
@@ -215,7 +216,7 @@ def gaps(
     ] = None,
     below: Annotated[
         float, typer.Option(min=0, max=1, help="A first answer less likely right is a bad one.")
-    ] = 0.4,
+    ] = GAP_BELOW,
     k: Annotated[int, typer.Option("-k", min=1, help="How many topics.")] = 10,
     feedback: FeedbackUrl = None,
     device: Device = "auto",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, Field
 
+from twinrank.arguments import GAP_BELOW
 from twinrank.data import Dataset
 from twinrank.data.conversations import USER
 from twinrank.data.records import read_texts
@@ -25,9 +26,8 @@ from twinrank.ranking import Filter, RankedAnswer, Ranker
 from twinrank.ranking.bm25 import tokenise
 from twinrank.ranking.towers import scale_to_unit
 
-# Chosen on validation: docs/measurements/quality.md.
-BELOW = 0.4  # a first answer that is less likely right is a bad one
-TOPIC_DISTANCE = 0.5  # mean cosine distance of two groups, from which they are two topics
+# Mean cosine distance of two groups, from which they are two topics; docs/measurements/quality.md.
+TOPIC_DISTANCE = 0.5
 MIN_BAD_QUERIES = 3  # of a topic
 MAX_QUERIES = 10_000  # that are grouped: their distances take 400 MB
 MAX_EXAMPLES, MAX_WORDS = 3, 4  # of a topic
@@ -96,7 +96,7 @@ class GroupedQueries:
     first: Sequence[RankedAnswer | None]
     points: Float[np.ndarray, "n d"]
     bad: Bool[np.ndarray, " n"]
-    topics: Sequence[Int[np.ndarray, " m"]] = ()
+    topics: Sequence[Int[np.ndarray, " m"]]
 
 
 def find_gaps(
@@ -104,7 +104,7 @@ def find_gaps(
     asked: Asked,
     k: int = 10,
     *,
-    below: float = BELOW,
+    below: float = GAP_BELOW,
     where: Filter | None = None,
     most: int = MAX_QUERIES,
 ) -> Gaps:
@@ -138,7 +138,7 @@ def find_gaps(
 
 
 def group_queries(
-    ranker: Ranker, asked: Asked, *, below: float = BELOW, where: Filter | None = None
+    ranker: Ranker, asked: Asked, *, below: float = GAP_BELOW, where: Filter | None = None
 ) -> GroupedQueries:
     """Group queries by the cosines of their features, by average linkage.
 
@@ -159,23 +159,20 @@ def group_queries(
         not right if right is not None else not answer or (answer.confidence or 0.0) < below
         for right, answer in zip(asked["right"], first, strict=True)
     ]
-    grouped = GroupedQueries(
-        asked, first, scale_to_unit(ranker.dense.reader(texts)), np.array(is_bad, bool)
-    )
-    if len(texts) < MIN_BAD_QUERIES:
-        return grouped
-    bad = grouped.bad
-    low = -np.array([answer.score if answer else 0.0 for answer in first])
-    worth = _standardise(bad.astype(np.float64)) + _standardise(low)
-    topics = [rows for rows in _cluster(grouped.points) if bad[rows].sum() >= MIN_BAD_QUERIES]
-    return replace(grouped, topics=sorted(topics, key=lambda rows: -worth[rows].sum()))
+    bad, points = np.array(is_bad, bool), scale_to_unit(ranker.dense.reader(texts))
+    topics: list[Int[np.ndarray, " m"]] = []
+    if len(texts) >= MIN_BAD_QUERIES:
+        low = -np.array([answer.score if answer else 0.0 for answer in first])
+        worth = _standardise(bad.astype(np.float64)) + _standardise(low)
+        topics = [rows for rows in _cluster(points) if bad[rows].sum() >= MIN_BAD_QUERIES]
+        topics.sort(key=lambda rows: -worth[rows].sum())
+    return GroupedQueries(asked, first, points, bad, topics)
 
 
 def _standardise(values: np.ndarray) -> Float[np.ndarray, " n"]:
     """Return standard scores; zero where all values are equal."""
     spread = values.std() if np.ptp(values) else 1.0
-    scores: np.ndarray = (values - values.mean()) / spread
-    return scores
+    return np.asarray((values - values.mean()) / spread)
 
 
 def _cluster(points: Float[np.ndarray, "n d"]) -> list[Int[np.ndarray, " m"]]:
@@ -218,8 +215,7 @@ def _find_words(grouped: GroupedQueries, language: str) -> list[list[str]]:
 def _describe_topic(
     grouped: GroupedQueries, rows: Int[np.ndarray, " m"], words: list[str]
 ) -> Topic:
-    asked, points = grouped.asked, grouped.points
-    bad = rows[grouped.bad[rows]]
+    asked, points, bad = grouped.asked, grouped.points, rows[grouped.bad[rows]]
     central = bad[np.argsort(-(points[bad] @ points[bad].sum(axis=0)), kind="stable")]
     texts = asked["text"].gather(central).to_list()
     answer = grouped.first[central[0]]
