@@ -10,7 +10,7 @@ from twinrank.exploration.sample import shorten
 from twinrank.feedback.gaps import TREND_DAYS, Gaps, Topic
 from twinrank.reports.terminal import figure, fill_table
 
-LINE_LENGTH = 50  # characters of a text in the terminal's table, which is 80 wide
+LINE_LENGTH = 52  # characters of a text in the terminal's table, which is 80 wide
 
 
 def describe_gaps(gaps: Gaps) -> str:
