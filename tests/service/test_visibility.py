@@ -126,6 +126,8 @@ BODIES = {
     ("GET", "/v1/feedback"): [None],
     ("DELETE", "/v1/feedback/{key}"): [None],
     ("GET", "/v1/stats"): [None],
+    ("GET", "/v1/rules"): [None],
+    ("PUT", "/v1/rules"): [{"text": "", "digest": "x"}],
     ("GET", "/v1/misses"): [None],
     ("GET", "/v1/learning"): [None],
     ("POST", "/v1/learning/rollback"): [None],
