@@ -1,5 +1,6 @@
 """The admin view of `twinrank serve` in a real Chromium, over a database with a history."""
 
+import re
 import shutil
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
@@ -14,7 +15,7 @@ from tests.serving_help import serving
 from twinrank.feedback import Verdict
 from twinrank.feedback.database import Feedback
 from twinrank.feedback.feedback_statistics import Traffic
-from twinrank.ranking import Learned, Ranker
+from twinrank.ranking import RULES, Learned, Ranker
 
 pytestmark = pytest.mark.slow
 
@@ -327,6 +328,43 @@ def test_a_key_shows_no_words_that_it_may_not_read(opened, history, trained, tmp
         api = [reply for reply in replies if "/v1/" in reply.url]
         assert {reply.status for reply in api} > {401, 403}
         assert not any("where is" in reply.text() for reply in api)
+
+
+def test_gaps_are_looked_for_when_asked(admin):
+    page = admin().page
+    page.get_by_text("Look for topics").click()
+    section = page.get_by_role("region", name="Which article is missing?")
+    topic = section.get_by_role("listitem").filter(has=page.get_by_role("heading"))
+    expect(topic).to_have_count(1)
+    expect(topic).to_contain_text("4 of 6 queries without a right answer")
+    topic.get_by_text("What was asked").click()
+    expect(topic.get_by_text("where is wrong-1")).to_be_visible()
+
+
+def test_rules_are_edited_and_take_effect(admin, history, ranker_folder):
+    page = admin().page
+    section = page.get_by_role("region", name="Pins and synonyms")
+    section.get_by_text("Answers that come first").click()
+    box = section.get_by_role("textbox", name="Rules, as TOML")
+    expect(box).to_have_value(re.compile("An answer that comes first"))
+    save = section.get_by_role("button", name="Save")
+    box.fill("[[pins]]\nquery = 'zebra'\n")
+    save.click()
+    expect(section.get_by_text("pins.0.answer: Field required")).to_be_visible()
+    last = Ranker.load(ranker_folder).answers["id"][-1]
+    box.fill(f"[[pins]]\nquery = 'zebra'\nanswer = '{last}'\n")
+    save.click()
+    expect(section.get_by_text("In use: 1 pin,")).to_be_visible()
+    expect(section.locator(".notice")).to_be_hidden()
+    reply = httpx.post(f"{history.url}/v1/rank", json={"text": "Zebra!"}).json()
+    assert (reply["answers"][0]["id"], reply["answers"][0]["pinned"]) == (last, "zebra")
+    (ranker_folder / RULES).write_text("# somebody else's\n")
+    box.fill("# mine\n")
+    save.click()
+    expect(section.get_by_text("Somebody else changed that meanwhile")).to_be_visible()
+    section.get_by_role("button", name="Try now").click()
+    expect(box).to_have_value("# somebody else's\n")
+    (ranker_folder / RULES).unlink()
 
 
 def test_a_share_has_wilsons_interval(admin):

@@ -5,7 +5,9 @@ import {
   $, count, el, folded, learning, many, offerToForget, percent, rollBack, say, showProblem, stats,
 } from "./common.js";
 import { answerList } from "./editing.js";
+import { gapList } from "./gaps.js";
 import { missList, toMisses } from "./misses.js";
+import { ruleEditor } from "./rules.js";
 
 /** A table whose first column names the rows; the others are numbers. */
 function table(caption, hint, heads, rows) {
@@ -172,7 +174,7 @@ function follow() {
 const queries = missList();
 const answers = answerList();
 const learned = el("section", { class: "box", hidden: true });
-$("#browser").replaceWith(queries.section, learned, answers.section);
+$("#browser").replaceWith(queries.section, gapList(), learned, ruleEditor(), answers.section);
 for (const range of document.getElementsByName("days")) {
   range.addEventListener("change", () => {
     load();

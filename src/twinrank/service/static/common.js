@@ -166,6 +166,9 @@ export const putAnswer = (id, answer) =>
   ask(`v1/answers/${encodeURIComponent(id)}?plain=true`, { method: "PUT", body: answer });
 export const misses = (which) => ask(`v1/misses?${new URLSearchParams(which)}`);
 export const learning = () => ask("v1/learning");
+export const gaps = () => ask("v1/gaps");
+export const rules = () => ask("v1/rules");
+export const putRules = (changed) => ask("v1/rules", { method: "PUT", body: changed });
 export const rollBack = (version) =>
   ask(`v1/learning/rollback?${new URLSearchParams({ version })}`, { method: "POST" });
 export const stats = (days, signal) => ask(`v1/stats?days=${days}`, { signal });
@@ -180,6 +183,7 @@ const WORDS = {
   401: ["This service asks for a key", "Whoever runs it can give you one."],
   403: ["That is not allowed", "Ask whoever runs the service."],
   404: ["That is not here any more", "It was probably removed a moment ago."],
+  409: ["Somebody else changed that meanwhile", "Copy what you wrote, and load it again."],
   413: ["That is more text than the service takes", "Keep the part that says what is wrong."],
   422: ["The service could not work with that", "Change it a little and try again."],
   429: ["That was a lot in a short time", "Nothing is lost."],
