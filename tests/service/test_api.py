@@ -18,6 +18,7 @@ from twinrank.feedback.database import Feedback
 from twinrank.ranking import CURRENT, Learned, Ranker
 from twinrank.service import live_ranker, prometheus
 from twinrank.service.logs import log_as_json
+from twinrank.training import train
 
 TEXT = "it wont let me in again"
 NEW = {"title": "Zeppelins", "text": "Moor your zeppelin with a rope."}
@@ -435,6 +436,24 @@ def test_stats_count_what_was_asked_and_said(service, settings):
     assert stats["wanted"][0]["title"]
     assert (stats["verdicts"], stats["learnable"]) == (3, 1)
     assert stats["types"] == ["question", "", "other"]
+
+
+def test_gaps_look_at_the_newest_queries_and_count_the_others(client, monkeypatch, folder):
+    monkeypatch.setattr(live_ranker, "MAX_GAP_QUERIES", 5)
+    for n in range(7):
+        body = {"key": f"{n}", "text": f"{TEXT} {n}", "right": False}
+        assert client.post("/v1/feedback", json=body).status_code == 201
+    gaps = client.get("/v1/gaps?k=1").json()
+    assert (gaps["queries"], gaps["bad"], gaps["left_out"], gaps["total"]) == (5, 5, 2, 1)
+    (expected,) = Ranker.load(folder).rank(gaps["topics"][0]["title"], 1)
+    assert gaps["topics"][0]["nearest"]["id"] == expected[0].id
+    assert rank(client, {"text": TEXT})["answers"]
+
+
+def test_gaps_take_a_ranker_with_an_encoder(service, settings, recipes, help_centre):
+    train(help_centre, recipes["bm25"], out=settings.ranker, resume=False)
+    reply = service(settings).get("/v1/gaps")
+    assert (reply.status_code, "goes by words alone" in reply.json()["detail"]) == (422, True)
 
 
 def test_a_deleted_answer_is_restored_with_its_past_queries(client):

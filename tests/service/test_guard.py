@@ -39,6 +39,7 @@ def locked(trained, tmp_path_factory):
         ("HEAD", "/v1/answers", None, "read"),
         ("GET", "/metrics", None, "read"),
         ("HEAD", "/v1/stats", None, "write"),
+        ("GET", "/v1/gaps", None, "write"),
         ("POST", "/v1/feedback", VERDICT, "feedback"),
         ("DELETE", "/v1/feedback/k", None, "feedback"),
         ("GET", "/v1/feedback", None, "write"),

@@ -131,6 +131,7 @@ BODIES = {
     ("GET", "/v1/misses"): [None],
     ("GET", "/v1/learning"): [None],
     ("POST", "/v1/learning/rollback"): [None],
+    ("GET", "/v1/gaps"): [None],
     ("GET", "/healthz"): [None],
     ("GET", "/readyz"): [None],
     ("GET", "/metrics"): [None],
@@ -257,6 +258,19 @@ def test_the_ranker_is_rolled_back_by_none_who_sees_a_part(desk, tenants):
     for method, path in [("GET", "learning"), ("POST", "learning/rollback?version=x")]:
         assert desk(ACME, method, f"/v1/{path}").status_code == 403
     assert desk(ADMIN, "GET", "/v1/learning").status_code == 200
+
+
+def test_gaps_are_of_verdicts_with_the_same_filter_and_near_answers_that_may_be_seen(desk, tenants):
+    for key, word in ((ACME, "mine"), (GLOBEX, CANARY), (ADMIN, "admin's")):
+        for n in range(3):
+            body = {"key": f"{word}{n}", "text": f"{word} of {n}: {TEXT}", "right": False}
+            assert desk(key, "POST", "/v1/feedback", body).status_code == 201
+    gaps = desk(ACME, "GET", "/v1/gaps").json()
+    (topic,) = gaps["topics"]
+    assert (gaps["queries"], topic["bad"], topic["recent"], topic["before"]) == (3, 3, 3, 0)
+    assert all("mine" in text for text in topic["examples"])
+    assert topic["nearest"]["id"] in ids_of(tenants, "acme")
+    assert desk(ADMIN, "GET", "/v1/gaps").json()["queries"] == 9
 
 
 def test_which_past_queries_an_answer_solved_is_told_to_those_without_a_filter_alone(desk):

@@ -1,10 +1,11 @@
-"""Labelled queries made of verdicts."""
+"""Verdicts made into labelled queries, and into texts that were answered well or badly."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import polars as pl
 
@@ -13,6 +14,8 @@ from twinrank.data.validation import DEFAULT_TYPE
 from twinrank.feedback.verdicts import Verdict, feedback_id, standing_verdicts, text_key
 
 HOLD_BACK = 0.2  # share of the texts that is measured on
+ASKED_SCHEMA = {"text": pl.String, "right": pl.Boolean, "day": pl.Date}
+Asked: TypeAlias = pl.DataFrame  # was an answer right? null: nobody said; day: null if unknown
 LABEL_SCHEMA = dict.fromkeys(("id", "type", "thread", "text", "answer"), pl.String)
 
 
@@ -119,6 +122,21 @@ def count_waiting(
 def _draw(key: str) -> float:
     """Draw a number from 0 to 1 for a text, always the same one."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
+
+
+def judge_texts(verdicts: Iterable[Verdict]) -> Asked:
+    """Return a row for each text with verdicts, the oldest first.
+
+    It is right if of the verdicts that stand (see `standing_verdicts`) one names a right answer.
+
+    Args:
+        verdicts: oldest first.
+    """
+    rows = [
+        (group[-1].text, any(verdict.right for verdict in group), group[-1].at.date())
+        for group in standing_verdicts(verdicts).values()
+    ]
+    return pl.DataFrame(rows, ASKED_SCHEMA, orient="row").sort("day", maintain_order=True)
 
 
 def describe_counts(counts: Mapping[str, int]) -> str:

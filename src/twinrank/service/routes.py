@@ -18,8 +18,10 @@ from pydantic import Discriminator, Field, Tag
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from twinrank.data.markup import read_markup, strip_markup
+from twinrank.errors import RankerError
 from twinrank.feedback.database import Feedback
 from twinrank.feedback.feedback_statistics import MissedQuery, find_misses
+from twinrank.feedback.gaps import Gaps
 from twinrank.feedback.labels import HOLD_BACK, count_waiting
 from twinrank.feedback.verdicts import Verdict
 from twinrank.ranking import Filter, read_manifest, read_pointer
@@ -53,6 +55,7 @@ from twinrank.service.schemas import (
 )
 from twinrank.service.settings import Settings
 
+MAX_GAP_VERDICTS = 10_000  # of which gaps are found, the newest
 Batch = Annotated[list[RankRequest], Field(min_length=1, max_length=MAX_BATCH_QUERIES)]
 OneOrMore = Annotated[
     Annotated[RankRequest, Tag("one")] | Annotated[Batch, Tag("batch")],
@@ -68,7 +71,10 @@ DUPLICATE: Responses = {200: {"model": Stored, "description": "This verdict was 
 TAGS = [
     {"name": "ranking", "description": "Rank answers. Takes a key with the role `read`."},
     {"name": "answers", "description": "Reading takes the role `read`, changing `write`."},
-    {"name": "feedback", "description": "Verdicts take `feedback`, statistics `write`."},
+    {
+        "name": "feedback",
+        "description": "Verdicts take `feedback`, lists, statistics and gaps `write`.",
+    },
     {"name": "health", "description": "For probes; takes no key."},
 ]
 
@@ -104,6 +110,7 @@ class Service:
     # Each kind of work that may block has its own threads: a locked database hides no figures.
     storing: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
     reading: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
+    grouping: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
 
     async def close(self) -> None:
         """Store what is counted in memory, and end all threads."""
@@ -471,6 +478,27 @@ def _check_whole(visible: Filter) -> None:
     """Refuse a key with a filter: the ranker is everybody's."""
     if visible:
         raise HTTPException(403, "the ranker is everybody's; use a key without a filter")
+
+
+@api.get("/v1/gaps", tags=["feedback"])
+async def gaps(
+    service: Shared,
+    visible: Visible,
+    days: Annotated[int, Query(ge=1, le=3650)] = 90,
+    k: Annotated[int, Query(ge=1, le=100, description="How many topics.")] = 10,
+) -> Gaps:
+    """Topics with several queries whose verdicts name no right answer, the likeliest gap first.
+
+    Of the last days, today (UTC) included, the newest 10,000 verdicts are read, and the newest 500
+    of their queries looked at. A key with a filter sees verdicts of keys with the same filter
+    alone.
+    """
+    verdicts = await in_thread(service.reading, service.feedback.recent, days, str(visible))
+    find = service.ranker.find_gaps
+    try:
+        return await in_thread(service.grouping, find, verdicts[-MAX_GAP_VERDICTS:], k, visible)
+    except RankerError as error:  # it has no encoder
+        raise HTTPException(422, f"{error}") from None
 
 
 @probes.get("/healthz")
