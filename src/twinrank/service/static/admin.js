@@ -122,7 +122,7 @@ async function showLearning(act = learning) {
       showLearning(() => rollBack(previous.version));
     learned.replaceChildren(el("h2", {}, "What the ranker learned"), el("p", {}, texts(current)),
       el("p", {}, waiting === null ? "Its recipe learns nothing from verdicts." : !waiting ? "No judged text waits to be learned."
-        : `Up to ${many(waiting, "judged text")} to be learned. To train a ranker on them, which takes the place unless it is worse: `,
+        : `Texts that wait to be learned: up to ${count(waiting)}. To train a ranker on them, which takes the place unless it is worse: `,
       waiting > 0 && el("code", {}, command)),
       ...(previous ? [
         table("A right answer among the first three", "Share of the validation queries; a few percent are chance.",
