@@ -110,9 +110,11 @@ export function conversation(list, changed) {
     read: () => rows()
       .map((row) => ({ role: roleOf(row).value, text: textOf(row).value.trim() }))
       .filter((turn) => turn.text),
-    start: (text = "") => {
+    /** Puts turns in the place of all, or one to begin with; returns the field of the last. */
+    fill: (turns = []) => {
       list.replaceChildren();
-      return textOf(add("User", text));
+      for (const { role, text } of turns.length ? turns : [{ role: "User" }]) add(role, text);
+      return textOf(list.lastElementChild);
     },
   };
 }
