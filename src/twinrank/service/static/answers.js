@@ -9,19 +9,16 @@ import { judgeRanking, options, verdictButtons } from "./feedback.js";
 const SURE = 0.5; // from here on an answer is rather right than wrong
 const UNLIKELY = 0.25; // below, it is folded away, unless it is the first
 
-/** What a probability is called. */
-const sure = (value) =>
-  value >= 0.8 ? "very likely right"
-    : value >= SURE ? "likely right"
-      : value >= UNLIKELY ? "may be right"
-        : "unlikely to be right";
+const LIKELY = [
+  [0.8, "Very likely right"], [SURE, "Likely right"], [UNLIKELY, "May be right"], [0, "Unlikely to be right"],
+];
 
-/** A probability as a meter, with its number and a word for it. */
+/** A probability as a meter, with a word and a number for it. */
 function confidence(value) {
   const share = value > 0.99 ? "over 99%" : value < 0.01 ? "under 1%" : percent(value);
-  const words = `${sure(value)}, ${share}`;
+  const words = `${LIKELY.find(([least]) => value >= least)[1]}, ${share}`;
   const meter = el("meter", { "aria-label": "Confidence", low: SURE, optimum: 1, value: value.toFixed(2) }, words);
-  return el("div", { class: "confidence" }, meter, `${words[0].toUpperCase()}${words.slice(1)}`);
+  return el("div", { class: "confidence" }, meter, words);
 }
 
 const NAMES = {
@@ -41,8 +38,8 @@ function bars({ channels }, others) {
   return el("dl", { class: "channels" }, Object.entries(channels).map(([name, value]) => {
     const mean = others.reduce((sum, other) => sum + (other.channels?.[name] ?? 0), 0) / others.length;
     const ahead = (value - mean) / (max - min);
-    const words = Math.abs(ahead) < ALIKE ? "like the others" : ahead > 0 ? "more than the others" : "less than the others";
-    return el("div", { class: "channel", title: `${value.toFixed(2)}; average of those shown ${mean.toFixed(2)}` },
+    const words = `${ahead > ALIKE ? "more than" : ahead < -ALIKE ? "less than" : "like"} the others`;
+    return el("div", { class: "channel", title: `${value.toFixed(2)}; on average ${mean.toFixed(2)}` },
       el("dt", {}, NAMES[name] ?? name),
       el("dd", {}, el("meter", { "aria-hidden": "true", min, max, value }), others.length > 1 && words));
   }));
@@ -93,8 +90,7 @@ async function copy(text) {
 const COPIED = 2_000; // milliseconds for which a button says so
 
 const copyButton = (words, text) => el("button", {
-  type: "button", class: "quiet",
-  onclick: async ({ currentTarget: button }) => {
+  type: "button", class: "quiet", onclick: async ({ currentTarget: button }) => {
     button.style.minWidth = `${button.offsetWidth}px`; // so that nothing moves
     const done = await copy(text);
     button.textContent = done ? "Copied" : "Not copied";
@@ -177,27 +173,24 @@ function card(id) {
 
 const cards = new Map(); // by answer id, of the ranking that is shown
 let places = new Map(); // rank by answer id
-let isUnfolded = false; // whether unlikely answers are shown
 
-/** Folds the unlikely answers behind a button that says how many they are. */
-function foldUnlikely() {
+/** Folds the unlikely answers behind a button that says how many they are, or shows them. */
+function foldUnlikely(isFolded) {
   const number = document.querySelectorAll("#answers > .unlikely").length;
-  $("#answers").classList.toggle("folded", !isUnfolded);
-  $("#more").replaceChildren(...(number ? [el("button", {
-    type: "button", class: "plain", "aria-expanded": String(isUnfolded), "aria-controls": "answers",
-    onclick: () => {
-      isUnfolded = !isUnfolded;
-      foldUnlikely();
-      $("#more button").focus();
-    },
-  }, isUnfolded ? `Fold ${number} unlikely` : `${number} more, unlikely`)] : []));
+  $("#answers").classList.toggle("folded", isFolded);
+  $("#more").hidden = !number;
+  $("#more").ariaExpanded = String(!isFolded);
+  $("#more").textContent = isFolded ? `${number} more, unlikely` : `Fold ${number} unlikely`;
 }
+
+const areFolded = () => $("#answers").classList.contains("folded");
+$("#more").onclick = () => foldUnlikely(!areFolded());
 
 /** Goes to an answer by its place, from 1, and opens it. */
 export function goTo(rank, { open = true } = {}) {
   const element = $("#answers").children[rank - 1];
   if (!element) return;
-  if (element.classList.contains("unlikely") && !isUnfolded) $("#more button").click();
+  if (element.matches(".folded > .unlikely")) foldUnlikely(false);
   element.focus();
   if (open) element.querySelector("details").open = true;
 }
@@ -206,8 +199,8 @@ export function goTo(rank, { open = true } = {}) {
 export function clear() {
   cards.clear();
   places = new Map();
-  isUnfolded = false;
-  for (const place of ["#answers", "#more", "#none", "#verdict"]) $(place).replaceChildren();
+  for (const place of ["#answers", "#none", "#verdict"]) $(place).replaceChildren();
+  foldUnlikely(true);
 }
 
 /** Title, and advice where there is any, for a ranking. */
@@ -236,11 +229,7 @@ function arrange(list, ids) {
   if (focused?.isConnected) focused.focus({ preventScroll: true });
 }
 
-/**
- * @param {object} reply of the service
- * @param {{query: object, words: string, follows: boolean}} asked the query; what it is called on
- *   the page; whether it goes on from the one before, so that moves mean something
- */
+/** Shows the service's reply to a query, called `words` on the page, that may follow the one before. */
 export function show(reply, { query, words, follows }) {
   const { answers, ask } = reply;
   const ids = answers.map((answer) => answer.id);
@@ -256,6 +245,6 @@ export function show(reply, { query, words, follows }) {
     cards.get(answer.id).show(answer, answers, before && before.get(answer.id));
   }
   places = new Map(answers.map((answer) => [answer.id, answer.rank]));
-  foldUnlikely();
+  foldUnlikely(areFolded());
   say(answers.length ? `${title}. First: ${answers[0].title}.` : `${title}.`);
 }

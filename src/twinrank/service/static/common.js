@@ -266,13 +266,7 @@ function blocks(text, sentence) {
   return blocks;
 }
 
-/**
- * A whole answer as elements, by its sections where it has any.
- *
- * @param {{text: string, sections: {title: string, text: string}[]}} answer
- * @param {{section: string | null, sentence: string | null}} best
- * @param {string} heading the element of sections' titles
- */
+/** A whole answer as elements, by its sections if it has any; the sentence that fits best is marked. */
 export function wholeText({ text, sections = [] }, { section = null, sentence = null } = {}, heading = "h4") {
   const holding = sections.filter((part) => sentence && part.text.includes(sentence));
   const best = holding.find((part) => part.title === (section ?? "")) ?? holding[0];

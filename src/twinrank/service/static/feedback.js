@@ -143,7 +143,7 @@ function draw() {
 
 /** A button that says of an answer whether it is right; pressed again it takes that back. */
 const verdictButton = (answer, right, look, thanks, place, ...words) => el("button", {
-  type: "button", class: look, "data-answer": answer, "data-right": String(right), "aria-pressed": "false",
+  type: "button", class: look, "data-answer": answer, "data-right": String(right),
   onclick: () => current.press(answer, right, thanks, place),
 }, ...words);
 

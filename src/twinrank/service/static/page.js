@@ -42,7 +42,6 @@ function where() {
 function toFragment({ text, turns: written = [] }) {
   const parts = new URLSearchParams(text ? { text } : {});
   for (const turn of written) parts.append("turn", `${turn.role}:${turn.text}`);
-  if ($("#how-many").value !== "5") parts.set("k", $("#how-many").value);
   if ($("#where").value) parts.set("where", $("#where").value);
   return `#${parts}`;
 }
@@ -53,7 +52,6 @@ function readFragment(hash) {
   return {
     text: parts.get("text") ?? "",
     turns: written.map(([role, text = ""]) => ({ role: role || "User", text })),
-    k: parts.get("k"),
     where: parts.get("where") ?? "",
   };
 }
@@ -61,7 +59,6 @@ function readFragment(hash) {
 /** Asks what the address holds: after a reload, by a link, with Back. */
 function restore() {
   const kept = readFragment(location.hash);
-  $("#how-many").value = ["3", "10"].includes(kept.k) ? kept.k : "5";
   $("#where").value = kept.where;
   if (kept.where) $(".options").open = true;
   if (!isEmpty(kept)) $(kept.text ? "#question-mode" : "#conversation-mode").checked = true;
@@ -122,7 +119,7 @@ async function ask({ anew = false, failures = 0, follows = talking() } = {}) {
   running = request;
   $("#results").setAttribute("aria-busy", "true");
   try {
-    const reply = await rank({ ...asked, k: Number($("#how-many").value), where: filter }, request.signal);
+    const reply = await rank({ ...asked, where: filter }, request.signal);
     if (request !== running) return;
     if ($("#problem").contains(document.activeElement)) $("#results").focus();
     $("#problem").hidden = true;
@@ -185,7 +182,7 @@ $("#start-over").addEventListener("click", () => {
   empty();
 });
 for (const mode of document.getElementsByName("mode")) mode.addEventListener("change", switchMode);
-for (const id of ["#how-many", "#where"]) $(id).addEventListener("change", () => ask());
+$("#where").addEventListener("change", () => ask());
 $(".write").addEventListener("input", showRecent);
 $("#forget-recent").addEventListener("click", () => {
   localStorage.removeItem(RECENT);
