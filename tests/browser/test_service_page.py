@@ -317,7 +317,7 @@ def test_what_goes_into_a_reply_is_copied(visit, is_old):
     ask(page)
     card = page.locator(".answer").first
     title, link = card.locator("h3").inner_text(), card.locator("h3 a").get_attribute("href")
-    sentence = card.locator(".found mark").inner_text()
+    sentence = card.locator(".found span:last-child").inner_text()
     for name, text in [
         ("Copy for reply", f"{title}\n{sentence}\n{link}"),
         ("Copy sentence", sentence),
@@ -543,7 +543,7 @@ def test_an_answer_is_opened_at_its_sentence_and_explained(visit):
     page = visit().page
     ask(page)
     card = page.locator(".answer").first
-    sentence = card.locator(".found mark").inner_text()
+    sentence = card.locator(".found span:last-child").inner_text()
     card.get_by_text("Whole answer").click()
     expect(card.locator(".whole mark")).to_have_text(sentence)
     assert len(card.locator(".whole").inner_text()) > len(sentence)

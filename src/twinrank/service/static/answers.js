@@ -8,10 +8,7 @@ import { judgeRanking, options, verdictButtons } from "./feedback.js";
 
 const SURE = 0.5; // from here on an answer is rather right than wrong
 const UNLIKELY = 0.25; // below, it is folded away, unless it is the first
-
-const LIKELY = [
-  [0.8, "Very likely right"], [SURE, "Likely right"], [UNLIKELY, "May be right"], [0, "Unlikely to be right"],
-];
+const LIKELY = [[0.8, "Very likely right"], [SURE, "Likely right"], [UNLIKELY, "May be right"], [0, "Unlikely to be right"]];
 
 /** A probability as a meter, with a word and a number for it. */
 function confidence(value) {
@@ -46,7 +43,7 @@ function bars({ channels }, others) {
 }
 
 function pastQuery({ id, text, similarity }) {
-  const words = similarity >= 0.6 ? "Much like yours" : similarity >= 0.3 ? "Like yours" : "A little like yours";
+  const words = similarity >= 0.5 ? "Much like yours" : "A little like yours";
   const like = el("p", { class: "hint", title: `Similarity ${similarity.toFixed(2)}` }, `${words} `, id && el("code", {}, id));
   if (text == null) return el("li", {}, like);
   const quote = el("blockquote", {}, text);
@@ -160,7 +157,7 @@ function card(id) {
       ...(answer.confidence == null ? [] : [confidence(answer.confidence)]),
       ...(answer.sentence ? [el("p", { class: "found" },
         answer.section && el("span", { class: "section" }, answer.section),
-        el("mark", {}, answer.sentence))] : []));
+        el("span", {}, answer.sentence))] : []));
     reasons.replaceChildren(why(answer, answers));
     copies.replaceChildren(...copyButtons(answer));
     judging.setAttribute("aria-label", `Is “${answer.title || id}” right?`);
@@ -175,7 +172,7 @@ const cards = new Map(); // by answer id, of the ranking that is shown
 let places = new Map(); // rank by answer id
 
 /** Folds the unlikely answers behind a button that says how many they are, or shows them. */
-function foldUnlikely(isFolded) {
+function foldUnlikely(isFolded = areFolded()) {
   const number = document.querySelectorAll("#answers > .unlikely").length;
   $("#answers").classList.toggle("folded", isFolded);
   $("#more").hidden = !number;
@@ -245,6 +242,6 @@ export function show(reply, { query, words, follows }) {
     cards.get(answer.id).show(answer, answers, before && before.get(answer.id));
   }
   places = new Map(answers.map((answer) => [answer.id, answer.rank]));
-  foldUnlikely(areFolded());
+  foldUnlikely();
   say(answers.length ? `${title}. First: ${answers[0].title}.` : `${title}.`);
 }

@@ -36,7 +36,6 @@ export function linked(words, url) {
 
 const ICONS = {
   check: "M4.5 12.5l5 5 10-11",
-  down: "M7 14V4H4v10zM7 14l4 7c1.5 0 2.4-1 2.2-2.4L12.6 15H18a2 2 0 0 0 2-2.4l-1.3-7A2 2 0 0 0 16.7 4H7",
   close: "M6 6l12 12M18 6L6 18",
 };
 
@@ -199,13 +198,8 @@ export function wordsFor(problem) {
 }
 
 /**
- * A notice in a place, that tries again by itself where that helps.
- *
- * @param {HTMLElement} place emptied first
- * @param {Problem} problem
- * @param {() => void} again
- * @param {number} failures in a row; infinitely many: it is not tried again by itself
- * @returns {() => void} stops the waiting
+ * A notice in a place. Where that helps it is tried again by itself, later after more failures in a row,
+ * after infinitely many never. Returns what stops the waiting.
  */
 export function showProblem(place, problem, again, failures = 1) {
   const [title, then] = wordsFor(problem);

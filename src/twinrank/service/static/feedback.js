@@ -1,6 +1,5 @@
-// Verdicts on a question: which answer solved it, which ones are not right, or that none of those
-// shown is. Each has a key of its own, so that one that is sent twice is stored once, and can be
-// taken back.
+// Verdicts on a question: which answer solved it, which are not right, or that none is. Each has a key
+// of its own, so that one that is sent twice is stored once, and can be taken back.
 
 import {
   $, el, fetchAnswer, folded, icon, judge, many, say, settled, showProblem, takeBack, titles, wholeText,
@@ -93,7 +92,7 @@ function openBook() {
     }
     running = false;
     agreed = wanted;
-    const words = pressed?.thanks ?? "Taken back.";
+    const words = pressed ? `Stored: ${pressed.thanks}. Thank you.` : "Taken back.";
     tell(words, pressed ? "good" : "hint");
     say(words);
   }
@@ -150,14 +149,14 @@ const verdictButton = (answer, right, look, thanks, place, ...words) => el("butt
 /** What an agent says of one answer. */
 export function verdictButtons(id, place) {
   const button = (right, look, glyph, words) => verdictButton(
-    id, right, `thumb ${look}`, `Stored: ${words.toLowerCase()}. Thank you.`, place, icon(glyph), words);
-  return [button(true, "up", "check", "This one solved it"), button(false, "down", "down", "Not right")];
+    id, right, `thumb ${look}`, words.toLowerCase(), place, icon(glyph), words);
+  return [button(true, "up", "check", "This one solved it"), button(false, "down", "close", "Not right")];
 }
 
 /** The answers that a query may mean, to choose from. */
 export function options(ask) {
   const place = el("div", { class: "said" });
-  const whole = el("div", { class: "whole" });
+  const whole = el("div", { class: "panel whole" });
   async function read(id) {
     const isChosen = () => current.find((one) => one.answer === id && one.right);
     whole.replaceChildren();
@@ -169,7 +168,7 @@ export function options(ask) {
     }
   }
   const buttons = ask.map(({ id, title, terms }) => verdictButton(
-    id, true, "plain option", `Stored: “${title}” is meant. Thank you.`, place,
+    id, true, "plain option", `“${title}” is meant`, place,
     el("b", {}, title), el("span", { class: "hint" }, terms.join(", "))));
   const group = el("div", { class: "row", role: "group", "aria-labelledby": "meant" }, buttons);
   ask.forEach(({ id }, i) => buttons[i].addEventListener("click", () => read(id)));
@@ -189,7 +188,7 @@ function noneOfThese({ shown }) {
 
   function offer(answers, words) {
     list.replaceChildren(...answers.map(({ id, title }) => verdictButton(
-      id, true, "plain", `Stored: the right one is “${title}”. Thank you.`, place, title)));
+      id, true, "plain", `the right one is “${title}”`, place, title)));
     note.textContent = words;
     draw();
   }
@@ -213,8 +212,7 @@ function noneOfThese({ shown }) {
     }
   }
 
-  const unknown = verdictButton(
-    null, false, "plain", "Stored: none of these. Thank you.", place, "I do not know which");
+  const unknown = verdictButton(null, false, "plain", "none of these", place, "I do not know which");
   const panel = el("div", { class: "panel finder" },
     el("label", {}, "The right one is", input), note, list, unknown, place);
   return folded(shown.length ? "None of these is right" : "Say which answer is right", panel, () => input.focus());

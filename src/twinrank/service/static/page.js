@@ -1,5 +1,5 @@
-// The page: reads a question or a conversation, asks for a ranking, shows it or what went wrong; keeps
-// what is asked in the address, and the last questions on this machine; and obeys single keys.
+// The page: has a question or a conversation ranked, shows the ranking or what went wrong, keeps what is
+// asked in the address and on this machine, and obeys single keys.
 
 import { clear, goTo, show } from "./answers.js";
 import { $, el, offerToForget, rank, RECENT, say, settled, showProblem } from "./common.js";
