@@ -185,11 +185,15 @@ def test_none_of_these_by_keyboard(visit, service):
 
 def test_answers_that_are_shown_are_not_offered_as_the_right_one(visit):
     page = visit().page
-    change_reply(page, lambda ranking: ranking["answers"].__setitem__(0, ranking["answers"][0] | VAT))
+    change_reply(
+        page, lambda ranking: ranking["answers"].__setitem__(0, ranking["answers"][0] | VAT)
+    )
     ask_and_wait(page)
     page.get_by_text("None of these is right").click()
     page.get_by_label("The right one is").fill("invoice vat")
-    expect(page.locator(".finder .hint")).to_have_text("0 titles have these words, and 1 answer above.")
+    expect(page.locator(".finder .hint")).to_have_text(
+        "0 titles have these words, and 1 answer above."
+    )
     expect(page.locator(".titles button")).to_have_count(0)
 
 
@@ -238,6 +242,7 @@ def test_of_a_question_one_verdict_says_what_solved_it(visit, service):
     change_reply(page, lambda ranking: [a.update(confidence=None) for a in ranking["answers"]])
     ask(page)
     cards = page.locator(".answer")
+    expect(cards).to_have_count(5)
     before = len(service.verdicts())
     shown = cards.locator("button.up").evaluate_all("all => all.map((one) => one.dataset.answer)")
 
@@ -261,7 +266,9 @@ def test_of_a_question_one_verdict_says_what_solved_it(visit, service):
     expect(page.locator("#verdict q")).to_have_text("another question")
     expect(page.locator(".up[aria-pressed=true]")).to_have_count(0)
     page.go_back()  # what was said of the first one is still known
-    expect(cards.nth(1).get_by_role("button", name=SOLVED)).to_have_attribute("aria-pressed", "true")
+    expect(cards.nth(1).get_by_role("button", name=SOLVED)).to_have_attribute(
+        "aria-pressed", "true"
+    )
     assert press(1, SOLVED, "Taken back.") == []
 
 
@@ -502,8 +509,8 @@ ARTICLE = {
         {"title": "", "text": "Before. See (https://a.example/x_(y)?z=1#top). javascript:alert(1)"},
         {
             "title": "Steps",
-            "text": "1. First.\n2. Open the <b>menu</b>. Then wait.\n- a\n* b\n\nPlan | Price\nSmall | 3\n"
-            "Large | 9\nAny | thing | else",
+            "text": "1. First.\n2. Open the <b>menu</b>. Then wait.\n- a\n* b\n\nPlan | Price\n"
+            "Small | 3\nLarge | 9\nAny | thing | else",
         },
     ],
 }
