@@ -107,6 +107,40 @@ def test_any_systems_run_is_measured_beside_a_ranker(files, run, tmp_path):
     assert [line for line in shown.splitlines() if len(line.rstrip()) > 80] == []
 
 
+def test_articles_alone_become_a_ranker(files, tmp_path):
+    table, data, out = tmp_path / "a.csv", tmp_path / "data", tmp_path / "started"
+    rows = map(json.loads, (files["data"] / "corpus.jsonl").read_text("utf-8").splitlines())
+    answers = pl.DataFrame([{"id": r["_id"], "title": r["title"], "text": r["text"]} for r in rows])
+    answers.write_csv(table)
+    assert "no query has a label" in twinrank("import", data, "--answers", table).stdout
+    done = twinrank("bootstrap", data, "--out", out, "--recipe", files["towers"])
+    assert f"now: twinrank train {out}" in done.stderr
+    assert "passage" in done.stdout
+    twinrank("train", out, "--recipe", files["towers"], "--out", tmp_path / "run")
+    title = answers["title"][0]
+    [ranking] = json.loads(twinrank("rank", tmp_path / "run", title, "--json").stdout)
+    assert answers["id"][0] in [answer["id"] for answer in ranking["answers"]]
+
+
+def test_rules_are_shown_and_measured(files, run, tmp_path):
+    ranker = shutil.copytree(run, tmp_path / "run")
+    labels = (files["data"] / "qrels/test.tsv").read_text().splitlines()[1].split("\t")
+    rows = map(json.loads, (files["data"] / "queries.jsonl").read_text("utf-8").splitlines())
+    text = next(row["text"] for row in rows if row["_id"] == labels[0])
+    pin = f"[[pins]]\nquery = {json.dumps(text[:200])}\nanswer = '{labels[1]}'\n"
+    (ranker / "rules.toml").write_text(pin)
+    [ranking] = json.loads(twinrank("rank", ranker, text[:200], "--json").stdout)
+    assert ranking["answers"][0]["id"] == labels[1]
+    assert f"pinned for {text[:20]!r}"[:-1] in twinrank("rank", ranker, text[:200]).stdout
+    values = json.loads(twinrank("evaluate", ranker, files["data"], "--json").stdout)
+    plain = json.loads(twinrank("evaluate", run, files["data"], "--json").stdout)
+    assert values["without_rules"] == plain
+    assert {row["without"] for row in values["differences"]} == {"without its rules"}
+    shown = twinrank("evaluate", ranker, files["data"], COLUMNS="80").stdout
+    assert shown.count("As BEIR and MTEB measure") == 1
+    assert "without its rules, test" in shown
+
+
 def test_explore_prints_findings_and_writes_their_page(files, tiny_model, tmp_path):
     page = tmp_path / "new" / "explore.html"
     encoder = ("--encoder", tiny_model, "--max-tokens", 32)
@@ -240,6 +274,12 @@ def test_report_writes_a_page_into_the_run_and_opens_it(run, monkeypatch):
         ),
         (["evaluate", "{data}", "{data}"], "no current.json here"),
         (["import", "x", "--queries", "{nothing}"], "give --answers and --queries, or --from"),
+        (
+            ["import", "x", "--answers", "{nothing}", "--clean-mail"],
+            "nothing to label, cast or clean",
+        ),
+        (["bootstrap", "{data}", "--out", "x", "--recipe", "bm25"], "bm25 takes no encoder"),
+        (["bootstrap", "{data}", "--out", "x", "--endpoint", "y"], "name the model, too"),
         (["import", "x", "--from", "hf:x", "--labels", "{nothing}"], "public data takes no"),
         (["import", "x", "--from", "scifact"], "give one of zendesk"),
         (["evaluate", "{data}"], "give RANKER DATA"),

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 MAX_FAULTS_OF_A_KIND = 3  # shown in full; the lines of some more are named
 MAX_LINES_NAMED = 10
@@ -17,6 +21,18 @@ class TwinrankError(Exception):
 def first_line(error: BaseException) -> str:
     """Return the first line of an error, or the name of its type where it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def describe_faults(error: ValidationError, whole: str = "the file") -> str:
+    """Return what is wrong with the fields of a file, or with the whole, in a line."""
+    faults = []
+    for fault in error.errors()[:MAX_FAULTS_OF_A_KIND]:
+        field = ".".join(map(str, fault["loc"])) or whole
+        unknown = fault["type"] == "extra_forbidden"
+        mend = "no such field, or none any more; leave it out"
+        faults.append(f"{field}: {mend if unknown else fault['msg']}")
+    more = error.error_count() - len(faults)
+    return "; ".join([*faults, f"and {more:,} more"] if more else faults)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,12 @@ import hashlib
 import os
 import re
 import shutil
+import tomllib
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -114,3 +116,11 @@ def read_text(file: Path, what: str) -> str:
     except UnicodeDecodeError as fault:
         line = content.count(b"\n", 0, fault.start) + 1
         raise TwinrankError(f"{file}:{line}: not UTF-8; save the {what} as UTF-8") from None
+
+
+def parse_toml(text: str, source: str) -> dict[str, Any]:
+    """Read the text of a TOML file; `source` is named in the TwinrankError if it is none."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise TwinrankError(f"{source}: not valid TOML: {error}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from itertools import takewhile
@@ -19,8 +18,8 @@ from pydantic import (
 )
 
 from twinrank.arguments import path_of
-from twinrank.errors import TwinrankError
-from twinrank.files import read_text
+from twinrank.errors import TwinrankError, describe_faults
+from twinrank.files import parse_toml, read_text
 from twinrank.languages import LANGUAGE_CODES
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -275,11 +274,7 @@ class Recipe(_Settings):
                 f"no recipe is called {source!r}; choose one of {', '.join(recipe_names())}, "
                 "or give a file that ends in .toml"
             )
-        try:
-            values: dict[str, Any] = tomllib.loads(toml)
-        except tomllib.TOMLDecodeError as error:
-            raise TwinrankError(f"{source}: not valid TOML: {error}") from None
-        return cls.validated({"name": name, **values}, source=source)
+        return cls.validated({"name": name, **parse_toml(toml, source)}, source=source)
 
     @classmethod
     def validated(cls, values: dict[str, Any], *, source: str) -> Recipe:
@@ -287,13 +282,7 @@ class Recipe(_Settings):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            faults = []
-            for fault in error.errors():
-                field = ".".join(map(str, fault["loc"])) or "recipe"
-                is_unknown = fault["type"] == "extra_forbidden"
-                message = "no such field, or none any more; leave it out"
-                faults.append(f"{field}: {message if is_unknown else fault['msg']}")
-            raise TwinrankError(f"{source}: {'; '.join(faults)}") from None
+            raise TwinrankError(f"{source}: {describe_faults(error, 'recipe')}") from None
 
     def values(self) -> dict[str, Any]:
         """Plain JSON values, without what is absent."""

@@ -176,6 +176,16 @@ def test_queries_may_come_from_a_table(tmp_path):
     assert dataset.labels["answer"].to_list() == ["360001110001-da", "360001110003"]
 
 
+def test_articles_alone_are_imported_and_what_makes_queries_is_named(tmp_path, caplog):
+    dataset = imported(tmp_path / "out", "confluence", queries=None)
+    assert dataset.queries.is_empty()
+    assert "no queries; `twinrank bootstrap` makes some" in caplog.text
+    with pytest.raises(DataError, match=r"queries.jsonl: holds no query"):
+        Dataset.load(tmp_path / "out")
+    alone = Dataset.load(tmp_path / "out", needs_queries=False)
+    assert alone.answers.equals(dataset.answers)
+
+
 def test_what_is_no_export_is_named(tmp_path):
     other = tmp_path / "other.json"
     other.write_text('{"hello": [1, 2, {"x": null}]}')
@@ -183,8 +193,6 @@ def test_what_is_no_export_is_named(tmp_path):
         imported(tmp_path / "out", "zendesk", [*files_of("zendesk"), other])
     with pytest.raises(DataError, match=r"zendesk: no articles that are published"):
         imported(tmp_path / "out", "zendesk", [HERE / "zendesk" / "tickets.json"])
-    with pytest.raises(DataError, match=r"confluence: no tickets: give --queries TABLE"):
-        imported(tmp_path / "out", "confluence", queries=None)
     other.write_text('{"articles": [')
     with pytest.raises(DataError, match=r"other.json: not readable as JSON"):
         imported(tmp_path / "out", "zendesk", [other])

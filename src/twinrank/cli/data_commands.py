@@ -138,11 +138,74 @@ def import_(
     elif from_:
         options |= {"queries": queries, "include_unpublished": include_unpublished}
         dataset = import_exports(out, files or [], source=from_, **options)
-    elif files or include_unpublished or not (queries and answers):
+    elif files or include_unpublished or not answers:
         raise typer.BadParameter("give --answers and --queries, or --from and the export's files")
+    elif not queries and (labels or cast_below or options["clean"]):
+        raise typer.BadParameter("without --queries there is nothing to label, cast or clean")
     else:
         dataset = import_tables(out, queries=queries, answers=answers, **options)
     _show_description(describe_data(dataset), json=json)
+
+
+@app.command(rich_help_panel=PANEL)
+def bootstrap(
+    data: Data,
+    out: Annotated[Path, FolderOption(help="Folder for the data set; may be DATA itself.")],
+    model: Annotated[
+        str | None, typer.Option(help="A language model that writes questions too.")
+    ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Its address, as OpenAI's API has it; default: OpenAI.")
+    ] = None,
+    recipe: RecipeName = "even",
+    seed: Seed = 0,
+    device: Device = "auto",
+    strict: Strict = False,
+    json: AsJson = False,
+) -> None:
+    """Make questions of the articles, to train on where nobody has labelled a query yet.
+
+    They are titles, headings and passages, and what a language model writes of each article if
+    you name one; those stay that lead the recipe's untrained encoder back to their article. They
+    are of the type `synthetic`, and are made anew each time. Then `train OUT`.
+
+    Example: `twinrank bootstrap data/mine --out data/started`
+
+    Example: `twinrank bootstrap data/mine --out data/started --model llama3.2 --endpoint
+    http://localhost:11434/v1`
+    """
+    if endpoint and not model:
+        raise typer.BadParameter("--endpoint: name the model, too, by --model")
+
+    from twinrank.data import Dataset
+    from twinrank.encoding import FeatureStore
+    from twinrank.extras import check_installed
+    from twinrank.recipe import Recipe
+    from twinrank.reports.terminal import fill_table
+    from twinrank.training import LanguageModel
+    from twinrank.training import bootstrap as make_questions
+
+    if model:
+        check_installed("language models", "bootstrap", "openai")
+    writer = LanguageModel(model, endpoint, out / "model-replies.jsonl") if model else None
+    started = make_questions(
+        Dataset.load(data, strict=strict, needs_queries=False),
+        recipe=Recipe.load(recipe),
+        model=writer,
+        seed=seed,
+        store=FeatureStore(),
+        device=device,
+    )
+    started.dataset.save(out)
+    counts = {"made": started.made, "kept": started.kept}
+    if json:
+        show(counts)
+        return
+    rows = [[name, f"{n:,}", f"{started.kept.get(name, 0):,}"] for name, n in started.made.items()]
+    total = [f"{sum(column.values()):,}" for column in counts.values()]
+    head = ["made of", "questions", "lead back to their article"]
+    show(fill_table("Synthetic questions:", [head, *rows, ["all", *total]]))
+    say(f"written: {out}; now: twinrank train {out} --out runs/started")
 
 
 @app.command(rich_help_panel=PANEL)

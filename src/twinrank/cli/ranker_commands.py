@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from twinrank.evaluation import Evaluation
 
 PANEL = "Rankers"
+WITHOUT_RULES = "without its rules"
 RUN_DEPTH = 1_000  # answers of a query in a run, as TREC has it
 
 
@@ -140,7 +141,7 @@ def evaluate(
 
     A ranker that saw a validation split also knows how likely its first answer is right: then
     how true that is, and what share would be answered, how well, if it were silent below, or
-    asked back.
+    asked back. One with rules (pins and synonyms) is measured with them, and without.
 
     Example: `twinrank evaluate runs/first examples/help-centre --split test`
 
@@ -164,18 +165,21 @@ def evaluate(
     evaluations: dict[str, Evaluation] = {}
     for path in rankers:
         loaded = Ranker.load(path, store=FeatureStore(), device=device)
-        evaluation = measured(loaded, dataset, depth=RUN_DEPTH if run else 0, **settings)
+        depth = RUN_DEPTH if run else 0
+        evaluation = measured(loaded, dataset, depth=depth, with_rules=True, **settings)
         if run and evaluation.run is not None:
             write_run(run, evaluation.run)
             say(f"written: {run}")
         evaluations[str(path)] = evaluation
+        if loaded.rules:
+            evaluations[WITHOUT_RULES] = measured(loaded, dataset, **settings)
     if rankings is not None:
         evaluations[str(from_run)] = evaluate_run(rankings, dataset, **settings)
     _show_evaluations(evaluations, split, json=json)
 
 
 def _show_evaluations(evaluations: dict[str, Evaluation], split: str, *, json: bool) -> None:
-    """Show a ranker or a run; of both also the tests of the run minus the ranker."""
+    """Show a ranker, also without its rules, or a run; of two also the tests of the difference."""
     from twinrank.experiments.compare import compare_pairs
     from twinrank.reports.terminal import (
         asking_table,
@@ -187,16 +191,22 @@ def _show_evaluations(evaluations: dict[str, Evaluation], split: str, *, json: b
 
     first, *others = ((Path(name).name, evaluation) for name, evaluation in evaluations.items())
     warn_of_few(first[1].counts["types"], split)
-    differences = compare_pairs((of_run, first) for of_run in others)
+    differences = compare_pairs(
+        (first, named) if named[0] == WITHOUT_RULES else (named, first) for named in others
+    )
     if json:
-        values, *run = (
+        values, *rest = (
             evaluation.as_dict() | {"published": evaluation.published.as_dict()}
             for evaluation in evaluations.values()
         )
-        show(values | ({"run": run[0], "differences": differences} if run else {}))
+        names = ["without_rules" if name == WITHOUT_RULES else "run" for name, _ in others]
+        beyond = {"differences": differences} if others else {}
+        show(values | dict(zip(names, rest, strict=True)) | beyond)
         return
     for name, evaluation in evaluations.items():
         show(evaluation_table(evaluation, f"{name}, {split}"))
+        if name == WITHOUT_RULES:
+            continue
         show(evaluation_table(evaluation.published, "As BEIR and MTEB measure:"))
         if evaluation.confidence:
             show(confidence_table(evaluation))

@@ -83,7 +83,7 @@ class Dataset:
     left_out: tuple[str, ...] = ()
 
     @classmethod
-    def load(cls, path: AnyPath, *, strict: bool = False) -> Dataset:
+    def load(cls, path: AnyPath, *, strict: bool = False, needs_queries: bool = True) -> Dataset:
         """Read and check a folder in BEIR's layout.
 
         `corpus.jsonl`, `queries.jsonl` (or packed as `.gz`), and in `qrels/` any of train.tsv,
@@ -95,6 +95,7 @@ class Dataset:
         Args:
             path: the folder.
             strict: refuse what would be left out.
+            needs_queries: a folder without any is refused.
 
         Raises:
             DataError: with every fault of every file, by file and line.
@@ -104,7 +105,7 @@ class Dataset:
             raise DataError([Fault(path, None, "no such folder", "give the folder of a data set")])
         faults: list[Fault] = []
         answers = _read_rows(beir.find_rows(path, beir.ANSWERS), "answer", faults)
-        queries = _read_rows(beir.find_rows(path, beir.QUERIES), "query", faults)
+        queries = _read_rows(beir.find_rows(path, beir.QUERIES), "query", faults, needs_queries)
         judged = _read_judgements(path, queries, answers, faults)
         if any(strict or not (fault.outcome or fault.line) for fault in faults):
             raise DataError(fault for fault in faults if strict or not fault.outcome)
@@ -278,11 +279,13 @@ def _is_in(column: str, values: pl.Series) -> pl.Expr:
     return pl.col(column).is_in(values.unique().implode())
 
 
-def _read_rows(file: Path, kind: str, faults: list[Fault]) -> Rows:
-    """Read a JSONL file of answers or queries."""
+def _read_rows(file: Path, kind: str, faults: list[Fault], needed: bool = True) -> Rows:
+    """Read a JSONL file of answers or queries; where none is needed, it may be missing or empty."""
     before = len(faults)
+    if not needed and not file.exists():
+        return Rows(kind, file, faults)
     rows = check_rows(kind, read_records(file, faults), file, faults)
-    if not rows.lines and len(faults) == before:
+    if needed and not rows.lines and len(faults) == before:
         faults.append(Fault(file, None, f"holds no {kind}", "write one JSON object a line"))
     _refuse_most(file, faults, before, len(rows.usable))
     return rows

@@ -40,8 +40,8 @@ UNPUBLISHED = [f"articles left out ({state})" for state in ("draft", "internal",
 def import_tables(
     out: AnyPath,
     *,
-    queries: AnyPath,
     answers: AnyPath,
+    queries: AnyPath | None = None,
     labels: AnyPath | None = None,
     columns: Columns = USUAL_COLUMNS,
     clean: Collection[str] = (),
@@ -57,8 +57,8 @@ def import_tables(
 
     Args:
         out: folder to write; must not hold a data set.
-        queries: table of queries; its suffix says what it is, as for all tables.
-        answers: table of answers.
+        answers: table of answers; its suffix says what it is, as for all tables.
+        queries: table of queries; without one, `bootstrap` makes some.
         labels: table of pairs of a query and a right answer.
         columns: what their columns are called.
         clean: of the queries: `mail`, `chat` and `redact`; see `clean_queries`.
@@ -71,11 +71,12 @@ def import_tables(
     """
     job = _Import(out, columns, keep_markup)
     file = path_of(answers, "answers")
-    tables = job.read_tables(labels, answer=file, query=path_of(queries, "queries"))
+    asked = None if queries is None else path_of(queries, "queries")
+    tables = job.read_tables(labels, answer=file, query=asked)
     rows = check_rows("answer", job.read_answers(tables["answer"]), file, job.faults)
     for id in rows.lines:
         job.links.add(id, rows.usable[id]["url"] if id in rows.usable else None)
-    dataset = job.make_dataset(rows, tables)
+    dataset = job.make_dataset(rows, tables, None if asked else Export())
     return job.save(dataset, clean, cast_below=cast_below, skip_faulty=skip_faulty)
 
 
@@ -125,9 +126,9 @@ def import_exports(
     for what, count in export.met.items():
         mend = "; --include-unpublished keeps them" if what in UNPUBLISHED else ""
         log.warning("%s: %s%s", what, f"{count:,}", mend)
-    if not export.answers or not (export.queries or queries):
-        what = "tickets: give --queries TABLE" if export.answers else "articles that are published"
-        raise DataError([*job.faults, Fault(paths[0], None, f"{source}: no {what}", "see above")])
+    if not export.answers:
+        what = f"{source}: no articles that are published"
+        raise DataError([*job.faults, Fault(paths[0], None, what, "see above")])
     rows = check_rows("answer", enumerate(export.answers, 1), paths[0], job.faults)
     job.links = export.links
     dataset = job.make_dataset(rows, tables, export if queries is None else None)
@@ -340,6 +341,8 @@ class _Import:
         if cast_below is not None:
             dataset = cast_short(dataset, cast_below)
         dataset.save(self.out)
+        if dataset.queries.is_empty():
+            log.warning("%s: no queries; `twinrank bootstrap` makes some of the answers", self.out)
         if clean:  # queries may have gone, and labels with them
             return replace(Dataset.load(self.out), left_out=dataset.left_out)
         return replace(dataset, folder=self.out)

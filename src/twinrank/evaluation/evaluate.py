@@ -88,6 +88,7 @@ def evaluate(
     resamples: int = RESAMPLES,
     ignore_identical_ids: bool = False,
     depth: int = 0,
+    with_rules: bool = False,
 ) -> Evaluation:
     """Measure a ranker on one split of a data set, which may have fewer answers than the ranker.
 
@@ -99,6 +100,7 @@ def evaluate(
         ignore_identical_ids: never rank the answer that has the id of the query, as where the
             queries are documents themselves.
         depth: how many answers of each query to give in `Evaluation.run`.
+        with_rules: rank as `Ranker.rank` does, with pins and synonyms; else by training alone.
 
     Raises:
         DataError: if the split is missing or holds no label.
@@ -111,13 +113,13 @@ def evaluate(
         log.warning("this ranker was trained on the validation split too; measure it on test")
     graded = queries if queries.grades is None else replace(queries, labels=queries.grades)
     aligned = replace(queries, labels=align_labels(ranker, dataset, graded))
-    ranker.prepare(queries.texts)
+    ranker.prepare(ranker.rules.expand(queries.texts) if with_rules else queries.texts)
     answer_ids = ranker.answers["id"].to_numpy()
     chunks: list[pl.DataFrame] = []
     tops: list[pl.DataFrame] = []
 
     def score(rows: slice) -> Float[np.ndarray, "n m"]:
-        scores = ranker.scores(queries.texts[rows])
+        scores = ranker.scores(queries.texts[rows], with_rules=with_rules)
         if ignore_identical_ids:
             same = queries.frame["id"][rows].to_numpy()[:, None] == answer_ids
             scores = np.where(same, -np.inf, scores)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from twinrank.errors import TwinrankError
-from twinrank.files import read_text
+from twinrank.files import parse_toml, read_text
 from twinrank.recipe import Recipe
 
 Value = bool | int | float | str
@@ -77,11 +76,8 @@ class Ranges:
                 value of it is none that the recipe may have.
         """
         source = str(file) if file else "the usual ranges (give others with --ranges)"
-        try:
-            text = read_text(file, "file of ranges") if file else ""
-            tables = tomllib.loads(text) if file else USUAL_RANGES
-        except tomllib.TOMLDecodeError as error:
-            raise TwinrankError(f"{file}: not valid TOML: {error}") from None
+        text = read_text(file, "file of ranges") if file else ""
+        tables = parse_toml(text, source) if file else USUAL_RANGES
         fields = {path: _check(path, v, recipe, source) for path, v in _list_fields(tables)}
         if not fields:
             raise TwinrankError(f"{source}: no ranges; {EXAMPLE}")

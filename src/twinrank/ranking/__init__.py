@@ -19,6 +19,7 @@ from twinrank.ranking.reader import (
     pool_passages,
     reader_of,
 )
+from twinrank.ranking.rules import RULES, Rules, read_rules
 from twinrank.ranking.scoring import (
     INITIAL_WEIGHTS,
     Confidence,
@@ -36,6 +37,7 @@ __all__ = [
     "CURRENT",
     "INITIAL_WEIGHTS",
     "LOCAL",
+    "RULES",
     "AnswerFields",
     "Bm25",
     "Confidence",
@@ -57,6 +59,7 @@ __all__ = [
     "Ranker",
     "Reader",
     "Removed",
+    "Rules",
     "Scoring",
     "Signal",
     "Where",
@@ -75,6 +78,7 @@ __all__ = [
     "pool_passages",
     "read_manifest",
     "read_pointer",
+    "read_rules",
     "reader_of",
     "top_k",
     "total",

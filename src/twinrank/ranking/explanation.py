@@ -82,13 +82,13 @@ class Explainer:
     def explain(self, texts: Sequence[str], ids: Sequence[Sequence[str]]) -> list[list[Evidence]]:
         """Find evidence for some answers, by their ids, to each of n texts."""
         rows = [[self._rows[id_] for id_ in ranking] for ranking in ids]
-        dense = self._dense
+        dense, read = self._dense, self._ranker.rules.expand(texts)
         if dense is None:
-            pairs = zip(texts, rows, strict=True)
+            pairs = zip(read, rows, strict=True)
             return [
                 [self._explain_by_words(text, row) for row in answers] for text, answers in pairs
             ]
-        queries = dense.embed_queries(texts)
+        queries = dense.embed_queries(read)
         sections = [
             [(row, self._best_section(dense, query, row)) for row in ranking]
             for query, ranking in zip(queries, rows, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -42,11 +43,14 @@ from twinrank.ranking.manifest import INDEX, Contents, Removed
 from twinrank.ranking.milvus_index import MilvusIndex
 from twinrank.ranking.past_queries import PastQueries
 from twinrank.ranking.reader import Passages
+from twinrank.ranking.rules import RULES, Pin, Rules
 from twinrank.ranking.scoring import Scoring, total
 from twinrank.ranking.signals import DenseSignal
 from twinrank.ranking.storage import read_manifest, read_pointer, writing
 
 MAX_WORDS = 3  # that are shown as reasons
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,9 @@ class RankedAnswer:
 
     Attributes:
         parts: of the score, by signal, where there are several.
-        confidence: the probability that it is right, if the ranker saw a validation split.
+        confidence: the probability that it is right, if the ranker saw a validation split; 1 if
+            it is pinned.
+        pinned: words of the pin that puts it first, see `Rules`; None where none does.
     """
 
     rank: int
@@ -64,6 +70,7 @@ class RankedAnswer:
     score: float
     parts: dict[str, float] | None = None
     confidence: float | None = None
+    pinned: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values, without what is none."""
@@ -75,9 +82,11 @@ class Ranker(Contents):
     """Ranks answers for what people write; see `Contents` for its parts.
 
     `shortlist` finds the candidates that `rank` scores; without one it scores every answer.
+    `rules` are read from the folder, and not written to it: they are their author's.
     """
 
     shortlist: Shortlist | None = None
+    rules: Rules = field(default_factory=Rules)
     _fields: tuple[pl.DataFrame, AnswerFields] | None = field(
         default=None, init=False, repr=False, compare=False
     )
@@ -120,9 +129,18 @@ class Ranker(Contents):
                 digest.update(tensor.tobytes())
         return digest.hexdigest()[:32]
 
-    def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "n m"]:
-        """Score every answer (columns, in the order of `answers`) for every text (rows)."""
-        return _check_finite(self.scoring.scores(self.scoring.encode(texts)))
+    def scores(self, texts: Sequence[str], *, with_rules: bool = False) -> Float[np.ndarray, "n m"]:
+        """Score every answer (columns, in the order of `answers`) for every text (rows).
+
+        That is by what was trained alone; `with_rules` a pinned answer has the highest score.
+        """
+        read = self.rules.expand(texts) if with_rules else texts
+        scores = _check_finite(self.scoring.scores(self.scoring.encode(read)))
+        for i, text in enumerate(texts if with_rules else ()):
+            _, row = self._find_pin(text)
+            if row is not None:
+                scores[i, row] = scores[i].max() + 1
+        return scores
 
     def prepare(self, texts: Sequence[str]) -> None:
         """Encode many texts at once, into the store if there is one, before they are scored."""
@@ -209,11 +227,19 @@ class Ranker(Contents):
     ) -> list[list[RankedAnswer]]:
         ids, titles = self.answers["id"], self.answers["title"]
         rankings = []
-        queries = self.scoring.encode(texts)
-        for rows, signals in self.scoring.score_candidates(queries, k, self.shortlist, fits):
+        queries = self.scoring.encode(self.rules.expand(texts))
+        pins = [self._find_pin(text, fits) for text in texts]
+        pinned_rows = [row for _, row in pins]
+        candidates = self.scoring.score_candidates(queries, k, self.shortlist, fits, pinned_rows)
+        for (pin, pinned_row), (rows, signals) in zip(pins, candidates, strict=True):
             scores = _check_finite(total(signals))
             best = top_k(scores, k)
             sure = self.confidence.of_each(scores, best).tolist() if self.confidence else None
+            if pin and pinned_row is not None:
+                pinned = np.searchsorted(rows, pinned_row)
+                if sure:
+                    sure = [1.0, *(p for j, p in zip(best, sure, strict=True) if j != pinned)][:k]
+                best = np.array([pinned, *best[best != pinned]])[:k]
             several = len(signals) > 1
             rankings.append(
                 [
@@ -224,11 +250,21 @@ class Ranker(Contents):
                         score=float(scores[j]),
                         parts={n: float(s[j]) for n, s in signals.items()} if several else None,
                         confidence=sure[rank] if sure else None,
+                        pinned=pin.query if pin and rank == 0 else None,
                     )
                     for rank, j in enumerate(best.tolist())
                 ]
             )
         return rankings
+
+    def _find_pin(
+        self, text: str, fits: Bool[np.ndarray, " m"] | None = None
+    ) -> tuple[Pin | None, int | None]:
+        """Return the pin for a query and the row of its answer; none if that may not be ranked."""
+        pin = self.rules.find_pin(text)
+        row = self.answers["id"].index_of(pin.answer) if pin else None
+        is_shown = row is not None and (fits is None or fits[row])
+        return (pin, row) if is_shown else (None, None)
 
     def leading_words(self, text: str, ids: Sequence[str]) -> list[tuple[str, ...]]:
         """Return the words of a query that speak most for each of some answers, by their ids.
@@ -239,6 +275,7 @@ class Ranker(Contents):
         if classifier is None:
             return [()] * len(ids)
         row_of = {id_: row for row, id_ in enumerate(self.answers["id"])}
+        [text] = self.rules.expand([text])
         worths = classifier.explain(text, [row_of[id_] for id_ in ids])
         return [tuple(w for w, value in worth.items() if value > 0)[:MAX_WORDS] for worth in worths]
 
@@ -471,7 +508,9 @@ class Ranker(Contents):
             previous=previous,
             index=wants_local,
         )
-        ranker = cls(**vars(contents))
+        ranker = cls(**vars(contents), rules=Rules.load(path_of(path, "path")))
+        if unknown := {pin.answer for pin in ranker.rules.pins}.difference(ranker.answers["id"]):
+            log.warning("%s pins %r, which is no answer here", RULES, min(unknown))
         if opened:
             ranker.shortlist = Shortlist.match(opened, ranker._keys())
         if place:

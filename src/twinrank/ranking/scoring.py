@@ -83,12 +83,15 @@ class Scoring:
         k: int,
         shortlist: Shortlist | None = None,
         fits: Bool[np.ndarray, " m"] | None = None,
+        pinned: Sequence[int | None] = (),
     ) -> Iterator[tuple[Int[np.ndarray, " c"], dict[str, Float[np.ndarray, " c"]]]]:
         """Yield the rows of each query's candidates, rising, and each signal's weighted scores.
 
         There are k or more; without a shortlist all answers are candidates. `fits` says which
         answers may be; None: all.
+        `pinned` is the row of an answer that is a candidate of each query anyway, if there is one.
         """
+        more = iter(pinned)
         searched = self.dense if shortlist else None
         for part in self._chunks(queries):
             tables = self._weighted(part, without="dense" if searched else "")
@@ -100,6 +103,8 @@ class Scoring:
                 continue
             other_scores = total(tables) if tables else None
             for i, rows in enumerate(shortlist.find_rows(part.vectors, other_scores, k, fits)):
+                if (row := next(more, None)) is not None:
+                    rows = np.union1d(rows, [row])
                 near = searched.scores(part[i : i + 1], rows)[0]
                 scores = {"dense": np.float32(self.weights["dense"]) * near}
                 yield rows, scores | {name: table[i, rows] for name, table in tables.items()}

@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from twinrank import __version__
-from twinrank.errors import RankerError
+from twinrank.errors import RankerError, describe_faults
 from twinrank.files import checksum, new_folder, write_file
 from twinrank.ranking.manifest import (
     DIGITS,
@@ -260,10 +260,8 @@ def _validated(model: type[Model], text: bytes, file: Path) -> Model:
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the file"
         raise RankerError(
-            f"{file}: {field}: {first['msg']}; this twinrank ({__version__}) reads format "
+            f"{file}: {describe_faults(error)}; this twinrank ({__version__}) reads format "
             f"{FORMAT}: train again (in the same folder with --fresh)"
         ) from None
 

@@ -167,7 +167,9 @@ def ranking_table(
         sure = "likely enough to be right"
         reason = f"fits the filter and is {sure}" if is_filtered else f"is {sure}"
         return title.append(f"\nno answer {reason}\n", style="bold")
-    if answers[0].confidence is not None:
+    if answers[0].pinned:
+        title.append(f"\nthe first is pinned for {answers[0].pinned!r}")
+    elif answers[0].confidence is not None:
         title.append(f"\nthe first is right with probability {answers[0].confidence:.2f}")
     signals = list(answers[0].parts or {}) if why else []
     if why and not signals:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -16,16 +17,20 @@ from starlette.exceptions import HTTPException
 from twinrank.data.validation import NO_METADATA
 from twinrank.encoding import RecentFeatures
 from twinrank.errors import RankerError, TwinrankError
+from twinrank.files import write_file
 from twinrank.ranking import (
     CANDIDATES,
+    RULES,
     AnswerFields,
     Evidence,
     Explainer,
     Filter,
     RankedAnswer,
     Ranker,
+    Rules,
     load_indexed,
     read_pointer,
+    read_rules,
     writing,
 )
 from twinrank.service.batching import Batcher
@@ -99,7 +104,8 @@ class LoadedRanker:
         for i, scoped in enumerate(batch):
             groups.setdefault((Filter.of(scoped.request.where), scoped.visible), []).append(i)
         if len(groups) > 1:
-            self.ranker.prepare([scoped.request.query for scoped in batch])
+            texts = [scoped.request.query for scoped in batch]
+            self.ranker.prepare(self.ranker.rules.expand(texts))
         rankings: dict[int, Ranking] = {}
         for (wanted, visible), numbers in groups.items():
             requests = [batch[i].request for i in numbers]
@@ -155,6 +161,7 @@ class LoadedRanker:
                 url=self._urls.get(answer.id),
                 score=answer.score,
                 confidence=answer.confidence,
+                pinned=answer.pinned,
                 section=proof.section,
                 sentence=proof.sentence,
                 channels=answer.parts if request.explain else None,
@@ -202,6 +209,11 @@ class LoadedRanker:
             matches &= pl.lit(self._titles).str.contains(word, literal=True)
         rows = self.ranker.answers.filter(matches)
         return rows.head(limit), rows.height
+
+
+def digest_rules(text: str) -> str:
+    """Return a digest of the file of rules, which tells whether somebody else changed it."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _fits_wholly(ranker: Ranker, id_: str, visible: Filter) -> bool:
@@ -310,6 +322,27 @@ class LiveRanker:
 
         return bool(await self._change(restore))
 
+    def read_rules(self) -> str:
+        """Return the text of the file of rules."""
+        return read_rules(self._folder)
+
+    async def put_rules(self, text: str, digest: str) -> None:
+        """Write the file of rules, and rank by it; so do other workers within a second or two.
+
+        Raises:
+            HTTPException: 409 if the digest is not that of the file there, 422 if the text is no
+                rules.
+        """
+
+        def put(_: Ranker) -> None:
+            if digest != digest_rules(self.read_rules()):
+                raise HTTPException(409, "the rules were changed meanwhile; load them again")
+            Rules.parse(text)
+            write_file(self._folder / RULES, text)
+            self._follow_rules()
+
+        await self._change(put)
+
     async def catch_up(self) -> None:
         """Load the ranker if the folder has another one.
 
@@ -338,6 +371,7 @@ class LiveRanker:
             await asyncio.sleep(FOLLOW_EVERY_S)
             try:
                 await loop.run_in_executor(self._changing_thread, self._catch_up)
+                await loop.run_in_executor(self._changing_thread, self._follow_rules)
                 self._metrics.refused.set(0)
                 if any(record.at <= self._expiry() for record in self.current.ranker.removed):
                     await self._change(lambda _: True)  # every change drops what is expired
@@ -372,6 +406,13 @@ class LiveRanker:
         if read_pointer(self._folder).version != self.current.fingerprint:
             self._show(LoadedRanker.load(self._settings))
             log.info("ranker %s loaded", self.current.fingerprint)
+
+    def _follow_rules(self) -> None:
+        ranker = self.current.ranker
+        rules = Rules.load(self._folder, ranker.rules)
+        if rules is not ranker.rules:
+            ranker.rules = rules  # all else stays, with what was read ahead
+            log.info("%d pins and %d synonyms loaded", len(rules.pins), len(rules.synonyms))
 
     def _expiry(self) -> datetime:
         """Return when answers were deleted that can no longer be restored, or before."""

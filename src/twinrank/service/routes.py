@@ -21,7 +21,7 @@ from twinrank.feedback.database import Feedback
 from twinrank.feedback.verdicts import Verdict
 from twinrank.ranking import Filter
 from twinrank.service.access import RateLimiter
-from twinrank.service.live_ranker import LiveRanker, ScopedRequest
+from twinrank.service.live_ranker import LiveRanker, ScopedRequest, digest_rules
 from twinrank.service.logs import log_change
 from twinrank.service.prometheus import Metrics, TrafficCounter, counted_type
 from twinrank.service.schemas import (
@@ -39,9 +39,11 @@ from twinrank.service.schemas import (
     Ranking,
     RankRequest,
     Ready,
+    RulesFile,
     Section,
     Statistics,
     Stored,
+    StoredRules,
     documented,
 )
 from twinrank.service.settings import Settings
@@ -248,6 +250,36 @@ async def restore(id: AnswerId, request: Request, service: Shared, visible: Visi
     if await service.ranker.restore(id, visible):
         log_change(request.state, "restored an answer", id=id)
     return service.find_answer(id, visible)
+
+
+@api.get("/v1/rules", tags=["answers"])
+async def rules(service: Shared, visible: Visible) -> StoredRules:
+    """The pins and synonyms. A key with a filter may not: they are for all answers."""
+    if visible:
+        raise HTTPException(403, "this key sees some of the answers; rules are for all of them")
+    current, text = service.ranker.current, await run_in_threadpool(service.ranker.read_rules)
+    in_use = current.ranker.rules
+    return StoredRules(
+        text=text,
+        digest=digest_rules(text),
+        pins=len(in_use.pins),
+        synonyms=len(in_use.synonyms),
+        unknown=current.find_unknown({pin.answer for pin in in_use.pins}, visible),
+    )
+
+
+@api.put("/v1/rules", responses=WITH_BODY | documented(409), tags=["answers"])
+async def put_rules(
+    body: RulesFile, request: Request, service: Shared, visible: Visible
+) -> StoredRules:
+    """Write the pins and synonyms in place of those there; other workers know within two seconds.
+
+    The text is TOML, as docs/guides/rules.md shows.
+    """
+    if not visible:
+        await service.ranker.put_rules(body.text, body.digest)
+        log_change(request.state, "changed the rules")
+    return await rules(service, visible)
 
 
 @api.post(

@@ -20,6 +20,7 @@ from pydantic import (
 
 from twinrank.arguments import ASK_BELOW
 from twinrank.feedback.feedback_statistics import FeedbackStatistics
+from twinrank.ranking.rules import MAX_CHARACTERS
 
 MAX_QUERY_CHARACTERS = 50_000
 MAX_TURNS = 200  # of a conversation
@@ -189,6 +190,9 @@ class Ranked(BaseModel):
     url: str | None
     score: float
     confidence: float | None = Field(description="Probability that this answer is right.")
+    pinned: str | None = Field(
+        None, description="Words of the pin that puts it first; its confidence is 1 then."
+    )
     section: str | None = Field(description="Title of the section that fits best.")
     sentence: str | None = Field(description="The sentence that fits best, as it stands there.")
     channels: dict[str, float] | None = Field(description="What each channel gave to the score.")
@@ -346,6 +350,25 @@ class FoundVerdicts(BaseModel):
 
     verdicts: list[FoundVerdict]
     total: int
+
+
+class RulesFile(Strict):
+    """The pins and synonyms of a ranker: the text of its `rules.toml`.
+
+    `digest` is of the text that is there, and in a change of the text that it replaces: what
+    somebody else wrote meanwhile is not lost.
+    """
+
+    text: Annotated[str, StringConstraints(max_length=MAX_CHARACTERS), Clean]
+    digest: Name
+
+
+class StoredRules(RulesFile):
+    """The rules as they are stored, and the ids among them that no answer has."""
+
+    pins: int
+    synonyms: int
+    unknown: list[str] = Field(description="Answers that are pinned and not there.")
 
 
 class Ready(BaseModel):
