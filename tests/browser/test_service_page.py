@@ -567,6 +567,16 @@ def test_an_answer_is_opened_at_its_sentence_and_explained(visit):
     assert 0 <= float(meter.get_attribute("value")) <= 1
 
 
+def test_a_pinned_answer_is_said_to_be_pinned_and_not_to_be_likely(visit):
+    page = visit().page
+    change_reply(
+        page, lambda ranking: ranking["answers"][0].update(pinned="let me in", confidence=1)
+    )
+    ask(page)
+    expect(page.locator(".answer").first).to_contain_text("Pinned for “let me in”")
+    expect(page.locator(".answer").first.get_by_role("meter", name="Confidence")).to_have_count(0)
+
+
 def test_it_says_so_when_it_is_not_sure(visit):
     page = visit().page
     change_reply(page, lambda ranking: ranking.update(confidence=0.2))

@@ -154,7 +154,8 @@ function card(id) {
         el("span", { class: "rank" }, el("span", { class: "unseen" }, "Place "), answer.rank),
         moved(answer.rank, before)),
       el("h3", {}, linked(answer.title || id, answer.url)),
-      ...(answer.confidence == null ? [] : [confidence(answer.confidence)]),
+      ...(answer.pinned ? [el("p", { class: "hint" }, `Pinned for “${answer.pinned}”`)]
+        : answer.confidence == null ? [] : [confidence(answer.confidence)]),
       ...(answer.sentence ? [el("p", { class: "found" },
         answer.section && el("span", { class: "section" }, answer.section),
         el("span", {}, answer.sentence))] : []));
