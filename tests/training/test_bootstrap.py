@@ -30,9 +30,9 @@ def test_questions_are_marked_and_labelled_with_what_they_are_made_of(help_centr
     result = started()
     rows = synthetic(result.dataset)
     sources = [json.loads(text)["synthetic"] for text in rows["metadata"]]
-    assert {name: sources.count(name) for name in result.kept} == result.kept
+    assert {name: sources.count(name) for name in result.used} == result.used
     assert set(result.made) == {"title", "heading", "passage"}
-    assert all(result.kept[name] <= count for name, count in result.made.items())
+    assert all(result.used[name] <= count for name, count in result.made.items())
     assert result.made["title"] == help_centre.answers.height
     titles = dict(help_centre.answers.select("title", "id").iter_rows())
     for row, source in zip(rows.iter_rows(named=True), sources, strict=True):

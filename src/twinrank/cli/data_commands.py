@@ -197,11 +197,11 @@ def bootstrap(
         device=device,
     )
     started.dataset.save(out)
-    counts = {"made": started.made, "kept": started.kept}
+    counts = {"made": started.made, "used": started.used}
     if json:
         show(counts)
         return
-    rows = [[name, f"{n:,}", f"{started.kept.get(name, 0):,}"] for name, n in started.made.items()]
+    rows = [[name, f"{n:,}", f"{started.used.get(name, 0):,}"] for name, n in started.made.items()]
     total = [f"{sum(column.values()):,}" for column in counts.values()]
     head = ["made of", "questions", "lead back to their article"]
     show(fill_table("Synthetic questions:", [head, *rows, ["all", *total]]))

@@ -155,7 +155,7 @@ async def _stop_with_parent() -> None:
 
 
 def _add_pages(app: FastAPI) -> None:
-    """Serve `/`, `/admin`, `/docs` and `/static`: all of the package, nothing from outside."""
+    """Serve the pages, the widget and `/static`: all of the package, nothing from outside."""
     app.mount("/static/swagger", StaticFiles(directory=SWAGGER))
     app.mount("/static", StaticFiles(directory=STATIC))
 
@@ -166,6 +166,11 @@ def _add_pages(app: FastAPI) -> None:
     @app.get("/admin", include_in_schema=False)
     async def admin() -> FileResponse:
         return FileResponse(STATIC / "admin.html")
+
+    @app.get("/widget.js", include_in_schema=False)
+    async def widget() -> FileResponse:
+        headers = {"Cross-Origin-Resource-Policy": "cross-origin"}  # other sites' pages load it
+        return FileResponse(STATIC / "widget.js", headers=headers)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> FileResponse:

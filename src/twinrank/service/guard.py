@@ -32,7 +32,7 @@ RETRY = {"Retry-After": f"{RETRY_AFTER_S}"}
 # Paths that need no key. Pages, which load much at once, have a rate of their own; probes, which
 # must be answered whatever the load, have none.
 PROBES = frozenset({"/healthz", "/readyz"})
-PAGES = frozenset({"/", "/admin", "/docs", "/openapi.json"})
+PAGES = frozenset({"/", "/admin", "/docs", "/openapi.json", "/widget.js"})
 PAGE_FILES_PER_MINUTE = 3_000  # to an address
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 CONTENT_SECURITY_POLICY = (

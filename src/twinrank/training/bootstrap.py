@@ -139,7 +139,7 @@ class Bootstrapped:
 
     dataset: Dataset
     made: dict[str, int]
-    kept: dict[str, int]
+    used: dict[str, int]
 
 
 def bootstrap(
@@ -173,14 +173,14 @@ def bootstrap(
     if not made:
         raise TwinrankError(f"{dataset.name}: its answers hold no text to make questions of")
     everything = _add_queries(dataset, made, seed)
-    kept = _return_home(everything, made, recipe, store, device)
-    if not kept:
+    used = _return_home(everything, made, recipe, store, device)
+    if not used:
         raise TwinrankError(
             f"{dataset.name}: of {len(made):,} questions none leads back to its answer; check "
             "that the encoder reads the answers' language"
         )
-    counts = [dict(Counter(q.source for q in questions)) for questions in (made, kept)]
-    return Bootstrapped(_add_queries(dataset, kept, seed), *counts)
+    counts = [dict(Counter(q.source for q in questions)) for questions in (made, used)]
+    return Bootstrapped(_add_queries(dataset, used, seed), *counts)
 
 
 def _make_questions(dataset: Dataset, rng: np.random.Generator) -> Iterator[Question]:
@@ -198,9 +198,9 @@ def _make_questions(dataset: Dataset, rng: np.random.Generator) -> Iterator[Ques
             for start in rng.permutation(starts)[:PASSAGES_PER_SECTION]:
                 passage = " ".join(sentences[start : start + SENTENCES_PER_PASSAGE])
                 words = np.array(space_words(passage).split())
-                kept = " ".join(words[rng.random(len(words)) > DROPPED_WORDS])
-                if any(map(str.isalnum, kept)):
-                    yield Question(kept, id_, "passage")
+                fewer = " ".join(words[rng.random(len(words)) > DROPPED_WORDS])
+                if any(map(str.isalnum, fewer)):
+                    yield Question(fewer, id_, "passage")
 
 
 def _return_home(
@@ -208,21 +208,23 @@ def _return_home(
 ) -> list[Question]:
     """Return the questions whose own answer the untrained encoder ranks high."""
     untrained = Recipe.load("zero-shot")
-    if untrained.encoder and recipe.encoder:
-        named = untrained.encoder.model_copy(update={"name": recipe.encoder.name})
-        untrained = untrained.model_copy(update={"encoder": named})
+    settings, plain = recipe.encoder, untrained.encoder
+    if settings and plain:
+        limit = min(settings.max_tokens, plain.max_tokens)
+        plain = plain.model_copy(update={"name": settings.name, "max_tokens": limit})
+        untrained = untrained.model_copy(update={"encoder": plain})
     ranker = train(dataset, untrained, store=store, device=device)
     row_of = {id_: row for row, id_ in enumerate(ranker.answers["id"])}
     ranker.prepare([question.text for question in questions])
-    kept = []
+    used = []
     for start in range(0, len(questions), TEXTS_AT_ONCE):
         chunk = questions[start : start + TEXTS_AT_ONCE]
         scores = ranker.scores([question.text for question in chunk])
         rows = np.arange(len(chunk))
         its_answer = scores[rows, [row_of[question.answer] for question in chunk]]
         better = (scores > its_answer[:, None]).sum(axis=1)
-        kept += [q for q, count in zip(chunk, better, strict=True) if count < ROUND_TRIP_DEPTH]
-    return kept
+        used += [q for q, count in zip(chunk, better, strict=True) if count < ROUND_TRIP_DEPTH]
+    return used
 
 
 def _without_synthetic(dataset: Dataset) -> Dataset:
@@ -244,12 +246,12 @@ def _add_queries(dataset: Dataset, questions: list[Question], seed: int) -> Data
         }
     ).select(dataset.queries.columns)
     share = 0 if "validation" in dataset.labels["split"] else VALIDATION_SHARE
-    held = np.random.default_rng(seed).permutation(len(ids)) < len(ids) * share
+    is_held_back = np.random.default_rng(seed).permutation(len(ids)) < len(ids) * share
     labels = pl.DataFrame(
         {
             "query": ids,
             "answer": [question.answer for question in questions],
-            "split": np.where(held, "validation", "train"),
+            "split": np.where(is_held_back, "validation", "train"),
         }
     )
     return replace(
