@@ -22,6 +22,7 @@ LOOK = """
   };
 }
 """
+TILE = ("top-3", ".683 (.597-.769)")
 INK = "getComputedStyle(document.querySelector('.plot text')).fill"
 
 
@@ -35,13 +36,27 @@ def file(tmp_path_factory):
     folded = [["head", "text"], ["1", "Two lines,\nas written. " + "Words. " * 60]]
     found = [Finding("topic", level, "Found.", "Do `this`.", {}) for level in ("mend", "know")]
     sections = [
-        Section("Figures", ["Words. " * 40], [(two, "two panels"), (bars, "bars")]),
+        Section("Figures", ["Words. " * 40], [(two, "two panels"), (bars, "bars")], tiles=[TILE]),
         Section("A" * 80, tables=[("a wide table", rows)]),
         Section("Notes", notes=[(note, "Figures") for note in found], folded=[("Open me", folded)]),
     ]
     file = tmp_path_factory.mktemp("pages") / "page.html"
     file.write_text(page("A page", sections), encoding="utf-8")
     return file
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_figures_come_first_and_no_table_is_cut_off(look, file, width):
+    page = look(file, width).page
+    page.get_by_text("Open me").click()
+    cut = "(all) => all.filter((one) => one.scrollWidth > one.clientWidth).length"
+    assert page.locator(".scroll").evaluate_all(cut) == 0
+    order = "(all) => all.map((one) => one.localName)"
+    inside = page.locator("#part-1 > :is(dl, figure, p)").evaluate_all(order)
+    assert inside == ["dl", "figure", "figure", "p"]
+    assert page.locator("dd").inner_text() == ".683 (.597-.769)"
+    page.locator("#part-3").scroll_into_view_if_needed()
+    assert page.locator("nav").bounding_box()["y"] >= 0 if width > 1200 else True
 
 
 @pytest.mark.parametrize("width", [400, 1600])

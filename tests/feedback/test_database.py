@@ -21,7 +21,7 @@ from tests.processes import heard, started
 from twinrank.errors import FeedbackError
 from twinrank.feedback import Verdict, database
 from twinrank.feedback.database import Feedback
-from twinrank.feedback.feedback_statistics import Day, Traffic
+from twinrank.feedback.feedback_statistics import Day, Traffic, find_misses, summarise_feedback
 
 NUMBERS = count()
 LONG = "where is my invoice? " * 20
@@ -95,6 +95,9 @@ def test_verdicts_of_a_scope_are_found_and_counted_alone(feedback, address):
         assert again.find("old").scope == ""
         assert (again.statistics(1, scope="a").verdicts, again.statistics(1).verdicts) == (2, 4)
         assert [day.requests for day in again.statistics(1, scope="a").days] == [0]
+        old = datetime.now(UTC) - timedelta(5)
+        assert again.add(replace(verdict("past", kind="chat", at=old), scope="a"))
+        assert again.statistics(1, scope="a").types == ["question", "chat"]  # whatever the range
 
 
 def test_words_are_found_in_whatever_case_they_stand(feedback):
@@ -215,6 +218,34 @@ def test_what_is_said_of_one_query_counts_once(feedback, said, right, learnable,
     stats = feedback.statistics(2)
     assert (stats.days[-1].right, stats.days[-1].wrong) == (right, 1 - right)
     assert (stats.learnable, len(stats.misses)) == (learnable, misses)
+
+
+SAID = st.tuples(
+    st.sampled_from(["one", "ONE ", "two"]),
+    st.sampled_from([None, "a1", "a2", "a9"]),
+    st.booleans(),
+    st.sampled_from([None, (), SHOWN]),
+    st.integers(0, 2),
+)
+
+
+@given(st.lists(SAID, max_size=12))
+def test_misses_are_those_that_the_statistics_count(said):
+    now = datetime.now(UTC)
+    verdicts = [
+        Verdict(f"{n}", text, "q", answer, right and answer is not None, shown, None, at)
+        for n, (text, answer, right, shown, days) in enumerate(said)
+        for at in [now - timedelta(days, microseconds=-n)]
+    ]
+    verdicts.sort(key=lambda verdict: verdict.at)
+    stats = summarise_feedback(verdicts, {}, [], str)
+    missed = find_misses(verdicts)
+    assert len(missed) == sum(day.wrong for day in stats.days)
+    assert [query.date for query in missed] == sorted((q.date for q in missed), reverse=True)
+    for miss in stats.misses:
+        assert sum(miss.id in q.wrong for q in find_misses(verdicts, miss.id)) == miss.wrong
+    for wanted in stats.wanted:
+        assert sum(wanted.id in q.right for q in find_misses(verdicts, wanted.id)) == wanted.times
 
 
 def test_erased_verdicts_are_in_no_file(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """What verdicts teach: last words, what is left out, and what is held back."""
 
 from datetime import UTC, datetime
+from functools import partial
 
 import polars as pl
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinrank.feedback import Verdict
-from twinrank.feedback.labels import describe_counts, make_labels
+from twinrank.feedback.labels import count_waiting, describe_counts, make_labels
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -118,5 +119,8 @@ def test_every_text_is_counted_once_and_held_back_for_good(help_centre, ids, sai
     again = learned(help_centre, ids, *said, *more, hold_back=share)
     assert not set(found.held_back["id"]) & set(again.learned["id"])
     assert not set(found.learned["id"]) & set(again.held_back["id"])
+    waiting = partial(count_waiting, said, ids, hold_back=share)
+    assert waiting([]) == counts["learned"]
+    assert waiting(found.learned.select("text", "answer").rows()) == 0
     larger = learned(help_centre, ids, *said, hold_back=min(1, share + 0.2))
     assert set(found.held_back["id"]) <= set(larger.held_back["id"])

@@ -22,8 +22,8 @@ from twinrank.errors import AnswerIndexError, FeedbackError, RankerError
 from twinrank.feedback import Verdict
 from twinrank.feedback.database import Feedback
 from twinrank.feedback.forget import forget
-from twinrank.feedback.learning import learn, roll_back
-from twinrank.ranking import Ranker, read_manifest, read_pointer
+from twinrank.feedback.learning import learn
+from twinrank.ranking import Ranker, read_manifest, read_pointer, roll_back
 from twinrank.recipe import Recipe
 from twinrank.training import checkpoint, train
 from twinrank.training.loop import Trainer

@@ -55,7 +55,16 @@ def test_the_table_shows_the_best_first_and_fits_80_signs(sweep):
     assert numbers == ["1", "3", "6", "0", "4", "7", "2", "5"]
     assert ["1", "0.0001", "stale", "2.400", ".600", ".500", ".450"] in lines
     assert ["2", "0.005", "auto", "3.900", "-", "-", "-", "pruned"] in lines
-    assert any(line[:1] == ["training.learning_rate"] for line in lines)
+    assert "too few trials to say" in " ".join(shown.get().split())
+
+
+@pytest.mark.parametrize(("least", "weighed"), [(4, True), (5, False)])
+def test_of_few_trials_no_field_is_said_to_matter(sweep, tmp_path, monkeypatch, least, weighed):
+    monkeypatch.setattr("twinrank.experiments.sweep.MIN_TRIALS_PER_FIELD", least)
+    *_, values, page = write_sweep(Sweep(sweep.search, sweep.study), tmp_path)
+    first = next(iter(json.loads(values.read_text())["importances"]), None)
+    assert first == ("training.learning_rate" if weighed else None)
+    assert ("Too few trials to say" not in page.read_text()) == weighed
 
 
 def test_fields_are_weighed_by_the_best_epoch_of_every_trial(sweep):
@@ -85,9 +94,8 @@ def test_what_is_written_can_be_read_again(sweep, tmp_path):
     told = json.loads(values.read_text())
     assert told["best"]["value"] == 2.4
     assert [trial["number"] for trial in told["trials"]] == [1, 3, 6, 0, 4, 7, 2, 5]
-    assert next(iter(told["importances"])) == "training.learning_rate"
     text = page.read_text()
-    assert "the recipe as it was reaches 2.500" in text
+    assert "<dt>The recipe as it was</dt><dd>2.500" in text
     assert all(heading in text for heading in ("History", "Which field matters", "All trials"))
 
 

@@ -2,7 +2,7 @@ import json
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import date, datetime
 from threading import Event
 from unittest.mock import Mock
 from urllib.parse import quote
@@ -15,9 +15,10 @@ from tests.service.conftest import keys_file
 from twinrank.encoding import RecentFeatures
 from twinrank.errors import FeedbackError
 from twinrank.feedback.database import Feedback
-from twinrank.ranking import CURRENT, Ranker
+from twinrank.ranking import CURRENT, Learned, Ranker
 from twinrank.service import live_ranker, prometheus
 from twinrank.service.logs import log_as_json
+from twinrank.training import train
 
 TEXT = "it wont let me in again"
 NEW = {"title": "Zeppelins", "text": "Moor your zeppelin with a rope."}
@@ -206,6 +207,74 @@ def test_verdicts_are_listed_and_searched(client):
     assert client.get("/v1/feedback", params={"limit": 101}).status_code == 422
 
 
+def test_queries_that_went_wrong_are_listed_with_what_was_shown(client):
+    shown = [answer["id"] for answer in listed(client)[:3]]
+    for n, (text, answer, right) in enumerate(
+        [
+            ("a", shown[0], False),
+            ("b", shown[1], True),
+            ("c", shown[0], False),
+            ("c", shown[1], True),
+        ]
+    ):
+        body = {"key": f"{n}", "text": text, "answer": answer, "right": right, "shown": shown}
+        client.post("/v1/feedback", json=body)
+    client.post("/v1/feedback", json={"key": "none", "text": "d", "right": False, "shown": shown})
+
+    def texts(**asked):
+        found = client.get("/v1/misses", params=asked).json()
+        return "".join(query["text"] for query in found["misses"]), found["total"]
+
+    assert texts() == ("da", 2)
+    assert texts(limit=1, offset=1) == ("a", 2)
+    assert texts(answer=shown[0]) == ("ca", 2)
+    assert texts(answer=shown[1]) == ("", 0)
+    found = client.get("/v1/misses", params={"answer": shown[0], "limit": 1}).json()
+    query = {name: found["misses"][0][name] for name in ("shown", "wrong", "right")}
+    assert query == {"shown": shown, "wrong": shown[:1], "right": shown[1:2]}
+    assert found["titles"] == {a["id"]: a["title"] for a in listed(client)[:3]}
+
+
+def test_what_was_learned_is_shown_and_rolled_back(client, folder):
+    id_ = listed(client)[0]["id"]
+    for n, text in enumerate(["so that", "nobody ever", "asked me that"]):
+        verdict = {"key": f"{n}", "text": text, "answer": id_, "right": True}
+        client.post("/v1/feedback", json=verdict)
+    state = client.get("/v1/learning").json()
+    assert (state["current"]["learned"], state["previous"]) == (None, None)
+    assert 0 < state["waiting"] <= 3
+    assert state["command"] == f"twinrank learn {folder.name}"
+    assert state["current"]["quality"] == Ranker.load(folder).origin.quality
+    assert client.post("/v1/learning/rollback?version=none").status_code == 409
+
+    learned = Ranker.load(folder)
+    record = Learned(fingerprint="f", queries=2, hold_back=1, on=date(2026, 1, 2))
+    learned.origin = learned.origin.model_copy(update={"learned": record})
+    learned.save(folder, keep=True)
+    client.put("/v1/answers/new", json=NEW)
+    before = client.get("/v1/learning").json()
+    assert before["current"]["learned"] == record.model_dump(mode="json")
+    assert (before["previous"]["learned"], before["waiting"]) == (None, 0)  # all are held back
+    to = {"version": before["previous"]["version"]}
+    after = client.post("/v1/learning/rollback", params=to).json()
+    assert (after["current"]["learned"], after["previous"]["learned"]["queries"]) == (None, 2)
+    assert client.get("/readyz").json()["ranker"] == after["current"]["version"]
+    assert client.get("/v1/answers/new").status_code == 200  # answers stay
+    assert client.post("/v1/learning/rollback", params=to).status_code == 409  # sent twice
+
+
+def test_a_rollback_that_fails_changes_nothing(client, folder):
+    Ranker.load(folder).save(folder, keep=True)
+    learned = Ranker.load(folder)
+    learned.origin = learned.origin.model_copy(update={"seed": 7})
+    learned.save(folder, keep=True)
+    previous = client.get("/v1/learning").json()["previous"]["version"]
+    next((folder / "versions" / previous).glob("towers*")).write_bytes(b"damaged")
+    reply = client.post("/v1/learning/rollback", params={"version": previous})
+    assert (reply.status_code, "is undone" in reply.text) == (503, True)
+    assert rank(client, {"text": TEXT})["answers"]
+
+
 def test_a_change_that_cannot_be_saved_is_undone(client, monkeypatch, caplog):
     full = OSError(28, "No space left on device")
     with monkeypatch.context() as patched:
@@ -367,6 +436,24 @@ def test_stats_count_what_was_asked_and_said(service, settings):
     assert stats["wanted"][0]["title"]
     assert (stats["verdicts"], stats["learnable"]) == (3, 1)
     assert stats["types"] == ["question", "", "other"]
+
+
+def test_gaps_look_at_the_newest_queries_and_count_the_others(client, monkeypatch, folder):
+    monkeypatch.setattr(live_ranker, "MAX_GAP_QUERIES", 5)
+    for n in range(7):
+        body = {"key": f"{n}", "text": f"{TEXT} {n}", "right": False}
+        assert client.post("/v1/feedback", json=body).status_code == 201
+    gaps = client.get("/v1/gaps?k=1").json()
+    assert (gaps["queries"], gaps["bad"], gaps["left_out"], gaps["total"]) == (5, 5, 2, 1)
+    (expected,) = Ranker.load(folder).rank(gaps["topics"][0]["title"], 1)
+    assert gaps["topics"][0]["nearest"]["id"] == expected[0].id
+    assert rank(client, {"text": TEXT})["answers"]
+
+
+def test_gaps_take_a_ranker_with_an_encoder(service, settings, recipes, help_centre):
+    train(help_centre, recipes["bm25"], out=settings.ranker, resume=False)
+    reply = service(settings).get("/v1/gaps")
+    assert (reply.status_code, "goes by words alone" in reply.json()["detail"]) == (422, True)
 
 
 def test_a_deleted_answer_is_restored_with_its_past_queries(client):
@@ -591,6 +678,8 @@ def test_html_of_an_answer_becomes_text_and_its_headings_sections(client):
     assert reply["sections"][1] == {"title": "Then", "text": "See it"}
     plain = {"title": "x", "text": "if a < b, use the <div> tag"}
     assert client.put("/v1/answers/plain", json=plain).json()["text"] == plain["text"]
+    as_it_is = client.put("/v1/answers/html?plain=true", json=body).json()
+    assert (as_it_is["title"], as_it_is["text"]) == (body["title"], page)
     given = {**body, "sections": [{"title": "One", "text": "<p>a</p>"}]}
     reply = client.put("/v1/answers/html", json=given).json()
     assert reply["sections"] == [{"title": "One", "text": "a"}]

@@ -39,6 +39,7 @@ def locked(trained, tmp_path_factory):
         ("HEAD", "/v1/answers", None, "read"),
         ("GET", "/metrics", None, "read"),
         ("HEAD", "/v1/stats", None, "write"),
+        ("GET", "/v1/gaps", None, "write"),
         ("POST", "/v1/feedback", VERDICT, "feedback"),
         ("DELETE", "/v1/feedback/k", None, "feedback"),
         ("GET", "/v1/feedback", None, "write"),
@@ -46,6 +47,9 @@ def locked(trained, tmp_path_factory):
         ("DELETE", "/v1/answers/nobody", None, "write"),
         ("POST", "/v1/answers/nobody/restore", None, "write"),
         ("DELETE", "/v1/answers/v1/feedback/", None, "write"),
+        ("GET", "/v1/misses", None, "write"),
+        ("GET", "/v1/learning", None, "write"),
+        ("POST", "/v1/learning/rollback?version=x", None, "write"),
     ],
 )
 def test_each_role_may_do_its_part(locked, method, path, body, role):

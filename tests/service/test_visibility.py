@@ -126,6 +126,12 @@ BODIES = {
     ("GET", "/v1/feedback"): [None],
     ("DELETE", "/v1/feedback/{key}"): [None],
     ("GET", "/v1/stats"): [None],
+    ("GET", "/v1/rules"): [None],
+    ("PUT", "/v1/rules"): [{"text": "", "digest": "x"}],
+    ("GET", "/v1/misses"): [None],
+    ("GET", "/v1/learning"): [None],
+    ("POST", "/v1/learning/rollback"): [None],
+    ("GET", "/v1/gaps"): [None],
     ("GET", "/healthz"): [None],
     ("GET", "/readyz"): [None],
     ("GET", "/metrics"): [None],
@@ -237,9 +243,34 @@ def test_verdicts_are_on_what_may_be_seen_and_by_whom_may_see_as_much(desk, tena
     stats = desk(ACME, "GET", "/v1/stats").json()
     assert (stats["verdicts"], [miss["id"] for miss in stats["misses"]]) == (2, [mine])
     assert sum(day["requests"] for day in stats["days"]) == 0
+    queries = desk(ACME, "GET", "/v1/misses").json()
+    assert {query["text"] for query in queries["misses"]} == {TEXT, "another one"}
+    assert [*queries["titles"]] == [mine]
+    for key, total in [(ACME, 1), (GLOBEX, 0)]:
+        assert desk(key, "GET", f"/v1/misses?answer={mine}").json()["total"] == total
     for key in "xyz":
         assert desk(ACME, "DELETE", f"/v1/feedback/{key}").status_code == 404
     assert desk(ACME, "DELETE", "/v1/feedback/mine").status_code == 204
+
+
+def test_the_ranker_is_rolled_back_by_none_who_sees_a_part(desk, tenants):
+    Ranker.load(tenants).save(tenants, keep=True)
+    for method, path in [("GET", "learning"), ("POST", "learning/rollback?version=x")]:
+        assert desk(ACME, method, f"/v1/{path}").status_code == 403
+    assert desk(ADMIN, "GET", "/v1/learning").status_code == 200
+
+
+def test_gaps_are_of_verdicts_with_the_same_filter_and_near_answers_that_may_be_seen(desk, tenants):
+    for key, word in ((ACME, "mine"), (GLOBEX, CANARY), (ADMIN, "admin's")):
+        for n in range(3):
+            body = {"key": f"{word}{n}", "text": f"{word} of {n}: {TEXT}", "right": False}
+            assert desk(key, "POST", "/v1/feedback", body).status_code == 201
+    gaps = desk(ACME, "GET", "/v1/gaps").json()
+    (topic,) = gaps["topics"]
+    assert (gaps["queries"], topic["bad"], topic["recent"], topic["before"]) == (3, 3, 3, 0)
+    assert all("mine" in text for text in topic["examples"])
+    assert topic["nearest"]["id"] in ids_of(tenants, "acme")
+    assert desk(ADMIN, "GET", "/v1/gaps").json()["queries"] == 9
 
 
 def test_which_past_queries_an_answer_solved_is_told_to_those_without_a_filter_alone(desk):

@@ -1,4 +1,4 @@
-"""Commands around a service: the index, the service, forgetting."""
+"""Commands around a service: the index, the service, gaps in the answers, forgetting."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from twinrank.arguments import GAP_BELOW
 from twinrank.cli.common import (
     AsJson,
     Conditions,
@@ -23,6 +24,7 @@ from twinrank.cli.common import (
     say,
     show,
 )
+from twinrank.errors import TwinrankError
 from twinrank.extras import check_installed
 
 PANEL = "Service"
@@ -200,3 +202,56 @@ def forget(
     with database as opened:
         forgotten = forgetting.forget(ranker, opened, **asked, dry_run=dry_run)
     show(vars(forgotten) if json else forgotten.describe(dry_run=dry_run))
+
+
+@app.command(rich_help_panel=PANEL)
+def gaps(
+    ranker: RankerFolder,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Queries too: a data set, of which those without a label, or JSONL with `text`.",
+        ),
+    ] = None,
+    below: Annotated[
+        float, typer.Option(min=0, max=1, help="A first answer less likely right is a bad one.")
+    ] = GAP_BELOW,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many topics.")] = 10,
+    feedback: FeedbackUrl = None,
+    device: Device = "auto",
+    json: AsJson = False,
+) -> None:
+    """Find topics that people ask about and that are answered badly: which article to write next.
+
+    Reads the verdicts of the feedback database, if it is there. A query is answered badly if none
+    of its verdicts names a right answer, or, where it has no verdict, by the ranker's confidence.
+
+    Example: `twinrank gaps runs/first`
+
+    Example: `twinrank gaps runs/first --queries tickets.jsonl --below 0.3`
+    """
+    url = feedback or default_feedback(ranker)
+    has_verdicts = feedback is not None or Path(url).exists()
+    if not (has_verdicts or queries):
+        raise TwinrankError(f"{url}: no verdicts yet; serve the ranker, or give --queries PATH")
+    if has_verdicts:
+        check_installed("databases of feedback", "serve", "sqlalchemy")
+
+    import polars as pl
+
+    from twinrank.encoding import FeatureStore
+    from twinrank.feedback.gaps import find_gaps, read_queries
+    from twinrank.feedback.labels import judge_texts
+    from twinrank.ranking import Ranker
+    from twinrank.reports.gaps_report import gaps_table
+
+    asked = [read_queries(queries)] if queries else []
+    if has_verdicts:
+        from twinrank.feedback.database import Feedback
+
+        with closing(Feedback.open(url, create=False)) as opened:
+            asked.append(judge_texts(opened.verdicts()))
+    loaded = Ranker.load(ranker, store=FeatureStore(), device=device)
+    answered = find_gaps(loaded, pl.concat(asked), k, below=below)
+    show(answered.model_dump() if json else gaps_table(answered))

@@ -258,13 +258,13 @@ def learn(
 
     from twinrank.encoding import FeatureStore
     from twinrank.feedback.learning import learn as learned
-    from twinrank.feedback.learning import roll_back
+    from twinrank.ranking import roll_back
     from twinrank.reports.terminal import learning_table
 
     how: dict[str, Any] = {"index": index, "store": FeatureStore(), "device": device}
     if rollback:
         former = roll_back(ranker, **how)
-        summary = {"ranker": str(ranker), **former.origin.model_dump()}
+        summary = {"ranker": str(ranker), **former.origin.model_dump(mode="json")}
         done = f"{ranker}: the ranker that was replaced is in place again, the other is kept"
         show(summary if json else done)
         return

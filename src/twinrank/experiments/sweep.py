@@ -50,7 +50,7 @@ HEARTBEAT_EVERY_S, DEAD_AFTER_S = 5, 60
 MAX_RETRIES = 2  # of a trial whose process was killed
 LOCK_NUMBER = 0x7477696E  # the number of PostgreSQL's lock: "twin"
 MIN_TRIALS_TO_PRUNE, MIN_EPOCHS_TO_PRUNE = 5, 3
-MIN_TRIALS_FOR_IMPORTANCE = 4
+MIN_TRIALS_PER_FIELD = 10  # of fewer, a forest makes importances of chance
 FAILURE = "failure"  # the reason why a pruned trial has no figure: it diverged
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -421,7 +421,7 @@ class Sweep:
         Hutter et al. 2014). Every trial counts with its best epoch, pruned ones too: else the
         values that are no good would seem not to matter.
         """
-        if len(self.completed.trials) < MIN_TRIALS_FOR_IMPORTANCE:
+        if len(self.completed.trials) < MIN_TRIALS_PER_FIELD * len(self.search.ranges.fields):
             return {}
         forest = FanovaImportanceEvaluator(seed=0)
         try:

@@ -150,7 +150,7 @@ class Feedback:
         Those are found whose text has the words, case aside, of days (UTC) from `since` to
         `until`, and of a `scope` (empty: of all); `offset` of the newest are skipped.
         """
-        query = _select_verdicts(scope)
+        query = _narrow(sa.select(VERDICTS), scope)
         if words:
             query = query.where(VERDICTS.c.text.icontains(make_storable(words), autoescape=True))
         if since:
@@ -207,26 +207,24 @@ class Feedback:
 
         Of one `scope` there are verdicts alone: traffic is counted for all together.
         """
-        since = datetime.now(UTC).date() - timedelta(days=days - 1)
-        query = _select_verdicts(scope).where(VERDICTS.c.date >= since).order_by(*BY_TIME)
-        counts = sa.union_all(
-            sa.select(TRAFFIC.c.type, TRAFFIC.c.requests.label("count")),
-            sa.select(VERDICTS.c.type, sa.func.count()).group_by(VERDICTS.c.type),
-        ).subquery()
+        judged = sa.select(VERDICTS.c.type, sa.func.count().label("count"))
+        judged = _narrow(judged, scope).group_by(VERDICTS.c.type)
+        asked = sa.select(TRAFFIC.c.type, TRAFFIC.c.requests)
+        counts = (judged if scope else sa.union_all(judged, asked)).subquery()
         total, by_type = sa.func.sum(counts.c.count), counts.c.type
         types = sa.select(by_type).group_by(by_type).order_by(total.desc(), by_type)
+        recent = sa.select(TRAFFIC).where(TRAFFIC.c.date >= _first_day(days))
         with self._errors(), self._engine.connect() as connection:
-            if scope:
-                verdicts = _read_verdicts(connection, query)
-                kinds = list(dict.fromkeys(verdict.type for verdict in verdicts))
-                return summarise_feedback(verdicts, {}, kinds, title_of)
-            traffic = connection.execute(sa.select(TRAFFIC).where(TRAFFIC.c.date >= since))
-            return summarise_feedback(
-                _read_verdicts(connection, query),
-                {(day, kind): Traffic(*numbers) for day, kind, *numbers in traffic},
-                list(connection.scalars(types)),
-                title_of,
-            )
+            rows = [] if scope else list(connection.execute(recent))
+            kinds = list(connection.scalars(types))
+        traffic = {(day, kind): Traffic(*numbers) for day, kind, *numbers in rows}
+        return summarise_feedback(self.recent(days, scope), traffic, kinds, title_of)
+
+    def recent(self, days: int, scope: str = "") -> list[Verdict]:
+        """Return the verdicts of the last days, oldest first, of one `scope` or of all."""
+        query = _narrow(sa.select(VERDICTS), scope).where(VERDICTS.c.date >= _first_day(days))
+        with self._errors(), self._engine.connect() as connection:
+            return _read_verdicts(connection, query.order_by(*BY_TIME))
 
     @property
     def retention_days(self) -> int:
@@ -298,10 +296,13 @@ class Feedback:
                 connection.exec_driver_sql(f"ALTER TABLE {VERDICTS.name} ADD COLUMN scope TEXT")
 
 
-def _select_verdicts(scope: str) -> sa.Select[Any]:
-    """Select the verdicts of a scope; empty: of all."""
-    query = sa.select(VERDICTS)
+def _narrow(query: sa.Select[Any], scope: str) -> sa.Select[Any]:
+    """Narrow a query to the verdicts of a scope; empty: of all."""
     return query.where(VERDICTS.c.scope == make_storable(scope)) if scope else query
+
+
+def _first_day(days: int) -> date:
+    return datetime.now(UTC).date() - timedelta(days=days - 1)
 
 
 def make_storable(text: str) -> str:

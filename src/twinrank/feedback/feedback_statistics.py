@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from twinrank.feedback.verdicts import Verdict, standing_verdicts
 
-MAX_LISTED_ANSWERS = 20
+MAX_LISTED_ANSWERS = 10
 DayAndType: TypeAlias = tuple[datetime.date, str]
 
 
@@ -58,6 +58,17 @@ class Wanted(BaseModel):
     times: int
 
 
+class MissedQuery(BaseModel):
+    """A judged text, and the answers that were wrong or right for it, as the last verdicts say."""
+
+    text: str
+    type: str
+    date: datetime.date
+    shown: list[str] | None = Field(description="Ids, in their order; null: nobody knows.")
+    wrong: list[str] = Field(description="Ids; empty: none of those shown was right.")
+    right: list[str] = Field(description="Ids; those that are not among the shown were missed.")
+
+
 class FeedbackStatistics(BaseModel):
     """Statistics of the last days."""
 
@@ -85,10 +96,7 @@ def summarise_feedback(
         types: of all days, the most frequent first.
         title_of: returns the title of an answer by its id.
     """
-    by_day: dict[DayAndType, list[Verdict]] = {}
-    for verdict in verdicts:
-        by_day.setdefault((verdict.at.date(), verdict.type), []).append(verdict)
-    judged = {key: list(standing_verdicts(group).values()) for key, group in by_day.items()}
+    judged = _judge_texts(verdicts)
     standing = [v for texts in judged.values() for text in texts for v in text if v.answer]
     right = Counter(v.answer for v in standing if _confirms_shown(v))
     wrong = Counter(v.answer for v in standing if not v.right)
@@ -115,6 +123,34 @@ def summarise_feedback(
         learnable=sum(any(v.right for v in text) for text in standing_verdicts(verdicts).values()),
         types=types,
     )
+
+
+def find_misses(verdicts: Sequence[Verdict], answer: str | None = None) -> list[MissedQuery]:
+    """Find the judged texts of each day without a right answer among those shown, newest first.
+
+    With an answer: those for which it was said to be wrong, or was right and not shown.
+    """
+    misses = []
+    for texts in _judge_texts(verdicts).values():
+        for text in texts:
+            wrong = [v.answer for v in text if v.answer and not v.right]
+            missed = [v.answer for v in text if v.right and not _confirms_shown(v)]
+            if answer in (*wrong, *missed) if answer else not any(map(_confirms_shown, text)):
+                last = text[-1]
+                right = [v.answer for v in text if v.answer and v.right]
+                shown = None if last.shown is None else list(last.shown)
+                row = {"shown": shown, "wrong": wrong, "right": right, "date": last.at.date()}
+                query = MissedQuery.model_validate({"text": last.text, "type": last.type, **row})
+                misses.append((last.at, query))
+    return [query for _, query in sorted(misses, key=lambda pair: pair[0], reverse=True)]
+
+
+def _judge_texts(verdicts: Sequence[Verdict]) -> dict[DayAndType, list[list[Verdict]]]:
+    """Give the verdicts that stand on each text, by day and type."""
+    by_day: dict[DayAndType, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_day.setdefault((verdict.at.date(), verdict.type), []).append(verdict)
+    return {key: list(standing_verdicts(group).values()) for key, group in by_day.items()}
 
 
 def _confirms_shown(verdict: Verdict) -> bool:

@@ -1,10 +1,11 @@
-"""Labelled queries made of verdicts."""
+"""Verdicts made into labelled queries, and into texts that were answered well or badly."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import polars as pl
 
@@ -12,6 +13,9 @@ from twinrank.data.dataset import Dataset
 from twinrank.data.validation import DEFAULT_TYPE
 from twinrank.feedback.verdicts import Verdict, feedback_id, standing_verdicts, text_key
 
+HOLD_BACK = 0.2  # share of the texts that is measured on
+ASKED_SCHEMA = {"text": pl.String, "right": pl.Boolean, "day": pl.Date}
+Asked: TypeAlias = pl.DataFrame  # was an answer right? null: nobody said; day: null if unknown
 LABEL_SCHEMA = dict.fromkeys(("id", "type", "thread", "text", "answer"), pl.String)
 
 
@@ -71,14 +75,13 @@ def make_labels(
             "text": group[0].text,
             "answer": answer or "",
         }
-        fraction = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
         if answer is None:
             rows["taken_back"].append(row)
         elif key in held_out:
             rows["held_out"].append(row)
         elif answer in labels.get(key, ()):
             rows["known"].append(row)
-        elif key not in labels and fraction < hold_back:
+        elif key not in labels and _draw(key) < hold_back:
             rows["held_back"].append(row)
         else:
             rows["learned"].append(row)
@@ -95,6 +98,45 @@ def make_labels(
             **{name: len(group) for name, group in rows.items()},
         },
     )
+
+
+def count_waiting(
+    verdicts: Iterable[Verdict],
+    answers: Collection[str],
+    past: Iterable[tuple[str, str]],
+    *,
+    hold_back: float,
+) -> int:
+    """Count the texts that a ranker with these answers could learn, without looking at its data.
+
+    Verdicts come oldest first; `past` are the texts and answers that it has learned.
+    """
+    known, right = set(answers), dict[str, str]()
+    for key, group in standing_verdicts(verdicts).items():
+        named = [v.answer for v in group if v.right and v.answer in known]
+        if named and named[-1] and _draw(key) >= hold_back:
+            right[key] = named[-1]
+    return len(right.items() - {(text_key(text), answer) for text, answer in past})
+
+
+def _draw(key: str) -> float:
+    """Draw a number from 0 to 1 for a text, always the same one."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
+
+
+def judge_texts(verdicts: Iterable[Verdict]) -> Asked:
+    """Return a row for each text with verdicts, the oldest first.
+
+    It is right if of the verdicts that stand (see `standing_verdicts`) one names a right answer.
+
+    Args:
+        verdicts: oldest first.
+    """
+    rows = [
+        (group[-1].text, any(verdict.right for verdict in group), group[-1].at.date())
+        for group in standing_verdicts(verdicts).values()
+    ]
+    return pl.DataFrame(rows, ASKED_SCHEMA, orient="row").sort("day", maintain_order=True)
 
 
 def describe_counts(counts: Mapping[str, int]) -> str:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,11 @@ from twinrank.data.validation import NO_METADATA
 from twinrank.encoding.feature_store import FeatureStore
 from twinrank.errors import FeedbackError, RankerError
 from twinrank.evaluation import Difference, Evaluation, differences, evaluate
-from twinrank.feedback.labels import Labels, describe_counts, make_labels
+from twinrank.feedback.labels import HOLD_BACK, Labels, describe_counts, make_labels
 from twinrank.feedback.verdicts import Verdict
 from twinrank.files import write_file
 from twinrank.ranking import (
     CURRENT,
-    LOCAL,
     Learned,
     Ranker,
     place_of,
@@ -40,7 +40,6 @@ COMPARED_METRICS = ("accuracy@3", METRIC)
 SIGNIFICANCE_LEVEL = 0.05  # of the paired test
 MIN_HELD_BACK_QUERIES = 6  # of fewer, no paired test can reach the level
 MARGIN = 0.02  # MAP@10: about twice what a type's figure moves from seed to seed
-HOLD_BACK = 0.2
 RUN, VERDICTS = "run", "verdicts.json"
 _VERDICTS = TypeAdapter(tuple[Verdict, ...])
 
@@ -192,34 +191,6 @@ def find_losses(
     return worse, tolerated
 
 
-def roll_back(
-    path: Path,
-    *,
-    index: str | None = None,
-    store: FeatureStore | None = None,
-    device: str = "auto",
-) -> Ranker:
-    """Put the ranker that was replaced in its place again, and keep the other one in turn.
-
-    It gets the answers that the other has by now: no removed answer comes back. An index holds its
-    answers before it takes the place.
-
-    Raises:
-        RankerError: if none was kept.
-        AnswerIndexError: if the index cannot be made; nothing is changed then.
-    """
-    with writing(path):
-        local = index if index == LOCAL else None
-        former = Ranker.load(path, store=store, device=device, previous=True, index=local)
-        current = Ranker.load(path, store=store, device=device)
-        former.match_answers(current.answers)
-        former.removed = current.removed
-        if index:
-            former.build_index(index, instead=True)
-        former.save(path, keep=True)
-    return former
-
-
 def _load_trained(path: Path, store: FeatureStore, device: str) -> Ranker:
     ranker = Ranker.load(path, store=store, device=device)
     if ranker.recipe.training is None:
@@ -300,7 +271,10 @@ def _set_origin(
 ) -> None:
     """Record the data set as the ranker's origin, and what it learned apart from it."""
     learned = Learned(
-        fingerprint=dataset.fingerprint, queries=counts["learned"], hold_back=hold_back
+        fingerprint=dataset.fingerprint,
+        queries=counts["learned"],
+        hold_back=hold_back,
+        on=datetime.now(UTC).date(),
     )
     folder = str(base.folder.resolve()) if base.folder else None
     update = {"data_fingerprint": base.fingerprint, "folder": folder, "learned": learned}

@@ -8,7 +8,7 @@ from twinrank.ranking.filters import AnswerFields, Filter, Where
 from twinrank.ranking.folder import forget_past
 from twinrank.ranking.manifest import Learned, Manifest, Origin, Removed
 from twinrank.ranking.past_queries import PastQueries, PastSignal
-from twinrank.ranking.ranker import RankedAnswer, Ranker, index_folder, load_indexed
+from twinrank.ranking.ranker import RankedAnswer, Ranker, index_folder, load_indexed, roll_back
 from twinrank.ranking.reader import (
     Passages,
     Reader,
@@ -80,6 +80,7 @@ __all__ = [
     "read_pointer",
     "read_rules",
     "reader_of",
+    "roll_back",
     "top_k",
     "total",
     "writing",

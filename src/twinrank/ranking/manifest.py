@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -42,6 +42,7 @@ class Learned(BaseModel):
     fingerprint: str
     queries: int
     hold_back: float
+    on: date | None = None  # the day (UTC); rankers of before have none
 
 
 class Origin(BaseModel):

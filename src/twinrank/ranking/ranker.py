@@ -598,3 +598,31 @@ def load_indexed(path: Path, index: str, *, store: Store, device: str) -> Ranker
         elif ranker.shortlist and getattr(ranker.shortlist.index, "unsaved", False):
             ranker.save(path)
         return ranker
+
+
+def roll_back(
+    path: Path,
+    *,
+    index: str | None = None,
+    store: Store | None = None,
+    device: str = "auto",
+) -> Ranker:
+    """Put the ranker that was replaced in its place again, and keep the other one in turn.
+
+    It gets the answers that the other has by now: no removed answer comes back. An index holds its
+    answers before it takes the place.
+
+    Raises:
+        RankerError: if none was kept.
+        AnswerIndexError: if the index cannot be made; nothing is changed then.
+    """
+    with writing(path):
+        local = index if index == LOCAL else None
+        former = Ranker.load(path, store=store, device=device, previous=True, index=local)
+        current = Ranker.load(path, store=store, device=device)
+        former.match_answers(current.answers)
+        former.removed = current.removed
+        if index:
+            former.build_index(index, instead=True)
+        former.save(path, keep=True)
+    return former

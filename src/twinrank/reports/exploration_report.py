@@ -62,10 +62,11 @@ def exploration_page(exploration: Exploration) -> str:
             sections.append(Section(check.heading, about, figures, tables, folded=check.folded))
             heading_of |= {finding.name: check.heading for finding in check.findings}
     notes = [(finding, heading_of.get(finding.name)) for finding in exploration.findings]
-    about = _explain("about", counts=subject.description.counts, sample=subject.sample)
+    about = _explain("about", sample=subject.sample)
     limits = {"cell": MAX_CELL_LENGTH, "hover": HOVER_LENGTH, "rows": MAX_ROWS}
     method = _explain("method", encoder=subject.encoder, **limits)
-    sections = [Section("What was found", about, notes=notes), *sections]
+    tiles = [(name, f"{number:,}") for name, number in subject.description.counts.items()]
+    sections = [Section("What was found", about, notes=notes, tiles=tiles), *sections]
     sections.append(Section("How it was looked at", method))
     return page(f"A look at {subject.description.name}", sections)
 
@@ -104,8 +105,8 @@ def draw_features(sample: Sample) -> Figure:
         title: ([_make_trace(points.filter(pl.col(by) == n), n, c) for n, c in of.items()], shares)
         for (title, by), of in groups.items()
     }
-    plot = draw_planes(planes, "")
-    return plot.update_layout(height=640, margin_b=180, legend_itemsizing="constant")
+    plot = draw_planes(planes)
+    return plot.update_layout(height=600, margin_b=180, legend_itemsizing="constant")
 
 
 def _make_trace(points: pl.DataFrame, name: str, colour: str) -> Trace:

@@ -40,7 +40,7 @@ def hover_of(column: str) -> pl.Expr:
     return pl.col(column).map_elements(hover_text, return_dtype=pl.String)
 
 
-def draw_planes(planes: Mapping[str, Plane], title: str) -> Figure:
+def draw_planes(planes: Mapping[str, Plane]) -> Figure:
     """Draw planes side by side, by name: the traces of each, and how much each axis explains.
 
     A trace with a `name` is in the legend, once, and hides all of its `legendgroup`.
@@ -64,16 +64,16 @@ def draw_planes(planes: Mapping[str, Plane], title: str) -> Figure:
         plot.update_xaxes(title_text=across, zeroline=False, row=1, col=column)
         anchor = f"x{column}" if column > 1 else "x"
         plot.update_yaxes(title_text=upward, zeroline=False, scaleanchor=anchor, row=1, col=column)
-    return styled(plot, title, height=540)
+    return styled(plot, height=500)
 
 
-def styled(plot: Figure, title: str, *, height: int = 450) -> Figure:
+def styled(plot: Figure, *, height: int = 410) -> Figure:
     """Give a figure the one style, which is read on light and on dark pages."""
     plot.update_layout(
         template="none",
-        title={"text": title, "x": 0, "xref": "paper", "font": {"size": 16}},
+        title=None,  # the section has one
         height=height,
-        margin={"l": 70, "r": 20, "t": 80, "b": 80},
+        margin={"l": 70, "r": 20, "t": 40, "b": 80},
         font={"color": GREY},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",

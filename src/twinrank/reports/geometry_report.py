@@ -66,7 +66,7 @@ def space_tables(spaces: Mapping[str, Geometry]) -> list[tuple[str, Rows]]:
 def draw_centroids(views: Mapping[str, View]) -> Figure:
     """Draw the views of rankers side by side: queries faint, centroids large, and joined."""
     planes = {name: (_make_traces(view), view.explained) for name, view in views.items()}
-    return draw_planes(planes, "Centroids")
+    return draw_planes(planes)
 
 
 def _make_traces(view: View) -> list[Trace]:

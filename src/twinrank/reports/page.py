@@ -34,7 +34,9 @@ PLOTLY_CONFIG = {
 
 @dataclass(frozen=True)
 class Section:
-    """A section of a page: its paragraphs, then its notes, its figures and its tables.
+    """A section of a page: its figures, then its paragraphs, its notes and its tables.
+
+    Tiles are single figures, by name.
 
     A figure has a caption, a table a title; a line break in a cell is kept. A note is a finding, of
     whose advice text between backticks is code, and the heading of the section with its details, if
@@ -47,6 +49,7 @@ class Section:
     tables: Sequence[tuple[str, Rows]] = ()
     notes: Sequence[tuple[Finding, str | None]] = ()
     folded: Sequence[tuple[str, Rows]] = ()
+    tiles: Sequence[tuple[str, str]] = ()
 
 
 check_installed = partial(extras.check_installed, "pages", "report", "plotly", "jinja2")

@@ -16,7 +16,6 @@ from twinrank.data import Description
 from twinrank.evaluation import View
 from twinrank.experiments import Examination, Run
 from twinrank.experiments.compare import TESTED
-from twinrank.ranking.model_card import SELECTED, about, quality
 from twinrank.reports.figures import draw, hover_text, styled
 from twinrank.reports.geometry_report import draw_centroids, space_tables
 from twinrank.reports.mistakes_report import (
@@ -65,22 +64,17 @@ def run_page(examination: Examination) -> str:
     sections = [
         _short_section(examination),
         _quality_section(examination),
-        _recipe_section(runs),
-        _data_section(examination.description),
-        *_learning_section(runs),
         *make_confidence_section(runs),
     ]
-    of_each = [
-        [make_confusion_section(run), make_misses_section(run), _card_section(run)] for run in runs
-    ]
+    of_each = [[make_confusion_section(run), make_misses_section(run)] for run in runs]
     if len(runs) > 1:
         of_each = [
             [replace(section, heading=f"{run.name}: {section.heading}") for section in of_run]
             for run, of_run in zip(runs, of_each, strict=True)
         ]
-    for confusion, misses, _ in of_each:
-        sections += [confusion, misses]
-    sections += [*_space_section(runs), *(card for *_, card in of_each)]
+    sections += [section for of_run in of_each for section in of_run]
+    sections += [*_space_section(runs), *_learning_section(runs), _recipe_section(runs)]
+    sections.append(_data_section(examination.description))
     folders = [str(run.folder) for run in runs]
     method = _text(
         "method", version=__version__, folders=folders, fingerprint=examination.dataset.fingerprint
@@ -108,7 +102,15 @@ def _short_section(examination: Examination) -> Section:
             shows, p = d["p_holm"] < SIGNIFICANT, p_value(d["p_holm"])
             names = {"arm": d["arm"], "without": first.name}
             paragraphs.append(_text("difference", **names, difference=change, p=p, shows=shows))
-    return Section("In short", paragraphs, [(draw_quality(examination.runs), _text("quality"))])
+    values = first.evaluation.as_dict()
+    groups = {"overall": None} | {kind: kind for kind in first.evaluation.types}
+    tiles = [
+        (f"{metric_name(metric)}, {label}", reached(values, metric, kind))
+        for metric in TESTED
+        for label, kind in groups.items()
+    ]
+    plots = [(draw_quality(examination.runs), _text("quality"))]
+    return Section("In short", paragraphs, plots, tiles=() if others else tiles)
 
 
 def _summarise(run: Run) -> str:
@@ -156,7 +158,7 @@ def draw_quality(runs: Sequence[Run]) -> Figure:
     plot.update_yaxes(rangemode="tozero")
     plot.update_yaxes(matches="y", col=2)
     plot.update_layout(scattermode="group", scattergap=0.5, showlegend=len(runs) > 1)
-    return styled(plot, "Quality, with 95% intervals")
+    return styled(plot)
 
 
 def _quality_section(examination: Examination) -> Section:
@@ -191,7 +193,8 @@ def _recipe_section(runs: Sequence[Run]) -> Section:
     rows = [[name, *(of.get(name, "-") for of in choices)] for name in names]
     rows.sort(key=lambda row: len(set(row[1:])) == 1)
     head = ["setting", *(run.name for run in runs)]
-    return Section("Recipe", tables=[("Every choice", [head, *rows])])
+    tables = [("Every choice", [head, *rows])]
+    return Section("Recipe", folded=tables) if len(runs) == 1 else Section("Recipe", tables=tables)
 
 
 def _data_section(data: Description) -> Section:
@@ -206,13 +209,13 @@ def _learning_section(runs: Sequence[Run]) -> list[Section]:
     for stage, title in STAGES.items():
         trained = [run for run in runs if len(run.stages.get(stage, ())) > 1]
         if trained:
-            figures.append((draw_curves(trained, stage, title), _text("curves")))
+            figures.append((draw_curves(trained, stage), f"{title}: {_text('curves')}"))
     untrained = [run.name for run in runs if not run.stages]
     text = _text("learning", untrained=untrained)
     return [Section("Learning", [text] if text else [], figures)] if figures or text else []
 
 
-def draw_curves(runs: Sequence[Run], stage: str, title: str) -> Figure:
+def draw_curves(runs: Sequence[Run], stage: str) -> Figure:
     """Draw losses and validation MAP@10 by epoch: a curve a type of one run, or a curve a run."""
     rows: list[Json] = []
     for run in runs:
@@ -236,7 +239,7 @@ def draw_curves(runs: Sequence[Run], stage: str, title: str) -> Figure:
     plot = draw(express.line, rows)
     plot.update_xaxes(title_text="epoch")
     plot.update_yaxes(rangemode="tozero", col=1)
-    return styled(plot, title)
+    return styled(plot)
 
 
 def _space_section(runs: Sequence[Run]) -> list[Section]:
@@ -263,11 +266,3 @@ def _thin(view: View) -> View:
         centroids = centroids.filter(pl.col("answer").is_in(sample.implode()))
     queries = view.queries.sample(min(view.queries.height, MAX_POINTS), seed=0)
     return replace(view, queries=queries, centroids=centroids)
-
-
-def _card_section(run: Run) -> Section:
-    paragraphs = [f"{heading}: {text}" for heading, text in about(run.ranker).items()]
-    paragraphs.append(_text("card", selected=SELECTED.replace("`", "")))
-    rows = quality(run.ranker)
-    tables = [("Quality on the validation split", rows)] if rows else []
-    return Section("Model card", paragraphs, tables=tables)

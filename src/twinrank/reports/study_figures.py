@@ -71,7 +71,7 @@ def draw_controls(results: Json) -> Figure | None:
     plot = draw(express.bar, rows, interval="x", orientation="h", **colours)
     plot.update_yaxes(categoryorder="array", categoryarray=labels[::-1], automargin=True)
     plot.update_xaxes(title_text="test top-3 accuracy", rangemode="tozero")
-    return styled(plot, "Ranking right after pre-training", height=150 + 52 * len(rows))
+    return styled(plot, height=110 + 52 * len(rows))
 
 
 def draw_losses(results: Json) -> Figure | None:
@@ -99,7 +99,7 @@ def draw_losses(results: Json) -> Figure | None:
         plot.add_traces(lines.data)
     plot.update_xaxes(title_text="step of pre-training")
     plot.update_yaxes(title_text="Barlow Twins loss", rangemode="tozero")
-    return styled(plot, "The loss, and the constant that is predicted", height=520)
+    return styled(plot, height=480)
 
 
 def _average_stretches(seeds: Sequence[Sequence[float]]) -> list[tuple[int, float]]:
@@ -118,7 +118,7 @@ def draw_queries_and_answers(pictured: Mapping[str, Signs]) -> Figure:
     The commonest first answers stand out, and tell their titles.
     """
     planes = {name: (_make_traces(signs), signs.explained) for name, signs in pictured.items()}
-    return draw_planes(planes, "The plane of the queries")
+    return draw_planes(planes)
 
 
 def _make_traces(signs: Signs) -> list[Trace]:

@@ -11,9 +11,10 @@ from optuna.visualization import (
     plot_optimization_history,
     plot_parallel_coordinate,
 )
-from rich.console import Group
+from rich.console import Group, RenderableType
+from rich.text import Text
 
-from twinrank.experiments.sweep import Sweep
+from twinrank.experiments.sweep import MIN_TRIALS_PER_FIELD, Sweep
 from twinrank.files import write_file
 from twinrank.reports.figures import styled
 from twinrank.reports.page import Rows, Section, page
@@ -29,8 +30,12 @@ IMPORTANCE = (
     "field (fANOVA)."
 )
 UNCERTAIN = (
-    "Importances come from few trials, drawn by a search that soon looks where it is good: "
-    "more trials may change the order of the fields."
+    "The trials are drawn by a search that soon looks where it is good: more of them may change "
+    "the order of the fields."
+)
+UNKNOWN = (
+    f"Too few trials to say, or all of them alike: it takes {MIN_TRIALS_PER_FIELD} trials for each "
+    "field."
 )
 
 
@@ -50,9 +55,11 @@ def sweep_table(sweep: Sweep) -> Group:
     title = describe_sweep(sweep)
     if len(rows) > MAX_TRIALS_SHOWN + 1:
         title += f" The best {MAX_TRIALS_SHOWN}; the others are in sweep.html:"
-    tables = [fill_table(title, rows[: MAX_TRIALS_SHOWN + 1], left={0})]
+    tables: list[RenderableType] = [fill_table(title, rows[: MAX_TRIALS_SHOWN + 1], left={0})]
     if sweep.importances:
-        tables.append(fill_table("How much a field matters, by few trials:", _weight_rows(sweep)))
+        tables.append(fill_table("How much a field matters:", _weight_rows(sweep)))
+    else:
+        tables.append(Text(f"Which field matters: {UNKNOWN[0].lower()}{UNKNOWN[1:]}"))
     return Group(*tables)
 
 
@@ -67,22 +74,22 @@ def sweep_page(sweep: Sweep) -> str:
     epochs = plot_intermediate_values(sweep.study)
     lines = plot_parallel_coordinate(sweep.completed, fields, target_name=objective)
     sections = [
-        Section("In short", _summarise(sweep)),
+        _short_section(sweep),
         Section(
             "History",
             figures=[
-                (styled(history, "The figure of each trial"), HISTORY),
-                (styled(epochs, f"The {objective} by epoch"), EPOCHS),
+                (styled(history), HISTORY),
+                (styled(epochs.update_layout(xaxis_title="epoch", yaxis_title=objective)), EPOCHS),
             ],
         ),
+        Section("Which values are good", figures=[(styled(lines), PARALLEL)]),
         Section(
-            "Which values are good", figures=[(styled(lines, "Values of each trial"), PARALLEL)]
+            "Which field matters",
+            [IMPORTANCE, UNCERTAIN] if sweep.importances else [UNKNOWN],
+            tables=[("How much a field matters", _weight_rows(sweep))] if sweep.importances else [],
         ),
+        Section("All trials", tables=[("Best first", _trial_rows(sweep))]),
     ]
-    if sweep.importances:
-        tables = [("How much a field matters", _weight_rows(sweep))]
-        sections.append(Section("Which field matters", [IMPORTANCE, UNCERTAIN], tables=tables))
-    sections.append(Section("All trials", tables=[("Best first", _trial_rows(sweep))]))
     return page(f"Sweep of {sweep.search.recipe.name} on {sweep.search.dataset.name}", sections)
 
 
@@ -96,14 +103,15 @@ def describe_sweep(sweep: Sweep) -> str:
     return " ".join([about, *(f"trial {n} failed: {why}." for n, why in sweep.failed.items())])
 
 
-def _summarise(sweep: Sweep) -> list[str]:
+def _short_section(sweep: Sweep) -> Section:
     name, best = NAMES[sweep.search.objective], sweep.trials[0]
-    sentence = f"The best {name} is {figure(sweep.reached(best))}, of trial {best.number}"
+    tiles = [(f"Best {name}, of trial {best.number}", figure(sweep.reached(best)))]
     start = sweep.search.ranges.start(sweep.search.recipe)
     first = [t for t in sweep.trials if t.params == start and t.state == TrialState.COMPLETE]
     if first:
-        sentence += f"; the recipe as it was reaches {figure(sweep.reached(first[0]))}"
-    return [describe_sweep(sweep), f"{sentence}. The test split was not read."]
+        tiles.append(("The recipe as it was", figure(sweep.reached(first[0]))))
+    tiles.append(("Trials", f"{len(sweep.trials):,}"))
+    return Section("In short", [describe_sweep(sweep), "The test split was not read."], tiles=tiles)
 
 
 def _trial_rows(sweep: Sweep, *, digits: int = 3) -> Rows:

@@ -16,7 +16,10 @@ from starlette.exceptions import HTTPException
 
 from twinrank.data.validation import NO_METADATA
 from twinrank.encoding import RecentFeatures
-from twinrank.errors import RankerError, TwinrankError
+from twinrank.errors import RankerError, ServeError, TwinrankError
+from twinrank.feedback.gaps import Gaps, find_gaps
+from twinrank.feedback.labels import judge_texts
+from twinrank.feedback.verdicts import Verdict
 from twinrank.files import write_file
 from twinrank.ranking import (
     CANDIDATES,
@@ -31,6 +34,7 @@ from twinrank.ranking import (
     load_indexed,
     read_pointer,
     read_rules,
+    roll_back,
     writing,
 )
 from twinrank.service.batching import Batcher
@@ -41,7 +45,8 @@ from twinrank.service.settings import Settings
 
 # Cost of the queries ranked at once: more gains little, and the first of them waits longer.
 MAX_BATCH_COST = 10_000
-PASSAGES_PER_TURN = 4  # of an answer that is put, encoded between two batches
+PASSAGES_PER_TURN = 4  # of an answer that is put, or queries, encoded between two batches
+MAX_GAP_QUERIES = 500  # that are grouped at once, the newest
 READ_AHEAD_S = 0.02  # between two batches, and between two turns of reading ahead
 FOLLOW_EVERY_S = 1.0
 QUIET_S = 2.0  # without a query, before anything is read ahead
@@ -321,6 +326,34 @@ class LiveRanker:
             return True
 
         return bool(await self._change(restore))
+
+    async def roll_back(self, version: str) -> None:
+        """Rank by the version that learning replaced, and keep the other one in turn.
+
+        Raises:
+            HTTPException: 409 if that is not the version to go back to.
+        """
+
+        def go_back(_: Ranker) -> None:
+            if read_pointer(self._folder).previous != version:
+                raise HTTPException(409, f"{version!r} is not the ranker before; look again")
+            index, device = self._settings.index, self._settings.device
+            try:
+                roll_back(self._folder, index=index, store=RecentFeatures(), device=device)
+            except RankerError as error:  # no fault of the request
+                raise ServeError(f"{error}") from None
+            self._catch_up()
+
+        await self._change(go_back)
+
+    def find_gaps(self, verdicts: Iterable[Verdict], k: int, visible: Filter) -> Gaps:
+        """Find gaps by verdicts, the oldest first; texts are encoded between batches."""
+        ranker, asked = self.current.ranker, judge_texts(verdicts)
+        for chunk in asked.tail(MAX_GAP_QUERIES).iter_slices(PASSAGES_PER_TURN):
+            texts = chunk["text"].to_list()
+            read = [*texts, *ranker.rules.expand(texts)]
+            self._ranking_thread.submit(ranker.prepare, read).result()
+        return find_gaps(ranker, asked, k, where=visible, most=MAX_GAP_QUERIES)
 
     def read_rules(self) -> str:
         """Return the text of the file of rules."""

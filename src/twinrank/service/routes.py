@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
@@ -17,9 +18,13 @@ from pydantic import Discriminator, Field, Tag
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from twinrank.data.markup import read_markup, strip_markup
+from twinrank.errors import RankerError
 from twinrank.feedback.database import Feedback
+from twinrank.feedback.feedback_statistics import MissedQuery, find_misses
+from twinrank.feedback.gaps import Gaps
+from twinrank.feedback.labels import HOLD_BACK, count_waiting
 from twinrank.feedback.verdicts import Verdict
-from twinrank.ranking import Filter
+from twinrank.ranking import Filter, read_manifest, read_pointer
 from twinrank.service.access import RateLimiter
 from twinrank.service.live_ranker import LiveRanker, ScopedRequest, digest_rules
 from twinrank.service.logs import log_change
@@ -31,9 +36,11 @@ from twinrank.service.schemas import (
     FeedbackRequest,
     Found,
     FoundAnswers,
+    FoundMisses,
     FoundVerdicts,
     Id,
     Key,
+    LearningState,
     NewAnswer,
     Question,
     Ranking,
@@ -48,6 +55,7 @@ from twinrank.service.schemas import (
 )
 from twinrank.service.settings import Settings
 
+MAX_GAP_VERDICTS = 10_000  # of which gaps are found, the newest
 Batch = Annotated[list[RankRequest], Field(min_length=1, max_length=MAX_BATCH_QUERIES)]
 OneOrMore = Annotated[
     Annotated[RankRequest, Tag("one")] | Annotated[Batch, Tag("batch")],
@@ -63,7 +71,10 @@ DUPLICATE: Responses = {200: {"model": Stored, "description": "This verdict was 
 TAGS = [
     {"name": "ranking", "description": "Rank answers. Takes a key with the role `read`."},
     {"name": "answers", "description": "Reading takes the role `read`, changing `write`."},
-    {"name": "feedback", "description": "Verdicts take `feedback`, statistics `write`."},
+    {
+        "name": "feedback",
+        "description": "Verdicts take `feedback`, lists, statistics and gaps `write`.",
+    },
     {"name": "health", "description": "For probes; takes no key."},
 ]
 
@@ -99,6 +110,7 @@ class Service:
     # Each kind of work that may block has its own threads: a locked database hides no figures.
     storing: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
     reading: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
+    grouping: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
 
     async def close(self) -> None:
         """Store what is counted in memory, and end all threads."""
@@ -213,13 +225,15 @@ async def put(
     response: Response,
     service: Shared,
     visible: Visible,
+    plain: Annotated[bool, Query(description="Whether to leave HTML and Markdown alone.")] = False,
 ) -> Answer:
     """Take an answer in, or in place of the one with this id, with no retraining.
 
     HTML and Markdown become text, their headings sections, if none are given. One that is
     replaced keeps its past queries. Other workers know it within two seconds.
     """
-    body = await run_in_threadpool(read_as_text, body)
+    if not plain:
+        body = await run_in_threadpool(read_as_text, body)
     row = {"id": id, **body.model_dump()}
     if body.metadata is not None:
         row["metadata"] = json.dumps(body.metadata, ensure_ascii=False)
@@ -391,6 +405,100 @@ async def stats(
     summarise = partial(service.feedback.statistics, days, title_of=title_of, scope=scope)
     statistics = await in_thread(service.reading, summarise)
     return Statistics(**dict(statistics), ranker=current.fingerprint)
+
+
+@api.get("/v1/misses", tags=["feedback"])
+async def misses(
+    service: Shared,
+    visible: Visible,
+    days: Annotated[int, Query(ge=1, le=3650)] = 30,
+    answer: Annotated[str | None, Query(max_length=256, description="An id.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+) -> FoundMisses:
+    """The judged queries of the last days that went wrong, with their texts; newest first.
+
+    Those without a right answer among the shown; with `answer`, those for which that one was
+    wrong, or right and not shown. A key with a filter sees those that such keys judged.
+    """
+
+    def find() -> list[MissedQuery]:
+        return find_misses(service.feedback.recent(days, str(visible)), answer)
+
+    queries = await in_thread(service.reading, find)
+    page, current = queries[offset : offset + limit], service.ranker.current
+    ids = {id_ for q in page for id_ in (*(q.shown or ()), *q.wrong, *q.right)} | {answer or ""}
+    rows = {id_: current.find_answer(id_, visible) for id_ in ids}
+    titles = {id_: f"{row['title']}" for id_, row in rows.items() if row}
+    return FoundMisses(misses=page, titles=titles, total=len(queries))
+
+
+@api.get("/v1/learning", tags=["feedback"])
+async def learning(service: Shared, visible: Visible) -> LearningState:
+    """What learning from feedback did last, and how much waits to be learned."""
+    _check_whole(visible)
+    return await in_thread(service.reading, _describe_learning, service)
+
+
+@api.post("/v1/learning/rollback", responses=documented(409), tags=["feedback"])
+async def rollback(
+    request: Request,
+    service: Shared,
+    visible: Visible,
+    version: Annotated[str, Query(description="The one before, so that nothing else is undone.")],
+) -> LearningState:
+    """Go back to the ranker that learning replaced; answers stay as they are now."""
+    _check_whole(visible)
+    await service.ranker.roll_back(version)
+    log_change(request.state, "rolled the ranker back", version=version)
+    return await in_thread(service.reading, _describe_learning, service)
+
+
+def _describe_learning(service: Service) -> LearningState:
+    folder, ranker = service.settings.ranker, service.ranker.current.ranker
+    versions = {"current": (service.ranker.current.fingerprint, ranker.origin)}
+    if version := read_pointer(folder).previous:
+        versions["previous"] = (version, read_manifest(folder, previous=True).origin)
+    waiting, learned = None, ranker.origin.learned
+    if ranker.recipe.training:
+        ids, past = ranker.answers["id"].to_list(), ranker.past
+        labels = zip(*past.labels.nonzero(), strict=True) if past else ()
+        pairs = ((past.texts[query], ids[row]) for query, row in labels) if past else ()
+        hold_back = learned.hold_back if learned else HOLD_BACK
+        waiting = count_waiting(service.feedback.verdicts(), ids, pairs, hold_back=hold_back)
+    state: dict[str, Any] = {
+        name: {"version": version, **origin.model_dump(include={"learned", "quality", "labelled"})}
+        for name, (version, origin) in versions.items()
+    }
+    command = shlex.join(["twinrank", "learn", folder.name])
+    return LearningState(**{"previous": None, **state, "waiting": waiting, "command": command})
+
+
+def _check_whole(visible: Filter) -> None:
+    """Refuse a key with a filter: the ranker is everybody's."""
+    if visible:
+        raise HTTPException(403, "the ranker is everybody's; use a key without a filter")
+
+
+@api.get("/v1/gaps", tags=["feedback"])
+async def gaps(
+    service: Shared,
+    visible: Visible,
+    days: Annotated[int, Query(ge=1, le=3650)] = 90,
+    k: Annotated[int, Query(ge=1, le=100, description="How many topics.")] = 10,
+) -> Gaps:
+    """Topics with several queries whose verdicts name no right answer, the likeliest gap first.
+
+    Of the last days, today (UTC) included, the newest 10,000 verdicts are read, and the newest 500
+    of their queries looked at. A key with a filter sees verdicts of keys with the same filter
+    alone.
+    """
+    verdicts = await in_thread(service.reading, service.feedback.recent, days, str(visible))
+    find = service.ranker.find_gaps
+    try:
+        return await in_thread(service.grouping, find, verdicts[-MAX_GAP_VERDICTS:], k, visible)
+    except RankerError as error:  # it has no encoder
+        raise HTTPException(422, f"{error}") from None
 
 
 @probes.get("/healthz")

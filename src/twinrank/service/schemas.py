@@ -19,7 +19,8 @@ from pydantic import (
 )
 
 from twinrank.arguments import ASK_BELOW
-from twinrank.feedback.feedback_statistics import FeedbackStatistics
+from twinrank.feedback.feedback_statistics import FeedbackStatistics, MissedQuery
+from twinrank.ranking import Learned
 from twinrank.ranking.rules import MAX_CHARACTERS
 
 MAX_QUERY_CHARACTERS = 50_000
@@ -352,6 +353,32 @@ class FoundVerdicts(BaseModel):
     total: int
 
 
+class FoundMisses(BaseModel):
+    """Judged queries that went wrong, the newest first, and how many there are."""
+
+    misses: list[MissedQuery]
+    titles: dict[str, str] = Field(description="By id, of the answers that may be seen.")
+    total: int
+
+
+class Generation(BaseModel):
+    """A version of the ranker: what it learned from feedback, and its quality on validation."""
+
+    version: str
+    learned: Learned | None
+    quality: dict[str, Any] | None
+    labelled: dict[str, dict[str, int]] | None = Field(description="Queries by split and type.")
+
+
+class LearningState(BaseModel):
+    """What learning did last, and what it could do now."""
+
+    current: Generation
+    previous: Generation | None = Field(description="The one to go back to; null if none is kept.")
+    waiting: int | None = Field(description="Texts to learn, at most; null if it learns nothing.")
+    command: str = Field(description="What learns them, on the machine of the service.")
+
+
 class RulesFile(Strict):
     """The pins and synonyms of a ranker: the text of its `rules.toml`.
 
@@ -401,7 +428,7 @@ STATUS_MEANINGS = {
     401: "A key is needed, or this one is not known.",
     403: "This key may not do that, or the request comes from another site.",
     404: "No answer has this id, or no verdict this key.",
-    409: "Another answer has this id by now, or another verdict this key.",
+    409: "Another answer has this id by now, another verdict this key, or the ranker changed.",
     408: "The request was not sent in time.",
     413: "The body is too large.",
     415: "The body is not JSON.",

@@ -1,17 +1,13 @@
 // The admin view: what was asked, how sure the ranker was, what people said, and all answers.
 
-import { bins, byType, chart, charted, share, sums } from "./charts.js";
+import { bins, byType, chart, charted, LONG, share, sums } from "./charts.js";
 import {
-  $, count, el, fetchAnswer, folded, linked, many, offerToForget, percent, say, settled, showProblem,
-  stats, titles, wholeText,
+  $, count, el, folded, learning, many, offerToForget, percent, rollBack, say, showProblem, stats,
 } from "./common.js";
+import { answerList } from "./editing.js";
+import { missList, toMisses } from "./misses.js";
 
-/**
- * @param {string} caption
- * @param {string} hint under it
- * @param {string[]} heads the first one names the rows; the others head numbers
- * @param {(string | number | Node)[][]} rows
- */
+/** A table whose first column names the rows; the others are numbers. */
 function table(caption, hint, heads, rows) {
   const number = (i) => (i ? { class: "number" } : {});
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
@@ -20,55 +16,7 @@ function table(caption, hint, heads, rows) {
       el("thead", {}, el("tr", {},
         heads.map((head, i) => el("th", { scope: "col", ...number(i) }, head)))),
       el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell, i) =>
-        el(i ? "td" : "th", i ? number(i) : { scope: "row" }, cell)))))));
-}
-
-const PAUSE = 200; // milliseconds of quiet before titles are asked for
-const MOST = 100; // that the service lists
-
-function row({ id, title, url }) {
-  const panel = el("div", { class: "panel" });
-  const load = async () => {
-    try {
-      const whole = wholeText(await fetchAnswer(id), {}, "h3");
-      panel.replaceChildren(el("p", { class: "hint" }, linked(id, url)), ...whole);
-    } catch (problem) {
-      showProblem(panel, problem, load);
-    }
-  };
-  return el("li", {}, folded(title || id, panel, load));
-}
-
-/** The section that browses answers. */
-function browser() {
-  const list = el("ul", { class: "browse" });
-  const note = el("p", { class: "hint", role: "status" });
-  const trouble = el("div", { hidden: true });
-  const input = el("input", {
-    type: "search", class: "search", maxlength: "200", oninput: settled(PAUSE, look),
-  });
-  let running = null;
-
-  async function look() {
-    running?.abort();
-    running = new AbortController();
-    const { signal } = running;
-    try {
-      const { answers, total } = await titles(input.value.trim(), MOST, signal);
-      if (signal.aborted) return;
-      trouble.hidden = true;
-      list.replaceChildren(...answers.map(row));
-      note.textContent = total > MOST
-        ? `${MOST} of ${many(total, "answer")}; words find the others` : many(total, "answer");
-    } catch (problem) {
-      if (!signal.aborted) showProblem(trouble, problem, look);
-    }
-  }
-
-  look();
-  return el("section", { class: "box", "aria-labelledby": "answers-title" },
-    el("h2", { id: "answers-title" }, "Answers"),
-    el("label", {}, "Words of a title", input), note, trouble, list);
+        el(i ? "td" : "th", i ? { ...number(i), "data-head": heads[i] } : { scope: "row" }, cell)))))));
 }
 
 const WEEK = 7; // days; a day has too few verdicts to show a share of
@@ -99,40 +47,32 @@ function charts({ days: rows, types: known }, days) {
   const types = byType(rows, charted(known));
   const fine = bins(days, days > 31 ? WEEK : 1);
   const coarse = bins(days, days > WEEK ? WEEK : 1);
-  const per = (each) => (each === fine && fine.length === days ? "day" : "week");
-  const of = (each, i, { rows: own }) => sums(each[i].pick(own));
-  const values = (type, part) => fine.map((_, i) => part(of(fine, i, type)));
-  const lists = (i, words) => types.map((type) => `${type.name} ${words(of(fine, i, type))}`).join(" · ");
-  const judged = coarse.map((bin) => sums(bin.pick(rows)));
-  const accuracy = judged.map(({ right, wrong }) => shareOf(right, right + wrong));
+  const per = days > 31 ? "week" : "day";
+  const of = (type, bin) => sums(bin.pick(type.rows));
+  const series = (value) => types.map((type) => ({ ...type, values: fine.map((bin) => value(of(type, bin))) }));
+  const listed = (words) => (bin) => types.map((type) => `${type.name} ${words(of(type, bin))}`).join(" · ");
+  const accuracy = coarse.map((bin) => ((sum) => shareOf(sum.right, sum.right + sum.wrong))(sums(bin.pick(rows))));
   return el("div", { class: "charts" },
     chart({
-      title: "Traffic by type", hint: `Queries a ${per(fine)}.`, kind: "bars",
-      series: types.map((type) => (
-        { name: type.name, colour: type.colour, values: values(type, (sum) => sum.requests) })),
-      labels: fine.map((bin) => bin.short),
-      read: (i) => `${fine[i].long}: ${lists(i, (sum) => count(sum.requests))}`,
+      title: "Traffic by type", hint: `Queries a ${per}; pale: a part of one.`, kind: "bars", bins: fine,
+      series: series((sum) => sum.requests), read: listed((sum) => count(sum.requests)),
     }),
     chart({
-      title: "Confident share", hint: `Of a ${per(fine)}'s queries, those whose first answer is at least 50 % likely.`,
-      kind: "lines",
-      series: types.map((type) => ({
-        name: type.name, colour: type.colour,
-        values: values(type, ({ confident, requests }) => (requests < FEW ? null : confident / requests)),
-      })),
-      labels: fine.map((bin) => bin.short),
-      read: (i) =>
-        `${fine[i].long}: ${lists(i, ({ confident, requests }) => shareText(confident, requests))}`,
+      title: "Confident share", hint: `Of a ${per}'s queries, those whose first answer is at least 50 % likely.`,
+      kind: "lines", bins: fine,
+      series: series(({ confident, requests }) => (requests < FEW ? null : confident / requests)),
+      read: listed(({ confident, requests }) => shareText(confident, requests)),
     }),
     chart({
       title: "Right, by the verdicts", hint: `Of the queries judged in a ${days > WEEK ? "week" : "day"}, from ${FEW} on; the bars are 95% intervals.`,
-      kind: "lines",
-      series: [{ name: "right", values: accuracy.map((one) => one && one.value), ranges: accuracy }],
-      labels: coarse.map((bin) => bin.short),
-      read: (i) => accuracy[i]
-        ? `${coarse[i].long}: ${percent(accuracy[i].value)} of ${judgedQueries(judged[i].right + judged[i].wrong)} ` +
-          `(${percent(accuracy[i].low)} to ${percent(accuracy[i].high)})`
-        : `${coarse[i].long}: ${count(judged[i].right)} of ${judgedQueries(judged[i].right + judged[i].wrong)}`,
+      kind: "lines", bins: coarse,
+      series: [{ name: "right", values: accuracy.map((one) => one?.value), ranges: accuracy }],
+      read: (bin, i) => {
+        const { right, wrong } = sums(bin.pick(rows));
+        const of = `of ${judgedQueries(right + wrong)}`;
+        const { value, low, high } = accuracy[i] ?? {};
+        return accuracy[i] ? `${percent(value)} ${of} (${percent(low)} to ${percent(high)})` : `${count(right)} ${of}`;
+      },
     }));
 }
 
@@ -148,7 +88,7 @@ function tables({ days: rows, misses, wanted }, days) {
     list.length ? table(title, hint, heads, list)
       : [el("h2", {}, title), el("p", { class: "hint" }, empty)]);
   const fine = bins(days, 1).reverse();
-  const named = ({ title, id }) => title || id;
+  const named = ({ title, id }) => toMisses(id, title || id);
   return [
     box(
       table("By type", "", ["Type", ...COUNTS],
@@ -166,6 +106,34 @@ function tables({ days: rows, misses, wanted }, days) {
         ["Answer", "Times"], wanted.map((row) => [named(row), count(row.times)]),
         "No answer was named that had not been shown.")),
   ];
+}
+
+/** What learning did last, what waits to be learned, and the way back. */
+async function showLearning(act = learning) {
+  try {
+    const { current, previous, waiting, command } = await act();
+    const texts = ({ learned: from }) => `It has learned ${!from ? "nothing from verdicts yet"
+      : `${many(from.queries, "text")} that people judged${from.on ? `, on ${LONG.format(Date.parse(from.on))}` : ""}`}.`;
+    const queries = (kind) => current.labelled?.validation?.[kind] ?? 0;
+    const top = ({ quality }, kind) => shareText((quality?.types[kind]?.["accuracy@3"] ?? 0) * queries(kind), queries(kind));
+    const back = () => confirm("All who ask get the ranker before. Answers stay as they are, and you can change back.") &&
+      showLearning(() => rollBack(previous.version));
+    learned.replaceChildren(el("h2", {}, "What the ranker learned"), el("p", {}, texts(current)),
+      el("p", {}, waiting === null ? "Its recipe learns nothing from verdicts." : !waiting ? "No judged text waits to be learned."
+        : `Up to ${many(waiting, "judged text")} to be learned. To train a ranker on them, which takes the place unless it is worse: `,
+      waiting > 0 && el("code", {}, command)),
+      ...(previous ? [
+        table("A right answer among the first three", "Share of the validation queries; a few percent are chance.",
+          ["Type", "Queries", "Ranker before", "This one"],
+          Object.keys(current.quality?.types ?? {}).map((kind) => [kind, count(queries(kind)), top(previous, kind), top(current, kind)])),
+        el("p", { class: "row" }, el("button", { type: "button", class: "plain", onclick: back }, "Go back to the ranker before"),
+          el("span", { class: "hint" }, texts(previous)))] : []));
+    learned.hidden = false;
+    if (act !== learning) load(); // the figures name the ranker
+  } catch (problem) {
+    learned.hidden = problem.kind === 403; // the key has no say in it
+    if (!learned.hidden) showProblem(learned, problem, () => showLearning());
+  }
 }
 
 let running = null;
@@ -187,13 +155,39 @@ async function load(failures = 0) {
     $("#ranker").textContent = `Ranker ${found.ranker}`;
     say(`The last ${days} days.`);
   } catch (problem) {
-    if (!signal.aborted) showProblem($("#problem"), problem, () => load(failures + 1), failures + 1);
+    if (!signal.aborted) showProblem($("#problem"), problem, () => refresh(failures + 1), failures + 1);
   } finally {
     if (!signal.aborted) $("#figures").setAttribute("aria-busy", "false");
   }
 }
 
-for (const range of document.getElementsByName("days")) range.addEventListener("change", () => load());
+/** Shows what the address names: the misses of an answer, or the answer itself. */
+function follow() {
+  const named = new URLSearchParams(location.hash.slice(1));
+  if (named.has("answer")) return answers.open(named.get("answer"));
+  queries.show({ answer: named.get("misses") });
+  if (named.has("misses")) queries.title.focus();
+}
+
+const queries = missList();
+const answers = answerList();
+const learned = el("section", { class: "box", hidden: true });
+$("#browser").replaceWith(queries.section, learned, answers.section);
+for (const range of document.getElementsByName("days")) {
+  range.addEventListener("change", () => {
+    load();
+    queries.show({ days: range.value });
+  });
+}
+function refresh(failures) {
+  load(failures);
+  queries.show({});
+  showLearning();
+}
+
+addEventListener("hashchange", follow);
+addEventListener("click", ({ target }) => target.closest("a")?.hash === location.hash && location.hash && follow());
 offerToForget();
-load();
-$("#browser").replaceChildren(browser());
+refresh();
+answers.look();
+if (location.hash) follow();

@@ -8,7 +8,7 @@ const DAY = 86_400_000; // milliseconds
 const dateOf = (name) => Date.parse(`${name}T00:00:00Z`);
 const format = (options) => new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", ...options });
 const SHORT = format({ day: "numeric", month: "short" });
-const LONG = format({ weekday: "long", day: "numeric", month: "long" });
+export const LONG = format({ weekday: "long", day: "numeric", month: "long" });
 
 const FIELDS = ["requests", "confident", "withheld", "right", "wrong"];
 
@@ -23,11 +23,7 @@ export function charted(known) {
   return known.slice(0, known.length > COLOURS ? COLOURS - 1 : COLOURS).sort();
 }
 
-/**
- * Types with the most requests first, each with its colour; those without one are taken together.
- *
- * @param {string[]} own types, each with the colour of its place; none leaves all by themselves
- */
+/** Types with the most requests first, in the colour of their place; all others together, if any have one. */
 export function byType(rows, own = null) {
   const grouped = Map.groupBy(rows, ({ type }) => (!own || own.includes(type) ? type : null));
   return [...grouped].map(([type, some]) => ({
@@ -38,20 +34,18 @@ export function byType(rows, own = null) {
   })).sort((a, b) => b.total.requests - a.total.requests);
 }
 
-/**
- * Days to the last one, in bins of so many days, the last bin whole; days without a row count.
- *
- * @returns {{short: string, long: string, pick: (rows: object[]) => object[]}[]}
- */
+/** Days to the last one, in bins of so many days; those that are not whole, or not over, are a part. */
 export function bins(days, width, today = Date.now()) {
   const last = Math.floor(today / DAY) * DAY;
   const length = Math.ceil(days / width);
   return Array.from({ length }, (_, i) => {
     const end = last - (length - 1 - i) * width * DAY;
     const start = Math.max(end - (width - 1) * DAY, last - (days - 1) * DAY);
-    const long = start === end ? LONG.format(end) : `${SHORT.format(start)} to ${SHORT.format(end)}`;
+    const shorter = Math.round((end - start) / DAY) + 1 < width;
+    const part = shorter ? `, no whole ${width} days` : end === last ? ", so far" : "";
+    const long = (start === end ? LONG.format(end) : `${SHORT.format(start)} to ${SHORT.format(end)}`) + part;
     const within = ({ date }) => dateOf(date) >= start && dateOf(date) <= end;
-    return { short: SHORT.format(start), long, pick: (rows) => rows.filter(within) };
+    return { short: SHORT.format(start), long, part: Boolean(part), pick: (rows) => rows.filter(within) };
   });
 }
 
@@ -90,19 +84,19 @@ function grid(ticks, x, y, width, labels, tick) {
 }
 
 /** Bars, a series on top of the other. */
-function stacked(series, x, y, wide) {
+function stacked(series, all, x, y, wide) {
   const below = series[0].values.map(() => 0);
   return series.map(({ values, colour = 0 }) => svg("g", { class: `series-${colour}` }, values.map((value, i) => {
     if (!value) return null;
     const base = below[i];
     below[i] += value;
     const [top, bottom] = [y(below[i]), y(base)];
-    return svg("rect", { class: "bar", x: x(i) - wide / 2, width: wide, y: top, height: bottom - top });
+    return svg("rect", { class: all[i].part ? "bar part" : "bar", x: x(i) - wide / 2, width: wide, y: top, height: bottom - top });
   })));
 }
 
 /** Lines with gaps where there is no value, and the interval of each value that has one. */
-function lines(series, x, y) {
+function lines(series, all, x, y) {
   return series.map(({ values, ranges, colour = 0 }) => {
     let pen = "M";
     const path = values.map((value, i) => {
@@ -115,20 +109,17 @@ function lines(series, x, y) {
         svg("line", { class: "range", x1: x(i), x2: x(i), y1: y(range.low), y2: y(range.high) })),
       svg("path", { class: "line", d: path }),
       values.map((value, i) => value != null &&
-        svg("circle", { class: "dot", cx: x(i), cy: y(value), r: values.length > 20 ? 2.5 : 3.5 })));
+        svg("circle", { class: all[i].part ? "dot part" : "dot", cx: x(i), cy: y(value), r: values.length > 20 ? 2.5 : 3.5 })));
   });
 }
 
 /**
  * A chart with a slider that reads it: `kind` is bars, which count things, or lines, which are
  * shares from 0 to 1; `read` gives a bin's values in words.
- *
- * @param {{title: string, hint: string, kind: "bars" | "lines", labels: string[],
- *   series: {name: string, values: (number | null)[], ranges?: object[], colour?: number}[],
- *   read: (bin: number) => string}} given
  */
-export function chart({ title, hint, kind, series, labels, read }) {
-  const last = labels.length - 1;
+export function chart({ title, hint, kind, bins: all, series, read }) {
+  const last = all.length - 1;
+  const labels = all.map((bin) => bin.short);
   const totals = labels.map((_, i) => series.reduce((sum, { values }) => sum + (values[i] ?? 0), 0));
   const ticks = kind === "bars" ? steps(Math.max(1, ...totals)) : [0, 0.25, 0.5, 0.75, 1];
   const tick = kind === "bars" ? (value) => value.toLocaleString("en") : (value) => `${100 * value}%`;
@@ -144,7 +135,7 @@ export function chart({ title, hint, kind, series, labels, read }) {
 
   function point() {
     const i = Number(slider.value);
-    readout.textContent = read(i);
+    readout.textContent = `${all[i].long}: ${read(all[i], i)}`;
     slider.setAttribute("aria-valuetext", readout.textContent);
     cursor.setAttribute("x1", x(i));
     cursor.setAttribute("x2", x(i));
@@ -159,7 +150,7 @@ export function chart({ title, hint, kind, series, labels, read }) {
     cursor.setAttribute("y1", y(ticks.at(-1)));
     cursor.setAttribute("y2", y(0));
     const wide = Math.max(1, bin - Math.min(6, bin / 4));
-    const marks = kind === "bars" ? stacked(series, x, y, wide) : lines(series, x, y);
+    const marks = kind === "bars" ? stacked(series, all, x, y, wide) : lines(series, all, x, y);
     picture.replaceChildren(
       ...grid(ticks, x, y, width, labels, tick).filter(Boolean), cursor, ...marks);
     point();

@@ -168,6 +168,12 @@ export const takeBack = (key) => ask(`v1/feedback/${encodeURIComponent(key)}`, {
     if (problem.kind !== 404) throw problem; // it is not there, which is what is wanted
   });
 export const fetchAnswer = (id) => ask(`v1/answers/${encodeURIComponent(id)}`);
+export const putAnswer = (id, answer) =>
+  ask(`v1/answers/${encodeURIComponent(id)}?plain=true`, { method: "PUT", body: answer });
+export const misses = (which) => ask(`v1/misses?${new URLSearchParams(which)}`);
+export const learning = () => ask("v1/learning");
+export const rollBack = (version) =>
+  ask(`v1/learning/rollback?${new URLSearchParams({ version })}`, { method: "POST" });
 export const stats = (days, signal) => ask(`v1/stats?days=${days}`, { signal });
 export const titles = (words, limit, signal) =>
   ask(`v1/answers?${new URLSearchParams({ search: words, limit })}`, { signal });
