@@ -50,6 +50,11 @@ def ask_and_wait(page: Page) -> None:
     expect(page.locator("#results")).to_have_attribute("aria-busy", "false")
 
 
+def unfold(page: Page) -> None:
+    """Show the unlikely answers, if there are any."""
+    page.evaluate("document.querySelector('#more[aria-expanded=false]:not([hidden])')?.click()")
+
+
 @pytest.fixture(scope="session")
 def ranker_folder(trained, tmp_path_factory) -> Path:
     """A ranker with every channel, whose answers may be changed."""

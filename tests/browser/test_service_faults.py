@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.browser.conftest import ask
+from tests.browser.conftest import ask, ask_and_wait, unfold
 from tests.serving_help import serving
 
 pytestmark = pytest.mark.slow
@@ -69,9 +69,10 @@ def test_a_verdict_whose_reply_was_lost_is_stored_once(visit, service):
         return route.abort()
 
     page.route("**/v1/feedback", lose)
-    ask(page)
-    page.locator(".answer").nth(1).get_by_role("button", name="Wrong").click()
-    expect(page.locator(".good")).to_contain_text("Stored as wrong")  # it was tried again
+    ask_and_wait(page)
+    unfold(page)
+    page.locator(".answer").nth(1).get_by_role("button", name="Not right").click()
+    expect(page.locator(".good")).to_contain_text("Stored: not right")  # it was tried again
     assert len(keys) == 2
     assert [verdict.key for verdict in service.verdicts()].count(keys[0]) == 1
     assert keys[0] == keys[1]
@@ -92,9 +93,9 @@ def test_second_thoughts_about_a_verdict_whose_reply_was_lost(visit, service, ar
     first = page.locator(".answer").first
     page.route("**/v1/feedback", lose, times=1)
     with page.expect_event("requestfailed"):  # soon after, the page tries again by itself
-        first.get_by_role("button", name="Right").click()
-    first.get_by_role("button", name="Wrong" if other else "Right").click()
-    said = "Stored as wrong. Thank you." if other else "Taken back."
+        first.get_by_role("button", name="This one solved it").click()
+    first.get_by_role("button", name="Not right" if other else "This one solved it").click()
+    said = "Stored: not right. Thank you." if other else "Taken back."
     expect(first.locator(".said")).to_have_text(said)
     kept = [verdict.right for verdict in service.verdicts()[before:]]
     assert kept == ([False] if other else [])
@@ -106,13 +107,13 @@ def test_a_verdict_that_is_refused_lets_go_of_its_thumb_and_can_be_sent_again(vi
     ask(page)
     first = page.locator(".answer").first
     page.route("**/v1/feedback", lambda route: route.fulfill(status=422, json={"detail": "no"}))
-    first.get_by_role("button", name="Right").click()
+    first.get_by_role("button", name="This one solved it").click()
     expect(first.locator(".notice")).to_contain_text("could not work with that")
-    thumb = first.get_by_role("button", name="Right")
+    thumb = first.get_by_role("button", name="This one solved it")
     expect(thumb).to_have_attribute("aria-pressed", "false")
     page.unroute("**/v1/feedback")
     thumb.click()
-    expect(first.locator(".said")).to_have_text("Stored as right. Thank you.")
+    expect(first.locator(".said")).to_have_text("Stored: this one solved it. Thank you.")
     assert not [url for url in seen.requests if "/v1/feedback/" in url]
 
 
@@ -148,9 +149,9 @@ def test_a_key_is_asked_for_and_one_that_may_only_read_is_told_so(visit, ranker_
         expect(page.get_by_role("dialog")).to_contain_text("That key was not accepted")
         give(read)
         expect(page.locator(".answer")).to_have_count(5)
-        page.locator(".answer").first.get_by_role("button", name="Right").click()
+        page.locator(".answer").first.get_by_role("button", name="This one solved it").click()
         expect(page.locator(".notice")).to_contain_text("This key may only read")
-        right = page.locator(".answer").first.get_by_role("button", name="Right")
+        right = page.locator(".answer").first.get_by_role("button", name="This one solved it")
         expect(right).to_have_attribute("aria-pressed", "false")
         page.set_viewport_size({"width": 390, "height": 800})
         for part in page.locator(".top :is(.name, nav a, button)").all():
@@ -158,7 +159,7 @@ def test_a_key_is_asked_for_and_one_that_may_only_read_is_told_so(visit, ranker_
         page.set_viewport_size({"width": 1200, "height": 900})
         page.get_by_role("button", name="Give another key").click()
         give(write)
-        expect(page.locator(".good")).to_contain_text("Stored as right")
+        expect(page.locator(".good")).to_contain_text("Stored: this one solved it")
         expect(right).to_have_attribute("aria-pressed", "true")
         assert len(guarded.verdicts()) == 1
         with page.expect_event("load"):

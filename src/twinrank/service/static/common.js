@@ -22,16 +22,20 @@ export const svg = (name, attributes = {}, ...children) =>
 
 export const $ = (selector) => document.querySelector(selector);
 
+/** The address, where it is one of the web; null where it is anything else. */
+export function webAddress(url) {
+  const address = url && URL.canParse(url) && new URL(url);
+  return address && ["http:", "https:"].includes(address.protocol) ? address.href : null;
+}
+
 /** A link where the address is one of the web; the bare words where it is anything else. */
 export function linked(words, url) {
-  const address = url && URL.canParse(url) && new URL(url);
-  if (!address || !["http:", "https:"].includes(address.protocol)) return words;
-  return el("a", { href: address.href, target: "_blank", rel: "noopener noreferrer" }, words);
+  const href = webAddress(url);
+  return href ? el("a", { href, target: "_blank", rel: "noopener noreferrer" }, words) : words;
 }
 
 const ICONS = {
-  up: "M7 10v10H4V10zM7 10l4-7c1.5 0 2.4 1 2.2 2.4L12.6 9H18a2 2 0 0 1 2 2.4l-1.3 7A2 2 0 0 1 16.7 20H7",
-  down: "M7 14V4H4v10zM7 14l4 7c1.5 0 2.4-1 2.2-2.4L12.6 15H18a2 2 0 0 0 2-2.4l-1.3-7A2 2 0 0 0 16.7 4H7",
+  check: "M4.5 12.5l5 5 10-11",
   close: "M6 6l12 12M18 6L6 18",
 };
 
@@ -58,11 +62,12 @@ export function settled(milliseconds, work) {
   };
 }
 
-export const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
+export const percent = (share) => `${Math.round(100 * share)}%`;
 export const count = (number) => number.toLocaleString("en");
 export const many = (number, one, more = `${one}s`) => `${count(number)} ${number === 1 ? one : more}`;
 
 const PLACE = "twinrank-key";
+export const RECENT = "twinrank-recent"; // questions that this machine keeps
 let asking = null; // one dialog, however many requests wait for it
 
 const heldKey = () => sessionStorage.getItem(PLACE);
@@ -99,13 +104,14 @@ async function askOnce(refused) {
   return given;
 }
 
-/** A button in the head of the page, while a key is held. */
+/** A button in the head of the page, while a key is held; with it go the questions asked. */
 export function offerToForget() {
   const button = $("#forget");
   button.hidden = !heldKey();
   button.onclick = () => {
     sessionStorage.removeItem(PLACE);
-    location.reload();
+    localStorage.removeItem(RECENT);
+    location.replace(location.pathname);
   };
 }
 
@@ -196,24 +202,21 @@ export function wordsFor(problem) {
     "Something went wrong in the service",
     problem.request ? `Whoever runs it can look for request ${problem.request}.` : "Try again soon.",
   ];
-  const says = OWN_FAULT.has(problem.kind) && problem.message; // the service knows it best
+  const known = OWN_FAULT.has(problem.kind) && problem.kind !== 404 && problem.message; // it knows best
+  const says = known && known.replace(/\w+ should have at most (\d+ \w+).*/, "more than $1; leave some out");
   return [title, says ? `${says[0].toUpperCase()}${says.slice(1)}.` : then];
 }
 
 /**
- * A notice in a place, that tries again by itself where that helps.
- *
- * @param {HTMLElement} place emptied first
- * @param {Problem} problem
- * @param {() => void} again
- * @param {number} failures in a row
- * @returns {() => void} stops the waiting
+ * A notice in a place. Where that helps it is tried again by itself, later after more failures in a row,
+ * after infinitely many never. Returns what stops the waiting.
  */
 export function showProblem(place, problem, again, failures = 1) {
   const [title, then] = wordsFor(problem);
   const otherKey = problem.kind === 401 || (problem.kind === 403 && heldKey());
   const seconds = problem.wait || Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** (failures - 1));
-  const words = problem.passes ? `${then} Trying again in ${seconds} s.` : then;
+  const waits = problem.passes && failures < Infinity;
+  const words = waits ? `${then} Trying again in ${seconds} s.` : then;
   const stop = () => {
     clearTimeout(timer);
     removeEventListener("online", go);
@@ -223,8 +226,8 @@ export function showProblem(place, problem, again, failures = 1) {
     stop();
     again();
   };
-  const timer = problem.passes && setTimeout(go, 1000 * seconds);
-  if (problem.passes) addEventListener("online", go);
+  const timer = waits && setTimeout(go, 1000 * seconds);
+  if (waits) addEventListener("online", go);
   place.replaceChildren(el("div", { class: "notice" },
     el("p", { class: "title" }, title), el("p", {}, words),
     (otherKey || !OWN_FAULT.has(problem.kind)) && el("button", { type: "button", class: "plain", onclick: go },
@@ -234,29 +237,45 @@ export function showProblem(place, problem, again, failures = 1) {
   return stop;
 }
 
-/** A text with its lines; where it holds the sentence, that is marked. */
-function marked(text, sentence) {
-  const start = sentence ? text.indexOf(sentence) : -1;
-  if (start < 0) return el("p", { class: "text" }, text);
-  const end = start + sentence.length;
-  return el("p", { class: "text" },
-    text.slice(0, start), el("mark", {}, text.slice(start, end)), text.slice(end));
+const WEB = /(https?:\/\/(?:[^\s<>"()]|\([^\s<>"()]*\))*(?:[^\s<>"().,;:!?'’”»\]]|\([^\s<>"()]*\)))/;
+const ITEM = /^\s*(?:[-–*•·]|(\d{1,3})[.)])\s+/;
+
+/** A text as nodes: its addresses are links, and the sentence, where it stands in it, is marked. */
+function inline(text, sentence) {
+  if (!sentence) return text.split(WEB).map((part, i) => (i % 2 ? linked(part, part) : part));
+  const best = sentence.includes(text) ? text : sentence.replace(ITEM, "");
+  const [before, ...after] = text.split(best);
+  if (!after.length) return inline(text);
+  return [...inline(before), el("mark", {}, inline(best)), ...inline(after.join(best))];
 }
 
-/**
- * A whole answer, by its sections where it has any.
- *
- * @param {{text: string, sections: {title: string, text: string}[]}} answer
- * @param {{section: string | null, sentence: string | null}} best
- * @param {string} heading the element of sections' titles
- * @returns {HTMLElement[]}
- */
-export function wholeText(answer, { section = null, sentence = null } = {}, heading = "h4") {
-  if (!answer.sections?.length) return [marked(answer.text, sentence)];
-  const holding = answer.sections.filter((part) => sentence && part.text.includes(sentence));
+/** Paragraphs, lists and tables of a text, in which each has lines as the importer writes them. */
+function blocks(text, sentence) {
+  const blocks = [];
+  const lines = text.split("\n");
+  const cells = lines.map((line) => line.split(" | "));
+  const best = sentence ? lines.findIndex((line) => line.includes(sentence)) : -1;
+  lines.forEach((line, i) => {
+    if (!line.trim()) return;
+    const isLike = (j) => cells[j]?.length === cells[i].length;
+    const isRow = cells[i].length > 1 && (isLike(i - 1) || isLike(i + 1));
+    const [bullet, number] = ITEM.exec(line) ?? [""];
+    const name = isRow ? "table" : number ? "ol" : bullet ? "ul" : "p";
+    const goesOn = name !== "p" && blocks.at(-1)?.localName === name && lines[i - 1].trim();
+    if (!goesOn) blocks.push(el(name, { class: "text", start: number }));
+    const read = (part) => inline(part, i === best && sentence);
+    blocks.at(-1).append(...(isRow ? [el("tr", {}, cells[i].map((cell) => el("td", {}, read(cell))))]
+      : bullet ? [el("li", {}, read(line.slice(bullet.length)))] : read(line)));
+  });
+  return blocks;
+}
+
+/** A whole answer as elements, by its sections if it has any; the sentence that fits best is marked. */
+export function wholeText({ text, sections = [] }, { section = null, sentence = null } = {}, heading = "h4") {
+  const holding = sections.filter((part) => sentence && part.text.includes(sentence));
   const best = holding.find((part) => part.title === (section ?? "")) ?? holding[0];
-  return answer.sections.flatMap((part) => [
+  return sections.length ? sections.flatMap((part) => [
     ...(part.title ? [el(heading, {}, part.title)] : []),
-    marked(part.text, part === best ? sentence : null),
-  ]);
+    ...blocks(part.text, part === best && sentence),
+  ]) : blocks(text, sentence);
 }

@@ -13,9 +13,6 @@ const labelOf = (line) => LABEL.exec(line)?.[1] ?? null;
  * Turns of a transcript. A line begins a turn if its label is a usual role, the first of the text,
  * or there more than once; so `Error: disk full` inside a turn stays there. Null for a text that
  * does not begin with a label.
- *
- * @param {string} text
- * @returns {{role: string, text: string}[] | null}
  */
 export function turnsOf(text) {
   const lines = text.split(/\r?\n/);
@@ -36,10 +33,7 @@ export function turnsOf(text) {
 
 const ROLES = ["User", "Agent"];
 
-/**
- * @param {HTMLElement} list an ordered list that holds the turns
- * @param {() => void} changed called whenever any turn may read otherwise
- */
+/** The turns in a list; `changed` is called whenever one may read otherwise. */
 export function conversation(list, changed) {
   const rows = () => [...list.children];
   const roleOf = (row) => row.querySelector("select");
@@ -110,9 +104,11 @@ export function conversation(list, changed) {
     read: () => rows()
       .map((row) => ({ role: roleOf(row).value, text: textOf(row).value.trim() }))
       .filter((turn) => turn.text),
-    start: (text = "") => {
+    /** Puts turns in the place of all, or one to begin with; returns the field of the last. */
+    fill: (turns = []) => {
       list.replaceChildren();
-      return textOf(add("User", text));
+      for (const { role, text } of turns.length ? turns : [{ role: "User" }]) add(role, text);
+      return textOf(list.lastElementChild);
     },
   };
 }

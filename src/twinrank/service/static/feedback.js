@@ -1,219 +1,219 @@
-// Verdicts: thumbs, and "None of these: the right one is ...". Each has a key of its own, so that one
-// that is sent twice is stored once, and can be taken back.
+// Verdicts on a question: which answer solved it, which are not right, or that none is. Each has a key
+// of its own, so that one that is sent twice is stored once, and can be taken back.
 
 import {
-  el, fetchAnswer, folded, icon, judge, many, say, settled, showProblem, takeBack, titles,
-  wholeText, wordsFor,
+  $, el, fetchAnswer, folded, icon, judge, many, say, settled, showProblem, takeBack, titles, wholeText,
+  wordsFor,
 } from "./common.js";
 
 const PAUSE = 200; // milliseconds of quiet before titles are asked for
 const MOST_TITLES = 8;
+const MOST_TRIES = 4; // of a request, in some 20 s; then what was wanted is given up
 
 const makeKey = () => Array.from(
   crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
+const books = new Map(); // by question, of this page
+let current = null; // of the ranking that is shown
+
+/** Whether a verdict says what solved the question, or that nothing shown did: one does at most. */
+const decides = ({ answer, right }) => right || answer === null;
+
 /**
- * Has the service hold the verdict that was wanted last, and no other: one request goes after
- * another, however fast minds change, and after a failure the same is sent again.
- *
- * @param {{query: object, shown: string[], ranker: string}} ranking what is judged
- * @param {HTMLElement} place where its progress is shown
- * @param {(stored: boolean) => void} done called when it holds what is wanted, or none
- * @param {(there: object | null) => void} refused called with the verdict it has, when it will not
- *   take the one that was wanted
- * @returns {(verdict: {answer: string | null, right: boolean} | null, thanks?: string) => void}
- *   wants a verdict, and says thanks once it is stored; or wants none
+ * The verdicts on one question. The service is brought to hold what was wanted last, and no more: one
+ * request goes after another, however fast minds change, and after a failure the same is sent again.
  */
-function keeper({ query, shown, ranker }, place, done, refused) {
-  let wanted = null;
-  let there = null; // at the service, or perhaps: its reply was lost
+function openBook() {
+  const message = el("div");
+  const there = new Set(); // at the service, or perhaps: a reply was lost
+  let wanted = [];
+  let agreed = wanted; // what was wanted when the service held it last
+  let pressed = null; // the verdict of the last press, if it gave one
   let running = false;
   let failures = 0;
   let stopWaiting = () => {};
+  const book = { ranking: null, find: (test) => wanted.find(test), press };
 
-  const tell = (words, look = "hint") => place.replaceChildren(el("p", { class: look }, words));
+  const tell = (words, look = "hint") => message.replaceChildren(el("p", { class: look }, words));
 
+  function want(verdicts) {
+    wanted = verdicts;
+    failures = 0;
+    if (book === current) draw();
+  }
+
+  /** Gives a verdict, or takes it back if it is there; its progress is shown in a place. */
+  function press(answer, right, thanks, place) {
+    const { query, shown, ranker } = book.ranking;
+    const same = wanted.find((one) => one.answer === answer && one.right === right);
+    const body = { key: makeKey(), ...query, answer, right, shown, ranker };
+    pressed = same ? null : { answer, right, thanks, body, stored: false };
+    want(same ? wanted.filter((one) => one !== same) : [
+      ...wanted.filter((one) => one.answer !== answer && !(decides(one) && decides(pressed))), pressed]);
+    place.replaceChildren(message);
+    settle();
+  }
+
+  /** Sends what brings the service nearer to what is wanted; false if there is nothing to send. */
   async function step() {
-    if (there && there !== wanted) {
-      tell("Taking it back …");
-      await takeBack(there.body.key);
-      there = null;
-      return;
-    }
-    tell("Storing …");
-    const sent = wanted;
+    const gone = [...there].find((one) => !wanted.includes(one));
+    const sent = gone ?? wanted.find((one) => !one.stored);
+    if (!sent) return false;
+    const was = sent.stored;
+    sent.stored = false;
     try {
-      await judge(sent.body);
+      await (gone ? takeBack(sent.body.key) : judge(sent.body));
     } catch (problem) {
-      if (!(problem.kind < 500)) there = sent; // it was not refused, but lost or broken off
+      if (problem.kind < 500) sent.stored = was; // it was refused, and not lost or broken off
+      else there.add(sent);
       throw problem;
     }
-    there = sent;
-    sent.stored = true;
+    if (gone) there.delete(sent);
+    else there.add(sent);
+    sent.stored = !gone;
+    return true;
   }
 
   async function settle() {
     if (running) return; // it will come to what is wanted now
     running = true;
     stopWaiting();
-    place.hidden = false;
-    while (there !== wanted || wanted?.stored === false) {
-      const now = wanted;
+    for (let more = true; more;) {
+      const aim = wanted;
+      tell(pressed ? "Storing …" : "Taking it back …");
       try {
-        await step();
+        more = await step();
         failures = 0;
       } catch (problem) {
-        if (now !== wanted) continue;
-        running = false;
+        if (aim !== wanted) continue;
         failures += 1;
-        if (!problem.passes) refused(there && there.body);
-        stopWaiting = showProblem(place, problem, settle, failures);
-        return;
+        return problem.passes && failures < MOST_TRIES ? wait(problem) : giveUp(problem);
       }
     }
     running = false;
-    const words = wanted?.thanks ?? "Taken back.";
-    tell(words, wanted ? "good" : "hint");
+    agreed = wanted;
+    const words = pressed ? `Stored: ${pressed.thanks}. Thank you.` : "Taken back.";
+    tell(words, pressed ? "good" : "hint");
     say(words);
-    done(Boolean(wanted));
   }
 
-  return (verdict, thanks) => {
-    const body = { key: makeKey(), ...query, ...verdict, shown, ranker };
-    wanted = verdict && { body, thanks, stored: false };
-    settle();
-  };
-}
+  function wait(problem) {
+    running = false;
+    stopWaiting = showProblem(message, problem, settle, failures);
+  }
 
-/** Thumbs for one answer of a ranking; one that is pressed again takes its verdict back. */
-export function thumbs(ranking, { id, title }) {
-  const place = el("div", { class: "said", hidden: true });
-  let wanted = null;
-  const press = (verdict) => both.forEach((one, i) =>
-    one.setAttribute("aria-pressed", String(verdict?.right === (i === 0))));
-  const keep = keeper(ranking, place, () => press(wanted), press);
-  const thumb = (right, words) => el("button", {
-    type: "button", class: `thumb ${right ? "up" : "down"}`, "aria-pressed": "false",
-    onclick: ({ currentTarget }) => {
-      const on = currentTarget.getAttribute("aria-pressed") === "false";
-      wanted = on ? { answer: id, right } : null;
-      press(wanted);
-      keep(wanted, `Stored as ${words.toLowerCase()}. Thank you.`);
-    },
-  }, icon(right ? "up" : "down"), el("span", {}, words));
-  const both = [thumb(true, "Right"), thumb(false, "Wrong")];
-  const group = el("div", { class: "thumbs", role: "group", "aria-label": `Is “${title}” right?` }, both);
-  return { group, place };
-}
-
-/** The answers that a query may mean: choosing one says it is right, again takes that back. */
-export function options(ranking, ask) {
-  const place = el("div", { class: "said", hidden: true });
-  const whole = el("div", { class: "whole" });
-  const shown = [...new Set([...ranking.shown, ...ask.map(({ id }) => id)])];
-  let wanted = null;
-  const press = (verdict) => buttons.forEach((button, i) =>
-    button.setAttribute("aria-pressed", String(verdict?.answer === ask[i].id)));
-  const keep = keeper({ ...ranking, shown }, place, () => press(wanted), press);
-  async function read(id) {
+  /** Shows what was there before, and brings the service back to it. */
+  async function giveUp(problem) {
+    const aim = wanted;
+    want(agreed);
+    showProblem(message, problem, () => {
+      want(aim);
+      settle();
+    }, Infinity);
     try {
-      const text = wholeText(await fetchAnswer(id));
-      if (wanted?.answer === id) whole.replaceChildren(...text);
+      while (await step()); // a former verdict may have been taken back already
+    } catch {
+      // The next press comes back to it.
+    }
+    running = false;
+    if (wanted !== agreed) settle(); // pressed meanwhile
+  }
+
+  return book;
+}
+
+/** Begins the verdicts on a ranking, or goes on with those on the same question. */
+export function judgeRanking(ranking) {
+  const question = JSON.stringify(ranking.query);
+  if (!books.has(question)) books.set(question, openBook());
+  current = books.get(question);
+  current.ranking = ranking;
+  $("#none").replaceChildren(noneOfThese(ranking));
+  draw();
+}
+
+function draw() {
+  for (const button of document.querySelectorAll("[data-right]")) {
+    const { answer = null, right } = button.dataset;
+    const there = current.find((one) => one.answer === answer && String(one.right) === right);
+    button.setAttribute("aria-pressed", String(Boolean(there)));
+  }
+}
+
+/** A button that says of an answer whether it is right; pressed again it takes that back. */
+const verdictButton = (answer, right, look, thanks, place, ...words) => el("button", {
+  type: "button", class: look, "data-answer": answer, "data-right": String(right),
+  onclick: () => current.press(answer, right, thanks, place),
+}, ...words);
+
+/** What an agent says of one answer. */
+export function verdictButtons(id, place) {
+  const button = (right, look, glyph, words) => verdictButton(
+    id, right, `thumb ${look}`, words.toLowerCase(), place, icon(glyph), words);
+  return [button(true, "up", "check", "This one solved it"), button(false, "down", "close", "Not right")];
+}
+
+/** The answers that a query may mean, to choose from. */
+export function options(ask) {
+  const place = el("div", { class: "said" });
+  const whole = el("div", { class: "panel whole" });
+  async function read(id) {
+    const isChosen = () => current.find((one) => one.answer === id && one.right);
+    whole.replaceChildren();
+    try {
+      const text = isChosen() ? wholeText(await fetchAnswer(id)) : [];
+      if (isChosen()) whole.replaceChildren(...text);
     } catch (problem) {
       showProblem(whole, problem, () => read(id));
     }
   }
-  const buttons = ask.map(({ id, title, terms }) => el("button", {
-    type: "button", class: "plain option", "aria-pressed": "false",
-    onclick: () => {
-      wanted = wanted?.answer === id ? null : { answer: id, right: true };
-      press(wanted);
-      whole.replaceChildren();
-      keep(wanted, `Stored: “${title}” is meant. Thank you.`);
-      if (wanted) read(id);
-    },
-  }, el("b", {}, title), el("span", { class: "hint" }, terms.join(", "))));
+  const buttons = ask.map(({ id, title, terms }) => verdictButton(
+    id, true, "plain option", `“${title}” is meant`, place,
+    el("b", {}, title), el("span", { class: "hint" }, terms.join(", "))));
   const group = el("div", { class: "row", role: "group", "aria-labelledby": "meant" }, buttons);
+  ask.forEach(({ id }, i) => buttons[i].addEventListener("click", () => read(id)));
   return el("div", {}, group, place, whole);
 }
 
-/** A box that finds an answer by the words of its title; `chosen` gets it, and null while none is. */
-function answerBox(chosen) {
+/** The panel under a ranking for an answer that is not there: words of its title find it. */
+function noneOfThese({ shown }) {
+  const place = el("div");
+  const list = el("div", { class: "titles" });
   const note = el("p", { class: "hint", role: "status" });
-  const list = el("select", { class: "titles", "aria-label": "Titles", hidden: true, onchange: choose });
   const input = el("input", {
     type: "search", autocomplete: "off", placeholder: "Words of its title", maxlength: "200",
     oninput: settled(PAUSE, look),
   });
-  let found = [];
   let running = null;
 
-  function choose() {
-    chosen(found[list.selectedIndex] ?? null);
-  }
-
-  function show(answers, words) {
-    found = answers;
-    list.replaceChildren(...answers.map(({ title }) => el("option", {}, title)));
-    list.size = Math.max(2, answers.length); // one row would be a menu
-    list.selectedIndex = -1;
-    list.hidden = !answers.length;
+  function offer(answers, words) {
+    list.replaceChildren(...answers.map(({ id, title }) => verdictButton(
+      id, true, "plain", `the right one is “${title}”`, place, title)));
     note.textContent = words;
-    choose();
+    draw();
   }
 
   async function look() {
     running?.abort();
-    const words = input.value.trim();
-    if (!words) return show([], "");
     running = new AbortController();
     const { signal } = running;
+    const words = input.value.trim();
+    if (!words) return offer([], "");
     try {
-      const { answers, total } = await titles(words, MOST_TITLES, signal);
+      const { answers, total } = await titles(words, MOST_TITLES + shown.length, signal);
       if (signal.aborted) return;
-      const more = total > answers.length ? "; type one more word" : "";
-      show(answers, `${many(total, "title has", "titles have")} these words${more}.`);
+      const others = answers.filter(({ id }) => !shown.includes(id));
+      const above = answers.length - others.length;
+      const more = total - above > MOST_TITLES ? "; type one more word" : "";
+      const also = above ? `, and ${many(above, "answer")} above` : "";
+      offer(others.slice(0, MOST_TITLES), `${many(total - above, "title has", "titles have")} these words${also}${more}.`);
     } catch (problem) {
-      if (!signal.aborted) show([], wordsFor(problem).join(". "));
+      if (!signal.aborted) offer([], wordsFor(problem).join(". "));
     }
   }
 
-  return el("div", { class: "finder" }, el("label", {}, "The right one is", input), list, note);
-}
-
-/** The panel under a ranking for an answer that is not there. */
-export function noneOfThese(ranking) {
-  const said = el("div", { hidden: true });
-  const want = keeper(ranking, said, done, enable);
-  let right = null;
-  const box = answerBox((answer) => {
-    right = answer;
-    keep.disabled = !answer;
-  });
-  const button = (look, words, onclick) => el("button", { type: "button", class: look, onclick }, words);
-  const keep = button("main", "Store it", () =>
-    put({ answer: right.id, right: true }, `Stored: the right one is “${right.title}”. Thank you.`));
-  const unknown = button("quiet", "I do not know which", () =>
-    put({ answer: null, right: false }, "Stored: none of these. Thank you."));
-  const undo = button("quiet", "Undo", () => want(null));
-  keep.disabled = true;
-  const form = el("div", { class: "row" }, keep, unknown);
-  const put = (verdict, thanks) => {
-    keep.disabled = unknown.disabled = true;
-    want(verdict, thanks);
-  };
-  function enable() {
-    keep.disabled = !right;
-    unknown.disabled = false;
-  }
-  function done(stored) {
-    enable();
-    if (stored) said.firstChild.append(" ", undo);
-    panel.replaceChildren(...(stored ? [said] : [box, form, said]));
-    fold.firstChild.focus(); // what had it is gone
-  }
-  const panel = el("div", { class: "panel" }, box, form, said);
-  const words = ranking.shown.length ? "None of these is right" : "Say which answer is right";
-  const fold = folded(words, panel, () => panel.querySelector("input")?.focus());
-  return fold;
+  const unknown = verdictButton(null, false, "plain", "none of these", place, "I do not know which");
+  const panel = el("div", { class: "panel finder" },
+    el("label", {}, "The right one is", input), note, list, unknown, place);
+  return folded(shown.length ? "None of these is right" : "Say which answer is right", panel, () => input.focus());
 }
