@@ -232,7 +232,7 @@ def test_an_answer_is_edited_and_the_edit_undone(editing, history):
     page = open_("edited")
     page.get_by_label("Title", exact=True).fill(f"Kites {SCRIPT}")
     page.get_by_label("Address").fill("javascript:alert(1)")
-    text = page.locator("textarea")
+    text = page.locator(".edit textarea")
     assert text.input_value() == "Before.\n\n## One\nFirst <b>part</b>."
     text.fill("Before.\n\n## One\nFirst <b>part</b>.\n\n## Two\nSecond: 1 * 2 * 3.")
     preview = page.locator(".preview")
@@ -257,7 +257,7 @@ def test_who_edits_second_is_told(editing, history):
     url = f"{history.url}/v1/answers/shared"
     httpx.put(url, json={"title": "Hangar", "text": "As it was."}).raise_for_status()
     page = open_("shared")
-    page.locator("textarea").fill("Mine.")
+    page.locator(".edit textarea").fill("Mine.")
     httpx.put(url, json={"title": "Hangar", "text": "Theirs."}).raise_for_status()
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("somebody changed this answer meanwhile")
@@ -274,10 +274,10 @@ def test_who_edits_second_is_told(editing, history):
 
 def test_what_is_not_saved_is_not_lost_by_a_search(editing):
     page = editing[0]("nw-103")
-    page.locator("textarea").fill("Half a")
+    page.locator(".edit textarea").fill("Half a")
     page.get_by_label("Words of a title").fill("VAT")
     expect(page.get_by_text("Save or cancel what you edit first.")).to_be_visible()
-    assert page.locator("textarea").input_value() == "Half a"
+    assert page.locator(".edit textarea").input_value() == "Half a"
     page.get_by_role("button", name="Cancel").click()
     page.get_by_label("Words of a title").fill("VAT sales")
     expect(page.get_by_role("status").filter(has_text="1 answer")).to_be_visible()
