@@ -36,7 +36,7 @@ function tiles(total, { verdicts, learnable }) {
     el("dt", {}, name), el("dd", {}, value), el("dd", { class: "hint" }, hint));
   return el("dl", { class: "tiles" },
     tile("Requests", count(total.requests), "queries that were ranked"),
-    tile("Confident", shareText(total.confident, total.requests), "first answer at least 50 % likely"),
+    tile("Confident", shareText(total.confident, total.requests), "first answer at least 50% likely"),
     tile("Withheld", shareText(total.withheld, total.requests), "not sure enough to be shown"),
     tile("Right", sure ? percent(sure.value) : none, sure
       ? `of ${judgedQueries(judged)}; 95% interval ${percent(sure.low)} to ${percent(sure.high)}`
@@ -60,7 +60,7 @@ function charts({ days: rows, types: known }, days) {
       series: series((sum) => sum.requests), read: listed((sum) => count(sum.requests)),
     }),
     chart({
-      title: "Confident share", hint: `Of a ${per}'s queries, those whose first answer is at least 50 % likely.`,
+      title: "Confident share", hint: `Of a ${per}'s queries, those whose first answer is at least 50% likely.`,
       kind: "lines", bins: fine,
       series: series(({ confident, requests }) => (requests < FEW ? null : confident / requests)),
       read: listed(({ confident, requests }) => shareText(confident, requests)),
