@@ -438,6 +438,19 @@ def test_stats_count_what_was_asked_and_said(service, settings):
     assert stats["types"] == ["question", "", "other"]
 
 
+def test_the_pages_own_types_are_counted_by_their_names(service, settings, folder):
+    ranker = Ranker.load(folder)
+    ranker.origin = ranker.origin.model_copy(update={"labelled": {"train": {"synthetic": 9}}})
+    ranker.save(folder)
+    client = service(settings)
+    for kind in ("question", "conversation", "synthetic", "nonsense"):
+        body = {"key": kind, "text": TEXT, "type": kind, "right": False}
+        assert client.post("/v1/feedback", json=body).status_code == 201
+    found = {v["key"]: v["type"] for v in client.get("/v1/feedback").json()["verdicts"]}
+    assert found.pop("nonsense") == "other"
+    assert all(kind == key for key, kind in found.items())
+
+
 def test_gaps_look_at_the_newest_queries_and_count_the_others(client, monkeypatch, folder):
     monkeypatch.setattr(live_ranker, "MAX_GAP_QUERIES", 5)
     for n in range(7):

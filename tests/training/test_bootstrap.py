@@ -29,7 +29,7 @@ def synthetic(dataset):
 def test_questions_are_marked_and_labelled_with_what_they_are_made_of(help_centre, started):
     result = started()
     rows = synthetic(result.dataset)
-    sources = [json.loads(text)["synthetic"] for text in rows["metadata"]]
+    sources = [json.loads(text)["source"] for text in rows["metadata"]]
     assert {name: sources.count(name) for name in result.used} == result.used
     assert set(result.made) == {"title", "heading", "passage"}
     assert all(result.used[name] <= count for name, count in result.made.items())
@@ -58,6 +58,16 @@ def test_those_stay_whose_answer_the_encoder_ranks_high(help_centre, started, re
         for answer, ranking in zip(kept["answer"], rankings, strict=True)
     ]
     assert sum(found) >= len(found) - 2  # but for ties
+
+
+def test_a_ranker_chosen_by_synthetic_queries_knows_no_confidence(help_centre, started, recipes):
+    assert train(started().dataset, recipes["towers"]).confidence
+    unlabelled = Dataset(
+        help_centre.name, help_centre.answers, help_centre.queries, help_centre.labels.head(0)
+    )
+    ranker = train(started(unlabelled).dataset, recipes["towers"])
+    assert ranker.confidence is None
+    assert ranker.rank("refund")[0][0].confidence is None
 
 
 @pytest.mark.parametrize("without", [[], ["validation"]])

@@ -20,6 +20,7 @@ Numbered = Iterable[tuple[int, Record]]  # records by the line where they begin
 Judgement = tuple[str, str, float, str]  # as in JUDGEMENTS_SCHEMA
 
 DEFAULT_TYPE = "query"
+SYNTHETIC = "synthetic"  # type of queries that `bootstrap` made of answers
 SECTIONS = pl.List(pl.Struct({"title": pl.String, "text": pl.String}))
 SCHEMAS: dict[str, dict[str, Any]] = {
     "answer": {

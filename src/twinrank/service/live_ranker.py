@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 from starlette.exceptions import HTTPException
 
+from twinrank.data.conversations import CONVERSATION, QUESTION
 from twinrank.data.validation import NO_METADATA
 from twinrank.encoding import RecentFeatures
 from twinrank.errors import RankerError, ServeError, TwinrankError
@@ -75,7 +76,8 @@ class LoadedRanker:
         self.fingerprint = fingerprint
         self._show_past = show_past
         labelled = ranker.origin.labelled or {}
-        self.types = frozenset(kind for counts in labelled.values() for kind in counts)
+        kinds = {kind for counts in labelled.values() for kind in counts}
+        self.types = frozenset(kinds | {QUESTION, CONVERSATION})  # the page sends these two
         self._titles = ranker.answers["title"].str.to_lowercase()
         self._urls = dict(ranker.answers.select("id", "url").iter_rows())
         self._rows = {id_: row for row, id_ in enumerate(ranker.answers["id"])}

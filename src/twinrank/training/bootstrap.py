@@ -17,6 +17,7 @@ import polars as pl
 
 from twinrank.data import Dataset
 from twinrank.data.texts import answer_texts, space_words, split_sentences, titled_sections
+from twinrank.data.validation import SYNTHETIC
 from twinrank.encoding import FeatureStore
 from twinrank.errors import TwinrankError, first_line
 from twinrank.languages import detect_language
@@ -24,7 +25,6 @@ from twinrank.progress import progress_bar
 from twinrank.recipe import Recipe
 from twinrank.training.train import train
 
-SYNTHETIC = "synthetic"  # type of such a query, and the field of its metadata that says its source
 PASSAGES_PER_SECTION, SENTENCES_PER_PASSAGE = 2, 3
 DROPPED_WORDS = 0.3  # of a passage, so that it does not repeat the article word by word
 ROUND_TRIP_DEPTH = 3  # the untrained encoder must rank a question's own article so high
@@ -157,7 +157,8 @@ def bootstrap(
     left out, and what a language model writes, if one is given. Of these stay the ones for which
     the recipe's encoder, untrained, ranks the answer among its first three (round-trip
     consistency: Alberti et al. 2019, arXiv:1906.05416). They are of the type `synthetic`; a fifth
-    of them goes to validation, unless the data has labels there. What a data set has from an
+    of them goes to validation, unless the data has labels there; a ranker chosen by these knows no
+    confidence, which would be that of the articles' own words. What a data set has from an
     earlier call is replaced.
 
     Raises:
@@ -242,7 +243,7 @@ def _add_queries(dataset: Dataset, questions: list[Question], seed: int) -> Data
         {
             **{"id": ids, "type": SYNTHETIC, "thread": ids},
             "text": [question.text for question in questions],
-            "metadata": [json.dumps({SYNTHETIC: question.source}) for question in questions],
+            "metadata": [json.dumps({"source": question.source}) for question in questions],
         }
     ).select(dataset.queries.columns)
     share = 0 if "validation" in dataset.labels["split"] else VALIDATION_SHARE

@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from twinrank.arguments import check_type, count_of, path_of
 from twinrank.data import Dataset, Queries
+from twinrank.data.validation import SYNTHETIC
 from twinrank.encoding import FeatureStore
 from twinrank.errors import DivergedError, TwinrankError
 from twinrank.ranking import (
@@ -204,7 +205,10 @@ def _build_measured(run: TrainingRun, scoring: Scoring, validation: Queries | No
     """Build a ranker with its confidence and its quality on the validation split."""
     ranker = Ranker(run.recipe, run.dataset.answers, scoring, run.origin)
     if validation is not None:
-        ranker.confidence = calibrate_confidence(scoring, validation)
+        if SYNTHETIC in validation.frame["type"]:
+            log.warning("validation is made of answers, so that the ranker knows no confidence")
+        else:
+            ranker.confidence = calibrate_confidence(scoring, validation)
         quality = measure_quality(lambda rows: ranker.scores(validation.texts[rows]), validation)
         ranker.origin = ranker.origin.model_copy(update={"quality": quality})
     return ranker
