@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 TODAY = datetime.now(UTC)
 SIZES = [(width, scheme) for width in (390, 1280) for scheme in ("light", "dark")]
+NONE = "\N{EN DASH}"
 SCRIPT = "<script>window.pwned = 1</script>"
 
 
@@ -339,6 +340,32 @@ def test_gaps_are_looked_for_when_asked(admin):
     expect(topic).to_contain_text("4 of 6 queries without a right answer")
     topic.get_by_text("What was asked").click()
     expect(topic.get_by_text("where is wrong-1")).to_be_visible()
+
+
+def test_the_shadow_is_compared_when_asked(admin):
+    page = admin().page
+    section = page.get_by_role("region", name="Should another ranker take over?")
+    section.get_by_text("Compare with the shadow").click()
+    expect(section.get_by_text("None is there.")).to_be_visible()
+    judged = {"queries": 40, "interval": None, "p": 0.012, "ranker": 0.5, "shadow": 0.75}
+    counts = {"queries": 200, "same_first": 150, "shared": 480, "confident": 100}
+    report = {
+        **{"ranker": "aaa", "shadow": "bbb", "advice": "switch"},
+        "judged": [{**judged, "type": None}, {**judged, "type": SCRIPT, "queries": 3}],
+        "types": [{**counts, "type": "question", "shadow_confident": 120, "skipped": 7}],
+    }
+    page.route("**/v1/shadow", lambda route: route.fulfill(json=report))
+    page.reload()
+    section.get_by_text("Compare with the shadow").click()
+    expect(section.get_by_role("status")).to_contain_text("Switch: by the verdicts")
+    caption = "A right answer among the first three"
+    section.get_by_role("table", name=caption).wait_for()
+    shown = [[cell.replace("\xa0", "") for cell in cells] for cells in rows(page, caption)]
+    assert shown == [["all", "40", "50%", "75%", "0.012"], [SCRIPT, "3", *2 * [NONE], "0.012"]]
+    agreed = [cell.replace("\xa0", "") for cell in rows(page, "How far they agree")[0]]
+    assert agreed == ["question", "200", "75%", "80%", "50%", "60%"]
+    expect(section.get_by_text("7 queries were not compared")).to_be_visible()
+    assert page.evaluate("window.pwned") is None
 
 
 def test_rules_are_edited_and_take_effect(admin, history, ranker_folder):

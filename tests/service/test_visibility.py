@@ -130,6 +130,7 @@ BODIES = {
     ("PUT", "/v1/rules"): [{"text": "", "digest": "x"}],
     ("GET", "/v1/misses"): [None],
     ("GET", "/v1/learning"): [None],
+    ("GET", "/v1/shadow"): [None],
     ("POST", "/v1/learning/rollback"): [None],
     ("GET", "/v1/gaps"): [None],
     ("GET", "/healthz"): [None],

@@ -41,6 +41,10 @@ Rate = Annotated[
 RestoreDays = Annotated[
     float, typer.Option(min=0, help="How long a deleted answer can be restored.")
 ]
+Shadow = Annotated[
+    Path | None,
+    typer.Option(metavar="RANKER", help="Another ranker, compared with this one, unseen."),
+]
 Origins = Annotated[
     list[str] | None,
     typer.Option(metavar="URL", help="Another site whose pages may call the API; repeatable."),
@@ -118,19 +122,19 @@ def serve(
     log_texts: LogTexts = False,
     log_addresses: LogAddresses = False,
     redact: Redact = False,
+    shadow: Shadow = None,
     device: Device = "auto",
 ) -> None:
     """Serve a ranker: HTTP API, web page, feedback; follows the folder when the ranker changes.
 
-    Pages at / and /admin, the API's description at /docs, Prometheus' figures at /metrics. With
-    --ray, the processes are replicas of Ray Serve on a cluster whose machines share RANKER.
+    Pages at /, /admin, /docs; Prometheus' figures at /metrics. --ray: RANKER is on shared disks.
 
     Example: `twinrank serve runs/first --port 8000`
 
     Example: `twinrank serve /shared/first --ray auto --workers 8 --feedback postgresql://twinrank@db/feedback`
     """
     check_installed("services", "serve", "fastapi", "uvicorn", "sqlalchemy", "limits")
-    from twinrank.service import logs, server
+    from twinrank.service import server
     from twinrank.service.settings import Settings
 
     settings = Settings(
@@ -150,9 +154,9 @@ def serve(
         redact=redact,
         show_past_queries=show_past_queries,
         keep_feedback_days=keep_feedback_days,
+        shadow=shadow and shadow.resolve(),
         device=device,
     )
-    logs.log_as_json()
     if ray:
         check_installed("services on clusters", "cluster", "ray", "grpc_reflection")
         from twinrank.cluster.serving import serve_on_cluster

@@ -24,6 +24,7 @@ from twinrank.feedback.engine import file_of
 from twinrank.ranking import is_milvus
 from twinrank.service.app import in_process
 from twinrank.service.guard import MAX_CONCURRENT_REQUESTS, RETRY_AFTER_S
+from twinrank.service.logs import log_as_json
 from twinrank.service.server import ENVIRONMENT, address_of, check, listen
 from twinrank.service.settings import GRACE_S, Settings
 
@@ -56,6 +57,7 @@ def serve_on_cluster(settings: Settings, address: str, announce: Callable[[str],
     Raises:
         TwinrankError: if it cannot start, or ends otherwise than by a signal.
     """
+    log_as_json()
     check(settings)
     settings = _resolve_paths(settings)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)

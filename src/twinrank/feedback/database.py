@@ -57,6 +57,15 @@ TRAFFIC = sa.Table(
     sa.Column("confident", sa.BigInteger, nullable=False),
     sa.Column("withheld", sa.BigInteger, nullable=False),
 )
+SHADOW_COUNTS = ("queries", "same_first", "shared", "confident", "shadow_confident", "skipped")
+SHADOW = sa.Table(
+    "twinrank_shadow",
+    _METADATA,
+    sa.Column("date", sa.Date, primary_key=True),
+    sa.Column("type", sa.Text, primary_key=True),
+    sa.Column("versions", sa.Text, primary_key=True),  # of the ranker, and of its shadow
+    *(sa.Column(name, sa.BigInteger, nullable=False) for name in SHADOW_COUNTS),
+)
 SETTINGS = sa.Table(
     "twinrank_settings",
     _METADATA,
@@ -190,12 +199,32 @@ class Feedback:
             {"date": day, "type": make_storable(kind), **asdict(counts)}
             for (day, kind), counts in sorted(traffic.items())  # in one order: no deadlock
         ]
+        self._add_counts(TRAFFIC, rows)
+
+    def add_shadow(self, counts: Mapping[tuple[date, str, str], Sequence[int]]) -> None:
+        """Add `SHADOW_COUNTS` by day (UTC), type and versions to those there; all or none."""
+        rows = [
+            {"date": day, "type": make_storable(kind), "versions": versions}
+            | dict(zip(SHADOW_COUNTS, numbers, strict=True))
+            for (day, kind, versions), numbers in sorted(counts.items())
+        ]
+        self._add_counts(SHADOW, rows)
+
+    def read_shadow(self, days: int, versions: str) -> dict[str, list[int]]:
+        """Return the sums of `SHADOW_COUNTS` of the last days by type, the most frequent first."""
+        sums = [sa.func.sum(SHADOW.c[name]) for name in SHADOW_COUNTS]
+        query = sa.select(SHADOW.c.type, *sums).group_by(SHADOW.c.type).order_by(sums[0].desc())
+        query = query.where(SHADOW.c.date >= _first_day(days), SHADOW.c.versions == versions)
+        with self._errors(), self._engine.connect() as connection:
+            return {kind: [int(n) for n in numbers] for kind, *numbers in connection.execute(query)}
+
+    def _add_counts(self, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
         if not rows:
             return
-        insert = self._insert(TRAFFIC)
-        columns = [TRAFFIC.c.requests, TRAFFIC.c.confident, TRAFFIC.c.withheld]
-        sums = {column.name: column + insert.excluded[column.name] for column in columns}
-        added = insert.on_conflict_do_update(index_elements=["date", "type"], set_=sums)
+        insert = self._insert(table)
+        counts = [column for column in table.columns if not column.primary_key]
+        sums = {column.name: column + insert.excluded[column.name] for column in counts}
+        added = insert.on_conflict_do_update(index_elements=[*table.primary_key], set_=sums)
         with self._errors(), self._engine.begin() as connection:
             for row in rows:
                 connection.execute(added, row)

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import fastapi_offline
 from fastapi import FastAPI, Request
@@ -32,6 +33,9 @@ from twinrank.service.logs import log_as_json
 from twinrank.service.prometheus import Metrics, TrafficCounter
 from twinrank.service.routes import TAGS, Service, api, probes
 from twinrank.service.settings import PUBLIC_RATE_PER_MINUTE, Settings
+
+if TYPE_CHECKING:
+    from twinrank.service.shadow import Shadow
 
 EXPIRE_EVERY_S = 3600.0
 RESTART_WORK_S = 10.0  # before work in the background that failed begins again
@@ -80,7 +84,8 @@ def create_app(settings: Settings) -> FastAPI:
     rate = RateLimiter(settings.rate or (None if settings.loopback else PUBLIC_RATE_PER_MINUTE))
     metrics, traffic = Metrics(), TrafficCounter(feedback)
     ranker = LiveRanker(settings, metrics)
-    service = Service(settings, ranker, feedback, traffic, metrics, rate)
+    shadow = _open_shadow(settings, ranker, feedback)
+    service = Service(settings, ranker, feedback, traffic, metrics, rate, shadow)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -89,7 +94,9 @@ def create_app(settings: Settings) -> FastAPI:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
         expire_regularly = partial(_expire_regularly, settings.ranker, feedback)
         works = (ranker.follow, ranker.read_ahead, traffic.flush_regularly, expire_regularly)
-        tasks = [asyncio.create_task(_keep_on(work)) for work in (*works, _stop_with_parent)]
+        beyond = (shadow.compare_regularly,) if shadow else ()
+        all_works = (*works, *beyond, _stop_with_parent)
+        tasks = [asyncio.create_task(_keep_on(work)) for work in all_works]
         yield
         for task in tasks:
             task.cancel()
@@ -121,6 +128,14 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=["X-Request-ID", "Retry-After"],
         )
     return app
+
+
+def _open_shadow(settings: Settings, ranker: LiveRanker, feedback: Feedback) -> Shadow | None:
+    if settings.shadow is None:
+        return None
+    from twinrank.service.shadow import Shadow  # few services have one
+
+    return Shadow(settings, ranker, feedback)
 
 
 async def _keep_on(work: Callable[[], Awaitable[None]]) -> None:

@@ -252,12 +252,12 @@ class LiveRanker:
         self._settings = settings
         self._folder = settings.ranker
         self._metrics = metrics
-        self._ranking_thread = ThreadPoolExecutor(1, "ranking")
+        self.ranking_thread = ThreadPoolExecutor(1, "ranking")
         self._changing_thread = ThreadPoolExecutor(1, "changing")
         self.current = LoadedRanker.load(settings)
         self.rank: Batcher[ScopedRequest, Ranking] = Batcher(
             self._rank,
-            self._ranking_thread,
+            self.ranking_thread,
             cost=_estimate_cost,
             max_cost=MAX_BATCH_COST,
             max_waiting=settings.waiting,
@@ -354,7 +354,7 @@ class LiveRanker:
         for chunk in asked.tail(MAX_GAP_QUERIES).iter_slices(PASSAGES_PER_TURN):
             texts = chunk["text"].to_list()
             read = [*texts, *ranker.rules.expand(texts)]
-            self._ranking_thread.submit(ranker.prepare, read).result()
+            self.ranking_thread.submit(ranker.prepare, read).result()
         return find_gaps(ranker, asked, k, where=visible, most=MAX_GAP_QUERIES)
 
     def read_rules(self) -> str:
@@ -391,7 +391,7 @@ class LiveRanker:
         loop = asyncio.get_running_loop()
         while True:
             more = self.rank.idle_s > QUIET_S and await loop.run_in_executor(
-                self._ranking_thread, self.current.read_ahead
+                self.ranking_thread, self.current.read_ahead
             )
             await asyncio.sleep(READ_AHEAD_S if more else FOLLOW_EVERY_S)
 
@@ -417,7 +417,7 @@ class LiveRanker:
 
     def close(self) -> None:
         """End the threads, once their work is done."""
-        for thread in (self._changing_thread, self._ranking_thread):
+        for thread in (self._changing_thread, self.ranking_thread):
             thread.shutdown()
 
     def _encode_in_turns(self, ranker: Ranker, row: pl.DataFrame) -> None:
@@ -427,7 +427,7 @@ class LiveRanker:
             passages = reader.passages(row).rows
             for first in range(0, len(passages), PASSAGES_PER_TURN):
                 chunk = passages[first : first + PASSAGES_PER_TURN]
-                self._ranking_thread.submit(reader.features, chunk).result()
+                self.ranking_thread.submit(reader.features, chunk).result()
 
     def _rank(self, batch: Sequence[ScopedRequest]) -> list[Ranking]:
         return self.current.rank(batch)

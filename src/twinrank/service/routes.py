@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Body, Depends, HTTPException, Path, Query, Request, Response
@@ -48,12 +48,16 @@ from twinrank.service.schemas import (
     Ready,
     RulesFile,
     Section,
+    ShadowReport,
     Statistics,
     Stored,
     StoredRules,
     documented,
 )
 from twinrank.service.settings import Settings
+
+if TYPE_CHECKING:
+    from twinrank.service.shadow import Shadow
 
 MAX_GAP_VERDICTS = 10_000  # of which gaps are found, the newest
 Batch = Annotated[list[RankRequest], Field(min_length=1, max_length=MAX_BATCH_QUERIES)]
@@ -107,6 +111,7 @@ class Service:
     traffic: TrafficCounter
     metrics: Metrics
     rate: RateLimiter
+    shadow: Shadow | None = None
     # Each kind of work that may block has its own threads: a locked database hides no figures.
     storing: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
     reading: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
@@ -115,6 +120,8 @@ class Service:
     async def close(self) -> None:
         """Store what is counted in memory, and end all threads."""
         await self.traffic.flush()
+        if self.shadow:
+            await self.shadow.flush()
         self.ranker.close()
         self.feedback.close()
 
@@ -194,6 +201,8 @@ async def rank(
         service.metrics.queries.labels(kind).inc()
         if ranking.withheld:
             service.metrics.withheld.labels(kind).inc()
+        if service.shadow:
+            service.shadow.offer(ScopedRequest(query, visible), kind, ranking)
     return rankings if isinstance(body, list) else rankings[0]
 
 
@@ -431,6 +440,18 @@ async def misses(
     rows = {id_: current.find_answer(id_, visible) for id_ in ids}
     titles = {id_: f"{row['title']}" for id_, row in rows.items() if row}
     return FoundMisses(misses=page, titles=titles, total=len(queries))
+
+
+@api.get("/v1/shadow", responses=MISSING, tags=["feedback"])
+async def shadow(
+    service: Shared, visible: Visible, days: Annotated[int, Query(ge=1, le=3650)] = 30
+) -> ShadowReport:
+    """The ranker beside its shadow, in the last days: how far they agree, and who is right."""
+    _check_whole(visible)
+    if service.shadow is None:
+        raise HTTPException(404, "there is no shadow; start the service with --shadow RANKER")
+    await service.shadow.flush()
+    return await in_thread(service.grouping, service.shadow.report, days)
 
 
 @api.get("/v1/learning", tags=["feedback"])

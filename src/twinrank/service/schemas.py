@@ -379,6 +379,43 @@ class LearningState(BaseModel):
     command: str = Field(description="What learns them, on the machine of the service.")
 
 
+class ShadowType(BaseModel):
+    """Queries of a type that both rankers ranked."""
+
+    type: str
+    queries: int
+    same_first: int = Field(description="With the same first answer.")
+    shared: int = Field(description="Answers that are among the first three of both, in all.")
+    confident: int = Field(description="Whose first answer is at least 50 % likely right.")
+    shadow_confident: int = Field(description="The same, by the shadow.")
+    skipped: int = Field(description="Not compared: too many waited.")
+
+
+class JudgedType(BaseModel):
+    """Judged queries: the share with the right answer among the first three."""
+
+    type: str | None = Field(description="Null: all types.")
+    queries: int
+    ranker: float
+    shadow: float
+    interval: list[float] | None = Field(description="95 %, of shadow minus ranker.")
+    p: float = Field(description="Of the paired permutation test, by Holm.")
+
+
+class ShadowReport(BaseModel):
+    """Both rankers beside each other.
+
+    People judged what the ranker showed, which flatters it: they name a right answer more often if
+    they see it.
+    """
+
+    ranker: str
+    shadow: str
+    types: list[ShadowType]
+    judged: list[JudgedType]
+    advice: str = Field(description="switch, stay, no difference shown, or too early.")
+
+
 class RulesFile(Strict):
     """The pins and synonyms of a ranker: the text of its `rules.toml`.
 

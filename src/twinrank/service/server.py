@@ -26,6 +26,7 @@ from twinrank.service.connections import (
     Connection,
     limit_fetching,
 )
+from twinrank.service.logs import log_as_json
 from twinrank.service.prometheus import SHARED_FOLDER
 from twinrank.service.settings import GRACE_S, VARIABLE, Settings
 
@@ -55,6 +56,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         RankerError: if there is no ranker.
         FeedbackError: if the database cannot be used.
     """
+    log_as_json()
     check(settings)
     config = Config(
         "twinrank.service.app:from_environment",
@@ -139,7 +141,9 @@ def check(settings: Settings) -> None:
     Filter.parse(settings.where)
     for origin in settings.origins:
         _check_origin(origin, keys=settings.keys is not None)
-    read_manifest(settings.ranker)
+    for ranker in (settings.ranker, settings.shadow):
+        if ranker:
+            read_manifest(ranker)
     if settings.index:
         place_of(settings.index)
     Feedback.open(settings.feedback).close()

@@ -27,6 +27,7 @@ class Settings(BaseModel):
         origins: of other sites whose pages may call the API, `https://HOST`; `*` is any.
         redact: what is personal in queries, before they are ranked, logged or stored.
         keep_feedback_days: after which verdicts are erased; None leaves the database's setting.
+        shadow: another ranker, which ranks the same queries unseen, to be compared.
         proxied: whether requests come through the proxy of a cluster, with ids.
     """
 
@@ -51,6 +52,7 @@ class Settings(BaseModel):
     redact: bool = False
     show_past_queries: bool = False
     keep_feedback_days: int | None = None
+    shadow: Path | None = None
     device: str = "auto"
     proxied: bool = False
 

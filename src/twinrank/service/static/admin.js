@@ -8,6 +8,7 @@ import { answerList } from "./editing.js";
 import { gapList } from "./gaps.js";
 import { missList, toMisses } from "./misses.js";
 import { ruleEditor } from "./rules.js";
+import { shadowReport } from "./shadow.js";
 
 /** A table whose first column names the rows; the others are numbers. */
 function table(caption, hint, heads, rows) {
@@ -174,7 +175,7 @@ function follow() {
 const queries = missList();
 const answers = answerList();
 const learned = el("section", { class: "box", hidden: true });
-$("#browser").replaceWith(queries.section, gapList(), learned, ruleEditor(), answers.section);
+$("#browser").replaceWith(queries.section, gapList(), learned, shadowReport(table), ruleEditor(), answers.section);
 for (const range of document.getElementsByName("days")) {
   range.addEventListener("change", () => {
     load();

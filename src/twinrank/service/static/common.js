@@ -172,6 +172,7 @@ export const putAnswer = (id, answer) =>
   ask(`v1/answers/${encodeURIComponent(id)}?plain=true`, { method: "PUT", body: answer });
 export const misses = (which) => ask(`v1/misses?${new URLSearchParams(which)}`);
 export const learning = () => ask("v1/learning");
+export const shadow = () => ask("v1/shadow");
 export const gaps = () => ask("v1/gaps");
 export const rules = () => ask("v1/rules");
 export const putRules = (changed) => ask("v1/rules", { method: "PUT", body: changed });

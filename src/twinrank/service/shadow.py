@@ -1,0 +1,212 @@
+"""A second ranker beside the one that answers: what it would have said, which nobody sees."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from typing import NamedTuple
+
+import polars as pl
+
+from twinrank.data import Dataset
+from twinrank.data.validation import NO_METADATA
+from twinrank.errors import FeedbackError
+from twinrank.evaluation import Evaluation, differences, evaluate, holm
+from twinrank.feedback.database import SHADOW_COUNTS, Feedback
+from twinrank.feedback.verdicts import Verdict, standing_verdicts
+from twinrank.ranking import Ranker
+from twinrank.service.live_ranker import LiveRanker, LoadedRanker, ScopedRequest
+from twinrank.service.prometheus import CONFIDENT, FLUSH_EVERY_S
+from twinrank.service.schemas import JudgedType, Ranking, ShadowReport, ShadowType
+from twinrank.service.settings import Settings
+
+FIRST = 3  # answers that are compared
+MAX_WAITING_QUERIES = 1_000  # of more, the oldest are not compared
+QUERIES_PER_TURN = 4
+IDLE_S = 0.2  # without a query, before the shadow ranks
+PAUSE_S = 0.05
+MAX_JUDGED_QUERIES = 500  # the newest
+MIN_JUDGED_QUERIES = 20  # of fewer no advice is given
+METRIC = "accuracy@3"
+SIGNIFICANCE_LEVEL = 0.05
+
+log = logging.getLogger(__name__)
+
+
+class _Answered(NamedTuple):
+    """A query that was answered, by which versions, and what was answered."""
+
+    scoped: ScopedRequest
+    day: date
+    kind: str
+    versions: str  # of the ranker, and of its shadow
+    ids: list[str]  # of the first answers
+    is_confident: bool
+
+
+class Shadow:
+    """Ranks what was answered once more, by another ranker, and counts how far they agree.
+
+    It ranks while nobody asks, and is not loaded again when its folder changes.
+
+    Raises:
+        TwinrankError: if the other ranker cannot be loaded.
+    """
+
+    def __init__(self, settings: Settings, live: LiveRanker, feedback: Feedback) -> None:
+        self._live, self._feedback = live, feedback
+        changes = {"ranker": settings.shadow, "index": None}
+        self._loaded = LoadedRanker.load(settings.model_copy(update=changes))
+        self._waiting: deque[_Answered] = deque(maxlen=MAX_WAITING_QUERIES)
+        self._counts: Counter[tuple[date, str, str, str]] = Counter()
+
+    def offer(self, scoped: ScopedRequest, kind: str, ranking: Ranking) -> None:
+        """Remember a query to be ranked again; one with fewer than three answers is passed over."""
+        ids = [answer.id for answer in ranking.answers[:FIRST]]
+        if len(ids) == FIRST:
+            sure = (ranking.confidence or 0) >= CONFIDENT
+            if len(self._waiting) == MAX_WAITING_QUERIES:
+                self._count(self._waiting[0], {"skipped": 1})
+            versions = f"{ranking.ranker} {self._loaded.fingerprint}"
+            today = datetime.now(UTC).date()
+            self._waiting.append(_Answered(scoped, today, kind, versions, ids, sure))
+
+    async def compare_regularly(self) -> None:
+        """Rank what waits, a few queries at a time, while nobody asks; never returns."""
+        loop = asyncio.get_running_loop()
+        flushed = loop.time()
+        while True:
+            await asyncio.sleep(PAUSE_S)
+            if self._waiting and self._live.rank.idle_s > IDLE_S:
+                count = min(QUERIES_PER_TURN, len(self._waiting))
+                turn = [self._waiting.popleft() for _ in range(count)]
+                counts = await loop.run_in_executor(self._live.ranking_thread, self._compare, turn)
+                for answered, numbers in zip(turn, counts, strict=True):
+                    self._count(answered, numbers)
+            if loop.time() - flushed > FLUSH_EVERY_S:
+                await self.flush()
+                flushed = loop.time()
+
+    def _compare(self, turn: Sequence[_Answered]) -> list[dict[str, int]]:
+        plain = {"k": FIRST, "explain": False, "ask_below": 0.0, "min_confidence": 0.0}
+        batch = [
+            replace(answered.scoped, request=answered.scoped.request.model_copy(update=plain))
+            for answered in turn
+        ]
+        counts = []
+        for answered, ranking in zip(turn, self._loaded.rank(batch), strict=True):
+            ids = [answer.id for answer in ranking.answers]
+            counts.append(
+                {
+                    "queries": 1,
+                    "same_first": ids[:1] == answered.ids[:1],
+                    "shared": len({*ids}.intersection(answered.ids)),
+                    "confident": answered.is_confident,
+                    "shadow_confident": (ranking.confidence or 0) >= CONFIDENT,
+                }
+            )
+        return counts
+
+    def _count(self, answered: _Answered, numbers: Mapping[str, int]) -> None:
+        for name, number in numbers.items():
+            self._counts[answered.day, answered.kind, answered.versions, name] += number
+
+    async def flush(self) -> None:
+        """Add new counts to the database; if that fails, they are added next time."""
+        counts, self._counts = self._counts, Counter()
+        rows = {
+            (day, kind, versions): [counts[day, kind, versions, name] for name in SHADOW_COUNTS]
+            for day, kind, versions, _ in counts
+        }
+        try:
+            await asyncio.to_thread(self._feedback.add_shadow, rows)
+        except FeedbackError as error:
+            self._counts.update(counts)
+            log.error("the shadow is counted on in memory: %s", error)
+
+    def report(self, days: int) -> ShadowReport:
+        """Compare both rankers by what was counted, and by what people said, in the last days."""
+        current = self._live.current
+        versions = f"{current.fingerprint} {self._loaded.fingerprint}"
+        types = [
+            ShadowType(type=kind, **dict(zip(SHADOW_COUNTS, numbers, strict=True)))
+            for kind, numbers in self._feedback.read_shadow(days, versions).items()
+        ]
+        judged = self._judge(current.ranker, self._feedback.recent(days))
+        return ShadowReport(
+            ranker=current.fingerprint,
+            shadow=self._loaded.fingerprint,
+            types=types,
+            judged=judged,
+            advice=_advise(judged),
+        )
+
+    def _judge(self, ranker: Ranker, verdicts: Sequence[Verdict]) -> list[JudgedType]:
+        """Measure both rankers on the judged texts whose right answer both of them have."""
+        shadow = self._loaded.ranker
+        answers = ranker.answers.filter(pl.col("id").is_in(shadow.answers["id"].implode()))
+        data = _make_dataset(answers, verdicts)
+        if data.labels.is_empty():
+            return []
+        for of in (ranker, shadow):
+            for texts in data.queries["text"].to_frame().iter_slices(QUERIES_PER_TURN):
+                read = of.rules.expand(texts["text"].to_list())
+                self._live.ranking_thread.submit(of.prepare, read).result()
+        first, second = (evaluate(of, data, with_rules=True) for of in (ranker, shadow))
+        return _list_judged(first, second)
+
+
+def _make_dataset(answers: pl.DataFrame, verdicts: Sequence[Verdict]) -> Dataset:
+    """Make a data set of the texts whose right answer was named, and is among the answers."""
+    known, rows = set(answers["id"]), []
+    for group in standing_verdicts(verdicts).values():
+        right = [v.answer for v in group if v.right and v.answer in known]
+        if right:
+            rows.append((group[-1].text, group[-1].type, right[-1]))
+    columns = list(zip(*rows[-MAX_JUDGED_QUERIES:], strict=True)) or [(), (), ()]
+    ids = [f"{number}" for number in range(len(columns[0]))]
+    text = pl.Series(columns[0], dtype=pl.String)
+    cells = {"id": ids, "type": pl.Series(columns[1], dtype=pl.String), "thread": ids}
+    queries = pl.DataFrame({**cells, "text": text}).with_columns(metadata=pl.lit(NO_METADATA))
+    labels = pl.DataFrame(
+        {"query": ids, "answer": pl.Series(columns[2], dtype=pl.String)}
+    ).with_columns(split=pl.lit("test"))
+    return Dataset("verdicts", answers, queries, labels)
+
+
+def _list_judged(first: Evaluation, second: Evaluation) -> list[JudgedType]:
+    """List both rankers' figures, overall first, with Holm's p over the types."""
+    rows = differences(second, first, [METRIC])
+    judged = []
+    for row, p in zip(rows, holm([row.p for row in rows]), strict=True):
+        of_ranker, of_shadow = (
+            (of.overall, of.counts["overall"])
+            if row.kind is None
+            else (of.types[row.kind], of.counts["types"][row.kind])
+            for of in (first, second)
+        )
+        judged.append(
+            JudgedType(
+                type=row.kind,
+                queries=of_ranker[1],
+                ranker=of_ranker[0][METRIC],
+                shadow=of_shadow[0][METRIC],
+                interval=row.interval,
+                p=float(p),
+            )
+        )
+    return judged
+
+
+def _advise(judged: Sequence[JudgedType]) -> str:
+    """Say whether to switch: not if a type is surely worse, nor if nothing is surely better."""
+    if not judged or judged[0].queries < MIN_JUDGED_QUERIES:
+        return "too early"
+    sure = [row for row in judged if row.p < SIGNIFICANCE_LEVEL]
+    if any(row.shadow < row.ranker for row in sure):
+        return "stay"
+    return "switch" if sure else "no difference shown"
