@@ -19,6 +19,7 @@ else:  # a caller may give anything; the functions below say what to give instea
 Wanted = TypeVar("Wanted")
 
 ASK_BELOW = 0.5  # confidence of a first answer: the default of all that asks back
+MAX_RULES_CHARACTERS = 200_000  # of the file of pins and synonyms
 GAP_BELOW = 0.4  # and below which `gaps` takes an answer for a bad one
 
 

@@ -10,13 +10,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from twinrank.arguments import MAX_RULES_CHARACTERS
 from twinrank.data.texts import MARKED, normalise_text
 from twinrank.errors import RankerError, TwinrankError, describe_faults
 from twinrank.files import parse_toml, read_text
 
 RULES = "rules.toml"  # in a ranker's folder, beside its versions
 MAX_RULES = 500  # of a kind
-MAX_CHARACTERS = 200_000  # of the file
 
 
 def _check_words(phrase: str) -> str:
@@ -86,8 +86,10 @@ class Rules(BaseModel):
         Raises:
             RankerError: with the source, and the line or the field that is wrong.
         """
-        if len(text) > MAX_CHARACTERS:
-            raise RankerError(f"{source}: more than {MAX_CHARACTERS:,} characters; leave some out")
+        if len(text) > MAX_RULES_CHARACTERS:
+            raise RankerError(
+                f"{source}: more than {MAX_RULES_CHARACTERS:,} characters; leave some out"
+            )
         try:
             return cls.model_validate({**parse_toml(text, source), "text": text})
         except ValidationError as error:

@@ -18,10 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-from twinrank.arguments import ASK_BELOW
+from twinrank.arguments import ASK_BELOW, MAX_RULES_CHARACTERS
 from twinrank.feedback.feedback_statistics import FeedbackStatistics, MissedQuery
-from twinrank.ranking import Learned
-from twinrank.ranking.rules import MAX_CHARACTERS
 
 MAX_QUERY_CHARACTERS = 50_000
 MAX_TURNS = 200  # of a conversation
@@ -361,11 +359,19 @@ class FoundMisses(BaseModel):
     total: int
 
 
+class LearnedTexts(BaseModel):
+    """What a ranker learned from feedback: how many texts, the share held back, and when."""
+
+    queries: int
+    hold_back: float
+    on: datetime.date | None = None
+
+
 class Generation(BaseModel):
     """A version of the ranker: what it learned from feedback, and its quality on validation."""
 
     version: str
-    learned: Learned | None
+    learned: LearnedTexts | None
     quality: dict[str, Any] | None
     labelled: dict[str, dict[str, int]] | None = Field(description="Queries by split and type.")
 
@@ -423,7 +429,7 @@ class RulesFile(Strict):
     somebody else wrote meanwhile is not lost.
     """
 
-    text: Annotated[str, StringConstraints(max_length=MAX_CHARACTERS), Clean]
+    text: Annotated[str, StringConstraints(max_length=MAX_RULES_CHARACTERS), Clean]
     digest: Name
 
 
