@@ -351,6 +351,7 @@ def test_the_shadow_is_compared_when_asked(admin):
     counts = {"queries": 200, "same_first": 150, "shared": 480, "confident": 100}
     report = {
         **{"ranker": "aaa", "shadow": "bbb", "advice": "switch"},
+        "interleaved": {"ranker": 3, "shadow": 9, "p": 0.146},
         "judged": [{**judged, "type": None}, {**judged, "type": SCRIPT, "queries": 3}],
         "types": [{**counts, "type": "question", "shadow_confident": 120, "skipped": 7}],
     }
@@ -364,6 +365,7 @@ def test_the_shadow_is_compared_when_asked(admin):
     assert shown == [["all", "40", "50%", "75%", "0.012"], [SCRIPT, "3", *2 * [NONE], "0.012"]]
     agreed = [cell.replace("\xa0", "") for cell in rows(page, "How far they agree")[0]]
     assert agreed == ["question", "200", "75%", "80%", "50%", "60%"]
+    expect(section.get_by_text("right in 3 queries, the shadow's in 9 (p 0.146)")).to_be_visible()
     expect(section.get_by_text("7 queries were not compared")).to_be_visible()
     assert page.evaluate("window.pwned") is None
 

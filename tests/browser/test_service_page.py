@@ -630,5 +630,5 @@ def test_a_page_is_light_and_made_of_few_modules(visit, service, name):
     page.goto(f"{service.url}/{name}", wait_until="networkidle")
     files = {url for url in urls if "/v1/" not in url}
     sizes = [len(page.request.get(url).body()) for url in files]
-    assert 0 < sum(sizes) < 66_000  # bytes, before any compression
+    assert 0 < sum(sizes) < 62_000  # bytes, before any compression
     assert 0 < sum(url.endswith(".js") for url in files) <= 5

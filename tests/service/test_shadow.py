@@ -3,8 +3,12 @@
 import time
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from tests.service.conftest import keys_file
 from tests.service.test_guard import bearer
@@ -14,7 +18,7 @@ from twinrank.feedback.verdicts import Verdict
 from twinrank.ranking import Ranker
 from twinrank.service.app import create_app
 from twinrank.service.schemas import JudgedType
-from twinrank.service.shadow import _advise, _make_dataset
+from twinrank.service.shadow import _advise, _make_dataset, count_wins, draft_teams
 
 
 @pytest.fixture
@@ -128,6 +132,76 @@ def row(kind, ranker, shadow, p, queries=100):
 )
 def test_advice(rows, advice):
     assert _advise(rows) == advice
+
+
+LISTS = st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=8)
+
+
+@given(LISTS, LISTS, st.integers(0, 8), st.integers(0, 99))
+def test_teams_pick_in_turn_their_best_that_is_left(first, second, k, seed):
+    picked = draft_teams(first, second, k, np.random.default_rng(seed))
+    assert len(picked) == min(k, len({*first, *second}))
+    lists = {"a": first, "b": second}
+    taken = set()
+    for id_, team in picked.items():
+        assert id_ == next(best for best in lists[team] if best not in taken)
+        taken.add(id_)
+    full = min(len(first), len(second)) // 2  # no list is exhausted before: each round gives two
+    teams = [*picked.values()][: 2 * full]
+    assert all({*teams[i : i + 2]} == {"a", "b"} for i in range(0, len(teams) - 1, 2))
+
+
+def test_each_ranker_picks_first_about_as_often():
+    seeds = range(400)
+    first = [draft_teams("xy", "zw", 1, np.random.default_rng(seed)) for seed in seeds]
+    assert 160 < sum(picked == {"x": "a"} for picked in first) < 240
+
+
+def test_wins_are_of_queries_whose_right_answer_one_ranker_picked():
+    def say(key, text, answer, teams, right=True, versions="A+B"):
+        ranker = f"{versions}:{teams}"
+        return Verdict(key, text, "question", answer, right, ("x", "y", "z"), ranker)
+
+    verdicts = [
+        say("1", "one", "x", "aba"),
+        say("2", "two", "y", "aba"),
+        say("3", "three", "y", "aba"),
+        say("4", "four", "z", "aba", right=False),
+        say("5", "five", "elsewhere", "aba"),  # picked by none
+        say("6", "six", "x", "aba", versions="A+C"),
+        say("7", "seven", "x", "aba"),
+        say("8", "seven", "y", "aba"),  # both are right
+        Verdict("9", "nine", "question", "x", True, ("x",), "A"),
+    ]
+    wins = count_wins(verdicts, "A", "B")
+    assert (wins.ranker, wins.shadow) == (1, 2)
+    assert wins.p == pytest.approx(binomtest(2, 3).pvalue)
+    assert count_wins([], "A", "B").p == 1.0
+
+
+def test_interleaved_answers_are_of_both_and_say_who_picked_them(service, settings, other, folder):
+    changes = {"shadow": other, "interleave": True}
+    client = service(settings.model_copy(update=changes))
+    asked = {"text": "it wont let me in again", "k": 6}
+    reply = client.post("/v1/rank", json=asked).json()
+    assert client.post("/v1/rank", json=asked).json() == reply
+    versions, _, teams = reply["ranker"].partition(":")
+    ids = [answer["id"] for answer in reply["answers"]]
+    lists = {
+        team: [answer.id for answer in Ranker.load(path).rank(asked["text"], 6)[0]]
+        for team, path in (("a", folder), ("b", other))
+    }
+    assert [answer["rank"] for answer in reply["answers"]] == [1, 2, 3, 4, 5, 6]
+    assert {*teams} == {"a", "b"}
+    assert all(id_ in lists[team] for id_, team in zip(ids, teams, strict=True))
+    assert reply["confidence"] == reply["answers"][0]["confidence"]
+    body = {"key": "k", "text": asked["text"], "answer": ids[0], "right": True, "shown": ids}
+    body |= {"ranker": reply["ranker"]}
+    assert client.post("/v1/feedback", json=body).status_code == 201
+    wins = client.get("/v1/shadow").json()["interleaved"]
+    assert (wins["ranker"], wins["shadow"]) == ((1, 0) if teams[0] == "a" else (0, 1))
+    silent = client.post("/v1/rank", json={**asked, "min_confidence": 1}).json()
+    assert (silent["withheld"], silent["ranker"]) == (True, versions.partition("+")[0])
 
 
 def test_rankings_without_three_answers_and_more_than_can_wait_are_passed_over(

@@ -45,6 +45,9 @@ Shadow = Annotated[
     Path | None,
     typer.Option(metavar="RANKER", help="Another ranker, compared with this one, unseen."),
 ]
+Interleave = Annotated[
+    bool, typer.Option("--interleave", help="Show answers of both rankers, picked in turn.")
+]
 Origins = Annotated[
     list[str] | None,
     typer.Option(metavar="URL", help="Another site whose pages may call the API; repeatable."),
@@ -123,11 +126,10 @@ def serve(
     log_addresses: LogAddresses = False,
     redact: Redact = False,
     shadow: Shadow = None,
+    interleave: Interleave = False,
     device: Device = "auto",
 ) -> None:
-    """Serve a ranker: HTTP API, web page, feedback; follows the folder when the ranker changes.
-
-    Pages at /, /admin, /docs; Prometheus' figures at /metrics. --ray: RANKER is on shared disks.
+    """Serve a ranker: API, pages at /, /admin and /docs, /metrics; follow changes of its folder.
 
     Example: `twinrank serve runs/first --port 8000`
 
@@ -155,6 +157,7 @@ def serve(
         show_past_queries=show_past_queries,
         keep_feedback_days=keep_feedback_days,
         shadow=shadow and shadow.resolve(),
+        interleave=interleave,
         device=device,
     )
     if ray:

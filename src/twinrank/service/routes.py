@@ -194,15 +194,17 @@ async def rank(
     if any(query.min_confidence for query in queries) and not knows_confidence:
         raise HTTPException(422, "min_confidence: this ranker knows no confidence; leave it out")
     batch = [ScopedRequest(query, visible) for query in queries]
-    rankings = await service.ranker.rank(batch, request.state.client)
-    for query, ranking in zip(queries, rankings, strict=True):
+    rankings = first = await service.ranker.rank(batch, request.state.client)
+    if service.shadow and service.settings.interleave:
+        rankings = await service.shadow.interleave(batch, first)
+    for query, ranking, of_ranker in zip(queries, rankings, first, strict=True):
         kind = counted_type(query.type, service.ranker.current.types)
         service.traffic.add(kind, ranking.confidence, withheld=ranking.withheld)
         service.metrics.queries.labels(kind).inc()
         if ranking.withheld:
             service.metrics.withheld.labels(kind).inc()
         if service.shadow:
-            service.shadow.offer(ScopedRequest(query, visible), kind, ranking)
+            service.shadow.offer(ScopedRequest(query, visible), kind, of_ranker)
     return rankings if isinstance(body, list) else rankings[0]
 
 

@@ -408,6 +408,14 @@ class JudgedType(BaseModel):
     p: float = Field(description="Of the paired permutation test, by Holm.")
 
 
+class Wins(BaseModel):
+    """Interleaved queries for which one ranker picked more right answers than the other one."""
+
+    ranker: int
+    shadow: int
+    p: float = Field(description="Of the sign test.")
+
+
 class ShadowReport(BaseModel):
     """Both rankers beside each other.
 
@@ -419,6 +427,7 @@ class ShadowReport(BaseModel):
     shadow: str
     types: list[ShadowType]
     judged: list[JudgedType]
+    interleaved: Wins
     advice: str = Field(description="switch, stay, no difference shown, or too early.")
 
 

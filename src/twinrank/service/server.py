@@ -141,6 +141,8 @@ def check(settings: Settings) -> None:
     Filter.parse(settings.where)
     for origin in settings.origins:
         _check_origin(origin, keys=settings.keys is not None)
+    if settings.interleave and not settings.shadow:
+        raise ServeError("--interleave takes two rankers; name the second one by --shadow")
     for ranker in (settings.ranker, settings.shadow):
         if ranker:
             read_manifest(ranker)

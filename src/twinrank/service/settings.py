@@ -28,6 +28,7 @@ class Settings(BaseModel):
         redact: what is personal in queries, before they are ranked, logged or stored.
         keep_feedback_days: after which verdicts are erased; None leaves the database's setting.
         shadow: another ranker, which ranks the same queries unseen, to be compared.
+        interleave: whether both rankers pick the answers that are shown, in turn.
         proxied: whether requests come through the proxy of a cluster, with ids.
     """
 
@@ -53,6 +54,7 @@ class Settings(BaseModel):
     show_past_queries: bool = False
     keep_feedback_days: int | None = None
     shadow: Path | None = None
+    interleave: bool = False
     device: str = "auto"
     proxied: bool = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,9 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
+from scipy.stats import binomtest
 
 from twinrank.data import Dataset
 from twinrank.data.validation import NO_METADATA
@@ -21,7 +24,7 @@ from twinrank.feedback.verdicts import Verdict, standing_verdicts
 from twinrank.ranking import Ranker
 from twinrank.service.live_ranker import LiveRanker, LoadedRanker, ScopedRequest
 from twinrank.service.prometheus import CONFIDENT, FLUSH_EVERY_S
-from twinrank.service.schemas import JudgedType, Ranking, ShadowReport, ShadowType
+from twinrank.service.schemas import JudgedType, Ranking, ShadowReport, ShadowType, Wins
 from twinrank.service.settings import Settings
 
 FIRST = 3  # answers that are compared
@@ -31,6 +34,7 @@ IDLE_S = 0.2  # without a query, before the shadow ranks
 PAUSE_S = 0.05
 MAX_JUDGED_QUERIES = 500  # the newest
 MIN_JUDGED_QUERIES = 20  # of fewer no advice is given
+MAX_INTERLEAVED_ANSWERS = 30  # whose teams a verdict can name
 METRIC = "accuracy@3"
 SIGNIFICANCE_LEVEL = 0.05
 
@@ -74,6 +78,27 @@ class Shadow:
             versions = f"{ranking.ranker} {self._loaded.fingerprint}"
             today = datetime.now(UTC).date()
             self._waiting.append(_Answered(scoped, today, kind, versions, ids, sure))
+
+    async def interleave(
+        self, batch: Sequence[ScopedRequest], rankings: Sequence[Ranking]
+    ) -> list[Ranking]:
+        """Return rankings of which both rankers picked answers in turn; see `draft_teams`.
+
+        Each names the versions and the teams of its answers as its ranker, which clients send
+        back with verdicts. One that is withheld stays as it is.
+        """
+        loop, shadows = asyncio.get_running_loop(), list[Ranking]()
+        plain = {"ask_below": 0.0, "min_confidence": 0.0}
+        for start in range(0, len(batch), QUERIES_PER_TURN):
+            turn = [
+                replace(scoped, request=scoped.request.model_copy(update=plain))
+                for scoped in batch[start : start + QUERIES_PER_TURN]
+            ]
+            shadows += await loop.run_in_executor(
+                self._live.ranking_thread, self._loaded.rank, turn
+            )
+        triples = zip(batch, rankings, shadows, strict=True)
+        return [_mix(scoped.request.query, *pair) for scoped, *pair in triples]
 
     async def compare_regularly(self) -> None:
         """Rank what waits, a few queries at a time, while nobody asks; never returns."""
@@ -136,12 +161,15 @@ class Shadow:
             ShadowType(type=kind, **dict(zip(SHADOW_COUNTS, numbers, strict=True)))
             for kind, numbers in self._feedback.read_shadow(days, versions).items()
         ]
-        judged = self._judge(current.ranker, self._feedback.recent(days))
+        verdicts = self._feedback.recent(days)
+        judged = self._judge(current.ranker, verdicts)
+        wins = count_wins(verdicts, current.fingerprint, self._loaded.fingerprint)
         return ShadowReport(
             ranker=current.fingerprint,
             shadow=self._loaded.fingerprint,
             types=types,
             judged=judged,
+            interleaved=wins,
             advice=_advise(judged),
         )
 
@@ -158,6 +186,63 @@ class Shadow:
                 self._live.ranking_thread.submit(of.prepare, read).result()
         first, second = (evaluate(of, data, with_rules=True) for of in (ranker, shadow))
         return _list_judged(first, second)
+
+
+def draft_teams(
+    first: Sequence[str], second: Sequence[str], k: int, rng: np.random.Generator
+) -> dict[str, str]:
+    """Return k answers in their order, each with the team, `a` or `b`, that picked it.
+
+    Team-draft interleaving (Radlinski, Kurup and Joachims 2008): in each round a coin says which
+    team picks first, and each picks its best answer that is not taken.
+    """
+    lists, picked = {"a": first, "b": second}, dict[str, str]()
+    for _ in range(k):
+        for team in "ab" if rng.random() < 0.5 else "ba":
+            best = next((id_ for id_ in lists[team] if id_ not in picked), None)
+            if best is not None and len(picked) < k:
+                picked[best] = team
+    return picked
+
+
+def _mix(query: str, first: Ranking, second: Ranking) -> Ranking:
+    if first.withheld or len(first.answers) > MAX_INTERLEAVED_ANSWERS:
+        return first
+    versions = f"{first.ranker}+{second.ranker}"
+    # Of the query, so that it is answered alike when it is asked again.
+    seed = int.from_bytes(hashlib.sha256(f"{versions}{query}".encode()).digest()[:8])
+    a, b = ([answer.id for answer in of.answers] for of in (first, second))
+    teams = draft_teams(a, b, len(a), np.random.default_rng(seed))
+    of_team = {"a": first.answers, "b": second.answers}
+    answers = [
+        next(answer for answer in of_team[team] if answer.id == id_).model_copy(
+            update={"rank": rank}
+        )
+        for rank, (id_, team) in enumerate(teams.items(), 1)
+    ]
+    changes = {
+        "answers": answers,
+        "confidence": answers[0].confidence if answers else None,
+        "ranker": f"{versions}:{''.join(teams.values())}",
+    }
+    return first.model_copy(update=changes)
+
+
+def count_wins(verdicts: Sequence[Verdict], ranker: str, shadow: str) -> Wins:
+    """Count the interleaved queries for which one ranker picked more right answers."""
+    wins = Counter[str]()
+    for group in standing_verdicts(verdicts).values():
+        right = Counter[str]()
+        for verdict in group:
+            versions, _, teams = (verdict.ranker or "").partition(":")
+            place = verdict.rank
+            if verdict.right and versions == f"{ranker}+{shadow}" and place:
+                right[teams[place - 1 : place]] += 1
+        if right["a"] != right["b"]:
+            wins["a" if right["a"] > right["b"] else "b"] += 1
+    total = wins["a"] + wins["b"]
+    p = float(binomtest(wins["b"], total).pvalue) if total else 1.0
+    return Wins(ranker=wins["a"], shadow=wins["b"], p=p)
 
 
 def _make_dataset(answers: pl.DataFrame, verdicts: Sequence[Verdict]) -> Dataset:

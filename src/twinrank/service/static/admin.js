@@ -5,10 +5,7 @@ import {
   $, count, el, folded, learning, many, offerToForget, percent, rollBack, say, showProblem, stats,
 } from "./common.js";
 import { answerList } from "./editing.js";
-import { gapList } from "./gaps.js";
 import { missList, toMisses } from "./misses.js";
-import { ruleEditor } from "./rules.js";
-import { shadowReport } from "./shadow.js";
 
 /** A table whose first column names the rows; the others are numbers. */
 function table(caption, hint, heads, rows) {
@@ -139,6 +136,22 @@ async function showLearning(act = learning) {
   }
 }
 
+/** A section whose module is loaded when it is opened. */
+function later(name, title, words) {
+  const place = el("div", { class: "panel" });
+  async function open() {
+    const note = (words) => place.replaceChildren(el("p", { class: "hint", role: "status" }, words));
+    if (!place.firstChild) note("Looking …");
+    try {
+      (await import(`./${name}.js`)).show(place, table);
+    } catch {
+      note("No connection to the service. Close this, and open it again.");
+    }
+  }
+  return el("section", { class: "box", "aria-labelledby": `${name}-title` },
+    el("h2", { id: `${name}-title` }, title), folded(words, place, open));
+}
+
 let running = null;
 
 async function load(failures = 0) {
@@ -175,7 +188,9 @@ function follow() {
 const queries = missList();
 const answers = answerList();
 const learned = el("section", { class: "box", hidden: true });
-$("#browser").replaceWith(queries.section, gapList(), learned, shadowReport(table), ruleEditor(), answers.section);
+$("#browser").replaceWith(queries.section, later("gaps", "Which article is missing?", "Look for topics, by the verdicts of 90 days"), learned,
+  later("shadow", "Should another ranker take over?", "Compare with the shadow"),
+  later("rules", "Pins and synonyms", "Answers that come first, and words that mean the same"), answers.section);
 for (const range of document.getElementsByName("days")) {
   range.addEventListener("change", () => {
     load();

@@ -13,23 +13,17 @@ function topic({ title, words, queries, bad, recent, before, examples, nearest }
     folded("What was asked", el("ul", {}, examples.map((text) => el("li", { class: "text" }, text)))));
 }
 
-/** The section of gaps; they are looked for when it is opened, which may take a while. */
-export function gapList() {
-  const place = el("div", {}, el("p", { class: "hint", role: "status" }, "Looking …"));
-  async function load() {
-    try {
-      const { topics, single, left_out: older } = await gaps();
-      place.replaceChildren(
-        el("p", { class: "hint", role: "status" }, topics.length
-          ? "Drafts of titles, the likeliest gap first. Many are topics whose article the ranker did not find: look at the nearest answer."
-          : `No topic has three queries without a right answer${single ? `; ${many(single, "such query", "such queries")} stand alone` : ""}.`,
-          older > 0 && ` ${many(older, "older query", "older queries")} left out.`),
-        el("ol", { class: "browse misses" }, topics.map(topic)));
-    } catch (problem) {
-      showProblem(place, problem, load);
-    }
+/** Looks for gaps, and shows them in a place. */
+export async function show(place) {
+  try {
+    const { topics, single, left_out: older } = await gaps();
+    place.replaceChildren(
+      el("p", { class: "hint", role: "status" }, topics.length
+        ? "Drafts of titles, the likeliest gap first. Many are topics whose article the ranker did not find: look at the nearest answer."
+        : `No topic has three queries without a right answer${single ? `; ${many(single, "such query", "such queries")} stand alone` : ""}.`,
+        older > 0 && ` ${many(older, "older query", "older queries")} left out.`),
+      el("ol", { class: "browse misses" }, topics.map(topic)));
+  } catch (problem) {
+    showProblem(place, problem, () => show(place));
   }
-  return el("section", { class: "box", "aria-labelledby": "gaps-title" },
-    el("h2", { id: "gaps-title" }, "Which article is missing?"),
-    folded("Look for topics, by the verdicts of 90 days", place, load));
 }

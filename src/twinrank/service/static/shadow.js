@@ -1,6 +1,6 @@
 // Another ranker, which ranks the same queries unseen: how far both agree, and which is right.
 
-import { count, el, folded, percent, shadow, showProblem } from "./common.js";
+import { count, el, percent, shadow, showProblem } from "./common.js";
 
 const FEW = 5; // of fewer no share is shown
 const share = (part, whole) => (whole < FEW ? "–" : percent(part / whole));
@@ -11,33 +11,30 @@ const ADVICE = {
   "too early": "Too early: fewer than 20 judged queries name a right answer that both rankers have.",
 };
 
-/** The section of the shadow; both are compared when it is opened. `table` draws a table. */
-export function shadowReport(table) {
-  const place = el("div", {}, el("p", { class: "hint", role: "status" }, "Comparing …"));
-  async function load() {
-    try {
-      const { types, judged, advice, ...versions } = await shadow();
-      const skipped = types.reduce((sum, type) => sum + type.skipped, 0);
-      place.replaceChildren(
-        el("p", { class: "lead", role: "status" }, ADVICE[advice]),
-        el("p", { class: "hint" }, `The ranker is ${versions.ranker}, its shadow ${versions.shadow}. People judged what the ` +
-          "ranker showed, which flatters it: they name an answer more often if they see it.",
-        skipped > 0 && ` ${count(skipped)} queries were not compared: too many came at once.`),
-        table("A right answer among the first three", "Of the judged queries of 30 days.",
-          ["Type", "Queries", "Ranker", "Shadow", "p"],
-          judged.map((row) => [row.type ?? "all", count(row.queries), share(row.ranker * row.queries, row.queries),
-            share(row.shadow * row.queries, row.queries), row.p.toFixed(3)])),
-        table("How far they agree", "Of all queries with three answers.",
-          ["Type", "Queries", "Same first", "Of the first three", "Ranker confident", "Shadow confident"],
-          types.map((row) => [row.type || "not said", count(row.queries), share(row.same_first, row.queries),
-            share(row.shared / 3, row.queries), share(row.confident, row.queries), share(row.shadow_confident, row.queries)])));
-    } catch (problem) {
-      if (problem.kind !== 404) return showProblem(place, problem, load);
-      place.replaceChildren(el("p", { class: "hint" }, "None is there. To compare another ranker, unseen, start the service with ",
-        el("code", {}, "--shadow RANKER"), "."));
-    }
+/** Compares both rankers, and shows that in a place; `table` draws a table. */
+export async function show(place, table) {
+  try {
+    const { types, judged, interleaved: wins, advice, ...versions } = await shadow();
+    const skipped = types.reduce((sum, type) => sum + type.skipped, 0);
+    place.replaceChildren(...[
+      el("p", { class: "lead", role: "status" }, ADVICE[advice]),
+      el("p", { class: "hint" }, `The ranker is ${versions.ranker}, its shadow ${versions.shadow}. People judged what the ` +
+        "ranker showed, which flatters it: they name an answer more often if they see it.",
+      skipped > 0 && ` ${count(skipped)} queries were not compared: too many came at once.`),
+      table("A right answer among the first three", "Of the judged queries of 30 days.",
+        ["Type", "Queries", "Ranker", "Shadow", "p"],
+        judged.map((row) => [row.type ?? "all", count(row.queries), share(row.ranker * row.queries, row.queries),
+          share(row.shadow * row.queries, row.queries), row.p.toFixed(3)])),
+      wins.ranker + wins.shadow > 0 && el("p", {}, `Where both picked the answers shown, the ranker's were right in ${count(wins.ranker)} ` +
+        `queries, the shadow's in ${count(wins.shadow)} (p ${wins.p.toFixed(3)}).`),
+      table("How far they agree", "Of all queries with three answers.",
+        ["Type", "Queries", "Same first", "Of the first three", "Ranker confident", "Shadow confident"],
+        types.map((row) => [row.type || "not said", count(row.queries), share(row.same_first, row.queries),
+          share(row.shared / 3, row.queries), share(row.confident, row.queries), share(row.shadow_confident, row.queries)])),
+    ].filter(Boolean));
+  } catch (problem) {
+    if (problem.kind !== 404) return showProblem(place, problem, () => show(place, table));
+    place.replaceChildren(el("p", { class: "hint" }, "None is there. To compare another ranker, unseen, start the service with ",
+      el("code", {}, "--shadow RANKER"), "."));
   }
-  return el("section", { class: "box", "aria-labelledby": "shadow-title" },
-    el("h2", { id: "shadow-title" }, "Should another ranker take over?"),
-    folded("Compare with the shadow", place, load));
 }
