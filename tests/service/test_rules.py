@@ -74,6 +74,14 @@ def test_what_is_no_rule_is_refused(client, folder, text, status, detail):
     assert not (folder / RULES).exists()
 
 
+def test_a_file_that_is_no_text_is_said_to_be_unreadable(client, folder):
+    (folder / RULES).write_bytes(b"# caf\xe9")
+    for reply in (client.get("/v1/rules"), put(client, "#", "x")):
+        assert reply.status_code == 503
+        assert "cannot be read" in reply.json()["detail"]
+    assert client.post("/v1/rank", json=ASKED).status_code == 200
+
+
 def test_what_somebody_else_wrote_is_not_overwritten(client, folder):
     digest = client.get("/v1/rules").json()["digest"]
     (folder / RULES).write_text("# hers\n")

@@ -204,6 +204,20 @@ def test_interleaved_answers_are_of_both_and_say_who_picked_them(service, settin
     assert (silent["withheld"], silent["ranker"]) == (True, versions.partition("+")[0])
 
 
+def test_what_was_deleted_or_changed_does_not_come_back_by_the_shadow(service, settings, other):
+    changes = {"shadow": other, "interleave": True}
+    client = service(settings.model_copy(update=changes))
+    gone, changed = (answer.id for answer in Ranker.load(other).rank("refund", 2)[0])
+    assert client.delete(f"/v1/answers/{gone}").status_code == 204
+    body = {"title": "Another title", "text": "Refund refund refund.", "url": "https://x.example/"}
+    assert client.put(f"/v1/answers/{changed}", json=body).status_code == 200
+    answers = client.post("/v1/rank", json={"text": "refund", "k": 30}).json()["answers"]
+    by_id = {answer["id"]: answer for answer in answers}
+    assert gone not in by_id
+    assert (by_id[changed]["title"], by_id[changed]["url"]) == (body["title"], body["url"])
+    assert by_id[changed]["sentence"] in (None, body["text"])
+
+
 def test_rankings_without_three_answers_and_more_than_can_wait_are_passed_over(
     service, settings, other, monkeypatch
 ):

@@ -358,8 +358,17 @@ class LiveRanker:
         return find_gaps(ranker, asked, k, where=visible, most=MAX_GAP_QUERIES)
 
     def read_rules(self) -> str:
-        """Return the text of the file of rules."""
-        return read_rules(self._folder)
+        """Return the text of the file of rules.
+
+        Raises:
+            HTTPException: 503 if it cannot be read.
+        """
+        try:
+            return read_rules(self._folder)
+        except (TwinrankError, OSError) as error:
+            log.error("%s", error)
+            unread = "the file of rules cannot be read; the service's log says why"
+            raise HTTPException(503, unread, RETRY) from None
 
     async def put_rules(self, text: str, digest: str) -> None:
         """Write the file of rules, and rank by it; so do other workers within a second or two.

@@ -21,10 +21,10 @@ from twinrank.errors import FeedbackError
 from twinrank.evaluation import Evaluation, differences, evaluate, holm
 from twinrank.feedback.database import SHADOW_COUNTS, Feedback
 from twinrank.feedback.verdicts import Verdict, standing_verdicts
-from twinrank.ranking import Ranker
+from twinrank.ranking import Filter, Ranker
 from twinrank.service.live_ranker import LiveRanker, LoadedRanker, ScopedRequest
 from twinrank.service.prometheus import CONFIDENT, FLUSH_EVERY_S
-from twinrank.service.schemas import JudgedType, Ranking, ShadowReport, ShadowType, Wins
+from twinrank.service.schemas import Answer, JudgedType, Ranking, ShadowReport, ShadowType, Wins
 from twinrank.service.settings import Settings
 
 FIRST = 3  # answers that are compared
@@ -98,7 +98,28 @@ class Shadow:
                 self._live.ranking_thread, self._loaded.rank, turn
             )
         triples = zip(batch, rankings, shadows, strict=True)
-        return [_mix(scoped.request.query, *pair) for scoped, *pair in triples]
+        return [
+            _mix(scoped.request.query, ranking, self._conform(shadow, scoped.visible))
+            for scoped, ranking, shadow in triples
+        ]
+
+    def _conform(self, ranking: Ranking, visible: Filter) -> Ranking:
+        """Return a shadow's ranking with the answers as they are now, without those that are gone.
+
+        The shadow does not follow changes: what was deleted, or is not to be seen, must not come
+        back by it.
+        """
+        answers = []
+        for answer in ranking.answers:
+            row = self._live.current.find_answer(answer.id, visible)
+            if row:
+                now = Answer.model_validate(row)
+                changes: dict[str, object] = {"title": now.title, "url": now.url}
+                texts = [now.text, *(part.text for part in now.sections)]
+                if answer.sentence and not any(answer.sentence in text for text in texts):
+                    changes |= {"section": None, "sentence": None}
+                answers.append(answer.model_copy(update=changes))
+        return ranking.model_copy(update={"answers": answers})
 
     async def compare_regularly(self) -> None:
         """Rank what waits, a few queries at a time, while nobody asks; never returns."""
