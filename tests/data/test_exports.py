@@ -184,6 +184,8 @@ def test_articles_alone_are_imported_and_what_makes_queries_is_named(tmp_path, c
         Dataset.load(tmp_path / "out")
     alone = Dataset.load(tmp_path / "out", needs_queries=False)
     assert alone.answers.equals(dataset.answers)
+    cleaned = imported(tmp_path / "cleaned", "confluence", queries=None, clean=["mail"])
+    assert cleaned.answers.equals(dataset.answers)
 
 
 def test_what_is_no_export_is_named(tmp_path):

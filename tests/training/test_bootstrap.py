@@ -174,5 +174,7 @@ def test_what_a_model_wrote_before_it_failed_is_kept(help_centre, started, endpo
     assert known
     model.file.write_text(f'{model.file.read_text()}{{"key": "cut sh')
     Stub.left, Stub.asked = 10_000, []
-    started(model=model)
+    made = started(model=model).made
+    assert len(Stub.asked) == help_centre.answers.height - known
+    assert started(model=model).made == made  # the cut line has spoiled no other
     assert len(Stub.asked) == help_centre.answers.height - known

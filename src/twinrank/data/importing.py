@@ -336,7 +336,7 @@ class _Import:
             log.warning("%s", sentence)
         for sentence in self.markup.sentences():
             log.info("%s", sentence)
-        if clean:
+        if clean and not dataset.queries.is_empty():
             dataset = clean_queries(dataset, clean)
         if cast_below is not None:
             dataset = cast_short(dataset, cast_below)
@@ -344,7 +344,7 @@ class _Import:
         if dataset.queries.is_empty():
             log.warning("%s: no queries; `twinrank bootstrap` makes some of the answers", self.out)
         if clean:  # queries may have gone, and labels with them
-            return replace(Dataset.load(self.out), left_out=dataset.left_out)
+            return replace(Dataset.load(self.out, needs_queries=False), left_out=dataset.left_out)
         return replace(dataset, folder=self.out)
 
 

@@ -63,7 +63,7 @@ SHADOW = sa.Table(
     _METADATA,
     sa.Column("date", sa.Date, primary_key=True),
     sa.Column("type", sa.Text, primary_key=True),
-    sa.Column("versions", sa.Text, primary_key=True),  # of the ranker, and of its shadow
+    sa.Column("pair", sa.Text, primary_key=True),  # the ranker, and its shadow
     *(sa.Column(name, sa.BigInteger, nullable=False) for name in SHADOW_COUNTS),
 )
 SETTINGS = sa.Table(
@@ -202,19 +202,19 @@ class Feedback:
         self._add_counts(TRAFFIC, rows)
 
     def add_shadow(self, counts: Mapping[tuple[date, str, str], Sequence[int]]) -> None:
-        """Add `SHADOW_COUNTS` by day (UTC), type and versions to those there; all or none."""
+        """Add `SHADOW_COUNTS` by day (UTC), type and pair to those there; all or none."""
         rows = [
-            {"date": day, "type": make_storable(kind), "versions": versions}
+            {"date": day, "type": make_storable(kind), "pair": pair}
             | dict(zip(SHADOW_COUNTS, numbers, strict=True))
-            for (day, kind, versions), numbers in sorted(counts.items())
+            for (day, kind, pair), numbers in sorted(counts.items())
         ]
         self._add_counts(SHADOW, rows)
 
-    def read_shadow(self, days: int, versions: str) -> dict[str, list[int]]:
+    def read_shadow(self, days: int, pair: str) -> dict[str, list[int]]:
         """Return the sums of `SHADOW_COUNTS` of the last days by type, the most frequent first."""
         sums = [sa.func.sum(SHADOW.c[name]) for name in SHADOW_COUNTS]
         query = sa.select(SHADOW.c.type, *sums).group_by(SHADOW.c.type).order_by(sums[0].desc())
-        query = query.where(SHADOW.c.date >= _first_day(days), SHADOW.c.versions == versions)
+        query = query.where(SHADOW.c.date >= _first_day(days), SHADOW.c.pair == pair)
         with self._errors(), self._engine.connect() as connection:
             return {kind: [int(n) for n in numbers] for kind, *numbers in connection.execute(query)}
 

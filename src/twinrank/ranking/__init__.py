@@ -6,7 +6,7 @@ from twinrank.ranking.clarification import CANDIDATES, Option, choose_options
 from twinrank.ranking.explanation import Evidence, Explainer, PastQuery
 from twinrank.ranking.filters import AnswerFields, Filter, Where
 from twinrank.ranking.folder import forget_past
-from twinrank.ranking.manifest import Learned, Manifest, Origin, Removed
+from twinrank.ranking.manifest import DIGITS, Learned, Manifest, Origin, Removed
 from twinrank.ranking.past_queries import PastQueries, PastSignal
 from twinrank.ranking.ranker import RankedAnswer, Ranker, index_folder, load_indexed, roll_back
 from twinrank.ranking.reader import (
@@ -35,6 +35,7 @@ from twinrank.ranking.towers import FrozenTowers
 __all__ = [
     "CANDIDATES",
     "CURRENT",
+    "DIGITS",
     "INITIAL_WEIGHTS",
     "LOCAL",
     "RULES",

@@ -24,6 +24,7 @@ from twinrank.feedback.verdicts import Verdict
 from twinrank.files import write_file
 from twinrank.ranking import (
     CANDIDATES,
+    DIGITS,
     RULES,
     AnswerFields,
     Evidence,
@@ -74,6 +75,7 @@ class LoadedRanker:
     def __init__(self, ranker: Ranker, fingerprint: str, *, show_past: bool) -> None:
         self.ranker = ranker
         self.fingerprint = fingerprint
+        self.trained = ranker.fingerprint[:DIGITS]  # the same after answers come and go
         self._show_past = show_past
         labelled = ranker.origin.labelled or {}
         kinds = {kind for counts in labelled.values() for kind in counts}

@@ -42,12 +42,12 @@ log = logging.getLogger(__name__)
 
 
 class _Answered(NamedTuple):
-    """A query that was answered, by which versions, and what was answered."""
+    """A query that was answered, by which ranker beside which shadow, and what was answered."""
 
     scoped: ScopedRequest
     day: date
     kind: str
-    versions: str  # of the ranker, and of its shadow
+    pair: str  # what was trained: the ranker, and its shadow
     ids: list[str]  # of the first answers
     is_confident: bool
 
@@ -68,6 +68,11 @@ class Shadow:
         self._waiting: deque[_Answered] = deque(maxlen=MAX_WAITING_QUERIES)
         self._counts: Counter[tuple[date, str, str, str]] = Counter()
 
+    @property
+    def _pair(self) -> str:
+        """What was trained: answers may come and go, and the comparison goes on."""
+        return f"{self._live.current.trained}+{self._loaded.trained}"
+
     def offer(self, scoped: ScopedRequest, kind: str, ranking: Ranking) -> None:
         """Remember a query to be ranked again; one with fewer than three answers is passed over."""
         ids = [answer.id for answer in ranking.answers[:FIRST]]
@@ -75,16 +80,15 @@ class Shadow:
             sure = (ranking.confidence or 0) >= CONFIDENT
             if len(self._waiting) == MAX_WAITING_QUERIES:
                 self._count(self._waiting[0], {"skipped": 1})
-            versions = f"{ranking.ranker} {self._loaded.fingerprint}"
             today = datetime.now(UTC).date()
-            self._waiting.append(_Answered(scoped, today, kind, versions, ids, sure))
+            self._waiting.append(_Answered(scoped, today, kind, self._pair, ids, sure))
 
     async def interleave(
         self, batch: Sequence[ScopedRequest], rankings: Sequence[Ranking]
     ) -> list[Ranking]:
         """Return rankings of which both rankers picked answers in turn; see `draft_teams`.
 
-        Each names the versions and the teams of its answers as its ranker, which clients send
+        Each names what was trained and the teams of its answers as its ranker, which clients send
         back with verdicts. One that is withheld stays as it is.
         """
         loop, shadows = asyncio.get_running_loop(), list[Ranking]()
@@ -99,7 +103,7 @@ class Shadow:
             )
         triples = zip(batch, rankings, shadows, strict=True)
         return [
-            _mix(scoped.request.query, ranking, self._conform(shadow, scoped.visible))
+            _mix(scoped.request.query, self._pair, ranking, self._conform(shadow, scoped.visible))
             for scoped, ranking, shadow in triples
         ]
 
@@ -159,14 +163,14 @@ class Shadow:
 
     def _count(self, answered: _Answered, numbers: Mapping[str, int]) -> None:
         for name, number in numbers.items():
-            self._counts[answered.day, answered.kind, answered.versions, name] += number
+            self._counts[answered.day, answered.kind, answered.pair, name] += number
 
     async def flush(self) -> None:
         """Add new counts to the database; if that fails, they are added next time."""
         counts, self._counts = self._counts, Counter()
         rows = {
-            (day, kind, versions): [counts[day, kind, versions, name] for name in SHADOW_COUNTS]
-            for day, kind, versions, _ in counts
+            (day, kind, pair): [counts[day, kind, pair, name] for name in SHADOW_COUNTS]
+            for day, kind, pair, _ in counts
         }
         try:
             await asyncio.to_thread(self._feedback.add_shadow, rows)
@@ -177,20 +181,18 @@ class Shadow:
     def report(self, days: int) -> ShadowReport:
         """Compare both rankers by what was counted, and by what people said, in the last days."""
         current = self._live.current
-        versions = f"{current.fingerprint} {self._loaded.fingerprint}"
         types = [
             ShadowType(type=kind, **dict(zip(SHADOW_COUNTS, numbers, strict=True)))
-            for kind, numbers in self._feedback.read_shadow(days, versions).items()
+            for kind, numbers in self._feedback.read_shadow(days, self._pair).items()
         ]
         verdicts = self._feedback.recent(days)
         judged = self._judge(current.ranker, verdicts)
-        wins = count_wins(verdicts, current.fingerprint, self._loaded.fingerprint)
         return ShadowReport(
-            ranker=current.fingerprint,
-            shadow=self._loaded.fingerprint,
+            ranker=current.trained,
+            shadow=self._loaded.trained,
             types=types,
             judged=judged,
-            interleaved=wins,
+            interleaved=count_wins(verdicts, self._pair),
             advice=_advise(judged),
         )
 
@@ -226,12 +228,11 @@ def draft_teams(
     return picked
 
 
-def _mix(query: str, first: Ranking, second: Ranking) -> Ranking:
+def _mix(query: str, pair: str, first: Ranking, second: Ranking) -> Ranking:
     if first.withheld or len(first.answers) > MAX_INTERLEAVED_ANSWERS:
         return first
-    versions = f"{first.ranker}+{second.ranker}"
     # Of the query, so that it is answered alike when it is asked again.
-    seed = int.from_bytes(hashlib.sha256(f"{versions}{query}".encode()).digest()[:8])
+    seed = int.from_bytes(hashlib.sha256(f"{pair}{query}".encode()).digest()[:8])
     a, b = ([answer.id for answer in of.answers] for of in (first, second))
     teams = draft_teams(a, b, len(a), np.random.default_rng(seed))
     of_team = {"a": first.answers, "b": second.answers}
@@ -244,20 +245,20 @@ def _mix(query: str, first: Ranking, second: Ranking) -> Ranking:
     changes = {
         "answers": answers,
         "confidence": answers[0].confidence if answers else None,
-        "ranker": f"{versions}:{''.join(teams.values())}",
+        "ranker": f"{pair}:{''.join(teams.values())}",
     }
     return first.model_copy(update=changes)
 
 
-def count_wins(verdicts: Sequence[Verdict], ranker: str, shadow: str) -> Wins:
+def count_wins(verdicts: Sequence[Verdict], pair: str) -> Wins:
     """Count the interleaved queries for which one ranker picked more right answers."""
     wins = Counter[str]()
     for group in standing_verdicts(verdicts).values():
         right = Counter[str]()
         for verdict in group:
-            versions, _, teams = (verdict.ranker or "").partition(":")
+            rankers, _, teams = (verdict.ranker or "").partition(":")
             place = verdict.rank
-            if verdict.right and versions == f"{ranker}+{shadow}" and place:
+            if verdict.right and rankers == pair and place:
                 right[teams[place - 1 : place]] += 1
         if right["a"] != right["b"]:
             wins["a" if right["a"] > right["b"] else "b"] += 1

@@ -87,7 +87,8 @@ class LanguageModel:
                         {"role": "user", "content": texts[id_][:MAX_ARTICLE_CHARACTERS]},
                     ],
                 )
-                return keys[id_], reply.choices[0].message.content or ""
+                choices = reply.choices or []  # some servers give none
+                return keys[id_], (choices[0].message.content if choices else "") or ""
 
             with (
                 self.file.open("a", encoding="utf-8") as stream,
@@ -95,6 +96,7 @@ class LanguageModel:
                 progress_bar("Asking the model", len(missing), unit="articles") as advance,
             ):
                 try:
+                    stream.write("\n" if stream.tell() else "")  # a kill may have cut a line
                     for key, reply in pool.map(ask, missing):
                         replies[key] = reply
                         stream.write(json.dumps({"key": key, "reply": reply}) + "\n")
@@ -118,7 +120,7 @@ class LanguageModel:
         """Read the replies of before; a line that a kill cut short is asked for again."""
         replies: dict[str, str] = {}
         lines = self.file.read_text("utf-8").splitlines() if self.file.exists() else []
-        for line in lines:
+        for line in filter(str.strip, lines):
             try:
                 row = json.loads(line)
                 replies[row["key"]] = row["reply"]
