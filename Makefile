@@ -37,7 +37,7 @@ types: $(INSTALLED)  ## mypy, strict
 check: lint types test-all  ## all that CI runs
 
 docs: $(INSTALLED)  ## the site of the documentation, in site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(INSTALLED)  ## speed, beside peers; DATA=FOLDER. Compare two runs: benchmarks/measurements.py
 	$(BIN)/python benchmarks/speed.py $(DATA)
