@@ -36,6 +36,7 @@ from twinrank.recipe import Recipe
 ROOT = Path(__file__).parents[1]
 EXPORTS = Path(__file__).parent / "data" / "exports"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMANDS = get_command(app).commands
 QUICK = {"plan.md"}  # pages whose commands take no encoder
 LANGUAGES = {"bash", "console", "css", "html", "ini", "json", "python", "text", "toml"}
 FENCE = re.compile(r"^```(\S*)(?: title=\"([^\"\n]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -124,9 +125,8 @@ def check_command(words):
     """Have the program's own parser read a command; it fails on an option that is not there."""
     match words:
         case ["twinrank", name, *arguments]:
-            commands = get_command(app).commands
-            assert name in commands, f"twinrank has no command {name}"
-            command = commands[name]
+            assert name in COMMANDS, f"twinrank has no command {name}"
+            command = COMMANDS[name]
             command.make_parser(command.context_class(command)).parse_args(list(arguments))
         case ["pip", "install", what]:
             extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
