@@ -19,11 +19,13 @@ from twinrank.ranking import RULES, Ranker, read_manifest
 from twinrank.sharing.package import package
 from twinrank.training import train
 
-WITHOUT_TORCH = """
+ABSENT = """
 import sys
 from importlib.machinery import PathFinder
 find, absent = PathFinder.find_spec, ("torch", "transformers")
 PathFinder.find_spec = lambda name, *where: None if name in absent else find(name, *where)
+"""
+COMMAND = f"""{ABSENT}
 from twinrank.cli import main
 sys.argv = ["twinrank", *sys.argv[1:]]
 main()
@@ -49,8 +51,8 @@ def changeable(packaged, tmp_path):
     return shutil.copytree(packaged, tmp_path / "ranker")
 
 
-def command(*arguments):
-    call = [sys.executable, "-c", WITHOUT_TORCH, *map(str, arguments)]
+def command(*arguments, code=COMMAND):
+    call = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(call, capture_output=True, text=True, check=False)
 
 
@@ -190,8 +192,16 @@ def test_what_needs_torch_says_what_to_install(
     assert (done.returncode, done.stderr.strip()) == (2, message)
 
 
-@pytest.mark.slow
-def test_a_packaged_ranker_is_measured_without_torch(packaged, help_centre_folder):
-    done = command("evaluate", packaged, help_centre_folder, "--json")
+def test_the_rooms_of_a_service_import_no_torch():
+    done = command(code=f"{ABSENT}import twinrank.service.app, twinrank.feedback.gaps")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["overall"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments", [["evaluate", "{packaged}", "{data}"], ["forget", "{packaged}", "--text", "x"]]
+)
+def test_a_packaged_ranker_is_used_without_torch(packaged, help_centre_folder, arguments):
+    places = {"packaged": packaged, "data": help_centre_folder}
+    done = command(*(word.format(**places) for word in arguments))
+    assert done.returncode == 0, done.stderr

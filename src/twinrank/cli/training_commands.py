@@ -266,6 +266,7 @@ def learn(
         done = f"{ranker}: the ranker that was replaced is in place again, the other is kept"
         show(summary if json else done)
         return
+    check_installed("trainings", "train", "torch", "transformers")
     check_installed("databases of feedback", "serve", "sqlalchemy")
     from twinrank.feedback.database import Feedback
     from twinrank.feedback.forget import expire
