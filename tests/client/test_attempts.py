@@ -203,8 +203,8 @@ def test_both_clients_can_do_the_same():
     ("module", "absent", "extra"),
     [
         ("twinrank.client", "httpx", "client"),
-        ("twinrank.client.langchain", "langchain_core", "langchain"),
-        ("twinrank.client.haystack", "haystack", "haystack"),
+        ("twinrank.client.langchain", "langchain_core", "retrievers"),
+        ("twinrank.client.haystack", "haystack", "retrievers"),
     ],
 )
 def test_an_absent_library_is_said_with_the_extra(module, absent, extra):

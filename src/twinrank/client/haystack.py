@@ -4,7 +4,7 @@ from typing import Any
 
 from twinrank.extras import check_installed
 
-check_installed("components for Haystack", "haystack", "haystack")
+check_installed("components for Haystack", "retrievers", "haystack")
 
 from haystack import Document, component, default_to_dict  # noqa: E402 (it can be imported)
 from haystack.utils import Secret  # noqa: E402

@@ -6,7 +6,7 @@ from typing import Any
 
 from twinrank.extras import check_installed
 
-check_installed("retrievers for LangChain", "langchain", "langchain_core")
+check_installed("retrievers for LangChain", "retrievers", "langchain_core")
 
 from langchain_core.callbacks import (  # noqa: E402 (once it is sure that it can be imported)
     AsyncCallbackManagerForRetrieverRun,
