@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from twinrank.ranking.answer_index import (
 from twinrank.ranking.reader import Passages
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import URL, Connection, Engine
 
 MAX_EXACT_VECTORS = 20_000  # chosen from the measurements in docs/measurements/speed.md
 MAX_EXACT_KEYS = 200_000
@@ -50,7 +50,7 @@ class PgvectorIndex:
     def __init__(self, place: PostgresPlace, fingerprint: str) -> None:
         self.place, self.alias = place, f"{place.name}_{fingerprint[:DIGITS]}"
         self.table = self.alias
-        self._engine = _create_engine(place)
+        self._engine = _create_engine(place.address)
 
     @classmethod
     def open(cls, place: PostgresPlace, fingerprint: str) -> PgvectorIndex:
@@ -126,7 +126,10 @@ class PgvectorIndex:
 
     def settle(self) -> None:
         """See `AnswerIndex.settle`; a graph is built once there are more than 20,000 vectors."""
-        has_graph = "SELECT count(*) FROM pg_indexes WHERE tablename = %s AND indexdef LIKE %s"
+        has_graph = (
+            "SELECT count(*) FROM pg_indexes WHERE schemaname = current_schema() "
+            "AND tablename = %s AND indexdef LIKE %s"
+        )
         is_large = len(self) > MAX_EXACT_VECTORS
         with self._begin() as connection:
             dim = f'SELECT vector_dims(vector) FROM "{self.table}" LIMIT 1'  # noqa: S608
@@ -148,8 +151,8 @@ class PgvectorIndex:
             if self.table != self.alias:
                 connection.exec_driver_sql(f'DROP TABLE IF EXISTS "{self.alias}"')
                 connection.exec_driver_sql(f'ALTER TABLE "{self.table}" RENAME TO "{self.alias}"')
-            others = [name for name in self._tables(connection) if name != self.alias]
-            for name in others[:-1]:
+            published = [n for n in self._tables(connection) if not n.endswith(NEW)]
+            for name in [name for name in published if name != self.alias][:-1]:
                 connection.exec_driver_sql(f'DROP TABLE "{name}"')
         self.table = self.alias
 
@@ -207,10 +210,12 @@ def _filter(keys: Keys | None) -> tuple[str, tuple[Any, ...]]:
     return ("", ()) if keys is None else ("WHERE answer = ANY(%s)", (keys.tolist(),))
 
 
-def _create_engine(place: PostgresPlace) -> Engine:
+@cache
+def _create_engine(address: URL) -> Engine:
+    """Create the pool of connections that all rankers of this process share."""
     import sqlalchemy as sa
 
     settings: dict[str, Any] = {"prepare_threshold": None}  # plans depend on the values
-    if "connect_timeout" not in place.address.query:
+    if "connect_timeout" not in address.query:
         settings["connect_timeout"] = CONNECT_S
-    return sa.create_engine(place.address, pool_pre_ping=True, connect_args=settings)
+    return sa.create_engine(address, pool_pre_ping=True, connect_args=settings)
