@@ -354,7 +354,7 @@ def test_another_rankers_is_made_apart_and_the_former_one_stays(to):
 def test_made_anew_it_takes_the_place_when_it_is_whole(to):
     built(to, MINE, [2] * 30)
     reader = opened(to)
-    index = MilvusIndex.create(MilvusPlace.parse(str(to)), MINE, dim=DIM)
+    index = created(to)
     index.add(*chosen([2] * 30, range(10)))  # and it is killed
     check_index(opened(to), *answers([2] * 30))
     assert built(to, MINE, [2] * 30, fresh=True) == (30, 0)
