@@ -10,7 +10,6 @@ Of the name `twinrank` and a ranker whose fingerprint begins with 3f9a0c12be77 t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -28,9 +27,8 @@ if TYPE_CHECKING:
 
 MAX_EXACT_VECTORS = 20_000  # chosen from the measurements in docs/measurements/speed.md
 MAX_EXACT_KEYS = 200_000
-MAX_GRAPH_DIM = 2_000  # of pgvector; wider vectors are searched exactly
+MAX_GRAPH_DIM, MAX_BREADTH = 2_000, 1_000  # of pgvector; it searches further in steps
 LINKS, BUILD_BREADTH, SEARCH_BREADTH = 16, 100, 128  # HNSW's m, ef_construction, ef_search
-MAX_SEARCH_BREADTH = 1_000  # of pgvector, which goes further in steps where a search needs more
 CONNECT_S = 10
 COPY_BEGIN, COPY_END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 NEW = "_new"
@@ -39,8 +37,8 @@ NEW = "_new"
 class PgvectorIndex:
     """A table with one row a passage; see `AnswerIndex` for the methods.
 
-    Up to 20,000 vectors are compared one by one, more by HNSW, which `settle` builds. Where keys
-    select up to 200,000 answers, or HNSW gives fewer than there are, that is exact, too.
+    More than 20,000 vectors are searched by HNSW, which `settle` builds, unless keys select up to
+    200,000 answers, or it gives fewer than are asked; all else is exact.
     """
 
     def __init__(self, place: PostgresPlace, fingerprint: str) -> None:
@@ -66,16 +64,13 @@ class PgvectorIndex:
         """
         index = cls(place, fingerprint)
         index.table += NEW
-        columns = f"(answer bigint NOT NULL, vector vector({dim}) NOT NULL)"
         with index._begin() as connection:
-            leftovers = [name for name in index._tables(connection) if name.endswith(NEW)]
-            for statement in (
-                *(f'DROP TABLE "{name}"' for name in leftovers),
-                "CREATE EXTENSION IF NOT EXISTS vector",
-                f'CREATE TABLE "{index.table}" {columns}',
-                f'CREATE INDEX ON "{index.table}" (answer)',
-            ):
-                connection.exec_driver_sql(statement)
+            sql = connection.exec_driver_sql
+            for name in filter(lambda name: name.endswith(NEW), index._tables(connection)):
+                sql(f'DROP TABLE "{name}"')
+            sql("CREATE EXTENSION IF NOT EXISTS vector")
+            sql(f'CREATE TABLE "{index.table}" (answer bigint, vector vector({dim}))')
+            sql(f'CREATE INDEX ON "{index.table}" (answer)')
         return index
 
     def add(self, keys: Keys, passages: Passages[np.ndarray]) -> None:
@@ -101,8 +96,6 @@ class PgvectorIndex:
         self, queries: Float[np.ndarray, "n d"], k: int, keys: Keys | None = None
     ) -> list[list[int]]:
         """See `AnswerIndex.search`."""
-        if keys is not None and len(keys) == 0:
-            return [[] for _ in queries]
         return group_hits(partial(self._search, keys=keys), queries, k)
 
     def counts(self, keys: Keys | None = None) -> dict[int, int]:
@@ -122,10 +115,10 @@ class PgvectorIndex:
             indexes = "SELECT indexdef FROM pg_indexes WHERE tablename = %s"
             graphs = [row for row in self._run(indexes, (self.table,)) if " hnsw " in row[0]]
             if dim <= MAX_GRAPH_DIM and not graphs:
-                self._run(
-                    f'CREATE INDEX ON "{self.table}" USING hnsw (vector vector_ip_ops) '
-                    f"WITH (m = {LINKS}, ef_construction = {BUILD_BREADTH})"
+                how = (
+                    f"(vector vector_ip_ops) WITH (m = {LINKS}, ef_construction = {BUILD_BREADTH})"
                 )
+                self._run(f'CREATE INDEX ON "{self.table}" USING hnsw {how}')
         self._run(f'ANALYZE "{self.table}"')
 
     def publish(self) -> None:
@@ -134,12 +127,13 @@ class PgvectorIndex:
         The newest table of another ranker stays, for those that still use it and to go back to.
         """
         with self._begin() as connection:
+            sql = connection.exec_driver_sql
             if self.table != self.alias:
-                connection.exec_driver_sql(f'DROP TABLE IF EXISTS "{self.alias}"')
-                connection.exec_driver_sql(f'ALTER TABLE "{self.table}" RENAME TO "{self.alias}"')
-            published = [n for n in self._tables(connection) if not n.endswith(NEW)]
+                sql(f'DROP TABLE IF EXISTS "{self.alias}"')
+                sql(f'ALTER TABLE "{self.table}" RENAME TO "{self.alias}"')
+            published = [name for name in self._tables(connection) if not name.endswith(NEW)]
             for name in [name for name in published if name != self.alias][:-1]:
-                connection.exec_driver_sql(f'DROP TABLE "{name}"')
+                sql(f'DROP TABLE "{name}"')
         self.table = self.alias
 
     def _search(
@@ -149,7 +143,8 @@ class PgvectorIndex:
         select = f'SELECT answer FROM "{self.table}" {where} ORDER BY '
         by_graph = f"{select} vector <#> %s::vector LIMIT {depth}"
         exactly = f"{select} (vector <#> %s::vector) + 0 LIMIT {depth}"  # no index has this order
-        breadth = min(max(SEARCH_BREADTH, depth), MAX_SEARCH_BREADTH)
+        breadth = min(max(SEARCH_BREADTH, depth), MAX_BREADTH)
+        is_exact = keys is not None and len(keys) <= MAX_EXACT_KEYS
         all_hits = []
         with self._begin() as connection:
             for setting in (f"ef_search = {breadth}", "iterative_scan = strict_order"):
@@ -157,27 +152,23 @@ class PgvectorIndex:
             for query in np.asarray(queries, np.float32):
                 parameters = (*values, str(query.tolist()))
                 hits: list[int] = []
-                if keys is None or len(keys) > MAX_EXACT_KEYS:
-                    hits = list(connection.exec_driver_sql(by_graph, parameters).scalars())
-                if len(hits) < depth:
-                    hits = list(connection.exec_driver_sql(exactly, parameters).scalars())
+                for statement in (exactly,) if is_exact else (by_graph, exactly):
+                    if len(hits) < depth:
+                        hits = list(connection.exec_driver_sql(statement, parameters).scalars())
                 all_hits.append(hits)
         return all_hits
 
     def _run(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
-        """Execute a statement in a transaction of its own, and return its rows."""
         with self._begin() as connection:
             result = connection.exec_driver_sql(statement, values)
             return list(result) if result.returns_rows else []
 
     def _tables(self, connection: Connection) -> list[str]:
-        """Return the tables of the place's name, of all rankers, the newest last."""
-        form = re.compile(rf"{re.escape(self.place.name)}_[0-9a-f]{{{DIGITS}}}(?:{NEW})?")
-        rows = connection.exec_driver_sql(
-            "SELECT relname FROM pg_class WHERE relkind = 'r' "
-            "AND relnamespace = current_schema()::regnamespace ORDER BY oid"
-        )
-        return list(filter(form.fullmatch, rows.scalars()))
+        """Return the tables of all rankers, the newest last."""
+        names = f"^{self.place.name}_[0-9a-f]{{{DIGITS}}}({NEW})?$"
+        listed = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname ~ %s "
+        listed += "AND relnamespace = current_schema()::regnamespace ORDER BY oid"
+        return list(connection.exec_driver_sql(listed, (names,)).scalars())
 
     @contextmanager
     def _begin(self) -> Iterator[Connection]:
@@ -207,7 +198,6 @@ def _create_engine(address: URL) -> Engine:
     """Create the pool of connections that all rankers of this process share."""
     import sqlalchemy as sa
 
-    settings: dict[str, Any] = {"prepare_threshold": None}  # plans depend on the values
-    if "connect_timeout" not in address.query:
-        settings["connect_timeout"] = CONNECT_S
+    wait_s = address.query.get("connect_timeout", CONNECT_S)
+    settings = {"connect_timeout": wait_s, "prepare_threshold": None}  # plans depend on values
     return sa.create_engine(address, pool_pre_ping=True, connect_args=settings)
