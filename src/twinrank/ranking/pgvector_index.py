@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 MAX_EXACT_VECTORS = 20_000  # chosen from the measurements in docs/measurements/speed.md
 MAX_EXACT_KEYS = 200_000
 MAX_GRAPH_DIM, MAX_BREADTH = 2_000, 1_000  # of pgvector; it searches further in steps
-LINKS, BUILD_BREADTH, SEARCH_BREADTH = 16, 100, 128  # HNSW's m, ef_construction, ef_search
+GRAPH = "USING hnsw (vector vector_ip_ops) WITH (m = 16, ef_construction = 100)"
+SEARCH_BREADTH = 128  # its ef_search
 CONNECT_S = 10
 COPY_BEGIN, COPY_END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 NEW = "_new"
@@ -115,10 +116,7 @@ class PgvectorIndex:
             indexes = "SELECT indexdef FROM pg_indexes WHERE tablename = %s"
             graphs = [row for row in self._run(indexes, (self.table,)) if " hnsw " in row[0]]
             if dim <= MAX_GRAPH_DIM and not graphs:
-                how = (
-                    f"(vector vector_ip_ops) WITH (m = {LINKS}, ef_construction = {BUILD_BREADTH})"
-                )
-                self._run(f'CREATE INDEX ON "{self.table}" USING hnsw {how}')
+                self._run(f'CREATE INDEX ON "{self.table}" {GRAPH}')
         self._run(f'ANALYZE "{self.table}"')
 
     def publish(self) -> None:
@@ -147,8 +145,8 @@ class PgvectorIndex:
         is_exact = keys is not None and len(keys) <= MAX_EXACT_KEYS
         all_hits = []
         with self._begin() as connection:
-            for setting in (f"ef_search = {breadth}", "iterative_scan = strict_order"):
-                connection.exec_driver_sql(f"SET LOCAL hnsw.{setting}")
+            connection.exec_driver_sql(f"SET LOCAL hnsw.ef_search = {breadth}")
+            connection.exec_driver_sql("SET LOCAL hnsw.iterative_scan = strict_order")
             for query in np.asarray(queries, np.float32):
                 parameters = (*values, str(query.tolist()))
                 hits: list[int] = []
@@ -183,10 +181,10 @@ class PgvectorIndex:
                 yield connection
         except (SQLAlchemyError, Error) as error:
             line = hide_passwords(first_line(getattr(error, "orig", error)), self.place.address)
-            raise AnswerIndexError(
-                f"{self.place}: {line}; check the address, that it runs, and that pgvector 0.8 or "
-                "newer is installed there (CREATE EXTENSION vector)"
-            ) from None
+            fix = (
+                "check the address, that it runs, and that pgvector 0.8 or newer is installed there"
+            )
+            raise AnswerIndexError(f"{self.place}: {line}; {fix}") from None
 
 
 def _filter(keys: Keys | None) -> tuple[str, tuple[Any, ...]]:
