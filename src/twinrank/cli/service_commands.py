@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,7 +80,8 @@ def index(
         str,
         typer.Option(
             metavar="PLACE",
-            help="`local`, a Milvus Lite file FILE.db, or a Milvus server http://HOST:PORT.",
+            help="`local`, postgresql://USER@HOST/DATABASE, a Milvus Lite file FILE.db, or a "
+            "Milvus server http://HOST:PORT.",
         ),
     ] = "local",
     resume: Annotated[
@@ -90,11 +92,11 @@ def index(
 ) -> None:
     """Put the vectors of a ranker's answers into an index, and check that they are there.
 
-    `local` is a FAISS file in the ranker's folder. Behind a Milvus place, `#NAME` names the
-    collections (default `twinrank`), and `?shards=N&replicas=N&consistency=LEVEL` says how a server
-    holds and searches them; $MILVUS_TOKEN is its token. Run the same command again after a kill, or
-    when answers have changed: it adds what is missing and removes what is gone. With `--fresh`
-    readers keep the index that is there until the new one is whole.
+    `local` is a FAISS file in the ranker's folder. Behind another place, `#NAME` names the tables
+    or collections (default `twinrank`), and `?shards=N&replicas=N&consistency=LEVEL` says how a
+    Milvus server holds and searches them; $MILVUS_TOKEN is its token. Run the same command again
+    after a kill, or when answers have changed: it adds what is missing and removes what is gone.
+    With `--fresh` readers keep the index that is there until the new one is whole.
 
     Example: `twinrank index runs/first --to answers.db`
 
@@ -262,3 +264,20 @@ def gaps(
     loaded = Ranker.load(ranker, store=FeatureStore(), device=device)
     answered = find_gaps(loaded, pl.concat(asked), k, below=below)
     show(answered.model_dump() if json else gaps_table(answered))
+
+
+@app.command(rich_help_panel=PANEL)
+def mcp(
+    url: Annotated[str, typer.Argument(help="Address of a running service.")],
+) -> None:
+    """Give a language model the tool `find_answers`: an MCP server on standard input and output.
+
+    The key of a service that has keys is in $TWINRANK_KEY.
+
+    Example: `twinrank mcp http://127.0.0.1:8000`
+    """
+    check_installed("tools for language models", "mcp", "mcp", "httpx")
+    from twinrank.client import AsyncClient
+    from twinrank.client.mcp_server import build_server
+
+    build_server(AsyncClient(url, os.environ.get("TWINRANK_KEY"))).run()
