@@ -333,6 +333,7 @@ def has_something_to_run(page):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # it is many commands
 @of_pages([page for page in PAGES if page.name not in QUICK and has_something_to_run(page)])
 def test_commands_run(page, prepared, tmp_path, monkeypatch):
     place = shutil.copytree(prepared, tmp_path / "place", ignore=shutil.ignore_patterns("cache"))
