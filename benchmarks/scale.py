@@ -5,6 +5,7 @@ article's length; their labels are those of the data set alone. Everything runs 
 size. Run it as
 
     python benchmarks/scale.py DATA [--answers 1000,10000] [--recipe even] [--index local]
+    python benchmarks/scale.py DATA --answers '' --race 100000    # FAISS's graph beside usearch's
 """
 
 from __future__ import annotations
@@ -18,17 +19,21 @@ import sys
 import tempfile
 from pathlib import Path
 from statistics import median
-from time import perf_counter
-from typing import Annotated
+from time import perf_counter, process_time
+from typing import Annotated, Any
 
+import numpy as np
 import polars as pl
+import psutil
 import typer
 
 from measurements import Run, time_call
 from twinrank import Dataset, Ranker, train
 from twinrank.encoding import FeatureStore
+from twinrank.ranking.faiss_index import BUILD_BREADTH, LINKS, SEARCH_BREADTH
 
 TIMED_QUERIES = 50
+DIM, RACE_QUERIES = 384, 500  # of the race of engines
 
 
 def main(
@@ -36,6 +41,7 @@ def main(
     answers: Annotated[str, typer.Option(help="Numbers of answers.")] = "1000,10000",
     recipe: Annotated[str, typer.Option(help="That is trained.")] = "even",
     index: Annotated[str, typer.Option(help="Searched beside the whole scoring.")] = "local",
+    race: Annotated[int, typer.Option(help="Vectors that FAISS and usearch search.")] = 0,
     one: Annotated[int, typer.Option(hidden=True)] = 0,
     out: Annotated[Path, typer.Option(help="Where the run is written.")] = Path(
         "runs/bench/scale.json"
@@ -46,7 +52,9 @@ def main(
         print(json.dumps(measure_size(Dataset.load(data), one, recipe, index)))
         return
     run = Run(" ".join(sys.argv))
-    for count in map(int, answers.split(",")):
+    for name, (unit, value) in (race_engines(race) if race else {}).items():
+        run.add(f"{race:,} vectors: {name}", unit, value)
+    for count in map(int, filter(None, answers.split(","))):
         command = [sys.executable, __file__, str(data), "--recipe", recipe, "--index", index]
         done = subprocess.run(
             [*command, "--one", str(count)], stdout=subprocess.PIPE, text=True, check=True
@@ -87,6 +95,58 @@ def measure_size(
         figures["rank a query, by the index"] = ("ms", _query_ms(ranker, texts))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     figures["peak of memory"] = ("MB", peak)
+    return figures
+
+
+def race_engines(count: int) -> dict[str, tuple[str, float]]:
+    """Measure FAISS's graph beside usearch's: same breadths, one thread, in time of the CPU."""
+    import faiss
+    from usearch.index import Index
+
+    faiss.omp_set_num_threads(1)
+    rng = np.random.default_rng(0)
+    themes = rng.standard_normal((1 + count // 20, DIM), np.float32)
+    vectors, queries = (
+        themes[rng.integers(len(themes), size=n)] + rng.standard_normal((n, DIM), np.float32)
+        for n in (count, RACE_QUERIES)
+    )
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    nearest = np.argsort(-(queries @ vectors.T))[:, :10]
+    graph = faiss.IndexHNSWFlat(DIM, LINKS, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efConstruction, graph.hnsw.efSearch = BUILD_BREADTH, SEARCH_BREADTH
+    breadths = {"expansion_add": BUILD_BREADTH, "expansion_search": SEARCH_BREADTH}
+    other = Index(ndim=DIM, metric="ip", dtype="f32", connectivity=LINKS, **breadths)
+    engines: dict[str, tuple[Any, Any, Any]] = {
+        "FAISS": (
+            graph.add,
+            lambda q: graph.search(q[None], 10)[1][0],
+            lambda file: faiss.write_index(graph, file),
+        ),
+        "usearch": (
+            lambda rows: other.add(np.arange(len(rows)), rows, threads=1),
+            lambda q: other.search(q, 10, threads=1).keys,
+            other.save,
+        ),
+    }
+    figures: dict[str, tuple[str, float]] = {}
+    for name, (add, search, write) in engines.items():
+        memory, began = psutil.Process().memory_info().rss, process_time()
+        add(vectors)
+        figures[f"{name}, build"] = ("s", process_time() - began)
+        grown = psutil.Process().memory_info().rss - memory
+        figures[f"{name}, memory"] = ("MB", grown / 1e6)
+        times, hits = [], 0
+        for query, expected in zip(queries, nearest, strict=True):
+            began = process_time()
+            results = search(query)
+            times.append(1e3 * (process_time() - began))
+            hits += len(np.intersect1d(results, expected))
+        for percent in (50, 99):
+            figures[f"{name}, search, p{percent}"] = ("ms", float(np.percentile(times, percent)))
+        figures[f"{name}, recall@10"] = ("", hits / nearest.size)
+        with tempfile.TemporaryDirectory() as home:
+            write(f"{home}/index")
+            figures[f"{name}, file"] = ("MB", (Path(home) / "index").stat().st_size / 1e6)
     return figures
 
 

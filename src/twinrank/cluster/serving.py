@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 from twinrank.cluster.connection import LOCAL, Slot, check_one_machine, connected
 from twinrank.errors import ServeError, TwinrankError, first_line
 from twinrank.feedback.engine import file_of
-from twinrank.ranking import is_milvus
+from twinrank.ranking import MilvusPlace, place_of
 from twinrank.service.app import in_process
 from twinrank.service.guard import MAX_CONCURRENT_REQUESTS, RETRY_AFTER_S
 from twinrank.service.logs import log_as_json
@@ -114,10 +114,11 @@ def _resolve_paths(settings: Settings) -> Settings:
     Raises:
         ServeError: if the index is a file that one process has.
     """
-    if settings.index and is_milvus(settings.index) and "://" not in settings.index:
+    place = place_of(settings.index) if settings.index else None
+    if isinstance(place, MilvusPlace) and place.is_file:
         raise ServeError(
             f"{settings.index}: a file of Milvus Lite has one process, and replicas are "
-            "several; give --index local, or a Milvus server"
+            "several; give --index local, or a server"
         )
     file = file_of(settings.feedback)
     feedback = str(file.resolve()) if file else settings.feedback

@@ -1,6 +1,6 @@
 """Signals that score answers, and the ranker made of them."""
 
-from twinrank.ranking.answer_index import LOCAL, is_milvus, place_of, top_k
+from twinrank.ranking.answer_index import LOCAL, MilvusPlace, place_of, top_k
 from twinrank.ranking.bm25 import Bm25
 from twinrank.ranking.clarification import CANDIDATES, Option, choose_options
 from twinrank.ranking.explanation import Evidence, Explainer, PastQuery
@@ -49,6 +49,7 @@ __all__ = [
     "FrozenTowers",
     "Learned",
     "Manifest",
+    "MilvusPlace",
     "Option",
     "Origin",
     "Passages",
@@ -71,7 +72,6 @@ __all__ = [
     "forget_past",
     "has_evidence",
     "index_folder",
-    "is_milvus",
     "load_indexed",
     "located",
     "log_odds",

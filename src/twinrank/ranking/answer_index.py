@@ -8,20 +8,25 @@ import sys
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, runtime_checkable
 from urllib.parse import parse_qsl
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from twinrank.errors import AnswerIndexError
+from twinrank.errors import AnswerIndexError, NoAnswerIndexError, OtherAnswerIndexError
 from twinrank.extras import check_installed
 from twinrank.progress import progress_bar
 from twinrank.ranking.reader import Passages, among
 
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
 LOCAL = "local"  # the index that lies in the ranker's own version
 COLLECTION = "twinrank"  # where none is named
+POSTGRES_NAME = "[A-Za-z_][A-Za-z0-9_]{0,39}"  # its names have 63 characters at most
+DIGITS = 12  # of a ranker's fingerprint, in names of its collections or tables
 SETTINGS = "shards=N, replicas=N and consistency=Strong, Bounded, Session or Eventually"
 VECTORS_A_BATCH = 1_000
 SAMPLED_ANSWERS = 16  # that are looked for when an index is opened
@@ -90,23 +95,65 @@ class MilvusPlace(BaseModel):
         return f"{self.where}{'?' if settings else ''}{settings}{name}"
 
 
-def is_milvus(to: str) -> bool:
-    """Whether `--to` or `--index` names a Milvus: a file FILE.db, or a URI."""
+@dataclass(frozen=True)
+class PostgresPlace:
+    """`postgresql://USER@HOST/DATABASE#NAME`; the name is that of the tables."""
+
+    address: URL
+    name: str = COLLECTION
+
+    @classmethod
+    def parse(cls, to: str) -> PostgresPlace:
+        """Read the form above."""
+        from twinrank.addresses import read_address
+
+        uri, _, name = to.partition("#")
+        try:
+            address = read_address(uri).set(drivername="postgresql+psycopg")
+        except ValueError as error:
+            raise AnswerIndexError(f"the address of the index is {error}") from None
+        if not re.fullmatch(POSTGRES_NAME, name or COLLECTION):
+            raise AnswerIndexError(
+                f"{cls(address)}: {name!r} names no tables; give up to 40 letters, digits and "
+                "underscores"
+            )
+        return cls(address, name or COLLECTION)
+
+    def __str__(self) -> str:
+        """As `parse` takes it, without its password."""
+        from twinrank.addresses import show_address
+
+        name = "" if self.name == COLLECTION else f"#{self.name}"
+        return show_address(self.address.set(drivername="postgresql")) + name
+
+
+def no_index(place: MilvusPlace | PostgresPlace, others: Sequence[str]) -> AnswerIndexError:
+    """Say that a place holds no index of this ranker, but perhaps those of others."""
+    command = f"twinrank index RANKER --to '{place}'"
+    if others:
+        return OtherAnswerIndexError(
+            f"{place}: the index of another ranker ({others[-1]}); name another place, or put "
+            f"this one in its place: {command} --fresh"
+        )
+    return NoAnswerIndexError(f"{place}: there is no such index; make it: {command}")
+
+
+def place_of(to: str) -> MilvusPlace | PostgresPlace | None:
+    """Read `--to` or `--index`: a server or file, or None for `local`; its libraries are there."""
+    if re.match(r"postgres(ql)?(\+\w+)?://", to):
+        check_installed("indexes in PostgreSQL", "serve", "psycopg", "sqlalchemy")
+        return PostgresPlace.parse(to)
     uri = re.split("[?#]", to, maxsplit=1)[0]
-    return uri.endswith(".db") or "://" in uri
-
-
-def place_of(to: str) -> MilvusPlace | None:
-    """Read `--to` or `--index`: a Milvus, or None for `local`; its libraries are installed."""
-    if is_milvus(to):
+    if uri.endswith(".db") or "://" in uri:
         place = MilvusPlace.parse(to)
         lite = ("milvus_lite",) if place.is_file else ()
         check_installed("Milvus indexes", "milvus", "pymilvus", *lite)
         return place
     if to != LOCAL:
         raise AnswerIndexError(
-            f"{to}: no index; give `local` (in the ranker's folder), a file FILE.db of Milvus "
-            "Lite, or a Milvus server http://HOST:PORT"
+            f"{to}: no index; give `local` (in the ranker's folder), "
+            "postgresql://USER@HOST/DATABASE, a file FILE.db of Milvus Lite, or a Milvus server "
+            "http://HOST:PORT"
         )
     check_installed("local indexes", "index", "faiss")
     return None

@@ -24,15 +24,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from twinrank.errors import AnswerIndexError, NoAnswerIndexError, OtherAnswerIndexError
-from twinrank.ranking.answer_index import Keys, MilvusPlace, group_hits
+from twinrank.errors import AnswerIndexError
+from twinrank.ranking.answer_index import DIGITS, Keys, MilvusPlace, group_hits, no_index
 from twinrank.ranking.reader import Passages
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 TOKEN = "MILVUS_TOKEN"  # noqa: S105 (the name of the variable)
-DIGITS = 12  # of a fingerprint, in names
 MAX_HITS = 16_384  # vectors that Milvus gives at once
 MAX_LISTED_KEYS = 2_000  # in a filter expression, if it can be done without
 ROWS_A_CALL = 1_000  # vectors, or queries
@@ -62,21 +61,15 @@ class MilvusIndex:
     @classmethod
     def open(cls, place: MilvusPlace, fingerprint: str) -> MilvusIndex:
         """Open the collection that was published for a ranker."""
-        command = f"twinrank index RANKER --to '{place}'"
         if place.is_file and not Path(place.uri).exists():
-            raise NoAnswerIndexError(f"{place.uri}: not there; make it: {command}")
+            raise no_index(place, ())
         client, alias = _connect(place), f"{place.name}_{fingerprint[:DIGITS]}"
         with _milvus_errors(place):
             if client.has_collection(alias, timeout=CALL_S):
                 _load(client, place, alias)
                 return cls(client, place, alias, alias)
             others = [name for name in _collections(client, place) if _aliases(client, name)]
-        if others:
-            raise OtherAnswerIndexError(
-                f"{place}: the index of another ranker ({others[-1]}); name another place, or put "
-                f"this one in its place: {command} --fresh"
-            )
-        raise NoAnswerIndexError(f"{place}: there is no such index; make it: {command}")
+        raise no_index(place, others)
 
     @classmethod
     def create(cls, place: MilvusPlace, fingerprint: str, *, dim: int) -> MilvusIndex:

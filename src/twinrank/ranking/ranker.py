@@ -29,6 +29,8 @@ from twinrank.ranking import folder
 from twinrank.ranking.answer_index import (
     LOCAL,
     AnswerIndex,
+    MilvusPlace,
+    PostgresPlace,
     Shortlist,
     answer_keys,
     check_index,
@@ -42,6 +44,7 @@ from twinrank.ranking.filters import AnswerFields, Filter, Where
 from twinrank.ranking.manifest import INDEX, Contents, Removed
 from twinrank.ranking.milvus_index import MilvusIndex
 from twinrank.ranking.past_queries import PastQueries
+from twinrank.ranking.pgvector_index import PgvectorIndex
 from twinrank.ranking.reader import Passages
 from twinrank.ranking.rules import RULES, Pin, Rules
 from twinrank.ranking.scoring import Scoring, total
@@ -422,7 +425,7 @@ class Ranker(Contents):
         """Make an answer index hold the vectors of these answers, and rank by it from now on.
 
         Args:
-            to: `local`, which is saved with this ranker, or a Milvus as `twinrank index` names it.
+            to: `local`, which is saved with this ranker, or a place as `twinrank index` names it.
             fresh: make one anew, whatever is there.
             instead: make one also where other rankers' are.
             progress: label of the progress bar; None shows none.
@@ -448,12 +451,14 @@ class Ranker(Contents):
             return index if isinstance(index, FaissIndex) else FaissIndex(dim, kind_for(rows))
         if not fresh:
             try:
-                return MilvusIndex.open(place, self.fingerprint)
+                return _open_published(place, self.fingerprint)
             except OtherAnswerIndexError:
                 if not instead:
                     raise
             except NoAnswerIndexError:
                 pass
+        if isinstance(place, PostgresPlace):
+            return PgvectorIndex.create(place, self.fingerprint, dim=dim)
         return MilvusIndex.create(place, self.fingerprint, dim=dim)
 
     def _use_index(self, index: AnswerIndex) -> None:
@@ -491,7 +496,7 @@ class Ranker(Contents):
             device: where the encoder runs: `cpu`, `cuda`, `mps`, or `auto`.
             previous: open the ranker that was kept there when this one took its place.
             index: to rank by: `local`, which is built in memory if the folder has none, or a
-                Milvus, as `twinrank index` names it; without one every answer is scored.
+                place as `twinrank index` names it; without one every answer is scored.
 
         Raises:
             RankerError: if the folder is incomplete or damaged, of another format version, or
@@ -514,7 +519,7 @@ class Ranker(Contents):
         if opened:
             ranker.shortlist = Shortlist.match(opened, ranker._keys())
         if place:
-            ranker._use_index(MilvusIndex.open(place, ranker.fingerprint))
+            ranker._use_index(_open_published(place, ranker.fingerprint))
         elif wants_local and not (ranker.shortlist and ranker.shortlist.serves):
             ranker.build_index(LOCAL)
         return ranker
@@ -554,6 +559,12 @@ class Indexed:
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return asdict(self)
+
+
+def _open_published(place: MilvusPlace | PostgresPlace, fingerprint: str) -> AnswerIndex:
+    if isinstance(place, PostgresPlace):
+        return PgvectorIndex.open(place, fingerprint)
+    return MilvusIndex.open(place, fingerprint)
 
 
 def index_folder(

@@ -38,7 +38,7 @@ class Settings(BaseModel):
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
-    index: str | None = None
+    index: str | None = Field(None, repr=False)  # as in `feedback`
     keys: Path | None = None
     feedback: str = Field(repr=False)  # a password may be in it
     rate: int | None = None
