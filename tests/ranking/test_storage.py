@@ -228,8 +228,8 @@ def test_a_tuned_encoder_has_a_folder_that_versions_share(recipe_files, help_cen
     recipe, out = Recipe.load(tmp_path / "tuned.toml"), tmp_path / "out"
     ranker = train(help_centre, recipe, out=out, store=FeatureStore())
     manifest = read_manifest(out)
-    assert manifest.encoder == f"encoder-{manifest.encoder_identity[:12]}"
-    assert (out / manifest.encoder / "model.safetensors").exists()
+    assert manifest.encoders == (f"encoder-{manifest.encoder_identity[:12]}",)
+    assert (out / manifest.encoders[0] / "model.safetensors").exists()
     scores, loaded = ranker.scores(TEXTS), Ranker.load(out)
     smaller(out).save(out)
     smaller(out).save(out)  # the version that was loaded is gone
@@ -238,7 +238,7 @@ def test_a_tuned_encoder_has_a_folder_that_versions_share(recipe_files, help_cen
     loaded.save(tmp_path / "copy")
     np.testing.assert_allclose(Ranker.load(tmp_path / "copy").scores(TEXTS), scores, rtol=1e-4)
     for made in (out, tmp_path / "copy"):
-        assert list(made.glob("*encoder*")) == [made / manifest.encoder]
+        assert list(made.glob("*encoder*")) == [made / manifest.encoders[0]]
 
 
 # A folder may come from anybody: it opens no file elsewhere, and waits for none.

@@ -109,7 +109,7 @@ def test_json_in_a_script_reads_back_and_ends_nothing(text):
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly", None)
-    with pytest.raises(TwinrankError, match=r"pages need .* pip install 'twinrank\[report\]'"):
+    with pytest.raises(TwinrankError, match=r"pages need .* pip install 'twinrank\[explore\]'"):
         page("A page", [])
 
 

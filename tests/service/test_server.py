@@ -30,9 +30,9 @@ QUERY = {"text": "it wont let me in again", "k": 1, "explain": False}
 
 
 @contextmanager
-def served(folder, *options):
+def served(folder, *options, python=sys.executable):
     """A running service: its process and address."""
-    command = [sys.executable, "-m", "twinrank.cli", "serve", str(folder), "--port", "0", *options]
+    command = [python, "-m", "twinrank.cli", "serve", str(folder), "--port", "0", *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         said, address = [], None

@@ -110,7 +110,7 @@ def test_only_the_first_of_several_processes_tells(help_centre, recipe, tmp_path
 def test_a_missing_library_is_one_line_with_its_mend(name, monkeypatch):
     check_tracker(name)
     monkeypatch.setattr(extras, "find_spec", lambda module: None)
-    with pytest.raises(TwinrankError, match=rf"need {name}.*pip install 'twinrank\[{name}\]'"):
+    with pytest.raises(TwinrankError, match=rf"need {name}.*pip install 'twinrank\[track\]'"):
         check_tracker(name)
 
 

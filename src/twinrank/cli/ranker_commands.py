@@ -180,7 +180,7 @@ def evaluate(
 
 def _show_evaluations(evaluations: dict[str, Evaluation], split: str, *, json: bool) -> None:
     """Show a ranker, also without its rules, or a run; of two also the tests of the difference."""
-    from twinrank.experiments.compare import compare_pairs
+    from twinrank.evaluation import compare_pairs
     from twinrank.reports.terminal import (
         asking_table,
         confidence_table,
@@ -213,6 +213,23 @@ def _show_evaluations(evaluations: dict[str, Evaluation], split: str, *, json: b
             show(asking_table(evaluation))
     if differences:
         show(fill_table("Paired tests over threads:", difference_rows(differences, "arm")))
+
+
+@app.command(rich_help_panel=PANEL)
+def package(
+    ranker: RankerFolder,
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+) -> None:
+    """Write a ranker with its encoder converted, to be served where torch is not installed.
+
+    It ranks as before, on a CPU. `pip install 'twinrank[serve]'` is all that it needs.
+
+    Example: `twinrank package runs/first --out deploy/first`
+    """
+    from twinrank.sharing.package import package as write_package
+
+    write_package(ranker, out)
+    say(f"written: {out}; now: twinrank serve {out}")
 
 
 @app.command(rich_help_panel=PANEL)

@@ -193,7 +193,7 @@ def sweep(
 
     Example: `twinrank sweep data/mine --ray 10.0.0.5:6379 --storage postgresql://twinrank@db/sweeps`
     """
-    check_installed("sweeps", "sweep", "optuna", "sqlalchemy", "tomli_w", "plotly", "jinja2")
+    check_installed("sweeps", "tune", "optuna", "sqlalchemy", "tomli_w", "plotly", "jinja2")
     from twinrank.data import Dataset
     from twinrank.experiments import sweep as sweeping
     from twinrank.experiments.runs import Calls, at_once
@@ -257,9 +257,7 @@ def learn(
     from contextlib import closing
 
     from twinrank.encoding import FeatureStore
-    from twinrank.feedback.learning import learn as learned
     from twinrank.ranking import roll_back
-    from twinrank.reports.terminal import learning_table
 
     how: dict[str, Any] = {"index": index, "store": FeatureStore(), "device": device}
     if rollback:
@@ -268,9 +266,12 @@ def learn(
         done = f"{ranker}: the ranker that was replaced is in place again, the other is kept"
         show(summary if json else done)
         return
+    check_installed("trainings", "train", "torch", "transformers")
     check_installed("databases of feedback", "serve", "sqlalchemy")
     from twinrank.feedback.database import Feedback
     from twinrank.feedback.forget import expire
+    from twinrank.feedback.learning import learn as learned
+    from twinrank.reports.terminal import learning_table
 
     with closing(Feedback.open(feedback or default_feedback(ranker), create=False)) as opened:
         old = expire(ranker, opened, dry_run=dry_run).verdicts

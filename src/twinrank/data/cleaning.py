@@ -148,7 +148,7 @@ def clean_queries(dataset: Dataset, steps: Collection[str]) -> Dataset:
 
 def _redact(queries: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     """Redact texts and metadata of queries, and say what was replaced."""
-    check_installed("redactions", "redact", "phonenumbers", "stdnum")
+    check_installed("redactions", "helpdesk", "phonenumbers", "stdnum")
     from twinrank.data.redaction import redact_fields, redact_text
 
     counts: Counter[str] = Counter()

@@ -313,7 +313,7 @@ def _is_rows(value: object) -> bool:
 
 def _read_excel(file: Path, faults: list[Fault]) -> Iterator[tuple[int, Record]]:
     """Read the first sheet that holds anything; rows are counted as Excel shows them."""
-    check_installed("Excel tables", "excel", "fastexcel")
+    check_installed("Excel tables", "helpdesk", "fastexcel")
     import fastexcel
 
     if not file.is_file():

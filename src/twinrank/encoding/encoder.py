@@ -17,7 +17,8 @@ from tokenizers import Tokenizer, normalizers
 from twinrank.arguments import count_of, path_of, texts_of
 from twinrank.encoding.batches import plan_batches, tokens_a_batch
 from twinrank.encoding.model_files import EncoderFiles, network_folder, resolve
-from twinrank.errors import ArgumentError, EncoderError
+from twinrank.errors import ArgumentError, EncoderError, TwinrankError
+from twinrank.extras import check_installed
 from twinrank.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -161,7 +162,8 @@ class Encoder:
     @cached_property
     def device(self) -> str:
         """Where the model runs: cpu, cuda or mps."""
-        return resolve_device(self._choices[1])
+        wanted = self._choices[1]
+        return "cpu" if wanted == "auto" and self.files.packaged else resolve_device(wanted)
 
     @cached_property
     def precision(self) -> str:
@@ -237,15 +239,27 @@ class Encoder:
                 choices = " or ".join(BACKENDS)
                 raise EncoderError(f"{BACKEND_VARIABLE} is {backend!r}; set it to {choices}")
         is_installed = find_spec("openvino") is not None
+        if self.files.packaged:
+            if backend == "torch":
+                raise EncoderError(
+                    f"{self.name}: is packaged for OpenVINO, not for torch; unset "
+                    f"{BACKEND_VARIABLE}, or use the ranker that was packaged"
+                )
+            backend = "openvino"
         if backend == "openvino" and self.device != "cpu":
             raise EncoderError(f"the backend openvino is for the CPU, not {self.device}")
         if backend == "openvino" and not is_installed:
             raise EncoderError("openvino is not installed: pip install 'twinrank[openvino]'")
         if self.device == "cpu" and backend != "torch" and is_installed:
-            from twinrank.encoding.openvino_backend import ConversionError, open_openvino
+            from twinrank.encoding.openvino_backend import (
+                ConversionError,
+                OpenVinoBackend,
+                open_network,
+            )
 
             try:
-                return open_openvino(self.files, self.precision, network_folder(self.identity))
+                network = open_network(self.files, network_folder(self.identity))
+                return OpenVinoBackend(network, pad_id=self.files.pad, precision=self.precision)
             except (ConversionError, ImportError, OSError, RuntimeError) as error:
                 message = f"{self.name}: openvino cannot compute it"
                 if backend == "openvino":
@@ -267,6 +281,9 @@ def resolve_device(device: str) -> str:
     if device == "auto" and sys.platform == "linux":
         if not any(Path(file).exists() for file in ACCELERATOR_FILES):
             return "cpu"
+    if device == "auto" and find_spec("torch") is None:
+        return "cpu"
+    check_installed("devices other than cpu", "train", "torch")
     import torch  # seconds to import
 
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -311,11 +328,14 @@ def load_tokenizer(files: EncoderFiles) -> Tokenizer:
         if first.name == "tokenizer.json":
             tokenizer = Tokenizer.from_file(str(first))
         else:
+            check_installed("tokenizers without tokenizer.json", "train", "transformers")
             from transformers import AutoTokenizer  # slow to import, and rarely needed
 
             tokenizer = AutoTokenizer.from_pretrained(
                 files.folder, use_fast=True, trust_remote_code=False, local_files_only=True
             ).backend_tokenizer
+    except TwinrankError:
+        raise
     except Exception as error:  # tokenizers raises bare Exception on a file it cannot read
         raise EncoderError(f"{first}: not a tokenizer: {error}; restore the file") from None
     if files.settings.lower_case:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from twinrank.data.text_files import find_form_fault
 from twinrank.encoding.sentence_settings import (
     SETTINGS_FILES,
@@ -17,7 +19,7 @@ from twinrank.encoding.sentence_settings import (
     read_json,
     read_sentence_settings,
 )
-from twinrank.errors import EncoderError, first_line
+from twinrank.errors import EncoderError, describe_faults, first_line
 from twinrank.files import checksum
 
 PACKAGES = {
@@ -35,9 +37,25 @@ HUB_FILES = (
     *TOKENIZER_FILES,
     *SETTINGS_FILES,
 )
+# An encoder that was packaged has a converted network in place of weights.
+PACKAGED, NETWORK_FILES = "packaged.json", ("network.xml", "network.bin")
 
 # Models whose first position is not 0 but the one after the padding token's id.
 POSITIONS_AFTER_PAD = {"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl"}
+
+
+class Packaged(BaseModel):
+    """The content of `packaged.json`: sha256 of files by their names.
+
+    Attributes:
+        original: of the encoder that was packaged, which give its identity.
+        files: of the package.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    original: dict[str, str]
+    files: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -46,10 +64,11 @@ class EncoderFiles:
 
     Args:
         folder: where the files are.
-        weights: the safetensors files, with their index first if they are several.
+        weights: the safetensors files, with their index first if they are several; or the network.
         tokenizer: `tokenizer.json`, or `vocab.txt` and what goes with it.
         config: the content of `config.json`.
         settings: how it was trained to be read.
+        packaged: what it was packaged from; None where it was not.
     """
 
     folder: Path
@@ -57,6 +76,7 @@ class EncoderFiles:
     tokenizer: tuple[Path, ...]
     config: dict[str, Any]
     settings: SentenceSettings = field(default_factory=SentenceSettings)
+    packaged: Packaged | None = None
 
     @property
     def dim(self) -> int:
@@ -96,13 +116,28 @@ class EncoderFiles:
             whole.update(f"{layer.folder.name} {checksum(layer.file)}\n".encode())
         if self.settings.lower_case:
             whole.update(b"lower case\n")
-        files = (*self.weights, *self.tokenizer, self.folder / "config.json")
-        for file in sorted(files, key=lambda file: file.name):
+        checksums = self.checksums()
+        if self.packaged:
+            if checksums != self.packaged.files:
+                names = sorted(dict(checksums.items() ^ self.packaged.files.items()))
+                raise EncoderError(
+                    f"{self.folder / names[0]}: not as it was written (checksum differs); copy the "
+                    "folder again, or package the ranker again"
+                )
+            checksums = self.packaged.original
+        for name, of_file in sorted(checksums.items()):
+            whole.update(f"{name} {of_file}\n".encode())
+        return whole.hexdigest()
+
+    def checksums(self) -> dict[str, str]:
+        """Return the sha256 of weights, tokenizer and config, by the names of their files."""
+        sums: dict[str, str] = {}
+        for file in (*self.weights, *self.tokenizer, self.folder / "config.json"):
             try:
-                whole.update(f"{file.name} {checksum(file)}\n".encode())
+                sums[file.name] = checksum(file)
             except OSError as error:
                 raise EncoderError(f"{file}: {error.strerror}; restore the file") from None
-        return whole.hexdigest()
+        return sums
 
 
 def cache_root() -> Path:
@@ -143,11 +178,25 @@ def check_folder(folder: Path) -> EncoderFiles:
     config = _read_settings(folder / "config.json")
     if config.get("is_encoder_decoder"):
         raise EncoderError(f"{folder}: an encoder with a decoder; use a BERT-like encoder")
-    files = EncoderFiles(folder, _find_weights(folder), _find_tokenizer(folder), config, settings)
+    packaged = _read_packaged(folder)
+    weights = tuple(folder / name for name in NETWORK_FILES) if packaged else _find_weights(folder)
+    files = EncoderFiles(folder, weights, _find_tokenizer(folder), config, settings, packaged)
     layers = (layer.file for layer in settings.dense)
     for file in (*files.weights, *files.tokenizer, *layers):
         _refuse_lfs_pointer(file)
     return files
+
+
+def _read_packaged(folder: Path) -> Packaged | None:
+    """Read what an encoder was packaged from; None where it was not."""
+    file = folder / PACKAGED
+    if not file.is_file():
+        return None
+    try:
+        return Packaged.model_validate(read_json(file))
+    except ValidationError as error:
+        faults = describe_faults(error)
+        raise EncoderError(f"{file}: {faults}; package the ranker again") from None
 
 
 def _find_weights(folder: Path) -> tuple[Path, ...]:

@@ -20,7 +20,7 @@ import psutil
 from filelock import FileLock
 
 from twinrank.encoding.batches import map_in_threads, pad
-from twinrank.encoding.model_files import EncoderFiles
+from twinrank.encoding.model_files import NETWORK_FILES, EncoderFiles
 from twinrank.errors import first_line
 from twinrank.files import UNFINISHED, new_folder
 
@@ -32,7 +32,7 @@ TELEMETRY = "openvino_telemetry"
 # own limit of 5000 its memory doubles. This many are as fast.
 MAX_CACHED_KERNELS = 512
 MIN_COSINE = 0.9999  # of a converted network's features to torch's, both in fp32
-FOLDER, MODEL = "network", "network.xml"
+FOLDER, MODEL = "network", NETWORK_FILES[0]
 
 log = logging.getLogger(__name__)
 
@@ -139,27 +139,28 @@ class OpenVinoBackend:
         return self._requests[streams, threads]
 
 
-def open_openvino(files: EncoderFiles, precision: str, home: Path) -> OpenVinoBackend:
-    """Open an encoder's network, from the cache if this version of OpenVINO converted it before.
+def open_network(files: EncoderFiles, home: Path) -> openvino.Model:
+    """Open an encoder's network: the packaged one, or that of the cache, converted there once.
 
     Args:
         files: the encoder's.
-        precision: see `OpenVinoBackend`.
-        home: the folder of this encoder in the cache.
+        home: the folder of this encoder in the cache, which has one for each version of OpenVINO.
 
     Raises:
-        ConversionError: if it cannot be converted.
-        RuntimeError: if OpenVINO cannot compile it.
-        EncoderError: if torch cannot load the model.
+        ConversionError: if it cannot be converted, or not be read where it is packaged.
+        TwinrankError: if torch cannot load the model, or is not installed.
     """
+    if files.packaged:
+        if model := _read(files.folder):
+            return model
+        raise ConversionError(f"the packaged network cannot be read: {files.folder / MODEL}")
     folder = home / load_openvino().__version__ / FOLDER
     with ExitStack() as stack:
         if not folder.exists():
             with suppress(OSError):  # without a cache it is converted in each process
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FileLock(folder.parent / ".lock"))
-        model = _read(folder) or _convert_into(folder, files)
-    return OpenVinoBackend(model, pad_id=files.pad, precision=precision)
+        return _read(folder) or _convert_into(folder, files)
 
 
 def _read(folder: Path) -> openvino.Model | None:

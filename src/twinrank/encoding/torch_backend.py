@@ -7,14 +7,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-import numpy as np
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from twinrank.extras import check_installed
 
-from twinrank.encoding.batches import map_in_threads, pad
-from twinrank.encoding.model_files import EncoderFiles
-from twinrank.errors import EncoderError, first_line
+check_installed(
+    "encoders that are neither converted nor packaged", "train", "torch", "transformers"
+)
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from jaxtyping import Float, Int  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from twinrank.encoding.batches import map_in_threads, pad  # noqa: E402
+from twinrank.encoding.model_files import EncoderFiles  # noqa: E402
+from twinrank.errors import EncoderError, first_line  # noqa: E402
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

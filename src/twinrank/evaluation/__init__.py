@@ -13,10 +13,11 @@ from twinrank.evaluation.evaluate import (
 from twinrank.evaluation.geometry import Geometry, View, centroid_view, geometry
 from twinrank.evaluation.metrics import METRICS
 from twinrank.evaluation.mistakes import Mistakes, mistakes
-from twinrank.evaluation.significance import Difference, differences, holm
+from twinrank.evaluation.significance import TESTED, Difference, compare_pairs, differences, holm
 
 __all__ = [
     "METRICS",
+    "TESTED",
     "Difference",
     "Evaluation",
     "Geometry",
@@ -25,6 +26,7 @@ __all__ = [
     "View",
     "by_type",
     "centroid_view",
+    "compare_pairs",
     "differences",
     "evaluate",
     "evaluate_run",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,9 @@ from scipy import stats
 from twinrank.evaluation.evaluate import Evaluation, Figures, Intervals, by_type, summarise
 
 PERMUTATIONS = 9_999
+TESTED = ("accuracy@3", "map@10")  # metrics
+
+Named = tuple[str, Evaluation]
 
 
 @dataclass(frozen=True)
@@ -92,3 +95,21 @@ def holm(p: Sequence[float]) -> Float[np.ndarray, " tests"]:
     corrected = np.empty_like(values)
     corrected[order] = np.minimum(stepped, 1.0)
     return corrected
+
+
+def compare_pairs(pairs: Iterable[tuple[Named, Named]]) -> list[dict[str, Any]]:
+    """Test the first of each pair minus the second, overall and by type.
+
+    Holm's correction is over all tests of a metric. A row holds the names, `arm` and `without`,
+    the values of `Difference`, and `p_holm`.
+    """
+    rows: list[dict[str, Any]] = [
+        {"arm": arm, "without": without, **difference.as_dict()}
+        for (arm, first), (without, second) in pairs
+        for difference in differences(first, second, TESTED)
+    ]
+    for metric in TESTED:
+        family = [row for row in rows if row["metric"] == metric]
+        for row, corrected in zip(family, holm([row["p"] for row in family]), strict=True):
+            row["p_holm"] = float(corrected)
+    return rows

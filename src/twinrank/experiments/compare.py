@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,9 @@ from twinrank.evaluation import (
     Mistakes,
     View,
     centroid_view,
-    differences,
+    compare_pairs,
     evaluate,
     geometry,
-    holm,
     mistakes,
     summarise,
 )
@@ -35,10 +34,8 @@ from twinrank.ranking import Ranker
 from twinrank.recipe import Recipe
 from twinrank.training import read_records, since_best
 
-TESTED = ("accuracy@3", "map@10")
 MAX_MISTAKES_IN_JSON = 20  # confused pairs, and misses
 Json = dict[str, Any]
-Named = tuple[str, Evaluation]
 
 log = logging.getLogger(__name__)
 
@@ -137,24 +134,6 @@ def entry_of(runs: Sequence[tuple[Planned, Evaluation]]) -> Entry:
     )
     seeds = tuple(run.seed for run, _ in runs)
     return Entry(runs[0][0].recipe, seeds, evaluations, summarise(rows))
-
-
-def compare_pairs(pairs: Iterable[tuple[Named, Named]]) -> list[Json]:
-    """Test the first of each pair minus the second, overall and by type.
-
-    Holm's correction is over all tests of a metric. A row holds the names, `arm` and `without`,
-    the values of `Difference`, and `p_holm`.
-    """
-    rows: list[Json] = [
-        {"arm": arm, "without": without, **difference.as_dict()}
-        for (arm, first), (without, second) in pairs
-        for difference in differences(first, second, TESTED)
-    ]
-    for metric in TESTED:
-        family = [row for row in rows if row["metric"] == metric]
-        for row, corrected in zip(family, holm([row["p"] for row in family]), strict=True):
-            row["p_holm"] = float(corrected)
-    return rows
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,16 @@ import numpy as np
 from twinrank.data import Dataset
 from twinrank.encoding import FeatureStore
 from twinrank.errors import DataError
-from twinrank.evaluation import Evaluation, Geometry, Signs, evaluate, geometry, signs_of_collapse
-from twinrank.experiments.compare import Entry, compare_pairs, entry_of
+from twinrank.evaluation import (
+    Evaluation,
+    Geometry,
+    Signs,
+    compare_pairs,
+    evaluate,
+    geometry,
+    signs_of_collapse,
+)
+from twinrank.experiments.compare import Entry, entry_of
 from twinrank.experiments.runs import Planned, at_once, carry_out, plan
 from twinrank.ranking import Ranker
 from twinrank.recipe import PretrainingSettings, Recipe

@@ -129,7 +129,7 @@ def find_database(address: str | None, out: Path) -> str:
         url.get_dialect().import_dbapi()
     except (ImportError, NoSuchModuleError) as error:
         raise TwinrankError(
-            f"{show_address(url)}: {error}; install its driver: pip install 'twinrank[sweep]' "
+            f"{show_address(url)}: {error}; install its driver: pip install 'twinrank[tune]' "
             "brings those of SQLite and PostgreSQL"
         ) from None
     return address

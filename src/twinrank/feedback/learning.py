@@ -33,7 +33,6 @@ from twinrank.ranking import (
     read_pointer,
     writing,
 )
-from twinrank.training.train import train
 
 METRIC = "map@10"
 COMPARED_METRICS = ("accuracy@3", METRIC)
@@ -127,6 +126,8 @@ def learn(
         raise FeedbackError(f"hold back {hold_back:g}, margin {margin:g}: give a number from 0 on")
     if index:
         place_of(index)  # refuse it before training
+    from twinrank.training.train import train  # here: a service forgets, and has no torch
+
     if not verdicts:
         raise FeedbackError("there are no verdicts yet; learn when people have judged some answers")
     old = _load_trained(path, store, device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from twinrank.data.beir import read_answers, write_answers
 from twinrank.data.text_selection import Idf
 from twinrank.data.texts import answer_texts
 from twinrank.encoding import Store, resolve
+from twinrank.encoding.model_files import PACKAGED
 from twinrank.errors import EncoderError, RankerError
 from twinrank.files import write_file
 from twinrank.ranking.bm25 import Bm25
@@ -32,6 +33,7 @@ from twinrank.ranking.manifest import (
     FileName,
     Manifest,
     Removed,
+    encoder_name,
 )
 from twinrank.ranking.model_card import model_card
 from twinrank.ranking.past_queries import PastQueries, label_matrix, past_signals
@@ -63,14 +65,16 @@ def save(
 ) -> None:
     """Write a ranker, and its local index, as the current version of a folder.
 
-    An encoder that was tuned for this ranker is copied there too, unless it is there already.
+    Encoders that were tuned or packaged for it are copied there too, unless they are there already.
     README.md is for people: it is not checked when a ranker is loaded, and may be left out.
     """
     with writing(path):
         scoring, recipe = contents.scoring, contents.recipe
         reader = scoring.dense.reader if scoring.dense else None
-        if reader and recipe.tuning:
-            add_encoder(Path(reader.encoder.name), path, reader.identity)
+        encoders = reader.encoders if reader else ()
+        for encoder in encoders:
+            if recipe.tuning or encoder.files.packaged:
+                add_encoder(Path(encoder.name), path, encoder.identity)
         folders = _find_folders(contents)
         manifest = Manifest(
             recipe=recipe,
@@ -80,6 +84,7 @@ def save(
             weights=dict(scoring.weights) if recipe.fused else None,
             confidence=contents.confidence,
             answers=contents.answers.height,
+            packaged=_find_packaged(path, [encoder.identity for encoder in encoders]),
             encoder_folder=folders.get("encoder"),
             relative_folders={name: _way(path, Path(to)) for name, to in folders.items()},
         )
@@ -94,6 +99,13 @@ def save(
         write_version(path, manifest, writers, keep=keep)
         if index:
             index.unsaved = False
+
+
+def _find_packaged(path: Path, identities: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the names of the folders with packaged encoders; None unless all of them are."""
+    names = tuple(map(encoder_name, identities))
+    has_all = all((path / name / PACKAGED).exists() for name in names)
+    return names if names and has_all else None
 
 
 def _find_folders(contents: Contents) -> dict[str, str]:
@@ -238,14 +250,14 @@ def _open_encoder(files: VersionFiles, store: Store | None, device: str) -> tupl
     """Open the encoder; the recipe names its folder if that is not where the recipe says."""
     path, manifest = files.path, files.manifest
     idf = Idf.load(files.stream(IDF)) if manifest.recipe.selects else None
-    tuned = path / manifest.encoder if manifest.encoder else None
+    folders = [path / name for name in manifest.encoders]
     recipe = located(manifest.recipe, manifest.find_folder("encoder", path))
     try:
-        if tuned is None and recipe.encoder:
+        if recipe.encoder:
             # Whoever made the folder named it: that is no leave to fetch it.
-            for name in (recipe.encoder.name, *recipe.encoder.others):
+            for name in (recipe.encoder.name, *recipe.encoder.others)[len(folders) :]:
                 resolve(name, fetch=False)
-        reader = reader_of(recipe, store, device, idf=idf, tuned=tuned)
+        reader = reader_of(recipe, store, device, idf=idf, folders=folders)
         identity = reader.identity
     except EncoderError as error:
         raise RankerError(f"{path}: its encoder cannot be opened: {error}") from None

@@ -29,6 +29,7 @@ FileName = Literal[
 ANSWERS, TOWERS, VECTORS, PAST, IDF, REMOVED, INDEX = get_args(FileName)
 ENCODER, DIGITS = "encoder", 12
 Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+EncoderName = Annotated[str, Field(pattern=f"^{ENCODER}-[0-9a-f]{{{DIGITS}}}$")]
 
 
 class Learned(BaseModel):
@@ -133,6 +134,7 @@ class Manifest(BaseModel):
 
     Attributes:
         files: sha256 of each file of the version.
+        packaged: the folders of the ranker's folder that hold its encoders, each converted.
         encoder_folder: where the encoder was, if the recipe names a folder relative to another.
         relative_folders: the way from the ranker's folder to those of `data` and `encoder`: all
             of them may be moved together.
@@ -149,6 +151,7 @@ class Manifest(BaseModel):
     confidence: Confidence | None = None
     answers: int
     files: dict[FileName, Checksum] = {}
+    packaged: tuple[EncoderName, ...] | None = None
     encoder_folder: str | None = None
     relative_folders: dict[str, str] = {}
 
@@ -160,13 +163,13 @@ class Manifest(BaseModel):
         return next((folder for folder in folders if folder and folder.is_dir()), None)
 
     @property
-    def encoder(self) -> str | None:
-        """Name of the ranker's folder with the encoder that was tuned for it, if one was."""
-        if self.recipe.tuning is None or self.encoder_identity is None:
-            return None
-        return encoder_name(self.encoder_identity)
+    def encoders(self) -> tuple[str, ...]:
+        """Names of the folders, in the ranker's, with the encoders that were tuned or packaged."""
+        if self.packaged or self.recipe.tuning is None or self.encoder_identity is None:
+            return self.packaged or ()
+        return (encoder_name(self.encoder_identity),)
 
 
 def encoder_name(identity: str) -> str:
-    """Name the folder of a tuned encoder, which all versions with that encoder share."""
+    """Name the folder of an encoder in a ranker's, which all versions with that encoder share."""
     return f"{ENCODER}-{identity[:DIGITS]}"

@@ -219,11 +219,21 @@ def reader_of(
     device: str,
     *,
     idf: Idf | None = None,
-    tuned: Path | None = None,
+    folders: Sequence[Path] = (),
 ) -> Reader:
-    """Make the reader of a recipe; `idf` is of words, where it chooses sentences."""
+    """Make the reader of a recipe.
+
+    Args:
+        recipe: names its encoders.
+        store: keeps features; see `Reader`.
+        device: of the encoders.
+        idf: of words, where the recipe chooses sentences.
+        folders: of the first encoders, if they were tuned or packaged.
+    """
     settings = recipe.encoder or EncoderSettings()
-    encoder = encoder_of(recipe, device, tuned=tuned)
+    names = [settings.name, *settings.others]
+    names[: len(folders)] = map(str, folders)
+    encoder, *others = (encoder_of(recipe, device, name=name) for name in names)
     settings = choose_settings(settings, encoder)
     selection = None
     if idf:
@@ -232,7 +242,6 @@ def reader_of(
         budget = encoder.max_tokens - int(max(counts) - special)
         how = (recipe.language, encoder.count_tokens, budget)
         selection = Selection(idf, *how, by_section=settings.text == "sections")
-    others = [encoder_of(recipe, device, name=name) for name in settings.others]
     return Reader.build(encoder, settings, store, selection, others)
 
 
@@ -277,13 +286,11 @@ def _say_once(line: str) -> None:
     log.info("%s", line)
 
 
-def encoder_of(
-    recipe: Recipe, device: str = "auto", *, tuned: Path | None = None, name: str | None = None
-) -> Encoder:
-    """Open the encoder of a recipe, another of its encoders, or the one tuned from it, a folder."""
+def encoder_of(recipe: Recipe, device: str = "auto", *, name: str | None = None) -> Encoder:
+    """Open the encoder of a recipe, or another as it reads them: a name, or a folder."""
     settings = recipe.encoder or EncoderSettings()
     return Encoder(
-        str(tuned) if tuned else name or settings.name,
+        name or settings.name,
         max_tokens=settings.max_tokens,
         precision=settings.precision,
         device=device,

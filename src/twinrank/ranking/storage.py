@@ -2,7 +2,7 @@
 
     RANKER/current.json             {"format": 4, "version": "3f9a0c12be77", "previous": null}
     RANKER/versions/3f9a0c12be77/   manifest.json, and the files it names
-    RANKER/encoder-0123456789ab/    the encoder, if one was tuned; versions share it
+    RANKER/encoder-0123456789ab/    an encoder that was tuned or packaged; versions share it
     RANKER/README.md                the model card
 
 A version is named after the checksum of its manifest, which holds those of its files. It is
@@ -209,7 +209,7 @@ def rewrite_versions(
 
 
 def add_encoder(folder: Path, path: Path, identity: str) -> None:
-    """Copy a tuned encoder into a ranker's folder, unless it is there."""
+    """Copy a tuned or packaged encoder into a ranker's folder, unless it is there."""
     target = path / encoder_name(identity)
     if not target.exists():
         with new_folder(target) as unfinished:
@@ -218,7 +218,8 @@ def add_encoder(folder: Path, path: Path, identity: str) -> None:
 
 def open_file(file: Path) -> BufferedReader:
     """Open a regular file for reading; a pipe or a device could block for ever."""
-    stream = os.fdopen(os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
+    flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # the latter for Windows
+    stream = os.fdopen(os.open(file, os.O_RDONLY | flags), "rb")
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()
         raise RankerError(f"{file}: no regular file; copy the folder again, or train again")
@@ -337,7 +338,7 @@ def _point(path: Path, pointer: Pointer) -> None:
             _remove(entry)
     with suppress(RankerError, OSError):  # a damaged version may have an encoder
         manifests = [_read_manifest(path / VERSIONS / version) for version in in_use if version]
-        encoders = {manifest.encoder for manifest in manifests}
+        encoders = {name for manifest in manifests for name in manifest.encoders}
         for pattern in LEFTOVERS:
             for entry in path.glob(pattern):
                 if entry.name not in encoders:

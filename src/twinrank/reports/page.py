@@ -52,7 +52,7 @@ class Section:
     tiles: Sequence[tuple[str, str]] = ()
 
 
-check_installed = partial(extras.check_installed, "pages", "report", "plotly", "jinja2")
+check_installed = partial(extras.check_installed, "pages", "explore", "plotly", "jinja2")
 
 
 def page(title: str, sections: Sequence[Section]) -> str:

@@ -13,9 +13,8 @@ from plotly.graph_objects import Figure
 
 from twinrank import __version__
 from twinrank.data import Description
-from twinrank.evaluation import View
+from twinrank.evaluation import TESTED, View
 from twinrank.experiments import Examination, Run
-from twinrank.experiments.compare import TESTED
 from twinrank.reports.figures import draw, hover_text, styled
 from twinrank.reports.geometry_report import draw_centroids, space_tables
 from twinrank.reports.mistakes_report import (

@@ -33,6 +33,7 @@ from twinrank.service.logs import log_as_json
 from twinrank.service.prometheus import Metrics, TrafficCounter
 from twinrank.service.routes import TAGS, Service, api, probes
 from twinrank.service.settings import PUBLIC_RATE_PER_MINUTE, Settings
+from twinrank.service.text_routes import texts
 
 if TYPE_CHECKING:
     from twinrank.service.shadow import Shadow
@@ -113,7 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.service = service
-    for router in (api, probes):
+    for router in (api, texts, probes):
         app.include_router(router)
     _add_pages(app)
     app.add_exception_handler(RequestValidationError, _answer_invalid)

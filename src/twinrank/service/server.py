@@ -137,7 +137,7 @@ def check(settings: Settings) -> None:
     if settings.keys:
         Keys(settings.keys)
     if settings.redact:
-        check_installed("redactions", "redact", "phonenumbers", "stdnum")
+        check_installed("redactions", "helpdesk", "phonenumbers", "stdnum")
     Filter.parse(settings.where)
     for origin in settings.origins:
         _check_origin(origin, keys=settings.keys is not None)

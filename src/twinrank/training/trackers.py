@@ -85,7 +85,7 @@ def check_tracker(name: str | None) -> None:
     if name not in TRACKERS:
         raise TwinrankError(f"no tracker is called {name!r}; choose {', '.join(TRACKERS)}")
     more = ("sqlalchemy", "alembic") if name == "mlflow" else ()
-    check_installed(f"runs that are tracked by {name}", name, name, *more)
+    check_installed(f"runs that are tracked by {name}", "track", name, *more)
 
 
 @contextmanager

@@ -199,4 +199,4 @@ def build_reader(
     idf = None
     if recipe.selects:
         idf = Idf.of([*dataset.answer_texts(), *dataset.for_pretraining().texts])
-    return reader_of(recipe, store, device, idf=idf, tuned=tuned)
+    return reader_of(recipe, store, device, idf=idf, folders=(tuned,) if tuned else ())
