@@ -1,5 +1,6 @@
 """A running service as a retriever of LangChain, LlamaIndex or Haystack."""
 # Each framework is imported when its class is asked for. They read annotations: none is deferred.
+# ruff: noqa: ANN401
 
 import asyncio
 from typing import Any
@@ -13,7 +14,7 @@ from twinrank.service.schemas import Passage, Ranked
 class _Reader:
     """Asks for passages of the best answers; without a client for asyncio, in a thread."""
 
-    def __init__(self, client: Client, async_client: AsyncClient | None, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, client: Client, async_client: AsyncClient | None, **options: Any) -> None:
         self.client, self.async_client = client, async_client
         self._options = {"passage": "answer", **options, "explain": False}
 
@@ -51,10 +52,10 @@ def _build_langchain() -> type:
             names = ("client", "async_client", "passage", "type", "min_confidence", "where")
             return _Reader(**{name: getattr(self, name) for name in names})
 
-        def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:  # noqa: ANN401, ARG002
+        def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:  # noqa: ARG002
             return build_documents(self._reader.read(query, self.k))
 
-        async def _aget_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:  # noqa: ANN401, ARG002
+        async def _aget_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:  # noqa: ARG002
             return build_documents(await self._reader.read_async(query, self.k))
 
     def build_documents(answers: list[Ranked]) -> list[Document]:
@@ -72,14 +73,10 @@ def _build_llamaindex() -> type:
         """The best answers to a query, as nodes; options as of `Client.rank`."""
 
         def __init__(
-            self,
-            client: Client,
-            async_client: AsyncClient | None = None,
-            k: int = 5,
-            **options: Any,  # noqa: ANN401
+            self, client: Client, async_client: AsyncClient | None = None, k: int = 5, **how: Any
         ) -> None:
             super().__init__()
-            self._reader, self._k = _Reader(client, async_client, **options), k
+            self._reader, self._k = _Reader(client, async_client, **how), k
 
         def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
             return build_nodes(self._reader.read(query_bundle.query_str, self._k))
@@ -156,6 +153,4 @@ def __getattr__(name: str) -> type:
     }
     if name not in builders:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    retriever = builders[name]()
-    retriever.__qualname__ = name  # as it is found here
-    return globals().setdefault(name, retriever)
+    return globals().setdefault(name, builders[name]())

@@ -206,7 +206,10 @@ async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
         message = fault["msg"].removeprefix("Value error, ")
         faults.append(f"{field}: {message}" if field else message)
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return JSONResponse({"detail": f"{faults[0]}{more}"}, 422)
+    problem = {"detail": f"{faults[0]}{more}"}
+    if request.url.path == "/v1/embeddings":
+        problem["message"] = problem["detail"]  # what OpenAI's client shows
+    return JSONResponse(problem, 422)
 
 
 async def _answer_unreachable(_: Request, error: Exception) -> JSONResponse:

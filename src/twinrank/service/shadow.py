@@ -144,8 +144,7 @@ class Shadow:
                 flushed = loop.time()
 
     def _compare(self, turn: Sequence[_Answered]) -> list[dict[str, int]]:
-        plain = {"k": FIRST, "explain": False, "passage": None}
-        plain |= {"ask_below": 0.0, "min_confidence": 0.0}
+        plain = {"k": FIRST, "explain": False, "passage": None, "ask_below": 0, "min_confidence": 0}
         batch = [
             replace(answered.scoped, request=answered.scoped.request.model_copy(update=plain))
             for answered in turn
