@@ -64,8 +64,10 @@ NOT_RUN = {
     "accelerate": "trains an encoder in two processes; tests/training does so",
     "hf": "downloads from a model hub",
 }
-# Fewer of what a page asks for shows the same.
+# Fewer of what a page asks for shows the same, and so does one page of several with one command.
 SMALLER = {"--trials": "2", "--seeds": "1"}
+LONG = {"compare", "explore"}
+long_commands_run = set()
 
 
 @dataclass(frozen=True)
@@ -219,8 +221,10 @@ class Workshop:
                 Path(block.title).parent.mkdir(parents=True, exist_ok=True)
                 Path(block.title).write_text(block.text)
             for words in block.commands:
-                if not reason_not_to_run(words):
+                if not reason_not_to_run(words) and tuple(words) not in long_commands_run:
                     self.run(words)
+                    if words[1] in LONG:
+                        long_commands_run.add(tuple(words))
             if block.language == "python":
                 text = block.text.replace("http://127.0.0.1:8000", self.url(block.text))
                 exec(compile(text, str(self.page), "exec"), self.names)  # noqa: S102 (our own text)
