@@ -18,8 +18,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 EXTRAS_OF_FILES = {
     "addresses.py": "serve",
     "client": "client",
-    "client/haystack.py": "retrievers",
-    "client/langchain.py": "retrievers",
+    "client/mcp_server.py": "mcp",
     "cluster": "cluster,train,serve",
     "data/redaction.py": "helpdesk",
     "encoding/torch_backend.py": "train",
@@ -27,6 +26,7 @@ EXTRAS_OF_FILES = {
     "experiments": "train",
     "experiments/sweep.py": "tune",
     "feedback": "serve",
+    "mteb.py": "mteb",
     "planning.py": "train",
     "reports": "explore",
     "reports/sweep_report.py": "tune",

@@ -200,14 +200,15 @@ def test_both_clients_can_do_the_same():
 
 
 @pytest.mark.parametrize(
-    ("module", "absent", "extra"),
+    ("module", "name", "absent", "extra"),
     [
-        ("twinrank.client", "httpx", "client"),
-        ("twinrank.client.langchain", "langchain_core", "retrievers"),
-        ("twinrank.client.haystack", "haystack", "retrievers"),
+        ("client", "Client", "httpx", "client"),
+        ("client.retrievers", "LangChainRetriever", "langchain_core", "langchain"),
+        ("client.retrievers", "LlamaIndexRetriever", "llama_index", "llamaindex"),
+        ("client.retrievers", "HaystackRetriever", "haystack", "haystack"),
     ],
 )
-def test_an_absent_library_is_said_with_the_extra(module, absent, extra):
-    code = f"import sys; sys.modules[{absent!r}] = None; import {module}"
+def test_an_absent_library_is_said_with_the_extra(module, name, absent, extra):
+    code = f"import sys; sys.modules[{absent!r}] = None; from twinrank.{module} import {name}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert f"pip install 'twinrank[{extra}]'" in done.stderr.splitlines()[-1]

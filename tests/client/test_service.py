@@ -121,7 +121,7 @@ def test_keys_and_roles(service, made):
 
 def test_the_example_of_the_guide_runs(service, capsys):
     examples = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    (example,) = [each for each in examples if "Client" in each]
+    (example,) = [each for each in examples if "with Client(" in each]
     assert "http://127.0.0.1:8000" in example
     example = example.replace('"http://127.0.0.1:8000"', f'"{service.url}", key="{WRITE}"')
     exec(compile(example, "client.md", "exec"), {})  # noqa: S102 (our own text)

@@ -156,6 +156,16 @@ def test_bm25_equals_the_textbook(help_centre):
     assert not index.score_texts(["", "xyzzy"]).any()
 
 
+def test_words_score_texts_that_are_not_there_as_though_they_were(help_centre):
+    texts = help_centre.answer_texts()
+    index = Bm25(texts, language="english", scale=0.5)
+    query = f"{TEXTS[1]} {TEXTS[1]} xyzzy"
+    (expected,) = index.score_texts([query])
+    np.testing.assert_allclose(index.score_documents(query, texts), expected, rtol=1e-4, atol=1e-5)
+    assert index.score_documents("xyzzy", ["xyzzy", "", "invoice"])[0] > 0
+    assert not index.score_documents("xyzzy", ["", "invoice"]).any()
+
+
 @pytest.fixture
 def saved(fitted, tmp_path):
     fitted("towers").save(tmp_path / "ranker")

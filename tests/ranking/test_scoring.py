@@ -117,6 +117,24 @@ def test_log_odds_are_those_of_the_softmax():
     assert log_odds(scores[:, :1]).tolist() == [0] * 20
 
 
+def test_a_text_is_scored_beside_the_answers_that_fit(fused):
+    """An answer's own text has its share of the softmax of what texts say, p / (1 + p)."""
+    fused.scoring = replace(fused.scoring, weights={**fused.scoring.weights, "words": 0.5})
+    queries, scoring = fused.scoring.encode(TEXTS[:1]), fused.scoring
+    parts = scoring.signal_scores(queries)
+    of_answers = (parts["dense"] + parts["words"])[0].astype(np.float64)
+    texts = ["reset the password", "refund"]
+    vectors = scoring.dense.embed_documents(texts)
+    dense = scoring.weights["dense"] * scoring.dense.towers.scale * (queries.vectors @ vectors.T)
+    words = 0.5 * scoring.words.score_documents(TEXTS[0], texts)
+    for fits in (np.ones(len(of_answers), bool), np.arange(len(of_answers)) < 3):
+        odds = np.exp(dense[0] + words) / np.exp(of_answers[fits]).sum()
+        chances = scoring.score_texts(queries, texts, vectors, fits)
+        np.testing.assert_allclose(chances, odds / (1 + odds), rtol=1e-4)
+    none = scoring.score_texts(queries, texts, vectors, np.zeros(len(of_answers), bool))
+    assert ((none > 0) & (none < 1)).all()
+
+
 def test_silent_below_a_confidence(fused):
     least = fused.rank(TEXTS)[0][0].confidence
     assert fused.rank(TEXTS[0], min_confidence=least * 0.99)[0]

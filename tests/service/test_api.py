@@ -696,3 +696,26 @@ def test_html_of_an_answer_becomes_text_and_its_headings_sections(client):
     given = {**body, "sections": [{"title": "One", "text": "<p>a</p>"}]}
     reply = client.put("/v1/answers/html", json=given).json()
     assert reply["sections"] == [{"title": "One", "text": "a"}]
+
+
+def test_a_passage_of_each_answer_is_given_if_asked_for(reader):
+    explained = rank(reader, {"text": TEXT, "k": 3})["answers"]
+    assert {answer["passage"] for answer in explained} == {None}
+    for passage in ("answer", "section", "sentence"):
+        body = {"text": TEXT, "k": 3, "explain": False, "passage": passage}
+        for answer, known in zip(rank(reader, body)["answers"], explained, strict=True):
+            whole = reader.get(f"/v1/answers/{answer['id']}").json()
+            assert (answer["sentence"], answer["section"], answer["past_queries"]) == (
+                None,
+                None,
+                [],
+            )
+            if passage == "answer":
+                assert answer["passage"] == whole["text"]
+            elif passage == "sentence":
+                assert answer["passage"] == known["sentence"]
+            else:
+                assert known["sentence"] in answer["passage"]
+                assert answer["passage"] in {part["text"].strip() for part in whole["sections"]}
+    refused = reader.post("/v1/rank", json={"text": TEXT, "passage": "text"})
+    assert refused.status_code == 422

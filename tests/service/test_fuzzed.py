@@ -21,13 +21,14 @@ from uvicorn import Config, Server
 from twinrank.service.app import create_app
 from twinrank.service.routes import api, probes
 from twinrank.service.settings import Settings
+from twinrank.service.text_routes import texts
 
 pytestmark = pytest.mark.slow
 
 EXAMPLES = int(os.environ.get("TWINRANK_FUZZ", "20"))  # of each route
 ROUTES = [
     (route.path_format, method)
-    for route in (*api.routes, *probes.routes)
+    for route in (*api.routes, *texts.routes, *probes.routes)
     if route.include_in_schema
     for method in sorted(route.methods)
 ]

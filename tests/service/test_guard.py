@@ -13,6 +13,8 @@ from twinrank.service.live_ranker import LiveRanker, LoadedRanker
 from twinrank.service.server import check
 
 QUERY = {"text": "hello", "k": 1, "explain": False}
+RERANK = {"query": "hello", "documents": ["hello"]}
+EMBED = {"input": "hello", "model": "query"}
 VERDICT = {"key": "k", "text": "hello", "right": False}
 
 
@@ -36,6 +38,9 @@ def locked(trained, tmp_path_factory):
     ("method", "path", "body", "role"),
     [
         ("POST", "/v1/rank", QUERY, "read"),
+        ("POST", "/v1/rerank", RERANK, "read"),
+        ("POST", "/v2/rerank", RERANK, "read"),
+        ("POST", "/v1/embeddings", EMBED, "read"),
         ("HEAD", "/v1/answers", None, "read"),
         ("GET", "/metrics", None, "read"),
         ("HEAD", "/v1/stats", None, "write"),
@@ -196,6 +201,9 @@ def test_a_rate_beyond_the_limit_is_refused_with_when_to_come_back(service, sett
     [
         ("POST", "/v1/rank", [QUERY] * 3),
         ("POST", "/v1/rank", {**QUERY, "text": "hello " * 400}),
+        ("POST", "/v1/rank", {**QUERY, "k": 2, "passage": "answer"}),
+        ("POST", "/v2/rerank", {**RERANK, "documents": ["hello"] * 2}),
+        ("POST", "/v1/embeddings", {**EMBED, "input": ["hello"] * 3}),
         ("POST", "/v1/feedback", {**VERDICT, "text": "hello " * 400}),
         ("PUT", "/v1/answers/new", {"title": "New", "sections": [{"text": "hello " * 400}]}),
     ],

@@ -111,8 +111,13 @@ def test_a_batch_with_many_filters_is_what_each_alone_gives(desk):
 BODIES = {
     ("POST", "/v1/rank"): [
         {"text": TEXT, "k": 100, "ask_below": 1},
+        {"text": TEXT, "k": 100, "passage": "answer"},
+        {"text": TEXT, "k": 100, "passage": "section"},
         [{"text": CANARY, "k": 100, "where": {"brand": ["globex", "acme"]}}],
     ],
+    ("POST", "/v1/rerank"): [{"query": CANARY, "documents": [TEXT]}],
+    ("POST", "/v2/rerank"): [{"query": CANARY, "documents": [TEXT], "return_documents": True}],
+    ("POST", "/v1/embeddings"): [{"input": CANARY, "model": "query"}],
     ("GET", "/v1/answers"): [None],
     ("GET", "/v1/answers/{id}"): [None],
     ("PUT", "/v1/answers/{id}"): [MINE, NEW],
@@ -166,11 +171,13 @@ def test_no_route_says_a_word_of_what_is_anothers(desk, tenants):
 
 def test_the_owner_sees_the_canary_by_each_of_these_ways(desk):
     """The walk above would notice it."""
-    for path, body in (("/v1/answers", None), ("/v1/rank", {"text": TEXT, "k": 100})):
+    asked = {"text": TEXT, "k": 100, "passage": "answer"}
+    for path, body in (("/v1/answers", None), ("/v1/rank", asked)):
         reply = desk(GLOBEX, "POST" if body else "GET", path, body)
         assert CANARY in reply.text
     answers = reply.json()["answers"]
     assert CANARY in {answer["section"] for answer in answers}
+    assert any(answer["passage"].startswith(f"{CANARY} ") for answer in answers)
 
 
 def test_titles_are_found_and_counted_among_what_may_be_seen(desk, tenants):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -263,3 +264,20 @@ def gaps(
     loaded = Ranker.load(ranker, store=FeatureStore(), device=device)
     answered = find_gaps(loaded, pl.concat(asked), k, below=below)
     show(answered.model_dump() if json else gaps_table(answered))
+
+
+@app.command(rich_help_panel=PANEL)
+def mcp(
+    url: Annotated[str, typer.Argument(help="Address of a running service.")],
+) -> None:
+    """Give a language model the tool `find_answers`: an MCP server on standard input and output.
+
+    The key of a service that has keys is in $TWINRANK_KEY.
+
+    Example: `twinrank mcp http://127.0.0.1:8000`
+    """
+    check_installed("tools for language models", "mcp", "mcp", "httpx")
+    from twinrank.client import AsyncClient
+    from twinrank.client.mcp_server import build_server
+
+    build_server(AsyncClient(url, os.environ.get("TWINRANK_KEY"))).run()

@@ -25,6 +25,7 @@ from twinrank.service.schemas import (
     MAX_BATCH_QUERIES,
     Answer,
     FoundAnswers,
+    Passage,
     Ranking,
     Ready,
     Section,
@@ -81,6 +82,7 @@ class _Calls:
         ask_below: float = ASK_BELOW,
         where: Where | None = None,
         explain: bool = True,
+        passage: Passage | None = None,
     ) -> Call[Ranking]:
         """Rank the answers for a query, the best first.
 
@@ -93,9 +95,12 @@ class _Calls:
             ask_below: name answers to choose from, in `ask`, if the first is less likely right.
             where: rank answers alone with this metadata: `{"locale": "da", "brand": ["a", "b"]}`.
             explain: whether to give section, sentence, channels and past queries.
+            passage: a text to read of each answer: the whole `answer`; or the `section` or
+                `sentence` that fits best.
         """
         options = {"k": k, "type": type, "min_confidence": min_confidence, "ask_below": ask_below}
-        body = {**_query_fields(query), **options, "where": dict(where or {}), "explain": explain}
+        shown = {"where": dict(where or {}), "explain": explain, "passage": passage}
+        body = {**_query_fields(query), **options, **shown}
         return Call("POST", "/v1/rank", Ranking.model_validate_json, body=body)
 
     def answer(self, id: str) -> Call[Answer]:

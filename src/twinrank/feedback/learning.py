@@ -101,11 +101,11 @@ def learn(
     path: Path,
     verdicts: Sequence[Verdict],
     *,
-    data: Path | None = None,
+    data: Path | None = None,  # to train and measure on; None: the ranker's own
     hold_back: float = HOLD_BACK,
     margin: float = MARGIN,
     dry_run: bool = False,
-    index: str | None = None,
+    index: str | None = None,  # built before the new ranker takes the place
     store: FeatureStore,
     device: str = "auto",
 ) -> Learning:
@@ -115,20 +115,18 @@ def learn(
     changes since it was trained. After a kill the same call goes on from the state in the folder
     `NAME.learning` beside the ranker, with the verdicts it began with. `roll_back` undoes it.
 
-    Verdicts come oldest first. Without `data`, the ranker's own data set is trained and measured
-    on. `hold_back` is the share of the feedback to measure on, see `make_labels`; `margin` see
-    `find_losses`. An index is built before the new ranker takes the place.
+    Verdicts come oldest first; for `hold_back` see `make_labels`, for `margin` `find_losses`.
 
     Raises:
-        TwinrankError: if there is nothing to learn from, the ranker, its data or the index cannot
-            be used, or another ranker takes its place meanwhile; the old one stays then.
+        TwinrankError: if there is nothing to learn from, something cannot be used, or another
+            ranker takes its place meanwhile; the old one stays then.
     """
     if not (0 <= hold_back <= 1 and margin >= 0):  # nor NaN, by which any ranker would pass
         raise FeedbackError(f"hold back {hold_back:g}, margin {margin:g}: give a number from 0 on")
-    if index:
-        place_of(index)  # refuse it before training
     if not verdicts:
         raise FeedbackError("there are no verdicts yet; learn when people have judged some answers")
+    if index:
+        place_of(index)  # refuse it before training
     old = _load_trained(path, store, device)
     base = Dataset.load(data) if data else old.origin.dataset()
     with writing(learning_folder(path)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from copy import copy
 from functools import cache
@@ -22,6 +23,7 @@ _STOP_WORDS = frozenset(
     {"danish", "dutch", "english", "french", "german", "italian"}
     | {"norwegian", "portuguese", "russian", "spanish", "swedish", "turkish"}
 )
+K1, B = 1.5, 0.75
 
 
 class Bm25:
@@ -55,6 +57,20 @@ class Bm25:
             if words:
                 row[:] = self._index.get_scores(words)
         return table * np.float32(self.scale)
+
+    def score_documents(self, query: str, documents: Sequence[str]) -> Float[np.ndarray, " t"]:
+        """Score t texts that are not in the index, by its counts of words and its mean length."""
+        wanted = Counter(tokenise([query], self.language)[0])
+        count, mean_length = len(self._words), np.mean([len(words) for words in self._words])
+        known = self._index.vocab_dict
+        frequencies = {word: self.frequency(word) if word in known else 0 for word in wanted}
+        idf = {word: np.log1p((count - n + 0.5) / (n + 0.5)) for word, n in frequencies.items()}
+        scores = np.zeros(len(documents), np.float32)
+        for i, words in enumerate(tokenise(documents, self.language)):
+            damping = K1 * (1 - B + B * len(words) / mean_length)
+            for word, n in Counter(words).items():
+                scores[i] += wanted[word] * idf.get(word, 0.0) * n / (n + damping)
+        return scores * np.float32(self.scale)
 
     def frequency(self, word: str) -> int:
         """Return in how many answers a word of theirs stands, as `tokenise` gives it."""
@@ -106,6 +122,6 @@ def _load_bm25s() -> Any:  # noqa: ANN401 (bm25s has no types)
 def _build_index(words: list[list[str]]) -> Any:  # noqa: ANN401 (bm25s has no types)
     if not any(words):
         raise RankerError("no answer holds a word BM25 could index; check the answers' texts")
-    index = _load_bm25s().BM25()
+    index = _load_bm25s().BM25(k1=K1, b=B)
     index.index(words, show_progress=False)
     return index

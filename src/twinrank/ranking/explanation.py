@@ -42,6 +42,7 @@ class Evidence:
         past_queries: of those labelled with the answer the nearest, nearest first.
         solved: how many past queries are labelled with the answer.
         words: of the query, those that speak most for the answer by what past queries taught.
+        passage: the text of the section, or of the whole answer where it has none.
     """
 
     section: str | None
@@ -49,12 +50,13 @@ class Evidence:
     past_queries: tuple[PastQuery, ...] = ()
     solved: int = 0
     words: tuple[str, ...] = ()
+    passage: str | None = None
 
 
 class Sentences(NamedTuple):
-    """The sentences of a section: the title of each one's section, its text, its vector (s x d)."""
+    """Sentences: the number of each one's section, its text, its vector (s x d)."""
 
-    titles: list[str | None]
+    numbers: list[int]
     texts: list[str]
     vectors: Float[np.ndarray, "s d"]
 
@@ -118,12 +120,12 @@ class Explainer:
                     return
                 if (row, number) in self._cache:
                     continue
-                titles, texts = self._split((row, number))
+                numbers, texts = self._split((row, number))
                 vectors = []
                 for first in range(0, max(1, len(texts)), SENTENCES_A_STEP):
                     vectors.append(dense.embed_passages(texts[first : first + SENTENCES_A_STEP]))
                     yield
-                self._cache[row, number] = Sentences(titles, texts, np.concatenate(vectors))
+                self._cache[row, number] = Sentences(numbers, texts, np.concatenate(vectors))
 
     def _explain_by_vectors(
         self, query: Float[np.ndarray, " d"], row: int, sentences: Sentences
@@ -132,16 +134,18 @@ class Explainer:
         if not sentences.texts:
             return Evidence(None, None, past, solved)
         best = int((sentences.vectors @ query).argmax())
-        return Evidence(sentences.titles[best], sentences.texts[best], past, solved)
+        title, passage = self._sections[row][sentences.numbers[best]]
+        return Evidence(title or None, sentences.texts[best], past, solved, passage=passage)
 
     def _explain_by_words(self, text: str, row: int) -> Evidence:
-        titles, texts = self._split((row, None))
+        numbers, texts = self._split((row, None))
         try:
             words = Bm25(texts, language=self._language)
         except RankerError:  # not one word among them
             return Evidence(None, None)
         best = int(words.score_texts([text])[0].argmax())
-        return Evidence(titles[best], texts[best])
+        title, passage = self._sections[row][numbers[best]]
+        return Evidence(title or None, texts[best], passage=passage)
 
     def _best_section(
         self, dense: DenseSignal, query: Float[np.ndarray, " d"], row: int
@@ -158,25 +162,24 @@ class Explainer:
         new = {key: self._split(key) for key in sections if key not in read}
         vectors = dense.embed_passages([text for _, texts in new.values() for text in texts])
         last = 0
-        for key, (titles, texts) in new.items():
+        for key, (numbers, texts) in new.items():
             first, last = last, last + len(texts)
-            read[key] = Sentences(titles, texts, vectors[first:last].copy())
+            read[key] = Sentences(numbers, texts, vectors[first:last].copy())
         self._cache |= read
         while len(self._cache) > MAX_CACHED_SECTIONS:
             del self._cache[next(iter(self._cache))]  # the oldest
         return read
 
-    def _split(self, section: Section) -> tuple[list[str | None], list[str]]:
-        """Return the title of the section of each sentence, and the sentences."""
+    def _split(self, section: Section) -> tuple[list[int], list[str]]:
+        """Return the number of the section of each sentence, and the sentences."""
         row, number = section
-        parts = self._sections[row] if number is None else [self._sections[row][number]]
         pairs = [
-            (title or None, sentence)
-            for title, text in parts
-            for sentence in split_sentences(text, self._language)
+            (i, sentence)
+            for i in (range(len(self._sections[row])) if number is None else [number])
+            for sentence in split_sentences(self._sections[row][i][1], self._language)
         ]
         pairs = [pair for pair in pairs if len(pair[1]) >= MIN_SENTENCE_CHARACTERS] or pairs
-        return [title for title, _ in pairs], [sentence for _, sentence in pairs]
+        return [i for i, _ in pairs], [sentence for _, sentence in pairs]
 
     def _nearest_past_queries(
         self, query: Float[np.ndarray, " d"], row: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -160,7 +161,8 @@ class Manifest(BaseModel):
         absolute = self.origin.folder if content == "data" else self.encoder_folder
         relative = self.relative_folders.get(content)
         folders = [absolute and Path(absolute), relative and ranker.resolve() / relative]
-        return next((folder for folder in folders if folder and folder.is_dir()), None)
+        # Without an error where only somebody else may look, as of a service's own user.
+        return next((f for f in folders if f and os.path.isdir(f)), None)  # noqa: PTH112
 
     @property
     def encoders(self) -> tuple[str, ...]:

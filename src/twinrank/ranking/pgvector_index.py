@@ -181,9 +181,7 @@ class PgvectorIndex:
                 yield connection
         except (SQLAlchemyError, Error) as error:
             line = hide_passwords(first_line(getattr(error, "orig", error)), self.place.address)
-            fix = (
-                "check the address, that it runs, and that pgvector 0.8 or newer is installed there"
-            )
+            fix = "check the address, that it runs, and that it has pgvector 0.8 or newer"
             raise AnswerIndexError(f"{self.place}: {line}; {fix}") from None
 
 

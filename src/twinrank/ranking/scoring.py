@@ -77,6 +77,30 @@ class Scoring:
         parts = [score(part) for part in self._chunks(queries)]
         return {name: np.concatenate([part[name] for part in parts]) for name in self.signals}
 
+    def score_texts(
+        self,
+        query: QueryBatch,
+        texts: Sequence[str],
+        vectors: Float[np.ndarray, "t d"],
+        fits: Bool[np.ndarray, " m"],
+    ) -> Float[np.ndarray, " t"]:
+        """Return how likely t texts answer one query, each beside the answers that fit (0 to 1).
+
+        One half is as likely as all these answers together. A text has no past queries: vectors
+        and words alone compare it with answers, and so they alone count here.
+        """
+        scores, of_answers = np.zeros(len(texts)), np.zeros(len(fits))
+        if self.dense:
+            weight = self.weights["dense"]
+            scores = scores + weight * self.dense.towers.scale * (vectors @ query.vectors[0])
+            of_answers = of_answers + weight * self.dense.scores(query)[0]
+        if self.words:
+            weight = self.weights["words"]
+            scores = scores + weight * self.words.score_documents(query.texts[0], texts)
+            of_answers = of_answers + weight * self.words.scores(query)[0]
+        chances: np.ndarray = expit(scores - (logsumexp(of_answers[fits]) if fits.any() else 0))
+        return chances
+
     def score_candidates(
         self,
         queries: QueryBatch,

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
+from twinrank.data.texts import Readable
 from twinrank.ranking.reader import Passages, Reader, among, pool_passages
 from twinrank.ranking.towers import FrozenTowers
 
@@ -99,6 +100,11 @@ class DenseSignal:
     def embed_passages(self, texts: Sequence[str]) -> Float[np.ndarray, "v d"]:
         """Return the vectors of passages of answers, without an offset."""
         return self.towers.project_answers(self.reader.features(self.reader.documents(texts)))
+
+    def embed_documents(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
+        """Return a vector of each of some texts, read as answers are, without an offset."""
+        select = self.reader.selection
+        return self.embed_passages(select([Readable.plain(t) for t in texts]) if select else texts)
 
     def scores(
         self, queries: QueryBatch, rows: Int[np.ndarray, " k"] | None = None

@@ -33,6 +33,7 @@ KEY_LINE = re.compile(
 )
 CHARACTERS_PER_REQUEST = 1_000  # of a text, that count as one request more
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+RANKING_PATHS = frozenset({"/v1/rank", "/v1/rerank", "/v2/rerank", "/v1/embeddings"})
 CHANGING_METHODS = frozenset({"POST", "PUT", "DELETE", "PATCH"})
 # A proxy's additions to a request: without keys, it would let everybody in.
 PROXY_HEADER = re.compile(
@@ -197,7 +198,7 @@ def _required_role(method: str, path: str) -> Role:
     """Return the role that a request takes; one that is not listed takes the highest."""
     if method in {"GET", "HEAD", "OPTIONS"} and path.startswith(("/v1/answers", "/metrics")):
         return "read"
-    if path == "/v1/rank":
+    if path in RANKING_PATHS:
         return "read"
     if (method, path) == ("POST", "/v1/feedback"):
         return "feedback"

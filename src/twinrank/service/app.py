@@ -33,6 +33,7 @@ from twinrank.service.logs import log_as_json
 from twinrank.service.prometheus import Metrics, TrafficCounter
 from twinrank.service.routes import TAGS, Service, api, probes
 from twinrank.service.settings import PUBLIC_RATE_PER_MINUTE, Settings
+from twinrank.service.text_routes import texts
 
 if TYPE_CHECKING:
     from twinrank.service.shadow import Shadow
@@ -113,7 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.service = service
-    for router in (api, probes):
+    for router in (api, texts, probes):
         app.include_router(router)
     _add_pages(app)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
@@ -205,7 +206,10 @@ async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
         message = fault["msg"].removeprefix("Value error, ")
         faults.append(f"{field}: {message}" if field else message)
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return JSONResponse({"detail": f"{faults[0]}{more}"}, 422)
+    problem = {"detail": f"{faults[0]}{more}"}
+    if request.url.path == "/v1/embeddings":
+        problem["message"] = problem["detail"]  # what OpenAI's client shows
+    return JSONResponse(problem, 422)
 
 
 async def _answer_unreachable(_: Request, error: Exception) -> JSONResponse:

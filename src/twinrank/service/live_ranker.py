@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import polars as pl
+from jaxtyping import Float
 from starlette.exceptions import HTTPException
 
 from twinrank.data.conversations import CONVERSATION, QUESTION
@@ -39,6 +41,7 @@ from twinrank.ranking import (
     roll_back,
     writing,
 )
+from twinrank.ranking.signals import DenseSignal
 from twinrank.service.batching import Batcher
 from twinrank.service.guard import RETRY
 from twinrank.service.prometheus import Metrics
@@ -64,6 +67,20 @@ class ScopedRequest:
 
     request: RankRequest
     visible: Filter
+
+
+@dataclass(frozen=True)
+class TextGroup:
+    """Texts to be embedded, by the tower of queries or of answers."""
+
+    dense: DenseSignal
+    texts: Sequence[str]
+    as_queries: bool
+
+    def embed(self) -> Float[np.ndarray, "n d"]:
+        """Return their vectors."""
+        embed = self.dense.embed_queries if self.as_queries else self.dense.embed_documents
+        return embed(self.texts)
 
 
 class LoadedRanker:
@@ -136,7 +153,7 @@ class LoadedRanker:
             for answers, request in pairs
         ]
         rankings = [ranking[: request.k] for ranking, request in zip(ranked, requests, strict=True)]
-        explained = [i for i, request in enumerate(requests) if request.explain]
+        explained = [i for i, request in enumerate(requests) if _needs_evidence(request)]
         evidence = self._explainer.explain(
             [texts[i] for i in explained],
             [[answer.id for answer in rankings[i]] for i in explained],
@@ -162,6 +179,10 @@ class LoadedRanker:
         """
         confidence = ranking[0].confidence if ranking else None
         withheld = request.min_confidence > (1.0 if confidence is None else confidence)
+        nothing = [NO_EVIDENCE] * len(ranking)
+        pairs = zip(ranking, evidence or nothing, strict=True)
+        passages = [self._choose_passage(request, *pair) for pair in pairs]
+        proofs = (evidence or nothing) if request.explain else nothing
         answers = [
             Ranked(
                 rank=answer.rank,
@@ -184,8 +205,9 @@ class LoadedRanker:
                     for query in proof.past_queries
                 ],
                 solved=proof.solved,
+                passage=passage,
             )
-            for answer, proof in zip(ranking, evidence or [NO_EVIDENCE] * len(ranking), strict=True)
+            for answer, proof, passage in zip(ranking, proofs, passages, strict=True)
         ]
         return Ranking(
             answers=[] if withheld else answers,
@@ -194,6 +216,15 @@ class LoadedRanker:
             ask=ask,
             ranker=self.fingerprint,
         )
+
+    def _choose_passage(
+        self, request: RankRequest, answer: RankedAnswer, proof: Evidence
+    ) -> str | None:
+        if request.passage is None:
+            return None
+        parts = {"section": proof.passage, "sentence": proof.sentence}
+        whole = str(self.ranker.answers["text"][self._rows[answer.id]])
+        return parts.get(request.passage, whole) or answer.title
 
     def read_ahead(self) -> bool:
         """Encode sentences of answers for a moment; return whether there are more of them."""
@@ -240,7 +271,11 @@ def _fits_wholly(ranker: Ranker, id_: str, visible: Filter) -> bool:
 def _estimate_cost(scoped: ScopedRequest) -> float:
     """Estimate in characters, roughly: some for each query and each explanation."""
     request = scoped.request
-    return 200 + len(request.query) + (10 * request.k if request.explain else 0)
+    return 200 + len(request.query) + (10 * request.k if _needs_evidence(request) else 0)
+
+
+def _needs_evidence(request: RankRequest) -> bool:
+    return request.explain or request.passage in {"section", "sentence"}
 
 
 class LiveRanker:
@@ -261,6 +296,13 @@ class LiveRanker:
             self._rank,
             self.ranking_thread,
             cost=_estimate_cost,
+            max_cost=MAX_BATCH_COST,
+            max_waiting=settings.waiting,
+        )
+        self.embed: Batcher[TextGroup, Float[np.ndarray, "n d"]] = Batcher(
+            lambda groups: [group.embed() for group in groups],
+            self.ranking_thread,
+            cost=lambda group: sum(200 + len(text) for text in group.texts),
             max_cost=MAX_BATCH_COST,
             max_waiting=settings.waiting,
         )

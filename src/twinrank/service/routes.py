@@ -74,6 +74,7 @@ NEW: Responses = {201: {"model": Answer, "description": "It is new."}}
 DUPLICATE: Responses = {200: {"model": Stored, "description": "This verdict was there."}}
 TAGS = [
     {"name": "ranking", "description": "Rank answers. Takes a key with the role `read`."},
+    {"name": "texts", "description": "As other clients know them. Takes a key with `read`."},
     {"name": "answers", "description": "Reading takes the role `read`, changing `write`."},
     {
         "name": "feedback",
@@ -186,7 +187,8 @@ async def rank(
 ) -> Ranking | list[Ranking]:
     """Rank the answers for a query, or for each query of a batch."""
     queries = body if isinstance(body, list) else [body]
-    service.charge(request, *(query.query for query in queries))
+    passages = sum(query.k for query in queries if query.passage)
+    service.charge(request, *(query.query for query in queries), *[""] * passages)
     queries = await service.redact(queries)
     if service.settings.log_texts:
         request.state.logged = {"texts": [query.query for query in queries]}

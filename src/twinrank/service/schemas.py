@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -40,7 +40,8 @@ def _refuse_nul(text: str) -> str:
     return text
 
 
-def _refuse_blank(text: str) -> str:
+def refuse_blank(text: str) -> str:
+    """Refuse a text without a character."""
     if not text.strip():
         raise ValueError("is empty; give it some words")
     return text
@@ -72,12 +73,13 @@ def _parse_metadata(metadata: object) -> object:
 
 Clean = AfterValidator(_refuse_nul)
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUERY_CHARACTERS), Clean]
-Words = Annotated[Text, AfterValidator(_refuse_blank)]
+Words = Annotated[Text, AfterValidator(refuse_blank)]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256), Clean]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64), Clean]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=ONE_LINE)]
 Role = Annotated[str, StringConstraints(max_length=32, pattern=r"^[^\x00-\x1f:]+$")]
 Title = Annotated[str, StringConstraints(max_length=1_000), Clean]
+Passage = Literal["answer", "section", "sentence"]
 Article = Annotated[str, StringConstraints(max_length=MAX_ANSWER_CHARACTERS), Clean]
 
 
@@ -152,6 +154,13 @@ class RankRequest(Question):
     explain: Annotated[
         bool, Field(description="Whether to give section, sentence, channels and past queries.")
     ] = True
+    passage: Annotated[
+        Passage | None,
+        Field(
+            description="Give a text to read of each answer: the whole, or the section or sentence "
+            "that fits best. Each counts as one request more."
+        ),
+    ] = None
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -198,6 +207,7 @@ class Ranked(BaseModel):
     words: list[str] = Field([], description="Words of the query that speak for it, at most three.")
     past_queries: list[Past] = Field(description="Those most like the query, at most three.")
     solved: int = Field(0, description="How many past queries had this answer.")
+    passage: str | None = Field(None, description="The text to read that was asked for.")
 
 
 class Option(BaseModel):
@@ -234,7 +244,7 @@ class Section(Strict):
 class NewAnswer(Strict):
     """An answer without its id."""
 
-    title: Annotated[Title, AfterValidator(_refuse_blank)]
+    title: Annotated[Title, AfterValidator(refuse_blank)]
     text: Article = ""
     url: Annotated[str, StringConstraints(max_length=2_000), Clean] | None = None
     sections: Annotated[list[Section], Field(max_length=500)] = []

@@ -122,6 +122,8 @@ class Shadow:
                 texts = [now.text, *(part.text for part in now.sections)]
                 if answer.sentence and not any(answer.sentence in text for text in texts):
                     changes |= {"section": None, "sentence": None}
+                if answer.passage and not any(answer.passage in t for t in (now.title, *texts)):
+                    changes["passage"] = now.text or now.title
                 answers.append(answer.model_copy(update=changes))
         return ranking.model_copy(update={"answers": answers})
 
@@ -142,7 +144,7 @@ class Shadow:
                 flushed = loop.time()
 
     def _compare(self, turn: Sequence[_Answered]) -> list[dict[str, int]]:
-        plain = {"k": FIRST, "explain": False, "ask_below": 0.0, "min_confidence": 0.0}
+        plain = {"k": FIRST, "explain": False, "passage": None, "ask_below": 0, "min_confidence": 0}
         batch = [
             replace(answered.scoped, request=answered.scoped.request.model_copy(update=plain))
             for answered in turn
