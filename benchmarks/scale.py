@@ -114,8 +114,14 @@ def race_engines(count: int) -> dict[str, tuple[str, float]]:
     nearest = np.argsort(-(queries @ vectors.T))[:, :10]
     graph = faiss.IndexHNSWFlat(DIM, LINKS, faiss.METRIC_INNER_PRODUCT)
     graph.hnsw.efConstruction, graph.hnsw.efSearch = BUILD_BREADTH, SEARCH_BREADTH
-    breadths = {"expansion_add": BUILD_BREADTH, "expansion_search": SEARCH_BREADTH}
-    other = Index(ndim=DIM, metric="ip", dtype="f32", connectivity=LINKS, **breadths)
+    other = Index(
+        ndim=DIM,
+        metric="ip",
+        dtype="f32",
+        connectivity=LINKS,
+        expansion_add=BUILD_BREADTH,
+        expansion_search=SEARCH_BREADTH,
+    )
     engines: dict[str, tuple[Any, Any, Any]] = {
         "FAISS": (
             graph.add,

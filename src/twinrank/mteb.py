@@ -99,7 +99,7 @@ def as_task(
     queries = dataset.split(split)
     types = queries.frame["type"].unique().sort().to_list()
     corpus = datasets.Dataset.from_dict(dataset.answers.select(COLUMNS).to_dict(as_series=False))
-    subsets = {kind: {split: _select_type(dataset, queries, kind, corpus)} for kind in types}
+    subsets: Any = {kind: {split: _select_type(dataset, queries, kind, corpus)} for kind in types}
 
     class DatasetTask(AbsTaskRetrieval):
         metadata = TaskMetadata(

@@ -112,9 +112,10 @@ def _build_haystack() -> type:
             if key is not None and not isinstance(key, Secret):  # a pipeline's file would show it
                 raise ClientError('key: give a Secret, as Secret.from_env_var("TWINRANK_KEY")')
             how = (url, None if key is None else key.resolve_value(), timeout, retries)
-            self._reader = _Reader(Client(*how), AsyncClient(*how), **(options or {}))
-            self._settings = {"url": url, "key": key, "top_k": top_k, "timeout": timeout}
-            self._settings |= {"retries": retries, "options": options}
+            self._async_client = AsyncClient(*how)
+            self._reader = _Reader(Client(*how), self._async_client, **(options or {}))
+            self._settings: dict[str, Any] = {"url": url, "key": key, "top_k": top_k}
+            self._settings |= {"timeout": timeout, "retries": retries, "options": options}
             self._top_k = top_k
 
         def to_dict(self) -> dict[str, Any]:
@@ -134,12 +135,13 @@ def _build_haystack() -> type:
             self._reader.client.close()
 
         async def close_async(self) -> None:
-            await self._reader.async_client.close()
+            await self._async_client.close()
 
     def build_documents(answers: list[Ranked]) -> dict[str, list[Document]]:
-        fields = [{"id": a.id, "content": a.passage, "score": a.score} for a in answers]
-        pairs = zip(fields, answers, strict=True)
-        return {"documents": [Document(**f, meta=_metadata(a)) for f, a in pairs]}
+        documents = [
+            Document(id=a.id, content=a.passage, score=a.score, meta=_metadata(a)) for a in answers
+        ]
+        return {"documents": documents}
 
     return HaystackRetriever
 
@@ -153,4 +155,5 @@ def __getattr__(name: str) -> type:
     }
     if name not in builders:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return globals().setdefault(name, builders[name]())
+    retriever: type = globals().setdefault(name, builders[name]())
+    return retriever
