@@ -16,8 +16,7 @@ from tests.test_cli import twinrank
 from twinrank.errors import FeedbackError, RankerError
 from twinrank.feedback import Verdict
 from twinrank.feedback.database import Feedback
-from twinrank.feedback.forget import expire, forget
-from twinrank.feedback.learning import learning_folder
+from twinrank.feedback.forget import expire, forget, learning_folder
 from twinrank.feedback.verdicts import feedback_id
 from twinrank.ranking import Ranker
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,9 +15,8 @@ from twinrank.data.beir import QUERIES, find_rows
 from twinrank.data.records import read_json_lines
 from twinrank.errors import FeedbackError
 from twinrank.feedback.database import Feedback, make_storable
-from twinrank.feedback.learning import clear_learnings
 from twinrank.feedback.verdicts import Verdict, feedback_id, text_key
-from twinrank.ranking import forget_past, read_manifest
+from twinrank.ranking import forget_past, read_manifest, writing
 
 Matches = Callable[[str], bool]
 
@@ -146,3 +147,20 @@ def _find_elsewhere(path: Path, matches: Matches | None, keys: set[str]) -> list
         if any(key in content for key in keys):
             notes.append(f"{page}: shows such a text; delete it")
     return notes
+
+
+def learning_folder(ranker: Path) -> Path:
+    """Return the folder beside a ranker in which its learnings keep their state."""
+    return ranker.resolve().with_name(f"{ranker.resolve().name}.learning")
+
+
+def clear_learnings(ranker: Path, *, dry_run: bool = False, wait: bool = True) -> int:
+    """Remove the state of a ranker's unfinished learnings, once none is under way; count them."""
+    home = learning_folder(ranker)
+    if not home.is_dir():
+        return 0
+    with nullcontext() if dry_run else writing(home, wait=wait):
+        works = [folder for folder in home.iterdir() if folder.is_dir()]
+        for folder in [] if dry_run else works:
+            shutil.rmtree(folder)
+    return len(works)

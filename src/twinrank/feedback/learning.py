@@ -7,7 +7,6 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from twinrank.data.validation import NO_METADATA
 from twinrank.encoding.feature_store import FeatureStore
 from twinrank.errors import FeedbackError, RankerError
 from twinrank.evaluation import Difference, Evaluation, differences, evaluate
+from twinrank.feedback.forget import learning_folder
 from twinrank.feedback.labels import HOLD_BACK, Labels, describe_counts, make_labels
 from twinrank.feedback.verdicts import Verdict
 from twinrank.files import write_file
@@ -33,6 +33,7 @@ from twinrank.ranking import (
     read_pointer,
     writing,
 )
+from twinrank.training.train import train
 
 METRIC = "map@10"
 COMPARED_METRICS = ("accuracy@3", METRIC)
@@ -126,8 +127,6 @@ def learn(
         raise FeedbackError("there are no verdicts yet; learn when people have judged some answers")
     if index:
         place_of(index)  # refuse it before training
-    from twinrank.training.train import train  # here: a service forgets, and has no torch
-
     old = _load_trained(path, store, device)
     base = Dataset.load(data) if data else old.origin.dataset()
     with writing(learning_folder(path)):
@@ -198,23 +197,6 @@ def _load_trained(path: Path, store: FeatureStore, device: str) -> Ranker:
             "from feedback; train another, such as `even`"
         )
     return ranker
-
-
-def learning_folder(ranker: Path) -> Path:
-    """Return the folder beside a ranker in which its learnings keep their state."""
-    return ranker.resolve().with_name(f"{ranker.resolve().name}.learning")
-
-
-def clear_learnings(ranker: Path, *, dry_run: bool = False, wait: bool = True) -> int:
-    """Remove the state of a ranker's unfinished learnings, once none is under way; count them."""
-    home = learning_folder(ranker)
-    if not home.is_dir():
-        return 0
-    with nullcontext() if dry_run else writing(home, wait=wait):
-        works = [folder for folder in home.iterdir() if folder.is_dir()]
-        for folder in [] if dry_run else works:
-            shutil.rmtree(folder)
-    return len(works)
 
 
 def _work_folder(path: Path, old: Ranker, base: Dataset, hold_back: float) -> Path:
