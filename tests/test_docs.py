@@ -287,20 +287,20 @@ def prepare():
 
 
 def write_part_of_help_centre(out, answers=24):
-    """Write the first answers of the help centre, and the queries that they solve."""
-    out.mkdir(parents=True)
+    """Write the first answers of the help centre, and all queries but those of other answers."""
+    (out / "qrels").mkdir(parents=True)
     lines = (HELP_CENTRE / "corpus.jsonl").read_text().splitlines(keepends=True)[:answers]
     (out / "corpus.jsonl").write_text("".join(lines))
     ids = {json.loads(line)["_id"] for line in lines}
-    solved = set()
-    (out / "qrels").mkdir()
+    others = set()
     for file in sorted((HELP_CENTRE / "qrels").glob("*.tsv")):
         head, *rows = file.read_text().splitlines(keepends=True)
-        rows = [row for row in rows if row.split("\t")[1] in ids]
-        solved |= {row.split("\t")[0] for row in rows}
-        (out / "qrels" / file.name).write_text("".join([head, *rows]))
+        kept = [row for row in rows if row.split("\t")[1] in ids]
+        others |= {row.split("\t")[0] for row in rows if row not in kept}
+        (out / "qrels" / file.name).write_text("".join([head, *kept]))
     lines = (HELP_CENTRE / "queries.jsonl").read_text().splitlines(keepends=True)
-    (out / "queries.jsonl").write_text("".join(x for x in lines if json.loads(x)["_id"] in solved))
+    kept = [line for line in lines if json.loads(line)["_id"] not in others]
+    (out / "queries.jsonl").write_text("".join(kept))
 
 
 def write_tables(dataset):
