@@ -1,0 +1,1 @@
+"""Rankers that leave: packaged, exported, pushed to a hub."""
