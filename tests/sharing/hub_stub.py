@@ -55,7 +55,7 @@ def serve_hub():
                 repo = f"{wanted.get('organization') or 'me'}/{wanted['name']}"
                 if repo in hub.repos:
                     return self.reply({"error": "exists"}, 409)
-                hub.repos[repo], hub.private[repo] = {}, wanted.get("private")
+                hub.repos[repo], hub.private[repo] = {}, wanted.get("visibility") == "private"
                 return self.reply({"url": f"{address}/{repo}", "name": repo})
             if path == "/api/validate-yaml":
                 return self.reply({"errors": [], "warnings": []})

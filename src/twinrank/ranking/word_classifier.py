@@ -106,8 +106,8 @@ class WordClassifier(SignalOfPast):
     @property
     def queries(self) -> int:
         """How many rows stand before those of the answers."""
-        rows, answers = self.weights.shape
-        return rows - answers
+        count: int = len(self.weights) - self.weights.shape[1]
+        return count
 
     def without_texts(self) -> WordClassifier:
         """See `SignalOfPast.without_texts`.

@@ -46,7 +46,7 @@ def push(path: Path, name: str, *, private: bool = False, with_queries: bool = F
     with copied(path, name, with_queries=with_queries) as folder:
         api = HfApi()
         try:
-            url = api.create_repo(name, private=private, exist_ok=True)
+            url = api.create_repo(name, private=private or None, exist_ok=True)
             api.upload_folder(
                 repo_id=name,
                 folder_path=folder,
