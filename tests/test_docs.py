@@ -236,6 +236,8 @@ class Workshop:
     def run(self, words):
         if words[0] == "twinrank":
             arguments = [self.expand(before, word) for before, word in pairwise(words)]
+            if words[1] in {"compare", "sweep"}:  # workers would stay in the folder of this page
+                arguments += ["--workers", "1"]
             if words[1] in {"import", "train"}:  # a reader has no such folder yet
                 made = words[2] if words[1] == "import" else words[words.index("--out") + 1]
                 shutil.rmtree(made, ignore_errors=True)
