@@ -24,7 +24,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
-import psutil
 import typer
 
 from measurements import Run, time_call
@@ -136,11 +135,9 @@ def race_engines(count: int) -> dict[str, tuple[str, float]]:
     }
     figures: dict[str, tuple[str, float]] = {}
     for name, (add, search, write) in engines.items():
-        memory, began = psutil.Process().memory_info().rss, process_time()
+        began = process_time()
         add(vectors)
         figures[f"{name}, build"] = ("s", process_time() - began)
-        grown = psutil.Process().memory_info().rss - memory
-        figures[f"{name}, memory"] = ("MB", grown / 1e6)
         times, hits = [], 0
         for query, expected in zip(queries, nearest, strict=True):
             began = process_time()

@@ -153,6 +153,7 @@ def wheel(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # it installs
 def test_the_wheel_does_the_main_job_in_a_bare_environment(wheel, tmp_path):
     tracked = ["git", "ls-files", "src/twinrank"]
     files = subprocess.run(tracked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -178,9 +179,9 @@ def test_the_wheel_does_the_main_job_in_a_bare_environment(wheel, tmp_path):
         return done.stdout
 
     data = ROOT / "examples" / "help-centre"
-    twinrank("train", data, "--recipe", "even", "--out", "run")
+    twinrank("train", data, "--recipe", "residual", "--out", "run")
     evaluated = json.loads(twinrank("evaluate", "run", data, "--split", "test", "--json"))
-    assert evaluated["overall"]["accuracy@3"] > 0.5
+    assert evaluated["overall"]["accuracy@3"] > 0.4
     assert "nw-" in twinrank("rank", "run", QUERY["text"])
 
 
@@ -284,6 +285,7 @@ def image():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # it installs
 def test_the_image_serves_a_packaged_ranker(image, trained):
     from twinrank.sharing.package import package
 
