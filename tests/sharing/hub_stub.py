@@ -54,7 +54,7 @@ def serve_hub():
                 wanted = json.loads(body)
                 repo = f"{wanted.get('organization') or 'me'}/{wanted['name']}"
                 if repo in hub.repos:
-                    return self.reply({"error": "exists"}, 409)
+                    return self.reply({"error": "exists", "url": f"{address}/{repo}"}, 409)
                 hub.repos[repo], hub.private[repo] = {}, wanted.get("visibility") == "private"
                 return self.reply({"url": f"{address}/{repo}", "name": repo})
             if path == "/api/validate-yaml":
@@ -111,7 +111,9 @@ def serve_hub():
                 names = [{"rfilename": name} for name in files]
                 return self.reply({"id": repo, "sha": hub.commit_id(repo), "siblings": names})
             repo, _, rest = path.removeprefix("/").partition("/resolve/")
-            content = hub.repos[repo][rest.partition("/")[2]]
+            content = hub.repos.get(repo, {}).get(rest.partition("/")[2])
+            if content is None:
+                return self.reply({"error": "none"}, 404, X_Error_Code="EntryNotFound")
             etag, commit = f'"{hashlib.sha256(content).hexdigest()}"', hub.commit_id(repo)
             return self.reply(content, ETag=etag, X_Repo_Commit=commit)
 

@@ -48,7 +48,8 @@ inputs = {
     "input_ids": np.array([text.ids for text in texts]),
     "attention_mask": np.array([text.attention_mask for text in texts]),
 }
-query_vectors = openvino.compile_model("FOLDER/model.xml", "CPU")(inputs)["$output"]""",
+exact = {"INFERENCE_PRECISION_HINT": "f32"}  # without it, vectors differ in the third digit
+query_vectors = openvino.compile_model("FOLDER/model.xml", "CPU", exact)(inputs)["$output"]""",
 }
 
 
@@ -98,7 +99,7 @@ def list_limits(ranker: Ranker, dense: DenseSignal) -> list[str]:
     if dense.offsets is not None:
         lines.append(
             "What was learned of each answer beside its text: `answers.safetensors` has it, a "
-            "vector of the text alone has not, and ranks worse."
+            "vector of the text alone has not (top 3 on mozilla-support: .638 with, .509 without)."
         )
     if dense.reader.selection:
         lines.append(
