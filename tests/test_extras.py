@@ -31,6 +31,7 @@ EXTRAS_OF_FILES = {
     "reports": "explore",
     "reports/sweep_report.py": "tune",
     "service": "serve",
+    "sharing/network.py": "train",
     "training": "train",
 }
 TREES = {
@@ -130,10 +131,10 @@ def test_the_readme_lists_all_extras():
     table = (ROOT / "README.md").read_text(encoding="utf-8").split("| extra | for |")[1]
     rows = table.split("\n\n")[0].splitlines()[2:]
     named = {word.strip("` ") for row in rows for word in row.split("|")[1].split(",")}
-    assert named == set(EXTRAS) - {"dev"}
+    assert named == set(EXTRAS) - {"dev", "docs"}
 
 
 def test_serving_brings_no_torch_and_all_brings_everything():
     assert not closure("serve", "client", "helpdesk", "index") & {"torch", "transformers", "sympy"}
     everything = {name for line in EXTRAS["all"] for name in Requirement(line).extras}
-    assert everything == set(EXTRAS) - {"all", "dev"}
+    assert everything == set(EXTRAS) - {"all", "dev", "docs"}

@@ -6,7 +6,7 @@ import operator
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from twinrank.errors import ArgumentError
 
@@ -17,6 +17,8 @@ else:  # a caller may give anything; the functions below say what to give instea
     AnyPath = Texts = object
 
 Wanted = TypeVar("Wanted")
+
+ExportTool = Literal["sentence-transformers", "onnx", "openvino"]
 
 ASK_BELOW = 0.5  # confidence of a first answer: the default of all that asks back
 MAX_RULES_CHARACTERS = 200_000  # of the file of pins and synonyms

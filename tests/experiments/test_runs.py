@@ -1,10 +1,12 @@
 """Several calls at once: in order, and none outlives its parent."""
 
 import os
+from pathlib import Path
 
 import pytest
 
-from twinrank.experiments.runs import at_once, plan
+from twinrank.encoding import FeatureStore
+from twinrank.experiments.runs import at_once, carry_out, plan
 from twinrank.recipe import Recipe
 
 
@@ -29,3 +31,14 @@ def test_what_is_trained_is_trained_with_every_seed(name, seeds, help_centre, tm
     if name == "tuned":  # without towers
         recipe = Recipe.validated({**recipe.values(), "tuning": {}}, source=name)
     assert len(plan(help_centre, [recipe], seeds=range(3), out=tmp_path)) == seeds
+
+
+@pytest.mark.slow
+def test_workers_that_stayed_write_where_a_later_call_says(help_centre, tmp_path, monkeypatch):
+    recipes = [Recipe.load("bm25"), Recipe.load("zero-shot")]
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        planned = plan(help_centre, recipes, seeds=[0], out=Path("runs"))
+        carry_out(planned, store=FeatureStore(tmp_path / "features"), device="cpu", workers=2)
+        assert all((run.folder / "current.json").exists() for run in planned)

@@ -137,3 +137,25 @@ def test_labels_that_come_back_are_fitted_as_all_were(classifier):
     wider = again.with_past(more)
     assert wider.rows.shape[0] == len(PAST) + 1 + 3
     assert wider.weights[len(PAST), 2] > 0
+
+
+def test_without_texts_scores_and_reasons_stay(classifier):
+    shared = classifier.without_texts()
+    assert not shared.past.has_texts and shared.without_texts().rows is shared.rows
+    again = WordClassifier.fitted(shared.past, ANSWERS, shared.space, shared.weights, shared.spread)
+    for each in (shared, again):
+        np.testing.assert_allclose(each.scores(batch()), classifier.scores(batch()), atol=1e-4)
+    stays = np.array([True, False, True])
+    smaller, expected = (each.select(stays).scores(batch()) for each in (again, classifier))
+    np.testing.assert_allclose(smaller, expected, atol=1e-4)
+    (worth,), (expected_worth,) = (each.explain(ASKED[0], [1]) for each in (again, classifier))
+    assert worth == pytest.approx(expected_worth, abs=1e-4)
+
+
+def test_without_texts_a_newcomer_is_fitted_nearly_as_with_them(classifier):
+    newcomer = (rows_of("The reset of a password"), np.array([3]))
+    expected = classifier.upsert(*newcomer).scores(batch())[:, 3]
+    shared = classifier.without_texts().upsert(*newcomer)
+    np.testing.assert_allclose(shared.scores(batch())[:, 3], expected, atol=0.25 * expected.max())
+    labels = shared.with_past(shared.past.relabel(3, [], lambda texts: texts, newcomer=True))
+    np.testing.assert_array_equal(labels.weights, shared.weights)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twinrank.arguments import ASK_BELOW
+from twinrank.arguments import ASK_BELOW, ExportTool
 from twinrank.cli.common import (
     AsJson,
     Conditions,
     DataOfRun,
     Device,
     FileOption,
+    FolderOption,
     OpenPage,
     RankerFolder,
     RankIndex,
@@ -230,6 +231,54 @@ def package(
 
     write_package(ranker, out)
     say(f"written: {out}; now: twinrank serve {out}")
+
+
+@app.command(rich_help_panel=PANEL)
+def export(
+    ranker: RankerFolder,
+    to: Annotated[
+        ExportTool,
+        typer.Option(help="The tool that reads it: sentence-transformers, onnx or openvino."),
+    ],
+    out: Annotated[Path, FolderOption(help="New folder.")],
+) -> None:
+    """Write a ranker's encoder and towers, with its answers' vectors, for another tool.
+
+    They are the dense signal alone; README.md in the folder says how to rank by it, and what it
+    lacks. For a TREC run: `twinrank evaluate RANKER DATA --run FILE`.
+
+    Example: `twinrank export runs/first --to sentence-transformers --out first-encoder`
+    """
+    from twinrank.ranking import Ranker
+    from twinrank.sharing.export import export as write
+
+    limits = write(Ranker.load(ranker), to, out)
+    say(f"written: {out}")
+    for limit in limits:
+        say(f"not in it: {limit}")
+
+
+@app.command(rich_help_panel=PANEL)
+def push(
+    ranker: RankerFolder,
+    name: Annotated[str, typer.Argument(metavar="USER/NAME", help="Repository on the hub.")],
+    private: Annotated[
+        bool, typer.Option("--private", help="Make it private, if it is new.")
+    ] = False,
+    with_queries: Annotated[
+        bool, typer.Option("--with-queries", help="Push texts of past queries, and rules, too.")
+    ] = False,
+) -> None:
+    """Push a ranker to the Hugging Face hub, or to that of $HF_ENDPOINT.
+
+    What others will be able to read is said first. The texts of past queries stay here: a ranker
+    ranks the same without them. `Ranker.from_hub` opens it.
+
+    Example: `twinrank push runs/first acme/support-ranker --private`
+    """
+    from twinrank.sharing.hub import push as send
+
+    say(f"pushed: {send(ranker, name, private=private, with_queries=with_queries)}")
 
 
 @app.command(rich_help_panel=PANEL)

@@ -90,8 +90,8 @@ class Encoder:
         ):
             if value not in choices:
                 raise EncoderError(f"{option} {value!r} is unknown; choose {' or '.join(choices)}")
-        self._tokenizer = load_tokenizer(self.files)
-        self._tokenizer.enable_truncation(self.max_tokens)
+        self.tokenizer = load_tokenizer(self.files)
+        self.tokenizer.enable_truncation(self.max_tokens)
 
     @property
     def longest(self) -> int | None:
@@ -204,7 +204,7 @@ class Encoder:
         """Yield features as they are ready: row numbers (n) in `texts`, and their (n, 2, d)."""
         texts = _as_list(texts)
         for start in range(0, len(texts), TEXTS_A_CHUNK):
-            sequences = list(tokenise(self._tokenizer, texts[start : start + TEXTS_A_CHUNK]))
+            sequences = list(tokenise(self.tokenizer, texts[start : start + TEXTS_A_CHUNK]))
             lengths = [len(sequence) for sequence in sequences]
             share = -(-sum(lengths) // self._backend.parallel_batches)  # few texts use all threads
             batches = plan_batches(lengths, min(tokens_a_batch(self.device), share))
@@ -219,7 +219,7 @@ class Encoder:
 
     def tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the token ids of each text as the model reads it: cut, special ones included."""
-        return list(tokenise(self._tokenizer, _as_list(texts)))
+        return list(tokenise(self.tokenizer, _as_list(texts)))
 
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
         """Count the tokens of N texts before cutting, special ones included; loads no model."""

@@ -54,7 +54,8 @@ class Dense:
         return self.folder / "model.safetensors"
 
     @cached_property
-    def _weights(self) -> dict[str, np.ndarray]:
+    def weights(self) -> dict[str, np.ndarray]:
+        """Its tensors, by torch's names."""
         from safetensors.numpy import load_file
 
         try:
@@ -64,8 +65,8 @@ class Dense:
 
     def __call__(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n e"]:
         """Compute the layer."""
-        products = features @ self._weights["linear.weight"].T
-        mapped = self.activation(products + self._weights.get("linear.bias", np.float32(0)))
+        products = features @ self.weights["linear.weight"].T
+        mapped = self.activation(products + self.weights.get("linear.bias", np.float32(0)))
         return np.asarray(mapped, np.float32)
 
 

@@ -104,29 +104,33 @@ class TorchBackend:
             return pool(self.model, ids.to(self._device), mask.to(self._device))
 
     def convert(
-        self, convert_model: Callable[..., Converted], sequences: Sequence[np.ndarray]
+        self,
+        convert_model: Callable[..., Converted],
+        sequences: Sequence[np.ndarray],
+        head: nn.Module | None = None,
     ) -> Converted:
         """Convert the model, with its pooling, by a function such as `openvino.convert_model`.
 
         Args:
             convert_model: takes a module, and `example_input` to trace it with.
             sequences: that example.
+            head: is put on the features (n, 2, d); without one they are the output.
         """
         example = tuple(torch.from_numpy(array) for array in pad(sequences, self._pad))
         with torch.inference_mode(), warnings.catch_warnings(), quiet_transformers():
             warnings.simplefilter("ignore")  # tracing warns of shapes: the caller checks others
-            return convert_model(_PooledModel(self.model), example_input=example)
+            return convert_model(_PooledModel(self.model, head), example_input=example)
 
 
 class _PooledModel(nn.Module):
     """The model with its pooling, so that hidden states need not leave a converted network."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, head: nn.Module | None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.head = model, head or nn.Identity()
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        return pool(self.model, ids, mask)
+        return self.head(pool(self.model, ids, mask))  # type: ignore[no-any-return]
 
 
 def pool(

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -73,7 +73,12 @@ def carry_out(
 
     Every text is encoded before the first run starts; for `workers` see `at_once`.
     """
-    due = [run for run in planned if not (run.folder / CURRENT).exists()]
+    # Workers stay for a later call, in the folder that was the current one at first.
+    due = [
+        replace(run, folder=run.folder.resolve())
+        for run in planned
+        if not (run.folder / CURRENT).exists()
+    ]
     if len(due) < len(planned):
         log.info("%d of %d runs are finished already", len(planned) - len(due), len(planned))
     for run in {(run.recipe, run.dataset.fingerprint): run for run in due}.values():

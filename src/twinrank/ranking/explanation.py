@@ -192,4 +192,4 @@ class Explainer:
         cosines = past.vectors[queries] @ query
         best = np.argsort(-cosines, kind="stable")[:MAX_PAST_QUERIES]
         nearest = [(past.ids[queries[i]], past.texts[queries[i]], float(cosines[i])) for i in best]
-        return tuple(PastQuery(*fields) for fields in nearest), len(queries)
+        return tuple(PastQuery(*fields) for fields in nearest if fields[1]), len(queries)

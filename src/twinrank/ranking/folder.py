@@ -56,6 +56,7 @@ from twinrank.recipe import Recipe
 
 README = "README.md"
 PAST_FIELDS = {"id": pl.String, "text": pl.String}
+NO_PAST = pl.DataFrame(schema=PAST_FIELDS)
 
 log = logging.getLogger(__name__)
 
@@ -149,10 +150,13 @@ def _dense_writers(scoring: Scoring, dense: DenseSignal) -> dict[FileName, Write
     if past:
         tensors |= {"past": past.vectors, "newcomers": past.newcomers}
         tensors["voters"], tensors["votes"] = (of.astype(np.int64) for of in past.labels.nonzero())
+    if past and past.has_texts:
         frame = pl.DataFrame({"id": list(past.ids), "text": list(past.texts)}, schema=PAST_FIELDS)
         writers[PAST] = frame.write_ndjson
     if classifier:
         tensors |= {"word_weights": classifier.weights, "word_idf": classifier.space.idf}
+        if classifier.spread is not None:
+            tensors["word_spread"] = classifier.spread
     writers[VECTORS] = _tensor_writer(tensors)
     if dense.reader.selection:
         writers[IDF] = dense.reader.selection.idf.save
@@ -221,20 +225,23 @@ def _read_dense(
     dense = DenseSignal(reader, towers, vectors, tensors.get("offsets"))
     if recipe.memory is None:
         return {"dense": dense}
-    frame = _read_past(files)
+    shape = (len(tensors["past"]), answers.height)
+    frame = _read_past(files) if PAST in files.manifest.files else NO_PAST.clear(shape[0])
+    if frame.height != shape[0]:
+        raise ValueError(f"{PAST} has {frame.height} queries, not {shape[0]}")
     past = PastQueries(
-        texts=frame["text"].to_list(),
+        texts=frame["text"].fill_null("").to_list(),
         ids=frame["id"].to_list(),
         vectors=tensors["past"],
-        labels=label_matrix(tensors["voters"], tensors["votes"], (frame.height, answers.height)),
+        labels=label_matrix(tensors["voters"], tensors["votes"], shape),
         newcomers=tensors["newcomers"],
     )
     signals: dict[str, Signal] = {"dense": dense}
     signals |= past_signals(past, towers, recipe.memory)
     if "word_weights" in tensors:
         space = WordSpace(recipe.language, tensors["word_idf"])
-        texts, weights = answer_texts(answers), tensors["word_weights"]
-        signals["classifier"] = WordClassifier.fitted(past, texts, space, weights)
+        fitted = (answer_texts(answers), space, tensors["word_weights"], tensors.get("word_spread"))
+        signals["classifier"] = WordClassifier.fitted(past, *fitted)
     return signals
 
 

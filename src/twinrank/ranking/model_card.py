@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, cast
 
 from twinrank import __version__
 from twinrank.ranking.manifest import Contents
@@ -47,6 +47,37 @@ def model_card(ranker: Contents, old: str | None = None) -> str | None:
     _, end, after = rest.partition(END)
     body = new.partition(BEGIN)[2].partition(END)[0]
     return f"{before}{BEGIN}{body}{END}{after}" if begin and end else None
+
+
+def hub_card(ranker: Contents, text: str, name: str) -> str:
+    """Return a card for a hub: its metadata hold the quality, and its code loads it from there.
+
+    Args:
+        ranker: of the card.
+        text: of README.md, whatever its owner wrote there.
+        name: of the repository, `user/name`.
+    """
+    from huggingface_hub import EvalResult, ModelCard, ModelCardData  # here: it takes a moment
+
+    card, origin = ModelCard(text, ignore_metadata_errors=True), ranker.origin
+    data = cast("ModelCardData", card.data)
+    if figures := origin.quality:
+        data.model_name = name.rpartition("/")[2]
+        data.eval_results = [
+            EvalResult(
+                task_type="text-ranking",
+                dataset_type=origin.data,
+                dataset_name=f"{origin.data}, {kind}",
+                dataset_config=kind,
+                dataset_split="validation",
+                dataset_revision=origin.data_fingerprint,
+                metric_type=metric,
+                metric_value=round(of[metric], 4),
+            )
+            for kind, of in {"all types": figures, **figures["types"]}.items()
+            for metric in METRICS
+        ]
+    return str(card).replace('Ranker.load(Path("FOLDER"))', f'Ranker.from_hub("{name}")')
 
 
 def about(ranker: Contents) -> dict[str, str]:
@@ -141,11 +172,17 @@ def _limits(ranker: Contents) -> list[str]:
         if few:
             limits.append(f"Few queries were there to learn from of type {', '.join(few)}.")
         limits.append("Types of query that it was not trained on may fare worse.")
-    if recipe.memory:
+    past = ranker.scoring.past
+    if past and past.has_texts:
         limits.append(
             "past.jsonl holds queries of the training data, and of feedback that was learned, as "
             "people wrote them: share this folder only with those who may read them. `twinrank "
             "forget` erases what somebody wrote."
+        )
+    elif past:
+        limits.append(
+            f"It holds vectors of {len(past.texts):,} past queries, and how much their words speak "
+            "for each answer, but not their texts: it names no past query as a reason."
         )
     limits.append("corpus.jsonl holds the answers' texts.")
     return limits

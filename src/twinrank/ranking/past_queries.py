@@ -22,7 +22,7 @@ class PastQueries:
     """Labelled queries, and which answers came too late to be among their labels.
 
     Attributes:
-        texts: of the queries (p).
+        texts: of the queries (p); empty in a ranker that was shared without them.
         ids: of the queries; None where the data had none.
         vectors: of the queries (p x d).
         labels: p x m, 1 where an answer is right.
@@ -44,8 +44,19 @@ class PastQueries:
         return prior
 
     def solved_by(self, answer: int) -> list[str]:
-        """Return the texts of the queries that are labelled with an answer."""
-        return [self.texts[query] for query in self.labels[:, [answer]].nonzero()[0]]
+        """Return the texts of the queries that are labelled with an answer, if they are known."""
+        texts = (self.texts[query] for query in self.labels[:, [answer]].nonzero()[0])
+        return [text for text in texts if text]
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether the texts of the queries are known."""
+        return any(self.texts)
+
+    def without_texts(self) -> PastQueries:
+        """Return the same without what people wrote; vectors and labels stay."""
+        count = len(self.texts)
+        return replace(self, texts=[""] * count, ids=[None] * count)
 
     def upsert(self, rows: Int[np.ndarray, " k"]) -> PastQueries:
         """Return the same with answers at some rows; those behind all others are newcomers."""
@@ -135,6 +146,10 @@ class SignalOfPast(ABC):
     def with_past(self, past: PastQueries) -> SignalOfPast:
         """Return the signal of other past queries."""
         return replace(self, past=past)
+
+    def without_texts(self) -> SignalOfPast:
+        """Return the signal without what people wrote; it scores as before."""
+        return replace(self, past=self.past.without_texts())
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ from twinrank.ranking.reader import Passages
 from twinrank.ranking.rules import RULES, Pin, Rules
 from twinrank.ranking.scoring import Scoring, total
 from twinrank.ranking.signals import DenseSignal
-from twinrank.ranking.storage import read_manifest, read_pointer, writing
+from twinrank.ranking.storage import download, read_manifest, read_pointer, writing
 
 MAX_WORDS = 3  # that are shown as reasons
 
@@ -360,7 +360,7 @@ class Ranker(Contents):
             at=datetime.now(UTC),
             answer=self.answers.row(row, named=True),
             past=tuple(queries),
-            newcomer=bool(past.newcomers[row]) if past else True,
+            newcomer=not past or not past.has_texts or bool(past.newcomers[row]),
             ranker=self.fingerprint,
             offset=None if offsets is None else tuple(offsets[row].tolist()),
         )
@@ -523,6 +523,30 @@ class Ranker(Contents):
         elif wants_local and not (ranker.shortlist and ranker.shortlist.serves):
             ranker.build_index(LOCAL)
         return ranker
+
+    @classmethod
+    def from_hub(
+        cls,
+        name: str,
+        *,
+        revision: str | None = None,
+        store: Store | None = None,
+        device: str = "auto",
+    ) -> Ranker:
+        """Open a ranker of a model hub, which `twinrank push` put there.
+
+        Its files are JSON and safetensors alone, and are checked as those of every folder are.
+
+        Args:
+            name: of its repository, `user/name`; the hub is that of $HF_ENDPOINT.
+            revision: a branch, tag or commit; without one, what is there now.
+            store: as `load` takes it.
+            device: as `load` takes it.
+
+        Raises:
+            RankerError: if it cannot be downloaded, or as `load` raises it.
+        """
+        return cls.load(download(name, revision), store=store, device=device)
 
 
 def _check_finite(scores: np.ndarray) -> np.ndarray:

@@ -153,6 +153,16 @@ class Scoring:
         dense = replace(self.dense, offsets=offsets)
         return replace(self, signals={**self.signals, "dense": dense})
 
+    def without_texts(self) -> Scoring:
+        """Return the scoring without the texts of past queries; it scores as before."""
+        signals = {
+            name: cast("Signal", signal.without_texts())
+            if isinstance(signal, SignalOfPast)
+            else signal
+            for name, signal in self.signals.items()
+        }
+        return replace(self, signals=signals)
+
     def relabel(self, answer: int, queries: Sequence[str], *, newcomer: bool) -> Scoring:
         """Return the scoring with past queries of an answer that came back, by its row."""
         if self.past is None or self.dense is None:

@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from twinrank import __version__
-from twinrank.errors import RankerError, describe_faults
+from twinrank.errors import RankerError, describe_faults, first_line
 from twinrank.files import checksum, new_folder, write_file
 from twinrank.ranking.manifest import (
     DIGITS,
@@ -46,10 +46,18 @@ from twinrank.ranking.manifest import (
     Manifest,
     encoder_name,
 )
+from twinrank.ranking.rules import RULES
 
 CURRENT, MANIFEST, VERSIONS, LOCK = "current.json", "manifest.json", "versions", ".lock"
 FORMAT: Literal[4] = 4
 PRIVATE = (PAST, REMOVED)  # people's texts: their owner's alone to read
+# Of a folder, what a model hub has, and what is taken from there: nothing that runs.
+HUB_FILES = (
+    CURRENT,
+    RULES,
+    *(f"{VERSIONS}/*{end}" for end in (".json", ".jsonl", ".safetensors")),
+    *(f"{ENCODER}-*{end}" for end in (".json", ".safetensors", ".txt")),
+)
 # What a save that was killed may leave beside the versions.
 LEFTOVERS = (
     f"{ENCODER}-{'[0-9a-f]' * DIGITS}",
@@ -134,6 +142,23 @@ def read(path: Path, use: Callable[[VersionFiles], Result], *, previous: bool = 
                     f"{error.filename}: missing; copy the whole folder, or train again"
                 ) from None
             raise
+
+
+def download(name: str, revision: str | None) -> Path:
+    """Download the files of a ranker from a model hub, and return their folder in its cache.
+
+    Raises:
+        RankerError: if that fails.
+    """
+    from huggingface_hub import snapshot_download  # here: it takes a moment to import
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[*HUB_FILES]))
+    except Exception as error:  # the hub's own errors, and those of its network client
+        raise RankerError(
+            f"{name}: cannot be had from the hub ({first_line(error)}); check the name, the "
+            "revision, the network, and for a private one that you are logged in: hf auth login"
+        ) from None
 
 
 def read_pointer(path: Path) -> Pointer:

@@ -72,11 +72,14 @@ class WordClassifier(SignalOfPast):
         space: of the words.
         rows: vectors of the past queries, then of the answers ((p + m) x b).
         weights: of each row for each answer ((p + m) x m).
+        spread: root of the sum of squares of each bucket over the past queries (b), where their
+            texts are unknown: then a row for each bucket that has any takes the queries' place.
     """
 
     space: WordSpace
     rows: sparse.csr_array
     weights: Float[np.ndarray, "r m"]
+    spread: Float[np.ndarray, " b"] | None = None
 
     @classmethod
     def fit(cls, past: PastQueries, answers: Sequence[str], language: str) -> WordClassifier:
@@ -92,9 +95,43 @@ class WordClassifier(SignalOfPast):
         answers: Sequence[str],
         space: WordSpace,
         weights: Float[np.ndarray, "r m"],
+        spread: Float[np.ndarray, " b"] | None = None,
     ) -> WordClassifier:
         """Make it again of what was fitted."""
-        return cls(past, space, space.vectors([*past.texts, *answers]), weights)
+        if spread is None:
+            return cls(past, space, space.vectors([*past.texts, *answers]), weights)
+        rows = sparse.vstack([_spread_rows(spread), space.vectors(answers)], "csr")
+        return cls(past, space, rows, weights, spread)
+
+    @property
+    def queries(self) -> int:
+        """How many rows stand before those of the answers."""
+        count: int = len(self.weights) - self.weights.shape[1]
+        return count
+
+    def without_texts(self) -> WordClassifier:
+        """See `SignalOfPast.without_texts`.
+
+        What the queries' words say for each answer is summed up, by word. An answer that comes
+        later is fitted as if no two words stood together in a query.
+        """
+        past = self.past.without_texts()
+        if self.spread is not None:
+            return replace(self, past=past)
+        count = self.queries
+        queries, answers = self.rows[:count], self.rows[count:]
+        spread = np.sqrt(np.asarray(queries.multiply(queries).sum(axis=0), np.float32).ravel())
+        rows = _spread_rows(spread)
+        sums = (queries.T.tocsr()[np.flatnonzero(spread)] @ self.weights[:count]) / rows.data[
+            :, None
+        ]
+        return replace(
+            self,
+            past=past,
+            rows=sparse.vstack([rows, answers], "csr"),
+            weights=np.concatenate([sums, self.weights[count:]]),
+            spread=spread,
+        )
 
     @property
     def width(self) -> int:
@@ -136,7 +173,7 @@ class WordClassifier(SignalOfPast):
     def upsert(self, answers: pl.DataFrame, rows: Int[np.ndarray, " k"]) -> WordClassifier:
         """See `Signal.upsert`; what takes another's place keeps its weights."""
         past, before = self.past.upsert(rows), len(self.past.newcomers)
-        count, queries = len(past.newcomers), len(past.texts)
+        count, queries = len(past.newcomers), self.queries
         order = np.arange(queries + count)
         order[queries + rows] = queries + before + np.arange(len(rows))
         table = sparse.vstack([self.rows, self.space.vectors(answer_texts(answers))], "csr")[order]
@@ -147,12 +184,14 @@ class WordClassifier(SignalOfPast):
 
     def select(self, mask: Bool[np.ndarray, " m"]) -> WordClassifier:
         """See `Signal.select`."""
-        stays = np.append(np.ones(len(self.past.texts), bool), mask)
+        stays = np.append(np.ones(self.queries, bool), mask)
         weights = self.weights[stays][:, mask]
         return replace(self, past=self.past.select(mask), rows=self.rows[stays], weights=weights)
 
     def with_past(self, past: PastQueries) -> WordClassifier:
         """See `SignalOfPast.with_past`; answers whose labels differ are fitted anew."""
+        if self.spread is not None:
+            return replace(self, past=past)
         before = len(self.past.texts)
         texts = self.space.vectors(past.texts[before:])
         rows = sparse.vstack([self.rows[:before], texts, self.rows[before:]], "csr")
@@ -165,7 +204,7 @@ class WordClassifier(SignalOfPast):
         """Fit the weights for some answers, as all texts are now; the others stay."""
         if not len(answers):
             return self
-        targets, weights = _targets(self.past), self.weights.copy()
+        targets, weights = self._targets(), self.weights.copy()
         if len(answers) > MAX_ONE_BY_ONE:
             weights[:, answers] = _solve(self.rows, targets[:, answers])
             return replace(self, weights=weights)
@@ -179,6 +218,20 @@ class WordClassifier(SignalOfPast):
         for answer in answers:
             weights[:, answer], _ = cg(kernel, targets[:, answer], rtol=1e-5, maxiter=200)
         return replace(self, weights=weights)
+
+    def _targets(self) -> Float[np.ndarray, "r m"]:
+        """Return what is to be learned; of queries without texts, nothing."""
+        if self.spread is None:
+            return _targets(self.past)
+        count = self.weights.shape[1]
+        return np.eye(len(self.weights), count, -self.queries, dtype=np.float32)
+
+
+def _spread_rows(spread: Float[np.ndarray, " b"]) -> sparse.csr_array:
+    """Return a row for each bucket that has any spread: the spread there, and zero elsewhere."""
+    buckets = np.flatnonzero(spread)
+    places = (np.arange(len(buckets)), buckets)
+    return sparse.csr_array((spread[buckets], places), shape=(len(buckets), len(spread)))
 
 
 def _solve(rows: sparse.csr_array, targets: Float[np.ndarray, "r k"]) -> Float[np.ndarray, "r k"]:

@@ -144,7 +144,8 @@ class Shadow:
                 flushed = loop.time()
 
     def _compare(self, turn: Sequence[_Answered]) -> list[dict[str, int]]:
-        plain = {"k": FIRST, "explain": False, "passage": None, "ask_below": 0, "min_confidence": 0}
+        plain: dict[str, object] = {"k": FIRST, "explain": False, "passage": None}
+        plain |= {"ask_below": 0.0, "min_confidence": 0.0}
         batch = [
             replace(answered.scoped, request=answered.scoped.request.model_copy(update=plain))
             for answered in turn
