@@ -48,6 +48,11 @@ def write_file(file: Path, content: Content, *, private: bool = False) -> Path:
     return file
 
 
+def is_folder(path: Path | str) -> bool:
+    """Whether there is a folder that this user may see; `Path.is_dir` fails on others' homes."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def checksum(file: Path) -> str:
     """Return the sha256 of a file."""
     with file.open("rb") as stream:

