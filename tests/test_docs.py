@@ -57,6 +57,7 @@ NOT_RUN = {
     "twinrank train data/mine --recipe danish.toml": "takes an encoder from a model hub",
     "twinrank compare data/mozilla-support": "takes hours, and data that are not in the repository",
     "twinrank compare DATA": "takes hours, and data that are not in the repository",
+    "python3 -m venv": "makes an environment; tests/test_installed.py does so",
     "pip": "changes the environment; its extras are looked up in pyproject.toml",
     "make": "makes an environment; the target is looked up in the Makefile",
     "python benchmarks/": "measures for minutes; the file has to be there",
