@@ -14,6 +14,7 @@ from tests.sharing.hub_stub import serve_hub
 from twinrank import cli
 from twinrank.errors import RankerError
 from twinrank.ranking import Explainer, Ranker
+from twinrank.recipe import TuningSettings
 from twinrank.sharing.hub import push
 from twinrank.training import train
 
@@ -148,6 +149,16 @@ def test_an_encoder_that_nobody_else_has_is_refused(hub, trained):
     with pytest.raises(RankerError, match="is a folder that nobody else has"):
         push(trained, NAME)
     assert not hub.repos
+
+
+@pytest.mark.slow
+def test_an_encoder_that_was_tuned_goes_along(hub, help_centre, recipes, tmp_path):
+    tuned = {"tuning": TuningSettings(epochs=1), "language": "english"}
+    ranker = train(help_centre, recipes["zero-shot"].model_copy(update=tuned), out=tmp_path / "own")
+    push(tmp_path / "own", NAME)
+    assert any(re.fullmatch(r"encoder-\w+/model\.safetensors", name) for name in hub.repos[NAME])
+    assert str(tmp_path.parent).encode() not in b"".join(hub.repos[NAME].values())
+    np.testing.assert_allclose(Ranker.from_hub(NAME).scores(ASKED), ranker.scores(ASKED), rtol=1e-4)
 
 
 @pytest.mark.usefixtures("hub")

@@ -16,6 +16,8 @@ from twinrank.encoding import Encoder, FeatureStore
 from twinrank.encoding.packaging import package_encoder
 from twinrank.errors import EncoderError, RankerError
 from twinrank.ranking import RULES, Ranker, read_manifest
+from twinrank.sharing.export import export
+from twinrank.sharing.hub import push
 from twinrank.sharing.package import package
 from twinrank.training import train
 
@@ -71,6 +73,14 @@ def test_it_holds_what_the_ranker_holds(packaged, trained):
     assert Ranker.load(packaged).fingerprint == Ranker.load(trained).fingerprint
     (past,) = packaged.rglob("past.jsonl")
     assert past.stat().st_mode & 0o077 == 0
+
+
+def test_it_is_neither_exported_nor_pushed(packaged, tmp_path):
+    with pytest.raises(RankerError, match="give the ranker that it was packaged from"):
+        export(Ranker.load(packaged), "sentence-transformers", tmp_path / "out")
+    with pytest.raises(RankerError, match="give the ranker that it was packaged from"):
+        push(packaged, "acme/support")
+    assert not any(tmp_path.iterdir())
 
 
 def test_several_encoders_of_which_the_originals_are_gone(

@@ -20,6 +20,7 @@ from twinrank.files import new_folder, write_file
 from twinrank.ranking import DenseSignal, Ranker
 from twinrank.ranking.model_card import markdown
 from twinrank.sharing.layers import Layers, list_layers
+from twinrank.sharing.package import check_original
 
 MODULES = "sentence_transformers.models"  # the name that all versions of the library know
 TEMPLATE = Path(__file__).with_name("export.md")
@@ -69,6 +70,7 @@ def export(ranker: Ranker, tool: ExportTool, out: Path) -> list[str]:
     if dense.reader.others:
         names = " and ".join(encoder.name for encoder in dense.reader.encoders)
         raise TwinrankError(f"{names}: several encoders cannot be exported; train with one")
+    check_original(ranker)
     if out.exists():
         raise TwinrankError(f"{out}: is there already; give the name of a new folder")
     if tool != "sentence-transformers":

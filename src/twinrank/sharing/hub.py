@@ -17,6 +17,7 @@ from twinrank.ranking.manifest import ENCODER
 from twinrank.ranking.model_card import hub_card
 from twinrank.ranking.storage import HUB_FILES, VERSIONS
 from twinrank.recipe import Recipe
+from twinrank.sharing.package import check_original
 
 README = "README.md"
 
@@ -66,6 +67,7 @@ def push(path: Path, name: str, *, private: bool = False, with_queries: bool = F
 def copied(path: Path, name: str, *, with_queries: bool) -> Iterator[Path]:
     """Give a folder for a while, with a ranker as it is pushed, and say what is in it."""
     ranker = Ranker.load(path)
+    check_original(ranker)
     scoring = ranker.scoring if with_queries else ranker.scoring.without_texts()
     # Neither folders of this machine, nor answers that were removed.
     origin = ranker.origin.model_copy(update={"folder": None})

@@ -12,6 +12,14 @@ from twinrank.ranking import RULES, Ranker
 from twinrank.ranking.manifest import encoder_name
 
 
+def check_original(ranker: Ranker) -> None:
+    """Refuse a packaged ranker: it has networks for OpenVINO in place of weights."""
+    if ranker.dense and any(encoder.files.packaged for encoder in ranker.dense.reader.encoders):
+        raise RankerError(
+            "a packaged ranker has no weights; give the ranker that it was packaged from"
+        )
+
+
 def package(path: Path, out: Path) -> None:
     """Write a ranker into a new folder, with all that it ranks by: rules, and converted encoders.
 
