@@ -335,7 +335,7 @@ def test_a_ranker_with_its_own_encoder_tunes_it_anew(recipe_files, data, tmp_pat
     out = tmp_path / "ranker"
     old = train(dataset, Recipe.load(tmp_path / "tuned.toml"), out=out, store=store)
     learning = learn(out, data[1], margin=1.0, store=store)
-    encoder = read_manifest(out).encoder
+    [encoder] = read_manifest(out).encoders
     assert encoder != f"encoder-{old.dense.reader.encoder.identity[:12]}"
     assert learning.replaced
     assert len(list(out.glob("encoder-*"))) == 2
