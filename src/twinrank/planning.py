@@ -39,8 +39,8 @@ TEXTS = (
 MEASURED = "measured: on {on}, {date}; planning_constants.toml has each constant"
 PUBLISHED = (
     "published: {name}: {memory_gb:g} GB at {bandwidth_gb_s:,g} GB/s, {bf16_tflop_s:g} TFLOP/s in "
-    "bf16 without sparsity, {fp32_tflop_s:g} in fp32; a GPU's figures are estimates from these, "
-    "and none was measured"
+    "bf16 without sparsity, {fp32_tflop_s:g} in fp32; a GPU's figures are estimates from "
+    "these, and from what an H200 took"
 )
 UNDIVIDED = "assumed: work on a processor divides over its cores without loss"
 NOT_PLANNED = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 from twinrank.extras import check_installed
@@ -17,11 +17,15 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from jaxtyping import Float, Int  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
+from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 
 from twinrank.encoding.batches import map_in_threads, pad  # noqa: E402
 from twinrank.encoding.model_files import EncoderFiles  # noqa: E402
 from twinrank.errors import EncoderError, first_line  # noqa: E402
 
+# On GPUs, without cuDNN's attention: it plans anew for each shape of a batch, which takes longer
+# than the rest of the encoding.
+ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 Converted = TypeVar("Converted")
@@ -100,7 +104,8 @@ class TorchBackend:
     def pooled(self, sequences: Sequence[np.ndarray]) -> Float[Tensor, "n 2 d"]:
         """Return cls and mean features, float32, of n token sequences, with gradients."""
         ids, mask = (torch.from_numpy(array) for array in pad(sequences, self._pad))
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
+        attention = sdpa_kernel(ATTENTION) if self._device.type == "cuda" else nullcontext()
+        with attention, torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
             return pool(self.model, ids.to(self._device), mask.to(self._device))
 
     def convert(
