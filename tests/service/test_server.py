@@ -241,8 +241,5 @@ def test_where_no_worker_can_start_it_ends(folder):
     recipe = json.loads((version_folder(folder) / "manifest.json").read_text())["recipe"]
     recipe["encoder"]["name"] = "/gone"
     edit_manifest(folder, recipe=recipe)
-    *log, line = start_in_vain(folder, "--port", "0")
-    assert "the service cannot start; the line above says why" in line
-    assert json.loads(log[-1])["level"] == "error"
-    assert "/gone" in log[-1]
-    assert not any("serving" in entry for entry in log)
+    (line,) = start_in_vain(folder, "--port", "0", "--workers", "2")
+    assert "/gone" in line

@@ -12,7 +12,7 @@ from twinrank.errors import ServeError, TwinrankError
 from twinrank.ranking import Filter, Ranker
 from twinrank.ranking.past_queries import SignalOfPast
 from twinrank.service.access import Keys
-from twinrank.service.server import check
+from twinrank.service.app import check_files
 
 ADMIN, ACME, GLOBEX = "a" * 20, "b" * 20, "c" * 20
 CANARY = "canary"  # in all that is Globex's alone
@@ -303,7 +303,7 @@ def test_a_filter_of_the_service_holds_for_all(service, settings, tenants, keys)
     found = with_keys.get("/v1/answers", headers=bearer(GLOBEX)).json()
     assert found["total"] == len(ids_of(tenants, "acme.*globex"))
     with pytest.raises(TwinrankError, match="'brand' is no filter"):
-        check(settings.model_copy(update={"where": ("brand",)}))
+        check_files(settings.model_copy(update={"where": ("brand",)}))
 
 
 def test_metadata_is_stored_and_given_back(client, folder):

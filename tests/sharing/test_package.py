@@ -100,7 +100,8 @@ def test_several_encoders_of_which_the_originals_are_gone(
     assert [encoder.backend for encoder in loaded.dense.reader.encoders] == ["openvino"] * 2
     np.testing.assert_allclose(loaded.scores(TEXTS), expected, rtol=1e-4, atol=1e-4)
     package(tmp_path / "package", tmp_path / "again")
-    np.testing.assert_allclose(Ranker.load(tmp_path / "again").scores(TEXTS), expected, atol=1e-4)
+    again = Ranker.load(tmp_path / "again")
+    np.testing.assert_array_equal(again.scores(TEXTS), loaded.scores(TEXTS))
 
 
 @pytest.mark.parametrize("layout", ["vocab.txt", "0_Transformer"])
@@ -127,7 +128,7 @@ def test_an_encoder_of_another_layout_is_packaged(tiny_model, tmp_path, layout):
     names = ("pooling", "query_prompt", "document_prompt", "dim", "width", "longest")
     assert [getattr(copy, name) for name in names] == [getattr(original, name) for name in names]
     texts = [*TEXTS, "A BIG Æ"]
-    np.testing.assert_allclose(copy.encode(texts), original.encode(texts), atol=1e-5)
+    np.testing.assert_allclose(copy.encode(texts), original.encode(texts), atol=1e-3)  # halves
 
 
 def test_changed_answers_stay_packaged(changeable):

@@ -22,7 +22,7 @@ from twinrank.cluster.connection import LOCAL, Slot, check_one_machine, connecte
 from twinrank.errors import ServeError, TwinrankError, first_line
 from twinrank.feedback.engine import file_of
 from twinrank.ranking import MilvusPlace, place_of
-from twinrank.service.app import in_process
+from twinrank.service.app import check_files, in_process
 from twinrank.service.guard import MAX_CONCURRENT_REQUESTS, RETRY_AFTER_S
 from twinrank.service.logs import log_as_json
 from twinrank.service.server import ENVIRONMENT, address_of, check, listen
@@ -59,6 +59,7 @@ def serve_on_cluster(settings: Settings, address: str, announce: Callable[[str],
     """
     log_as_json()
     check(settings)
+    check_files(settings)
     settings = _resolve_paths(settings)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     with suppress(KeyboardInterrupt), connected(address):

@@ -10,8 +10,6 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
-from joblib import Parallel, delayed
-
 from twinrank.data import trec
 from twinrank.data.records import NotTextError, Record, as_text, read_records
 from twinrank.errors import Fault, TwinrankError
@@ -124,6 +122,8 @@ def read_table(
             it gives takes the text's place. Of a large table all cores convert the rows, so it is
             a function of a module. No text is in memory twice.
     """
+    from joblib import Parallel, delayed  # a service reads no tables
+
     prefix = f"{kind}_"
     asked = {name: v.split("|") for name, v in asdict(columns).items() if name.startswith(prefix)}
     texts = {_normalise(name) for name in asked.get(f"{prefix}text", ())} if convert else set()

@@ -25,6 +25,7 @@ MARKED_TEXT = re.compile(f"[{MARKED}]+")
 # The words of a text that `space_words` prepared; of other scripts those that bm25s takes.
 WORD = rf"(?u)[{MARKED}]+|\b\w\w+\b"
 
+MAX_CELL_LENGTH = 320  # characters of a text in a table
 # A first line before other text; no turn ("User: ...") and no sentence of a paragraph.
 TITLE_LINE = re.compile(r"\s*(?!\w[\w ]{0,30}:\s)([^\n]{1,199}[^\s.!:,;])\s*\n(?=.*\S)", re.DOTALL)
 
@@ -104,6 +105,12 @@ def titled_sections(answers: pl.DataFrame) -> list[list[tuple[str, str]]]:
         _list_sections(answer) or [("", answer["text"].strip() or answer["title"].strip())]
         for answer in answers.iter_rows(named=True)
     ]
+
+
+def shorten(text: str, length: int = MAX_CELL_LENGTH) -> str:
+    """Write a text in one line, cut with an ellipsis if it is longer than so many characters."""
+    words = " ".join(text.split())
+    return words if len(words) <= length else f"{words[: length - 1]}…"
 
 
 def normalise_text(text: str) -> str:

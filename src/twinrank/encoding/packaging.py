@@ -32,7 +32,7 @@ def package_encoder(encoder: Encoder, folder: Path) -> None:
     target.mkdir(parents=True)
     try:
         network = open_network(files, network_folder(encoder.identity))
-        load_openvino().save_model(network, target / NETWORK_FILES[0], compress_to_fp16=False)
+        load_openvino().save_model(network, target / NETWORK_FILES[0])  # in half precision
     except (ConversionError, RuntimeError) as error:  # the latter of OpenVINO
         raise EncoderError(f"{encoder.name}: openvino cannot convert it: {error}") from error
     for file in [file for pattern in SETTINGS_FILES if settings for file in root.glob(pattern)]:

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from twinrank.data.cleaning import clean_chat, clean_mail
+from twinrank.data.texts import shorten
 from twinrank.exploration.findings import Check, Finding, Level, head_of_table
-from twinrank.exploration.sample import MAX_ROWS, Subject, shorten
+from twinrank.exploration.sample import MAX_ROWS, Subject
 
 MUCH_LEFT = 0.02  # of the queries, from which importing again is worth it
 MAX_EXAMPLE_CHARACTERS = 60

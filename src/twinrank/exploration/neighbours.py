@@ -13,8 +13,9 @@ import polars as pl
 from jaxtyping import Float, Int
 from scipy import sparse
 
+from twinrank.data.texts import shorten
 from twinrank.exploration.findings import Check, Finding, Level, head_of_table
-from twinrank.exploration.sample import MAX_ROWS, Sample, Subject, shorten
+from twinrank.exploration.sample import MAX_ROWS, Sample, Subject
 
 ROWS_PER_BLOCK = 512
 # At this cosine of mean-pooled features two texts are taken for one. On mozilla-support, pairs

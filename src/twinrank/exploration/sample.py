@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
 from twinrank.data import Dataset, Description, Queries
+from twinrank.data.texts import shorten
 from twinrank.encoding import Encoder, FeatureStore
 from twinrank.evaluation.geometry import unit_vectors
 from twinrank.ranking import Reader
@@ -18,7 +19,6 @@ from twinrank.recipe import EncoderSettings
 # At most as many are read: queries of threads with a label, of threads without, and answers.
 MAX_LABELLED, MAX_UNLABELLED, MAX_ANSWERS = 15_000, 5_000, 20_000
 MAX_ROWS = 30  # of a table of texts
-MAX_CELL_LENGTH = 320  # characters of a text in a table
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,3 @@ def _draw_answers(queries: Queries, rng: np.random.Generator) -> Int[np.ndarray,
     right[queries.labels.indices] = True
     order = rng.permutation(count)
     return np.sort(order[np.argsort(~right[order], kind="stable")][:MAX_ANSWERS])
-
-
-def shorten(text: str, length: int = MAX_CELL_LENGTH) -> str:
-    """Write a text in one line, cut with an ellipsis if it is long."""
-    words = " ".join(text.split())
-    return words if len(words) <= length else f"{words[: length - 1]}…"

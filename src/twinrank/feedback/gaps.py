@@ -18,8 +18,8 @@ from twinrank.arguments import GAP_BELOW
 from twinrank.data import Dataset
 from twinrank.data.conversations import USER
 from twinrank.data.records import read_texts
+from twinrank.data.texts import shorten
 from twinrank.errors import DataError, Fault, RankerError
-from twinrank.exploration.sample import shorten
 from twinrank.feedback.labels import ASKED_SCHEMA, Asked
 from twinrank.feedback.verdicts import text_key
 from twinrank.ranking import Filter, RankedAnswer, Ranker

@@ -12,9 +12,10 @@ import polars as pl
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
+from twinrank.data.texts import MAX_CELL_LENGTH, shorten
 from twinrank.evaluation.geometry import main_axes
 from twinrank.exploration import Exploration, Finding
-from twinrank.exploration.sample import MAX_CELL_LENGTH, MAX_ROWS, Sample, shorten
+from twinrank.exploration.sample import MAX_ROWS, Sample
 from twinrank.reports.figures import (
     COLOURS,
     GREY,

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from twinrank.console import visible
-from twinrank.exploration.sample import shorten
+from twinrank.data.texts import shorten
 from twinrank.feedback.gaps import TREND_DAYS, Gaps, Topic
 from twinrank.reports.terminal import figure, fill_table
 

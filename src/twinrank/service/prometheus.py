@@ -22,8 +22,8 @@ from prometheus_client import (
 from twinrank.errors import FeedbackError
 from twinrank.feedback.database import Feedback
 from twinrank.feedback.feedback_statistics import Traffic
+from twinrank.service.settings import SHARED_FOLDER
 
-SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # variable: where the workers of one service add up
 BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 FLUSH_EVERY_S = 5.0
 FIELDS = ("requests", "confident", "withheld")  # of `Traffic`

@@ -1,36 +1,43 @@
-"""Start a service: checks, the socket, and the processes that answer."""
+"""Start a service: the socket, and the processes that answer.
+
+This process imports little: it waits while others rank.
+"""
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
 
-from twinrank.errors import ServeError
+from twinrank.errors import ServeError, TwinrankError
 from twinrank.extras import check_installed
-from twinrank.feedback.database import Feedback
-from twinrank.ranking import Filter, place_of, read_manifest
-from twinrank.service.access import Keys
+from twinrank.files import write_file
 from twinrank.service.connections import (
     MAX_HEAD_BYTES,
     Connection,
     limit_fetching,
 )
 from twinrank.service.logs import log_as_json
-from twinrank.service.prometheus import SHARED_FOLDER
-from twinrank.service.settings import GRACE_S, VARIABLE, Settings
+from twinrank.service.settings import GRACE_S, SHARED_FOLDER, VARIABLE, Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 FLUSH_S = 5  # of the grace: to store what was counted
+REFUSAL = "refusal.txt"  # in the shared folder: why a worker could not start
 # Of every process that ranks.
 ENVIRONMENT = {
     # Threads that wait by spinning take the cores from those that answer.
@@ -53,13 +60,11 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 
     Raises:
         ServeError: if it cannot start, or would be open to others without keys.
-        RankerError: if there is no ranker.
-        FeedbackError: if the database cannot be used.
     """
     log_as_json()
     check(settings)
     config = Config(
-        "twinrank.service.app:from_environment",
+        "twinrank.service.server:from_environment",
         factory=True,
         workers=settings.workers,
         access_log=False,
@@ -78,19 +83,31 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         os.environ[VARIABLE] = settings.model_dump_json()
-        line = f"serving {settings.ranker} at {address_of(bound)}"
-        Supervisor(config, bound, partial(announce, line)).run()
+        supervisor = Supervisor(config, [bound])
+        if supervisor.start():
+            announce(f"serving {settings.ranker} at {address_of(bound)}")
+        supervisor.run()
+
+
+def from_environment() -> FastAPI:
+    """Create the application of a worker; the process that waits for it learns why it cannot."""
+    gc.disable()  # until everything is there, see `in_process`
+    from twinrank.service.app import check_files, in_process
+
+    settings = Settings.from_environment()
+    try:
+        check_files(settings)
+        return in_process(settings)
+    except TwinrankError as error:
+        write_file(Path(os.environ[SHARED_FOLDER]) / REFUSAL, str(error))
+        sys.exit(1)
 
 
 class Supervisor(Multiprocess):
     """Starts workers again that die or hang, has them read keys again, and stops them in time."""
 
-    def __init__(self, config: Config, bound: socket.socket, announce: Callable[[], None]) -> None:
-        super().__init__(config, [bound])
-        self._announce = announce
-
-    def init_processes(self) -> None:
-        """Start the workers, and announce the service once the first one answers.
+    def start(self) -> bool:
+        """Start the workers; return true when the first one answers, false if it is to stop before.
 
         Raises:
             ServeError: if that one ends before.
@@ -99,13 +116,22 @@ class Supervisor(Multiprocess):
         first = self.processes[0]
         while not first.is_ready(timeout=1):
             if self.signal_queue:  # it is to stop before it began
-                return
+                return False
             if not first.process.is_alive():
                 self.terminate_all()
                 self.join_all()
-                raise ServeError("the service cannot start; the line above says why")
+                raise ServeError(take_refusal() or "the service cannot start; see the lines above")
             time.sleep(0.1)
-        self._announce()
+        return True
+
+    def init_processes(self) -> None:
+        """Start none: `start` has."""
+
+    def keep_subprocess_alive(self) -> None:
+        """Start workers again that died, and log why one could not start."""
+        if reason := take_refusal():
+            log.error("%s", reason)
+        super().keep_subprocess_alive()
 
     def handle_hup(self) -> None:
         """Have the workers read the keys again; one that is still starting is started again."""
@@ -123,8 +149,18 @@ class Supervisor(Multiprocess):
                 worker.kill()
 
 
+def take_refusal() -> str | None:
+    """Return why a worker could not start, once."""
+    file = Path(os.environ[SHARED_FOLDER]) / REFUSAL
+    if not file.exists():
+        return None
+    reason = file.read_text(encoding="utf-8")
+    file.unlink()
+    return reason
+
+
 def check(settings: Settings) -> None:
-    """Refuse what could not start, or should not, before anything is started.
+    """Refuse settings that contradict each other, or would open the service to others.
 
     Raises:
         TwinrankError: with one line that says why.
@@ -134,21 +170,12 @@ def check(settings: Settings) -> None:
             f"{settings.host} can be reached by others, and there are no keys; give --keys FILE "
             "with a line `read KEY` or `write KEY` each, or listen on 127.0.0.1"
         )
-    if settings.keys:
-        Keys(settings.keys)
     if settings.redact:
         check_installed("redactions", "helpdesk", "phonenumbers", "stdnum")
-    Filter.parse(settings.where)
     for origin in settings.origins:
         _check_origin(origin, keys=settings.keys is not None)
     if settings.interleave and not settings.shadow:
         raise ServeError("--interleave takes two rankers; name the second one by --shadow")
-    for ranker in (settings.ranker, settings.shadow):
-        if ranker:
-            read_manifest(ranker)
-    if settings.index:
-        place_of(settings.index)
-    Feedback.open(settings.feedback).close()
 
 
 def _check_origin(origin: str, *, keys: bool) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 PUBLIC_RATE_PER_MINUTE = 6_000  # requests, where others than this machine may ask
 GRACE_S = 30  # for a stop, whatever blocks
 VARIABLE = "TWINRANK_SERVE"  # of the environment, in which workers find their settings
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # variable: where the workers of one service add up
 
 
 class Settings(BaseModel):
