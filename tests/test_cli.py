@@ -186,7 +186,7 @@ def test_rank_goes_by_metadata_and_a_faulty_filter_is_a_line(run, tmp_path):
     assert json.loads(twinrank(*args, "--where", "brand=x").stdout)[0]["answers"] == []
     shown = twinrank("rank", tmp_path, "refund", "--where", "brand=x").stdout
     assert "no answer fits the filter" in shown
-    for command in (args[:-1], ("serve", run, "--where")):
+    for command in (args[:-1], ("serve", run, "--port", "0", "--where")):
         done = twinrank(*command, "locale", check=False)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert "'locale' is no filter; write FIELD=VALUE" in done.stderr

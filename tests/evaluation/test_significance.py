@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinrank.evaluation import METRICS, differences, holm, summarise
@@ -18,7 +18,7 @@ def rows(values, threads=None, types=None):
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-@pytest.mark.slow  # importing statsmodels takes a minute
+@settings(max_examples=20)  # each call of statsmodels has Python look for garbage
 def test_holm_is_statsmodels(p):
     from statsmodels.stats.multitest import multipletests
 

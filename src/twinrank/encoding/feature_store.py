@@ -103,7 +103,7 @@ class FeatureStore:
         file = self._file(fingerprint)
         with (
             _storage_errors(file, sqlite3.Error),  # any OSError is of what encodes
-            closing(sqlite3.connect(file, BUSY_TIMEOUT_S)) as connection,
+            closing(sqlite3.connect(file, timeout=BUSY_TIMEOUT_S)) as connection,
         ):
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
             connection.execute("PRAGMA cache_spill = OFF")  # others read until a commit
