@@ -149,3 +149,23 @@ def test_importing_it_tells_nobody():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     stub = "openvino.tools.ovc.telemetry_stub"
     assert done.stdout.splitlines() == [f"{stub} {stub}", "[]"]
+
+
+def test_two_threads_may_begin_at_once(tiny_model):
+    one = Encoder(str(tiny_model), max_tokens=48, backend="openvino")
+    one.encode(["a"])  # converts
+    (network,) = network_folder(one.identity).glob("**/network.xml")
+    code = (
+        "import sys; from threading import Barrier, Thread\n"
+        "from twinrank.encoding.openvino_backend import core\n"
+        "compiled = core().compile_model(sys.argv[1], 'CPU')\n"
+        "requests = [compiled.create_infer_request() for _ in range(2)]\n"
+        "tensors = [request.get_tensor(compiled.inputs[0]) for request in requests]\n"
+        "for tensor in tensors: tensor.shape = [1, 5]\n"
+        "sys.setswitchinterval(1e-6); barrier = Barrier(2)\n"
+        "threads = [Thread(target=lambda t=t: (barrier.wait(), t.data)) for t in tensors]\n"
+        "for thread in threads: thread.start()\n"
+        "for thread in threads: thread.join()"
+    )
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", code, str(network)], check=True, timeout=60)

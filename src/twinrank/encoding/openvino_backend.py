@@ -12,6 +12,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ TELEMETRY = "openvino_telemetry"
 # own limit of 5000 its memory doubles. This many are as fast.
 MAX_CACHED_KERNELS = 512
 MIN_COSINE = 0.9999  # of a converted network's features to torch's, both in fp32
+STARTING = Lock()
 FOLDER, MODEL = "network", NETWORK_FILES[0]
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,10 @@ def load_openvino() -> ModuleType:
 @cache
 def core() -> openvino.Core:
     """Return OpenVINO's runtime, one per process."""
+    with STARTING:
+        # On first use OpenVINO asks NumPy for its types under a lock of its own, and lets go of
+        # Python's: of two threads that begin at once, each waits for the other for ever.
+        load_openvino().Type.i64.to_dtype()
     runtime: openvino.Core = load_openvino().Core()
     return runtime
 
