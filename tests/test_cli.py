@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import time
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import polars as pl
 import pytest
@@ -17,6 +18,7 @@ from typer.main import get_command_name
 from tests.conftest import HELP_CENTRE
 from twinrank.cli import main
 from twinrank.cli.common import app
+from twinrank.data import Columns
 from twinrank.ranking import Ranker, read_manifest
 
 
@@ -78,6 +80,28 @@ COMMANDS = [get_command_name(c.name or c.callback.__name__) for c in app.registe
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command):
     assert f"Example: twinrank {command}" in " ".join(twinrank(command, "--help").stdout.split())
+
+
+def test_import_lists_its_fields_and_goes_on_from_what_it_says(tmp_path):
+    shown = twinrank("import", "--help", COLUMNS="200").stdout
+    assert {field.name for field in fields(Columns)} - {"separator"} <= {*re.findall(r"\w+", shown)}
+    (tmp_path / "a.csv").write_text("id,text,url\na1,Press.,https://help.example/a1\n")
+    (tmp_path / "q.csv").write_text("text,Solved with article\nno login,https://help.example/a1\n")
+    command = ["import", tmp_path / "out", "--answers", tmp_path / "a.csv"]
+    command += ["--queries", tmp_path / "q.csv"]
+    option = "query_answer=Solved with article"
+    assert f"--column '{option}'" in twinrank(*command, COLUMNS="200").stdout
+    refused = twinrank("split", tmp_path / "out", "--out", tmp_path / "out", check=False)
+    assert refused.returncode == 2
+    assert "the data set has no labels; import it anew (--fresh) with some" in refused.stderr
+    assert "--fresh" in twinrank(*command, check=False).stderr
+    done = twinrank(*command, "--column", option, "--fresh", "--json")
+    assert json.loads(done.stdout)["counts"]["labels"] == 1
+    for options, what in ((("--separator", ""), "--separator"), (("--column", "id=a"), "'id'")):
+        done = twinrank(*command, *options, check=False)
+        assert done.returncode == 2
+        assert what in done.stderr
+        assert ";=" not in done.stderr
 
 
 def test_dividing_in_place_leaves_answers_and_queries_as_they_were_written(tmp_path):
@@ -186,10 +210,9 @@ def test_rank_goes_by_metadata_and_a_faulty_filter_is_a_line(run, tmp_path):
     assert json.loads(twinrank(*args, "--where", "brand=x").stdout)[0]["answers"] == []
     shown = twinrank("rank", tmp_path, "refund", "--where", "brand=x").stdout
     assert "no answer fits the filter" in shown
-    for command in (args[:-1], ("serve", run, "--port", "0", "--where")):
-        done = twinrank(*command, "locale", check=False)
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert "'locale' is no filter; write FIELD=VALUE" in done.stderr
+    done = twinrank(*args[:-1], "locale", check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "'locale' is no filter; write FIELD=VALUE" in done.stderr
 
 
 def test_rank_reads_an_argument_stdin_and_a_file(run, tmp_path):

@@ -1,13 +1,15 @@
 import io
 import json
+from dataclasses import replace
 
 import polars as pl
 import pytest
 from rich.console import Console
 
 from twinrank.cli.dataset_tables import dataset_tables
-from twinrank.data import Dataset, describe
+from twinrank.data import Dataset, describe, split
 from twinrank.data.validation import JUDGEMENTS_SCHEMA
+from twinrank.errors import DataError
 
 QUERIES = dict.fromkeys(("id", "type", "thread", "text"), pl.String)
 LABELS = dict.fromkeys(("query", "answer", "split"), pl.String)
@@ -72,7 +74,10 @@ def test_figures_are_those_counted_by_hand():
 def test_warnings():
     queries = [("q1", "question", "q1", "a"), ("q2", "mail", "q2", "b")]
     [warning] = describe(dataset(queries, [])).warnings
-    assert warning == "no query has a label: there is nothing to train on or to measure"
+    assert warning == (
+        "no query has a label; labels come from a column of the queries "
+        "(--column query_answer=NAME) or from a table of labels (--labels FILE)"
+    )
     assert describe(dataset(queries, [("q1", "a1", "train"), ("q2", "a2", "test")])).warnings == (
         "train has no labelled queries of the type mail",
         "train has 1 labelled queries of the type question",
@@ -82,8 +87,39 @@ def test_warnings():
         "1 answers that are right in test have no label in train",
     )
     warnings = describe(dataset([("q1", "query", "q1", "a")], [("q1", "a1", "train")])).warnings
-    assert "all queries are of one type, query: there is no parity to measure" in warnings
+    assert warnings[-1].startswith("all queries are of one type, query, so no two types can be")
+    assert warnings[-1].endswith("--column query_type=NAME")
     assert "0 queries" in printed(describe(dataset([], [])))
+
+
+NAMING = [  # rows of the queries' metadata, and the column that names answers
+    ([{"Solved by": "https://help.example/kb/a1"}, {"Solved by": "a2"}, {"Solved by": "x"}], 1),
+    ([{"Solved by": "a1; a2"}, {"Solved by": ["a2", 7]}, {}, {}], 1),
+    ([{"Solved by": 7.0, "stars": 7}, {"Solved by": "a1", "stars": 7}], 1),
+    ([{"Solved by": "a1"}, {"Solved by": "gone"}, {"Solved by": "how I did it"}], 0),
+    ([{"Solved by": "a1; gone"}, {"stars": {"a1": "a1"}}], 0),
+    ([{}], 0),
+]
+
+
+@pytest.mark.parametrize(("rows", "is_named"), NAMING)
+def test_a_column_that_names_answers_is_pointed_out_where_there_are_no_labels(rows, is_named):
+    queries = [(f"q{i}", "question", f"q{i}", "text") for i in range(len(rows))]
+    made = dataset(queries, [], answers=[("a1", "", "x"), ("a2", "", "y"), ("7", "", "z")])
+    urls = pl.Series([f"https://help.example/en/kb/{name}" for name in made.answers["id"]])
+    unlabelled = replace(
+        made,
+        answers=made.answers.with_columns(url=urls),
+        queries=made.queries.with_columns(metadata=pl.Series(map(json.dumps, rows))),
+    )
+    hint = "the column 'Solved by' names answers: --column 'query_answer=Solved by'"
+    assert (f"no query has a label; {hint}" in describe(unlabelled).warnings) is bool(is_named)
+    with pytest.raises(DataError, match=hint if is_named else "--labels FILE"):
+        split(unlabelled)
+    fields = pl.Series([json.dumps({"tag": "x", "Link": url}) for url in urls])
+    unread = unlabelled.answers.with_columns(url=pl.lit(None, pl.String), metadata=fields)
+    text = describe(replace(unlabelled, answers=unread)).warnings[0]
+    assert text.endswith(f"{hint} --column answer_url=Link") is bool(is_named)
 
 
 def printed(description, width=90):

@@ -1,11 +1,12 @@
 import json
 import logging
 import math
+from pathlib import Path
 
 import polars as pl
 import pytest
 
-from twinrank.data import Columns, Dataset, describe, import_tables
+from twinrank.data import Columns, Dataset, describe, import_exports, import_tables
 from twinrank.errors import ArgumentError, DataError, TwinrankError
 
 ANSWERS = [
@@ -73,7 +74,7 @@ def test_tables_of_every_kind_become_the_same_data_set(tmp_path, suffix):
     assert dataset.fingerprint == Dataset.load(tmp_path / "out").fingerprint
     (tmp_path / "cast").mkdir()
     assert imported(tmp_path / "cast", suffix=suffix, cast_below=11).types == ("question",)
-    with pytest.raises(DataError, match="there is a file or a data set already"):
+    with pytest.raises(DataError, match=r"there is a file or a data set already; .*with --fresh"):
         imported(tmp_path, queries=QUERIES[:1])
     assert Dataset.load(tmp_path / "out").fingerprint == dataset.fingerprint
 
@@ -113,7 +114,7 @@ def test_labels_of_their_own_table_with_scores_and_splits(tmp_path):
         ("1", "a2", "validation"),
         ("2", "a1", "test"),
     ]
-    assert dataset.types == ("query",)
+    assert dataset.types == ("question",)
     assert dataset.judged_wrong == 1
 
 
@@ -374,14 +375,132 @@ def test_a_column_that_cannot_be_found_is_named(tmp_path, columns, row, what):
     assert found[2].startswith(what)
 
 
-@pytest.mark.parametrize(
-    "items", [["query_txt=b"], ["query_text"], ["query_text="], ["query_text=a"] * 2]
-)
-def test_columns_that_cannot_be_are_refused(items):
-    with pytest.raises(
-        TwinrankError, match=r"write FIELD=NAME, .* each FIELD once, one of answer_id"
-    ):
-        Columns.parse(items)
+ITEM_FAULTS = [
+    (["anser_id=Article no"], "no field is called 'anser_id'; did you mean answer_id? Write FIELD"),
+    (["Query Text=b"], "did you mean query_text?"),
+    (["zzz=b"], "no field is called 'zzz'; Write FIELD=NAME, FIELD one of answer_id, answer_t"),
+    (["Article no=answer_id"], "no field is called 'Article no'; write answer_id=Article no."),
+    (["query_text"], "names no column; write query_text=NAME"),
+    (["query_text="], "names no column; write query_text=NAME"),
+    (["query_text=a", "query_text=b"], "query_text is 'a' already; give it once, as query_text="),
+]
+
+
+@pytest.mark.parametrize(("items", "what"), ITEM_FAULTS)
+def test_columns_that_cannot_be_are_refused(items, what):
+    with pytest.raises(TwinrankError) as caught:
+        Columns.parse(["answer_url=Link", *items])
+    assert str(caught.value).startswith(f"column {items[-1]!r}: ")
+    assert what in str(caught.value)
+    assert "Link" not in str(caught.value)
+
+
+TEXTS = [  # and the type that they are by their form
+    ("User: it says no\nAgent: when?", "conversation"),
+    ("Customer: it says no", "conversation"),
+    ("Agent: hello\nKunde: hej", "conversation"),
+    ("System: Windows 11\nit says no", "question"),
+    ("it says no\nUser: me", "question"),
+    ("Users: how many?", "question"),
+]
+
+
+def test_without_a_column_the_form_of_a_text_says_its_type(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    queries = [{"title": "no login", "text": text, "answer": "a1"} for text, _ in TEXTS]
+    dataset = imported(tmp_path, queries=queries)
+    assert dataset.queries["type"].to_list() == [kind for _, kind in TEXTS]
+    types = "queries.jsonl: no column of types: 3 conversations, by their turns"
+    threads = "queries.jsonl: no column of threads: each row is a thread of its own"
+    assert types in caplog.text
+    assert threads in caplog.text
+    caplog.clear()
+    in_metadata = {**queries[0], "metadata": {"type": "x", "thread": "t9"}}
+    for name, row in {"columns": query(text=TEXTS[0][0]), "metadata": in_metadata}.items():
+        (tmp_path / name).mkdir()
+        dataset = imported(tmp_path / name, queries=[row])
+        assert dataset.queries.select("type", "thread").rows() == [("x", "t9")]
+    assert "no column of" not in caplog.text
+
+
+def test_urls_of_answers_whose_column_is_not_read_are_asked_for(tmp_path):
+    named = [query(answer="https://help.example/a1")]
+    with pytest.raises(DataError, match="name the column of its URL by --column answer_url=NAME"):
+        imported(tmp_path, answers=[{**ANSWERS[0], "Link": named[0]["answer"]}], queries=named)
+    with pytest.raises(DataError, match=r"add the answer to [^,]*$"):
+        imported(tmp_path, answers=[{**ANSWERS[0], "url": "/a2"}], queries=named)
+
+
+def test_missing_files_are_named_before_anything_is_read(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    answers = write(tmp_path / "answers.csv", [{"number": 1, "name": "x"}])
+    missing = {name: tmp_path / f"{name}.csv" for name in ("queries", "labels")}
+    with pytest.raises(DataError) as caught:
+        import_tables(tmp_path / "out", answers=answers, **missing)
+    assert [fault.file for fault in caught.value.faults] == list(missing.values())
+    with pytest.raises(DataError, match=r"a.json: missing.*\n.*queries.csv: missing"):
+        import_exports(tmp_path / "out", ["a.json"], source="zendesk", queries=missing["queries"])
+    assert not caplog.text
+
+
+def test_what_is_kept_is_not_said_where_a_column_is_missing(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    faults_of(tmp_path, answers=[{"number": 1, "text": "x"}], queries=[query(brand="b")])
+    assert not caplog.text
+
+
+def test_fresh_replaces_a_data_set_once_the_new_one_is_whole(tmp_path, monkeypatch):
+    former = imported(tmp_path, queries=[query(split="test")])
+    fresh = {"queries": [query(text="new")], "fresh": True}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Dataset, "save_labels", interrupt)
+        imported(tmp_path, **fresh)
+    files = sorted(file.name for file in tmp_path.iterdir())
+    assert Dataset.load(tmp_path / "out").fingerprint == former.fingerprint
+    dataset = imported(tmp_path, **fresh)
+    assert dataset.queries["text"].to_list() == ["new"]
+    assert Dataset.load(tmp_path / "out").fingerprint == dataset.fingerprint
+    assert sorted(file.name for file in tmp_path.iterdir()) == files
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_failed_rename_leaves_the_former_data_set(tmp_path, monkeypatch):
+    former = imported(tmp_path, queries=[query()])
+    rename = Path.rename
+
+    def fail(path, target):
+        if target == tmp_path / "out" and ".former" not in path.name:
+            raise PermissionError(13, "no")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="out"):
+        imported(tmp_path, queries=[query(text="new")], fresh=True)
+    assert Dataset.load(tmp_path / "out").fingerprint == former.fingerprint
+    assert len([*tmp_path.iterdir()]) == 3
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "qrels/dev.tsv", "model-replies.jsonl"])
+def test_fresh_replaces_no_folder_with_anything_else(tmp_path, name):
+    former = imported(tmp_path, queries=[query()])
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(DataError, match=f"{name} is no part of a data set that import writes"):
+        imported(tmp_path, queries=[query(text="new")], fresh=True)
+    (tmp_path / "out" / name).rename(tmp_path / "mine.txt")
+    assert Dataset.load(tmp_path / "out").fingerprint == former.fingerprint
+    (tmp_path / "out" / "queries.jsonl").unlink()  # as a kill could leave it before
+    (tmp_path / "out" / ".queries.jsonl.0.tmp").touch()
+    assert imported(tmp_path, queries=[query()], fresh=True).fingerprint == former.fingerprint
+
+
+def test_a_first_import_that_is_cut_off_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(Dataset, "save_labels", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        imported(tmp_path)
+    assert not (tmp_path / "out").exists()
 
 
 def test_columns_that_no_field_reads_are_kept_and_named(tmp_path, caplog):

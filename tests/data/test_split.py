@@ -76,7 +76,8 @@ def test_invariants_for_any_data(rows, seed, random):
     try:
         divided = split(made, validation=0.2, test=0.2, seed=seed)
     except DataError as error:
-        assert "no thread is left" in str(error)
+        lack = "no thread is left" if made.labels.height else "the data set has no labels"
+        assert lack in str(error)
         return
     assert all(len(names) == 1 for names in thread_splits(divided).values())
     assert divided.labels.drop("split").equals(made.labels.drop("split"))
@@ -147,9 +148,13 @@ def test_shares_that_cannot_be_are_refused_and_shortage_is_said(caplog):
     for shares in ((0.5, 0.5), (-0.1, 0.2), (1.0, 0.0), (float("nan"), 0.1)):
         with pytest.raises(TwinrankError, match="leave nothing for train"):
             split(one_a_thread([10]), validation=shares[0], test=shares[1])
-    for sizes in ([], [1, 1, 1], [2]):
+    for sizes in ([1, 1, 1], [2]):
         with pytest.raises(DataError, match=f"no thread is left for .*{sum(sizes)} are labelled"):
             split(one_a_thread(sizes))
+    mend = r"--column query_answer=NAME\) or from a table of labels \(--labels FILE"
+    for shares in ((0.15, 0.15), (0.0, 0.0)):
+        with pytest.raises(DataError, match=f"made: the data set has no labels; .*{mend}"):
+            split(one_a_thread([]), validation=shares[0], test=shares[1])
     assert set(thread_counts(split(one_a_thread([10] * 10), test=0.0))) == {"train", "validation"}
     everything = split(one_a_thread([10] * 10), validation=0.0, test=0.0)
     assert thread_counts(everything) == {"train": 100}

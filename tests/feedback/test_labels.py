@@ -84,7 +84,7 @@ def test_what_train_holds_already_is_known_unless_it_is_labelled_otherwise(help_
 def test_a_type_nobody_gave(help_centre, ids):
     said = [verdict("first", ids[0], kind=""), verdict("second", ids[0], kind="")]
     said += [verdict("second", ids[0], kind="chat")]
-    assert learned(help_centre, ids, *said).learned["type"].to_list() == ["query", "chat"]
+    assert learned(help_centre, ids, *said).learned["type"].to_list() == ["question", "chat"]
     one = help_centre.queries.with_columns(type=pl.lit("mail"))
     alike = type(help_centre)("alike", help_centre.answers, one, help_centre.labels)
     assert learned(alike, ids, *said).learned["type"].to_list() == ["mail", "chat"]

@@ -31,7 +31,7 @@ from twinrank.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from twinrank.data import Description
+    from twinrank.data import Dataset, Description
 
 PANEL = "Data"
 CleanMail = Annotated[
@@ -78,12 +78,41 @@ KeepMarkup = Annotated[
 SkipFaulty = Annotated[
     bool, typer.Option("--skip-faulty", help="Leave out rows that cannot be used.")
 ]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Import anew, in place of the data set that is there.")
+]
 
 
 def _show_description(description: Description, *, json: bool) -> None:
     from twinrank.cli.dataset_tables import dataset_tables
 
     show(vars(description) if json else dataset_tables(description))
+
+
+def _import(
+    out: Path,
+    source: str | None,
+    files: list[Path],
+    answers: Path | None,
+    options: dict[str, Any],
+    how: dict[str, Any],
+) -> Dataset:
+    """Import from where the options say; refuse those that do not go together."""
+    from twinrank.data import import_collection, import_exports, import_tables
+
+    if source and answers:
+        raise typer.BadParameter("--from gives the answers: leave --answers out")
+    if source and ":" in source:
+        if files or any(options.values()):
+            raise typer.BadParameter("public data takes no files and no options")
+        return import_collection(out, source, fresh=how["fresh"])
+    if source:
+        return import_exports(out, files, source=source, **options, **how)
+    if files or options.pop("include_unpublished") or not answers:
+        raise typer.BadParameter("give --answers and --queries, or --from and the export's files")
+    if not options["queries"] and any(options[n] for n in ("labels", "cast_below", "clean")):
+        raise typer.BadParameter("without --queries there is nothing to label, cast or clean")
+    return import_tables(out, answers=answers, **options, **how)
 
 
 @app.command("import", rich_help_panel=PANEL)
@@ -103,6 +132,7 @@ def import_(
     include_unpublished: IncludeUnpublished = False,
     keep_markup: KeepMarkup = False,
     skip_faulty: SkipFaulty = False,
+    fresh: Fresh = False,
     json: AsJson = False,
 ) -> None:
     """Make a data set of tables of answers and queries, or of what a help desk exports.
@@ -111,39 +141,36 @@ def import_(
     HTML and Markdown become text, their headings sections. Without a column that says the split,
     all labels go to train: divide them with `split`.
 
+    Fields of --column: answer_id, answer_title, answer_text, answer_url, answer_sections,
+    answer_section, query_id, query_title, query_text, query_type, query_thread, query_answer,
+    query_split, label_query, label_answer, label_score, label_split.
+
     Example: `twinrank import data/mine --answers articles.csv --queries tickets.xlsx`
 
     Example: `twinrank import data/mine --from zendesk articles.json tickets.json`
 
     Example: `twinrank import data/scifact --from hf:mteb/scifact`
     """
-    from twinrank.data import Columns, import_collection, import_exports, import_tables
+    from twinrank.data import Columns
     from twinrank.data import describe as describe_data
 
+    if not separator:
+        raise typer.BadParameter("--separator: give one or more characters")
+    columns = Columns.parse(column or [])
+    if separator != Columns.separator:
+        columns = replace(columns, separator=separator)
     steps = {"mail": clean_mail, "chat": clean_chat, "redact": redact}
     options: dict[str, Any] = {
+        "queries": queries,
         "labels": labels,
         "clean": [step for step, asked in steps.items() if asked],
-        "columns": Columns.parse([*(column or []), f"separator={separator}"]),
         "cast_below": cast_below,
         "skip_faulty": skip_faulty,
         "keep_markup": keep_markup,
+        "include_unpublished": include_unpublished,
     }
-    if from_ and answers:
-        raise typer.BadParameter("--from gives the answers: leave --answers out")
-    if from_ and ":" in from_:
-        if files or queries or any(options[name] for name in options if name != "columns"):
-            raise typer.BadParameter("public data takes no files and no options")
-        dataset = import_collection(out, from_)
-    elif from_:
-        options |= {"queries": queries, "include_unpublished": include_unpublished}
-        dataset = import_exports(out, files or [], source=from_, **options)
-    elif files or include_unpublished or not answers:
-        raise typer.BadParameter("give --answers and --queries, or --from and the export's files")
-    elif not queries and (labels or cast_below or options["clean"]):
-        raise typer.BadParameter("without --queries there is nothing to label, cast or clean")
-    else:
-        dataset = import_tables(out, queries=queries, answers=answers, **options)
+    how = {"columns": columns, "fresh": fresh}
+    dataset = _import(out, from_, files or [], answers, options, how)
     _show_description(describe_data(dataset), json=json)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +17,8 @@ import polars as pl
 from twinrank.data import trec
 from twinrank.data.records import Record, read_records
 from twinrank.data.validation import NO_METADATA, SECTIONS
-from twinrank.errors import Fault
+from twinrank.errors import DataError, Fault
+from twinrank.files import UNFINISHED, new_folder
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +31,8 @@ ANSWER_FIELDS: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 METADATA_COLUMNS = ("type", "thread", "url", "sections")
 QREL_SUFFIXES = ("", ".tsv", ".csv", ".jsonl", ".txt", ".qrels", ".trec")
+PARTS = (ANSWERS, QUERIES, f"{ANSWERS}.gz", f"{QUERIES}.gz", "qrels", UNFINISHED)
+LABEL_FILES = (*(f"{split}.tsv" for split in SPLITS), UNFINISHED)
 NO_SPLIT = "not read: no split is called so"
 QREL_HEADER = "begin the file with query-id, corpus-id and score, tabs between"
 QREL_COLUMNS = {  # the columns of qrels, and what else they are called
@@ -40,6 +46,54 @@ def find_rows(path: Path, name: str) -> Path:
     """Return a data set's file of answers or queries, or the packed one in its place."""
     file, packed = path / name, path / f"{name}.gz"
     return packed if packed.is_file() and not file.exists() else file
+
+
+def check_place(out: Path, *, fresh: bool) -> None:
+    """Refuse a place that is taken; `fresh` takes one where a data set is, and nothing else.
+
+    Raises:
+        DataError: for it.
+    """
+    mend = "choose another folder"
+    if out.is_file() or (not fresh and find_rows(out, ANSWERS).exists()):
+        mend += ", or import anew in its place with --fresh" if out.is_dir() else ""
+        raise DataError([Fault(out, None, "there is a file or a data set already", mend)])
+    if not fresh or not out.exists():
+        return
+    files: dict[str, tuple[str, ...]] = {
+        f"{file.relative_to(out)}": PARTS for file in out.iterdir()
+    }
+    files |= {f"{file.relative_to(out)}": LABEL_FILES for file in out.glob("qrels/*")}
+    foreign = [f for f, known in files.items() if not any(fnmatch(Path(f).name, k) for k in known)]
+    if foreign:
+        what = f"{sorted(foreign)[0]} is no part of a data set that import writes"
+        mend = f"--fresh replaces nothing else: move it away, or {mend}"
+        raise DataError([Fault(out, None, what, mend)])
+
+
+@contextmanager
+def place_to_write(out: Path, *, fresh: bool) -> Iterator[Path]:
+    """Give a folder to write a data set to, which is at `out` once it is whole.
+
+    A kill leaves what was there before, or, between two renames, that and the new one under names
+    that begin with a dot. Only in a folder that is there already, and without `fresh`, files are
+    written one by one.
+    """
+    if out.exists() and not fresh:
+        yield out
+        return
+    out, former = out.resolve(), None
+    try:
+        with new_folder(out) as folder:
+            yield folder
+            if out.exists():
+                shutil.copymode(out, folder)
+                former = out.rename(folder.with_suffix(".former"))
+    finally:
+        if former and out.exists():
+            shutil.rmtree(former)
+        elif former:
+            former.rename(out)
 
 
 def find_qrels(path: Path, faults: list[Fault]) -> dict[str, Path]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -14,11 +14,10 @@ from twinrank.data import trec
 from twinrank.data.records import NotTextError, Record, as_text, read_records
 from twinrank.errors import Fault, TwinrankError
 
-log = logging.getLogger(__name__)
-
 Convert = Callable[[object, bool], object]
 Row = tuple[int, Record]
 
+USUAL_SEPARATOR = ";"  # between several right answers
 LARGE_TABLE = 20_000_000  # bytes; below, to start processes takes longer than they save
 ROWS_AT_ONCE = 250
 
@@ -41,7 +40,8 @@ class Columns:
         answer_section: title of a section, if an answer is spread over rows, one a section.
         query_id: without it, ids are made from the lines.
         query_title: goes before the text, on a line by itself.
-        query_type: without it, all queries are of the type `query`.
+        query_type: without it, a query of turns (`User: ...`) is a `conversation`, any other a
+            `question`.
         query_thread: without it, or where it is empty, a query is a thread by itself.
         query_answer: right answers, a list or with `separator` between; not read where there is
             a table of labels.
@@ -67,23 +67,45 @@ class Columns:
     label_answer: str = "answer|answer_id|corpus_id"
     label_score: str = "score|relevance|rel|grade|label"
     label_split: str = "split"
-    separator: str = ";"
+    separator: str = USUAL_SEPARATOR
 
     @classmethod
     def parse(cls, given: Sequence[str]) -> Columns:
         """Make them of items like `query_text=body`.
 
         Raises:
-            TwinrankError: if an item is not of that form, or names no such field.
+            TwinrankError: if an item is not of that form, or names no such field, or one again.
         """
-        named = dict(item.partition("=")[::2] for item in given)
-        known = [field.name for field in fields(cls)]
-        if len(named) < len(given) or not named.keys() <= {*known} or not all(named.values()):
-            raise TwinrankError(
-                f"columns {', '.join(given)}: write FIELD=NAME, or FIELD=NAME|NAME for several, "
-                f"each FIELD once, one of {', '.join(known)}"
-            )
+        named: dict[str, str] = {}
+        for item in given:
+            field_name, _, column = item.partition("=")
+            _check_field(item, field_name, column)
+            if field_name in named:
+                raise TwinrankError(
+                    f"column {item!r}: {field_name} is {named[field_name]!r} already; give it "
+                    f"once, as {field_name}=NAME|NAME if the column has one name or another"
+                )
+            named[field_name] = column
         return cls(**named)
+
+
+def _check_field(item: str, name: str, column: str) -> None:
+    """Refuse an item whose field is not known, with the nearest that is, or that has no column."""
+    known = [field.name for field in fields(Columns)]
+    if name not in known:
+        nearest = get_close_matches(name.strip().lower().replace(" ", "_"), known, 1)
+        hint = f"did you mean {nearest[0]}? " if nearest else ""
+        if column in known:
+            hint = f"write {column}={name}. "
+        fault = f"no field is called {name!r}"
+        raise TwinrankError(
+            f"column {item!r}: {fault}; {hint}Write FIELD=NAME, FIELD one of {', '.join(known)}"
+        )
+    if not column:
+        raise TwinrankError(
+            f"column {item!r}: names no column; write {name}=NAME, or {name}=NAME|NAME to try "
+            "one after the other"
+        )
 
 
 @dataclass
@@ -96,10 +118,21 @@ class Table:
     file: Path
     kind: str
     rows: list[Row] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)  # columns that no field names
 
     def has(self, name: str) -> bool:
         """Say whether any row has something in a field."""
         return any(cells.get(name) for _, cells in self.rows)
+
+    def describe_unread(self) -> str:
+        """Say what becomes of the columns that no field names."""
+        done = "not read" if self.kind == "label" else "kept in metadata"
+        names = ", ".join(self.unread)
+        return f"{self.file}: columns {done}: {names}; read one by --column FIELD=NAME"
+
+    def has_in_metadata(self, name: str) -> bool:
+        """Say whether any row of answers or queries has something in a field of its metadata."""
+        return any(cells["metadata"].get(name) for _, cells in self.rows)
 
 
 def read_table(
@@ -146,16 +179,12 @@ def read_table(
             faults.append(Fault(file, None, "no rows to import", "check the file"))
         return table
     column_of = _find_columns(file, kind, asked, list(names), faults)
-    unread = [name for name in names if name not in column_of.values()]
+    unread = table.unread = [name for name in names if name not in column_of.values()]
     for number, (line, cells) in enumerate(table.rows):
         fields = {name.removeprefix(prefix): cells.get(c) for name, c in column_of.items()}
         if kind != "label":
             fields["metadata"] = _as_metadata(cells, unread, fields.keys())
         table.rows[number] = (line, fields)
-    if unread:
-        done = "not read" if kind == "label" else "kept in metadata"
-        message = "%s: columns %s: %s; read one by --column FIELD=NAME"
-        log.info(message, file, done, ", ".join(unread))
     return table
 
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from twinrank.data.mail_patterns import TURN
+
 USER, AGENT = "User", "Agent"
 CONVERSATION, QUESTION = "conversation", "question"
 ROLE_FIELDS = ("role", "author", "sender", "speaker", "from", "type", "name")
@@ -40,6 +42,12 @@ def write_messages(messages: Iterable[Message], clean: Callable[[str], str] = st
     """Write messages as a conversation, each text cleaned before; without those left empty."""
     turns = ((role.strip(), clean(text).strip()) for role, text in messages)
     return "\n".join(f"{role[:1].upper()}{role[1:]}: {text}" for role, text in turns if text)
+
+
+def is_conversation(text: str) -> bool:
+    """Say whether a text consists of turns: it begins with the asker's, or with two of anybody."""
+    first = TURN.match(text)
+    return first is not None and bool(first["asker"] or TURN.search(text, first.end()))
 
 
 def _read_message(item: object) -> Message | None:

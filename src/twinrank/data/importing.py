@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,15 +14,22 @@ import polars as pl
 
 from twinrank.arguments import AnyPath, path_of
 from twinrank.data.article_links import ArticleLinks
-from twinrank.data.beir import ANSWERS, SPELLINGS, SPLITS
+from twinrank.data.beir import SPELLINGS, SPLITS, check_place, place_to_write
 from twinrank.data.cleaning import clean_queries
 from twinrank.data.columns import Columns, Table, parse_cell, read_table
-from twinrank.data.conversations import CONVERSATION, QUESTION, read_messages, write_messages
+from twinrank.data.conversations import (
+    CONVERSATION,
+    QUESTION,
+    is_conversation,
+    read_messages,
+    write_messages,
+)
 from twinrank.data.dataset import Dataset
 from twinrank.data.exports import Export, ExportReader
 from twinrank.data.help_desks import HELP_DESKS
 from twinrank.data.markup import Marked, MarkupCounts, read_markup, strip_markup
 from twinrank.data.records import Record, as_integer
+from twinrank.data.text_files import find_form_fault
 from twinrank.data.validation import (
     Numbered,
     Rows,
@@ -48,6 +56,7 @@ def import_tables(
     cast_below: int | None = None,
     skip_faulty: bool = False,
     keep_markup: bool = False,
+    fresh: bool = False,
 ) -> Dataset:
     """Make a data set of tables, and write it to a folder in BEIR's layout.
 
@@ -56,7 +65,7 @@ def import_tables(
     line of a text file, a row of any other.
 
     Args:
-        out: folder to write; must not hold a data set.
+        out: folder to write; must not hold a data set, unless `fresh`.
         answers: table of answers; its suffix says what it is, as for all tables.
         queries: table of queries; without one, `bootstrap` makes some.
         labels: table of pairs of a query and a right answer.
@@ -65,13 +74,15 @@ def import_tables(
         cast_below: conversations of fewer characters become questions; see `cast_short`.
         skip_faulty: leave out rows that cannot be used, and log how many.
         keep_markup: leave HTML and Markdown as they are.
+        fresh: replace the data set in the folder, once the new one is whole.
 
     Raises:
         DataError: with every fault of every table; nothing is written then.
     """
-    job = _Import(out, columns, keep_markup)
+    job = _Import(out, columns, keep_markup, fresh)
     file = path_of(answers, "answers")
     asked = None if queries is None else path_of(queries, "queries")
+    check_files(file, asked, labels)
     tables = job.read_tables(labels, answer=file, query=asked)
     rows = check_rows("answer", job.read_answers(tables["answer"]), file, job.faults)
     for id in rows.lines:
@@ -93,6 +104,7 @@ def import_exports(
     skip_faulty: bool = False,
     keep_markup: bool = False,
     include_unpublished: bool = False,
+    fresh: bool = False,
 ) -> Dataset:
     """Make a data set of what a help desk or a wiki exports, and write it to a folder.
 
@@ -108,16 +120,18 @@ def import_exports(
         skip_faulty: see there.
         keep_markup: see there.
         include_unpublished: drafts, internal and archived articles are answers too.
+        fresh: as for `import_tables`.
 
     Raises:
         DataError: with every fault of every file; nothing is written then.
     """
     if source not in HELP_DESKS:
         raise TwinrankError(f"source {source!r}: give one of {', '.join(HELP_DESKS)}")
-    job = _Import(out, columns, keep_markup)
+    job = _Import(out, columns, keep_markup, fresh)
     paths = [path_of(file, "a file of the export") for file in files]
     if not paths:
         raise TwinrankError(f"an export of {source} takes files: give one or more")
+    check_files(*paths, queries, labels)
     markup = None if keep_markup else job.markup
     reader = ExportReader(HELP_DESKS[source], markup, include_unpublished)
     export = reader.read(paths, job.faults)
@@ -133,6 +147,18 @@ def import_exports(
     job.links = export.links
     dataset = job.make_dataset(rows, tables, export if queries is None else None)
     return job.save(dataset, clean, cast_below=cast_below, skip_faulty=skip_faulty)
+
+
+def check_files(*files: AnyPath | None) -> None:
+    """Refuse files that are missing, all at once, before any is read.
+
+    Raises:
+        DataError: for these.
+    """
+    paths = [path_of(file, "a file") for file in files if file is not None]
+    missing = [find_form_fault(path) for path in paths if not path.is_file()]
+    if faults := [fault for fault in missing if fault]:
+        raise DataError(faults)
 
 
 def cast_short(dataset: Dataset, below: int) -> Dataset:
@@ -170,16 +196,16 @@ class _Import:
     target: AnyPath
     columns: Columns
     keep_markup: bool
+    fresh: bool = False
     faults: list[Fault] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     links: ArticleLinks = field(default_factory=ArticleLinks)
     markup: MarkupCounts = field(default_factory=MarkupCounts)
+    notes: list[str] = field(default_factory=list)  # to say once all is sound
 
     def __post_init__(self) -> None:
         self.out = path_of(self.target, "out")
-        if self.out.is_file() or (self.out / ANSWERS).exists():
-            what = "there is a file or a data set already"
-            raise DataError([Fault(self.out, None, what, "choose another folder")])
+        check_place(self.out, fresh=self.fresh)
 
     def read_tables(self, labels: AnyPath | None, **paths: Path | None) -> dict[str, Table]:
         """Read tables by kind; answers named by queries count only without a table of labels."""
@@ -197,6 +223,7 @@ class _Import:
         is_lost = any(fault.line is None for fault in self.faults)
         if is_lost or not all(table.rows for table in tables.values()):
             raise DataError(self.faults)
+        self.notes += [table.describe_unread() for table in tables.values() if table.unread]
         return tables
 
     def read_answers(self, table: Table) -> Iterator[tuple[int, Record]]:
@@ -229,12 +256,15 @@ class _Import:
 
     def read_queries(self, table: Table) -> Iterator[tuple[int, Record]]:
         """Give queries as BEIR has them; the title goes before the text."""
-        has_ids = table.has("id")
+        has_ids, has_types = table.has("id"), _has(table, "type")
         for line, cells in table.rows:
             read = cells.get("text")
             kind = cells.get("type") or (read.type if isinstance(read, _Text) else None)
-            text = self.take("queries", read)
-            parts = [cells.get("title"), text.text if isinstance(text, Marked) else text]
+            cell = self.take("queries", read)
+            text = cell.text if isinstance(cell, Marked) else cell
+            if not has_types and not kind:
+                kind = CONVERSATION if is_conversation(f"{text or ''}") else QUESTION
+            parts = [cells.get("title"), text]
             odd = [part for part in parts if part and not isinstance(part, str)]  # no text
             text = odd[0] if odd else "\n".join(f"{part}" for part in parts if part)
             metadata = _merge(cells["metadata"], type=kind, thread=cells.get("thread"))
@@ -276,6 +306,7 @@ class _Import:
             asked = tables["query"]
             file, records = asked.file, [*self.read_queries(asked)]
             queries = check_rows("query", records, file, self.faults, needs_type=asked.has("type"))
+            self.notes += _describe_guesses(asked, queries)
             rows = [*zip(records, asked.rows, strict=True)]
             splits = {f"{record['_id']}": cells.get("split") for (_, record), (_, cells) in rows}
             first = [p for p in rows if queries.lines.get(f"{p[0][1]['_id']}") == p[0][0]]
@@ -334,18 +365,41 @@ class _Import:
             raise DataError(sorted(self.faults, key=lambda fault: (order(fault.file), fault.line)))
         for sentence in describe_outcomes(self.faults):
             log.warning("%s", sentence)
-        for sentence in self.markup.sentences():
+        for sentence in (*self.notes, *self.markup.sentences()):
             log.info("%s", sentence)
         if clean and not dataset.queries.is_empty():
             dataset = clean_queries(dataset, clean)
         if cast_below is not None:
             dataset = cast_short(dataset, cast_below)
-        dataset.save(self.out)
+        with place_to_write(self.out, fresh=self.fresh) as folder:
+            replace(dataset, left_out=()).save(folder)  # what is left out was said
         if dataset.queries.is_empty():
             log.warning("%s: no queries; `twinrank bootstrap` makes some of the answers", self.out)
         if clean:  # queries may have gone, and labels with them
             return replace(Dataset.load(self.out, needs_queries=False), left_out=dataset.left_out)
         return replace(dataset, folder=self.out)
+
+
+def _has(table: Table, name: str) -> bool:
+    return table.has(name) or table.has_in_metadata(name)
+
+
+def _describe_guesses(table: Table, queries: Rows) -> list[str]:
+    """Say what no column of the queries says, and what is taken in its place."""
+    sentences = []
+    if not _has(table, "type"):
+        counts = Counter(cells["type"] for cells in queries.usable.values())
+        sentences.append(
+            f"{table.file}: no column of types: {counts[CONVERSATION]:,} conversations, by their "
+            f"turns (User: ..., Agent: ...), and {counts[QUESTION]:,} questions; name a column of "
+            "types by --column query_type=NAME"
+        )
+    if not _has(table, "thread"):
+        sentences.append(
+            f"{table.file}: no column of threads: each row is a thread of its own; join rows of "
+            "one ticket by --column query_thread=NAME, so that no split parts them"
+        )
+    return sentences
 
 
 class _Text(NamedTuple):

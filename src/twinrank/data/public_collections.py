@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from twinrank.arguments import AnyPath, path_of
-from twinrank.data.beir import ANSWERS, QREL_COLUMNS, SPELLINGS, SPLITS
+from twinrank.data.beir import QREL_COLUMNS, SPELLINGS, SPLITS, check_place, place_to_write
 from twinrank.data.dataset import Dataset
 from twinrank.data.records import Record
 from twinrank.data.validation import Judgement, check_judgements, check_rows, describe_outcomes
@@ -31,25 +31,24 @@ class _Collection:
     judgements: dict[str, Iterable[Record]]
 
 
-def import_collection(out: AnyPath, name: str) -> Dataset:
+def import_collection(out: AnyPath, name: str, *, fresh: bool = False) -> Dataset:
     """Make a data set of a public one, and write it to a folder in BEIR's layout.
 
     What cannot be used is left out and logged, as `Dataset.load` does.
 
     Args:
-        out: folder to write; must not hold a data set.
+        out: folder to write; must not hold a data set, unless `fresh`.
         name: `ir_datasets:ID`, such as `ir_datasets:beir/scifact/test`, or `hf:ID`, such as
             `hf:mteb/scifact`, on Hugging Face in the layout of BEIR or MTEB. An ID of ir_datasets
             without judgements, such as `beir/scifact`, stands for its splits.
+        fresh: replace the data set in the folder, once the new one is whole.
 
     Raises:
         TwinrankError: if there is no such collection, or it cannot be had.
         DataError: if none of it can be used, or the folder is not free.
     """
     out = path_of(out, "out")
-    if out.is_file() or (out / ANSWERS).exists():
-        what = "there is a file or a data set already"
-        raise DataError([Fault(out, None, what, "choose another folder")])
+    check_place(out, fresh=fresh)
     source, _, id_ = name.partition(":")
     readers = {"ir_datasets": _read_ir_datasets, "hf": _read_hugging_face}
     if source not in readers or not id_:
@@ -69,7 +68,9 @@ def import_collection(out: AnyPath, name: str) -> Dataset:
         raise DataError(faults or [empty])
     for sentence in describe_outcomes(faults):
         log.warning("%s", sentence)
-    Dataset.of_rows(out.resolve().name, answers, queries, judged).save(out)
+    dataset = Dataset.of_rows(out.resolve().name, answers, queries, judged)
+    with place_to_write(out, fresh=fresh) as folder:
+        replace(dataset, left_out=()).save(folder)  # what is left out was said
     return Dataset.load(out)
 
 

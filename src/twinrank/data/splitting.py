@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from twinrank.data.beir import SPLITS
 from twinrank.data.dataset import Dataset
+from twinrank.data.statistics import where_labels_come_from
 from twinrank.errors import DataError, Fault, TwinrankError
 
 log = logging.getLogger(__name__)
@@ -37,13 +38,17 @@ def split(
 
     Raises:
         TwinrankError: if the shares are not shares or leave nothing for train.
-        DataError: if too few threads share an answer to make the splits asked for.
+        DataError: if there is no label, or too few threads share an answer to make the splits
+            asked for.
     """
     if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
         raise TwinrankError(
             f"validation {validation:g} and test {test:g} leave nothing for train; "
             "give shares from 0 that add up to less than 1"
         )
+    if dataset.labels.is_empty():
+        mend = f"import it anew (--fresh) with some: {where_labels_come_from(dataset)}"
+        raise DataError([Fault(Path(dataset.name), None, "the data set has no labels", mend)])
     queries = dataset.queries.select("id", "type", "thread")
     labelled = dataset.labels.join(queries, left_on="query", right_on="id", maintain_order="left")
     threads = _sort_threads(labelled, seed)

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
+from twinrank.data.article_links import ArticleLinks
 from twinrank.data.beir import SPLITS
+from twinrank.data.columns import USUAL_SEPARATOR, parse_cell
 from twinrank.data.dataset import Dataset
+from twinrank.data.records import as_integer
 from twinrank.data.texts import answer_texts
+from twinrank.data.validation import NO_METADATA
 
 UNLABELLED = "unlabelled"
 FEW = 50  # with fewer queries of a type in a split, its figures say little
 TOP = 10
+SAMPLE = 1_000  # queries of which the metadata are searched for names of answers
+NO_TEXTS = pl.Series([], dtype=pl.String)
+MIN_NAMING_SHARE = 0.5  # of the filled cells of a column that names answers
 MARKUP = (  # tags and entities of HTML, which an encoder would read as words
     r"(?i)</(p|div|span|h[1-6]|ul|ol|li|table|tr|td|th|a|strong|em|b|i|u|pre|code|script|style"
     r"|body|figure|blockquote)\s*>|<br\s*/?>|<img\s|&(nbsp|amp|lt|gt|quot|#\d+);"
@@ -64,7 +75,7 @@ def describe(dataset: Dataset) -> Description:
     }
     mend = "whose tags are read as words: import again, without --keep-markup"
     warnings = (
-        *_find_warnings(splits, labels, dataset.types),
+        *_find_warnings(splits, labels, dataset),
         *(f"{count:,} {name} hold HTML, {mend}" for name, count in markup.items()),
     )
     per_answer = labels.group_by("answer").agg(pl.len(), pl.col("type").n_unique())
@@ -91,6 +102,55 @@ def describe(dataset: Dataset) -> Description:
     )
 
 
+def where_labels_come_from(dataset: Dataset) -> str:
+    """Say how a data set without labels gets some: from a column that names answers, if any does.
+
+    Such a column was kept as metadata of the queries.
+    """
+    url_column = _find_url_column(dataset)
+    if name := _find_answer_column(dataset, url_column):
+        named = {"query_answer": name} | ({"answer_url": url_column} if url_column else {})
+        options = (f"--column {shlex.quote(f'{key}={value}')}" for key, value in named.items())
+        return f"the column {name!r} names answers: {' '.join(options)}"
+    return (
+        "labels come from a column of the queries (--column query_answer=NAME) or from a table of "
+        "labels (--labels FILE)"
+    )
+
+
+def _find_url_column(dataset: Dataset) -> str | None:
+    """Find the field of the answers' metadata that holds URLs, where no answer has a URL."""
+    if dataset.answers.get_column("url", default=NO_TEXTS).count():
+        return None
+    texts = dataset.answers.get_column("metadata", default=NO_TEXTS).head(SAMPLE)
+    pairs = (pair for text in texts for pair in json.loads(text).items())
+    return next((name for name, value in pairs if re.match("https?://", f"{value}")), None)
+
+
+def _find_answer_column(dataset: Dataset, url_column: str | None) -> str | None:
+    """Find the field of the queries' metadata that holds ids or URLs of most different answers."""
+    texts = dataset.queries.get_column("metadata", default=NO_TEXTS)
+    rows = [json.loads(text) for text in texts.filter(texts != NO_METADATA).head(SAMPLE)]
+    if not rows:
+        return None
+    links = ArticleLinks()
+    for answer in dataset.answers.iter_rows(named=True):
+        url = json.loads(answer["metadata"]).get(url_column) if url_column else answer.get("url")
+        links.add(answer["id"], url)
+    filled, naming, named = Counter[str](), Counter[str](), defaultdict[str, set[str]](set)
+    for column, cell in (pair for row in rows for pair in row.items()):
+        parsed = parse_cell(cell)
+        if isinstance(parsed, str):
+            parsed = links.split(parsed, USUAL_SEPARATOR)
+        names = parsed if isinstance(parsed, list) else [parsed]
+        answers = [links.find(as_integer(f"{name}".strip())) for name in names]
+        filled[column] += 1
+        naming[column] += all(answers)
+        named[column] |= {*filter(None, answers)}
+    fitting = [name for name in filled if naming[name] >= MIN_NAMING_SHARE * filled[name]]
+    return max(fitting, key=lambda name: len(named[name]), default=None)
+
+
 def _count_split(
     queries: pl.DataFrame, labels: pl.DataFrame, name: str, types: tuple[str, ...]
 ) -> dict[str, Any]:
@@ -109,13 +169,13 @@ def _count_split(
 
 
 def _find_warnings(
-    splits: dict[str, dict[str, Any]], labels: pl.DataFrame, types: tuple[str, ...]
+    splits: dict[str, dict[str, Any]], labels: pl.DataFrame, dataset: Dataset
 ) -> list[str]:
+    warnings, types = [], dataset.types
     if labels.is_empty():
-        return ["no query has a label: there is nothing to train on or to measure"]
-    warnings = []
+        warnings.append(f"no query has a label; {where_labels_come_from(dataset)}")
     right = {name: labels.filter(pl.col("split") == name)["answer"] for name in SPLITS}
-    for name, answers in right.items():
+    for name, answers in right.items() if labels.height else ():
         if answers.is_empty():
             warnings.append(f"{name} has no labels: `twinrank split` divides those there are")
             continue
@@ -129,5 +189,8 @@ def _find_warnings(
         if unseen and not right["train"].is_empty():
             warnings.append(f"{unseen:,} answers that are right in {name} have no label in train")
     if len(types) == 1:
-        warnings.append(f"all queries are of one type, {types[0]}: there is no parity to measure")
+        warnings.append(
+            f"all queries are of one type, {types[0]}, so no two types can be compared; import "
+            "reads the type from a column of the queries by --column query_type=NAME"
+        )
     return warnings

@@ -81,6 +81,11 @@ class Rows:
         """Say whether every row was read; in one that was not, an unknown id may stand."""
         return all(fault.outcome for fault in self.faults if fault.file == self.file)
 
+    @cached_property
+    def has_urls(self) -> bool:
+        """Say whether any answer has a URL."""
+        return any(cells.get("url") for cells in self.usable.values())
+
 
 def check_rows(
     kind: str, records: Numbered, file: Path, faults: list[Fault], *, needs_type: bool = False
@@ -146,6 +151,8 @@ def check_judgements(
             if name not in rows.lines and rows.is_whole:
                 what = f"unknown {rows.kind} id {name!r}"
                 mend = f"correct the id, or add the {rows.kind} to {rows.file}"
+                if "://" in name and not rows.has_urls:
+                    mend += ", or name the column of its URL by --column answer_url=NAME"
                 row.reject(what, mend, f"judgements of unknown {rows.kind} ids left out")
         if row.is_faulty:
             continue

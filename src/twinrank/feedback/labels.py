@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import polars as pl
 
+from twinrank.data.conversations import CONVERSATION, QUESTION, is_conversation
 from twinrank.data.dataset import Dataset
 from twinrank.data.validation import DEFAULT_TYPE
 from twinrank.feedback.verdicts import Verdict, feedback_id, standing_verdicts, text_key
@@ -61,16 +62,15 @@ def make_labels(
     rows: dict[str, list[dict[str, str]]] = {
         name: [] for name in ("taken_back", "held_out", "known", "held_back", "learned")
     }
-    default_type = dataset.types[0] if len(dataset.types) == 1 else DEFAULT_TYPE
     for key, group in standing.items():
         if key not in keys:
             continue
         right = [v.answer for v in group if v.right and v.answer in known]
         id_, answer = feedback_id(key), right[-1] if right else None
-        kind = next((verdict.type for verdict in group if verdict.type), default_type)
+        kind = next((verdict.type for verdict in group if verdict.type), None)
         row = {
             "id": id_,
-            "type": kind,
+            "type": kind or _guess_type(group[0].text, dataset),
             "thread": id_,
             "text": group[0].text,
             "answer": answer or "",
@@ -98,6 +98,13 @@ def make_labels(
             **{name: len(group) for name, group in rows.items()},
         },
     )
+
+
+def _guess_type(text: str, dataset: Dataset) -> str:
+    """Return the type of a text of which nobody said it: the one there is, or by its form."""
+    form = CONVERSATION if is_conversation(text) else QUESTION
+    alone = dataset.types[0] if len(dataset.types) == 1 else DEFAULT_TYPE
+    return form if form in dataset.types else alone
 
 
 def count_waiting(
