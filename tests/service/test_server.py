@@ -235,6 +235,8 @@ def test_what_it_cannot_start_with_is_said_in_a_line(running):
     assert "(Address already in use); choose another --port" in line
     (line,) = start_in_vain(folder, "--port", "0", "--index", "nowhere")
     assert "nowhere: no index" in line
+    (line,) = start_in_vain(folder, "--port", "0", "--where", "locale")
+    assert "'locale' is no filter; write FIELD=VALUE" in line
 
 
 def test_where_no_worker_can_start_it_ends(folder):

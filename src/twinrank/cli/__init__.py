@@ -38,6 +38,7 @@ def main() -> None:
             say(str(error))
         raise SystemExit(2) from None
     except KeyboardInterrupt:
+        say("stopped; run the same command again to go on")
         raise SystemExit(130) from None
 
 

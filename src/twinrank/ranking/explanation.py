@@ -40,7 +40,7 @@ class Evidence:
         section: title of the section the sentence is from; None if it has no title.
         sentence: of the best section, the one nearest to the query, as it stands in the text.
         past_queries: of those labelled with the answer the nearest, nearest first.
-        solved: how many past queries are labelled with the answer.
+        solved: how many past queries are labelled with the answer; None where nobody looked.
         words: of the query, those that speak most for the answer by what past queries taught.
         passage: the text of the section, or of the whole answer where it has none.
     """
@@ -48,7 +48,7 @@ class Evidence:
     section: str | None
     sentence: str | None
     past_queries: tuple[PastQuery, ...] = ()
-    solved: int = 0
+    solved: int | None = None
     words: tuple[str, ...] = ()
     passage: str | None = None
 

@@ -75,6 +75,12 @@ def evaluation_table(evaluation: Evaluation, title: str) -> Table:
     return fill_table(title, metric_rows(evaluation), lines={0, len(evaluation.types)})
 
 
+def sum_up(evaluation: Evaluation) -> str:
+    """Say in a line for how many queries of each type a right answer is among the first three."""
+    shares = (f"{kind} {figures['accuracy@3']:.0%}" for kind, figures in evaluation.types.items())
+    return f"A right answer is among the first three: {', '.join(shares)}"
+
+
 def metric_rows(evaluation: Evaluation) -> list[list[str]]:
     """Every metric, overall and by type, with its interval; the worst type, and the gap."""
     metrics = list(evaluation.overall)
@@ -175,7 +181,7 @@ def ranking_table(
     if why and not signals:
         title.append("\none signal alone gave the score")
     has_words = any(words)
-    rows = [["", "score", *signals, "id", "title", *(["words"] if has_words else [])]]
+    rows = [["", "score", *signals, "id", "title", *(["because of"] if has_words else [])]]
     for number, answer in enumerate(answers):
         scores = [answer.score, *((answer.parts or {})[name] for name in signals)]
         cells = [str(answer.rank), *(f"{round(score, 2) + 0:.2f}" for score in scores)]  # no -0.00

@@ -206,7 +206,7 @@ class Ranked(BaseModel):
     channels: dict[str, float] | None = Field(description="What each channel gave to the score.")
     words: list[str] = Field([], description="Words of the query that speak for it, at most three.")
     past_queries: list[Past] = Field(description="Those most like the query, at most three.")
-    solved: int = Field(0, description="How many past queries had this answer.")
+    solved: int | None = Field(None, description="How many past queries had this answer.")
     passage: str | None = Field(None, description="The text to read that was asked for.")
 
 

@@ -16,9 +16,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from tqdm import tqdm
 from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
 
@@ -92,6 +94,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 def from_environment() -> FastAPI:
     """Create the application of a worker; the process that waits for it learns why it cannot."""
     gc.disable()  # until everything is there, see `in_process`
+    tqdm.set_lock(RLock())  # tqdm's own is a semaphore, which a process that ends leaves behind
     from twinrank.service.app import check_files, in_process
 
     settings = Settings.from_environment()
