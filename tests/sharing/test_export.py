@@ -92,9 +92,12 @@ def test_a_network_gives_the_vectors_of_its_tokens(make_ranker, tmp_path, tool, 
 
 @pytest.mark.parametrize("tool", ["sentence-transformers", "onnx", "openvino"])
 def test_the_code_of_the_readme_ranks_as_the_ranker_does(make_ranker, tmp_path, tool):
-    ranker = make_ranker("residual", offsets=True, answers="sections", query_prompt="query: ")
+    prompts = {"query_prompt": "query: ", "document_prompt": "passage: "}
+    ranker = make_ranker("residual", offsets=True, answers="sections", **prompts)
     out = tmp_path / "out"
     export(ranker, tool, out)
+    new = 'A new answer\'s is `vector`, with "passage: " before its text.'
+    assert (new in (out / "README.md").read_text()) == (tool != "sentence-transformers")
     code = "\n".join(re.findall("```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL))
     names = {}
     exec(compile(code.replace("FOLDER", str(out)), "README.md", "exec"), names)  # noqa: S102

@@ -121,6 +121,11 @@ def _describe(ranker: Ranker, dense: DenseSignal, tool: ExportTool, limits: list
     passages = "Each answer has one vector."
     if vectors.owner is not None:
         passages = "An answer has a vector for each section: its score is that of its best section."
+    if tool != "sentence-transformers":  # which knows prompts and towers itself
+        output_of_new = "answer_vector" if dense.towers.dual else "vector"
+        passages += f" A new answer's is `{output_of_new}`"
+        before = dense.reader.document_prompt
+        passages += f", with {json.dumps(before)} before its text." if before else "."
     values = {
         "metadata": "\n".join(about),
         "name": markdown(ranker.recipe.name),
