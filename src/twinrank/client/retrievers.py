@@ -5,26 +5,24 @@
 import asyncio
 from typing import Any
 
-from twinrank.client.client import RETRIES, TIMEOUT_S, AsyncClient, Client
+from twinrank.client.client import RETRIES, TIMEOUT_S, Client
 from twinrank.errors import ClientError
 from twinrank.extras import check_installed
 from twinrank.service.schemas import Passage, Ranked
 
 
 class _Reader:
-    """Asks for passages of the best answers; without a client for asyncio, in a thread."""
+    """Asks for passages of the best answers; under asyncio in a thread."""
 
-    def __init__(self, client: Client, async_client: AsyncClient | None, **options: Any) -> None:
-        self.client, self.async_client = client, async_client
+    def __init__(self, client: Client, **options: Any) -> None:
+        self.client = client
         self._options = {"passage": "answer", **options, "explain": False}
 
     def read(self, query: str, k: int) -> list[Ranked]:
         return self.client.rank(query, k=k, **self._options).answers
 
     async def read_async(self, query: str, k: int) -> list[Ranked]:
-        if self.async_client is None:
-            return await asyncio.to_thread(self.read, query, k)
-        return (await self.async_client.rank(query, k=k, **self._options)).answers
+        return await asyncio.to_thread(self.read, query, k)
 
 
 def _metadata(answer: Ranked) -> dict[str, Any]:
@@ -40,7 +38,6 @@ def _build_langchain() -> type:
         """The best answers to a query, as documents; options as of `Client.rank`."""
 
         client: Client
-        async_client: AsyncClient | None = None
         k: int = 5
         passage: Passage = "answer"
         type: str | None = None
@@ -49,14 +46,11 @@ def _build_langchain() -> type:
 
         @property
         def _reader(self) -> _Reader:
-            names = ("client", "async_client", "passage", "type", "min_confidence", "where")
+            names = ("client", "passage", "type", "min_confidence", "where")
             return _Reader(**{name: getattr(self, name) for name in names})
 
         def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:  # noqa: ARG002
             return build_documents(self._reader.read(query, self.k))
-
-        async def _aget_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:  # noqa: ARG002
-            return build_documents(await self._reader.read_async(query, self.k))
 
     def build_documents(answers: list[Ranked]) -> list[Document]:
         return [Document(a.passage or "", id=a.id, metadata=_metadata(a)) for a in answers]
@@ -72,11 +66,9 @@ def _build_llamaindex() -> type:
     class LlamaIndexRetriever(BaseRetriever):
         """The best answers to a query, as nodes; options as of `Client.rank`."""
 
-        def __init__(
-            self, client: Client, async_client: AsyncClient | None = None, k: int = 5, **how: Any
-        ) -> None:
+        def __init__(self, client: Client, k: int = 5, **how: Any) -> None:
             super().__init__()
-            self._reader, self._k = _Reader(client, async_client, **how), k
+            self._reader, self._k = _Reader(client, **how), k
 
         def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
             return build_nodes(self._reader.read(query_bundle.query_str, self._k))
@@ -111,9 +103,9 @@ def _build_haystack() -> type:
         ) -> None:
             if key is not None and not isinstance(key, Secret):  # a pipeline's file would show it
                 raise ClientError('key: give a Secret, as Secret.from_env_var("TWINRANK_KEY")')
-            how = (url, None if key is None else key.resolve_value(), timeout, retries)
-            self._async_client = AsyncClient(*how)
-            self._reader = _Reader(Client(*how), self._async_client, **(options or {}))
+            secret = None if key is None else key.resolve_value()
+            client = Client(url, secret, timeout=timeout, retries=retries)
+            self._reader = _Reader(client, **(options or {}))
             self._settings: dict[str, Any] = {"url": url, "key": key, "top_k": top_k}
             self._settings |= {"timeout": timeout, "retries": retries, "options": options}
             self._top_k = top_k
@@ -133,9 +125,6 @@ def _build_haystack() -> type:
 
         def close(self) -> None:
             self._reader.client.close()
-
-        async def close_async(self) -> None:
-            await self._async_client.close()
 
     def build_documents(answers: list[Ranked]) -> dict[str, list[Document]]:
         documents = [
