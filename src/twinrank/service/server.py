@@ -93,17 +93,19 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 
 def from_environment() -> FastAPI:
     """Create the application of a worker; the process that waits for it learns why it cannot."""
-    gc.disable()  # until everything is there, see `in_process`
+    gc.disable()  # what comes now stays: to look through it for garbage takes a tenth of the time
     tqdm.set_lock(RLock())  # tqdm's own is a semaphore, which a process that ends leaves behind
     from twinrank.service.app import check_files, in_process
 
     settings = Settings.from_environment()
     try:
         check_files(settings)
-        return in_process(settings)
+        app = in_process(settings)
     except TwinrankError as error:
         write_file(Path(os.environ[SHARED_FOLDER]) / REFUSAL, str(error))
         sys.exit(1)
+    gc.enable()
+    return app
 
 
 class Supervisor(Multiprocess):
