@@ -20,7 +20,6 @@ from threading import RLock
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tqdm import tqdm
 from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
 
@@ -94,7 +93,9 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 def from_environment() -> FastAPI:
     """Create the application of a worker; the process that waits for it learns why it cannot."""
     gc.disable()  # what comes now stays: to look through it for garbage takes a tenth of the time
-    tqdm.set_lock(RLock())  # tqdm's own is a semaphore, which a process that ends leaves behind
+    from tqdm import tqdm
+
+    tqdm.set_lock(RLock())  # its own is a semaphore, which a process that ends leaves behind
     from twinrank.service.app import check_files, in_process
 
     settings = Settings.from_environment()
